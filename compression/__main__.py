@@ -1,0 +1,3 @@
+from compression.cli import app
+
+app(prog_name="python -m compression")

@@ -1,0 +1,339 @@
+"""The command line: everything the screen can do. Figures go to standard output, everything else to standard error."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compression import files
+from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
+from compression.presets import presets
+from compression.recipe import Recipe
+
+if TYPE_CHECKING:
+    from compression.measure.record import Record
+    from compression.measure.subject import Evaluation, Subject
+    from compression.pipeline import CompressedModel
+
+app = typer.Typer(
+    help="See how small and how fast a neural network can get, and what that costs in accuracy.\n\n"
+    "Start with: python -m compression models, then: python -m compression evaluate simple-cnn --sparsity 0.8 "
+    "--clusters 16 --bits 8",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+RECIPE_PANEL = "Recipe"
+LATENCY_PANEL = "Latency"
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """The recipe options of a command, as they were given; None where one was not."""
+
+    recipe: Path | None
+    preset: str | None
+    settings: dict[str, Any]
+
+    def build(self) -> Recipe:
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        sources = [self.recipe is not None, self.preset is not None, bool(given)]
+        if sum(sources) > 1:
+            raise RecipeError(
+                "a recipe must come from one place: --recipe, --preset, or the single options; got more than one. "
+                "Leave the others out."
+            )
+        if self.recipe is not None:
+            return Recipe.from_json(files.read(self.recipe))
+        if self.preset is not None:
+            return presets.get(self.preset).recipe
+        return Recipe.of(**given)
+
+
+def _option(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=RECIPE_PANEL, show_default=False, **more)
+
+
+RecipeFile = Annotated[Path | None, _option("Read the recipe from a JSON file.", "--recipe", metavar="FILE")]
+PresetName = Annotated[str | None, _option(f"Use a preset: {', '.join(presets.names())}.", metavar="NAME")]
+Sparsity = Annotated[float | None, _option("Fraction of the weights to remove, in [0, 1). (default 0)")]
+Scope = Annotated[
+    str | None, _option("Rank weights of all layers together (global) or of each (layer).", metavar="global|layer")
+]
+Clusters = Annotated[int | None, _option("Different non-zero values a layer may keep, 2..256. (default: any)")]
+Bits = Annotated[int | None, _option("Bits of a weight: 32 (off), 16, 8..2, or 1 (binary). (default 32)")]
+Granularity = Annotated[str | None, _option("One scale per output channel or per tensor.", metavar="channel|tensor")]
+Calibration = Annotated[
+    str | None, _option("Scale from the largest weight, or of least squared error.", metavar="range|mse")
+]
+Coder = Annotated[str | None, _option("Entropy coder of the file.", metavar="ans|huffman")]
+Rest = Annotated[str | None, _option("Format of biases and normalisation.", metavar="fp32|fp16")]
+
+
+def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the recipe options; its parameter `options` gets them as RecipeOptions."""
+    import inspect
+
+    kinds = {
+        "recipe": RecipeFile,
+        "preset": PresetName,
+        "sparsity": Sparsity,
+        "scope": Scope,
+        "clusters": Clusters,
+        "bits": Bits,
+        "granularity": Granularity,
+        "calibration": Calibration,
+        "coder": Coder,
+        "rest": Rest,
+    }
+
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> None:
+        settings = {name: values.pop(name) for name in kinds}
+        command(options=RecipeOptions(settings.pop("recipe"), settings.pop("preset"), settings), **values)
+
+    signature = inspect.signature(command)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "options"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in kinds.items()
+    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    wrapped.__signature__ = signature.replace(parameters=own + added)
+    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in own + added}
+    return wrapped
+
+
+def reporting(command: Callable[..., None]) -> Callable[..., None]:
+    """Show the library's own errors as one line, with exit status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **values: Any) -> None:
+        try:
+            command(*arguments, **values)
+        except CompressionError as error:
+            typer.secho(f"Error: {error}", fg="red", err=True)
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model; see: python -m compression models.")]
+
+
+@app.command()
+@reporting
+def models(as_json: Json = False) -> None:
+    """List the models, with their accuracy measured now on the test split."""
+    from compression import zoo
+    from compression.measure.subject import Subject
+
+    rows = []
+    for entry in zoo.models:
+        subject = Subject.load(entry.name)
+        rows.append(
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "summary": entry.summary,
+                "reference": entry.reference,
+                "input_shape": list(entry.input_shape),
+                "dataset": entry.dataset,
+                "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
+                "size_bytes": subject.baseline.size_bytes,
+                "n": len(subject.labels),
+                "correct": subject.baseline.correct,
+                "accuracy": subject.baseline.accuracy,
+                "f1": subject.baseline.f1,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'model':<15}{'accuracy':>10}{'correct':>11}{'parameters':>12}{'fp32 bytes':>12}  summary")
+    for row in rows:
+        print(
+            f"{row['name']:<15}{row['accuracy']:>10.2%}{row['correct']:>7}/{row['n']}{row['parameters']:>12,}"
+            f"{row['size_bytes']:>12,}  {row['summary']}"
+        )
+
+
+@app.command()
+@reporting
+def train(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a model.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Train all models.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the start and of the order of samples.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of over the shipped weights.")] = None,
+) -> None:
+    """Train a model from scratch and write its weights."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from compression import zoo
+    from compression.zoo import train as training
+
+    if every == (name is not None):
+        raise CompressionError("train must be told what: one NAME or --all; got neither or both. Name one of them.")
+    if every and out is not None:
+        raise CompressionError(
+            "--out must name the file of one model; got it with --all. Train one model, or drop --out."
+        )
+    names = zoo.models.names() if every else (zoo.models.get(name).name,)
+    with Progress(console=Console(stderr=True)) as progress:
+        for each in names:
+            task = progress.add_task(each, total=zoo.models.get(each).training.epochs)
+
+            def show(epoch: int, epochs: int, figures: dict[str, float], task: Any = task, each: str = each) -> None:
+                text = ", ".join(f"{key} {value:.4f}" for key, value in figures.items())
+                progress.update(task, completed=epoch, total=epochs, description=f"{each}: {text}")
+
+            result = training.train(each, seed=seed, progress=show)
+            path = training.save(result, each, out)
+            print(
+                f"{each}: test accuracy {result.test_accuracy:.4f}, train accuracy {result.train_accuracy:.4f}, "
+                f"{result.epochs} epochs, {result.seconds:.0f} s, seed {result.seed}, written to {path}"
+            )
+
+
+@app.command()
+@reporting
+@with_recipe
+def recipe(options: RecipeOptions) -> None:
+    """Print a recipe's JSON, checked and in its canonical form."""
+    print(options.build().to_json(indent=2))
+
+
+@app.command()
+@reporting
+@with_recipe
+def evaluate(
+    options: RecipeOptions,
+    model: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="Name of a model, or an artefact.")],
+    as_json: Json = False,
+    runtime: Annotated[
+        str, typer.Option(help="Runtime that is timed: onnxruntime, torch or none.", rich_help_panel=LATENCY_PANEL)
+    ] = "onnxruntime",
+    batch: Annotated[int, typer.Option(min=1, help="Samples a batch.", rich_help_panel=LATENCY_PANEL)] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads.", rich_help_panel=LATENCY_PANEL)] = 1,
+) -> None:
+    """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history."""
+    from compression import runtimes
+
+    if runtime != "none":
+        runtimes.runtimes.get(runtime)
+    subject, compressed, artefact = _subject(model, options)
+    *_, evaluation = subject.evaluate_compressed(compressed, artefact)
+    record = _timed(subject, compressed, evaluation, runtime, batch, threads)
+    print(record.to_json(indent=2) if as_json else _summary(record))
+
+
+@app.command()
+@reporting
+@with_recipe
+def compress(
+    options: RecipeOptions,
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
+) -> None:
+    """Compress a model and write the artefact."""
+    from compression import codec
+
+    compressed, dense = _compressed(model, options.build())
+    data = codec.write(compressed)
+    files.write_atomically(out, data)
+    print(
+        f"{out}: {len(data):,} bytes, {dense / len(data):.1f} times smaller than fp32 ({compressed.recipe.describe()})"
+    )
+
+
+@app.command()
+@reporting
+def decompress(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
+    out: Annotated[Path, typer.Option(help="Where to write the full state dict.", metavar="WEIGHTS.safetensors")],
+) -> None:
+    """Decode an artefact to a full state dict, bit for bit what was evaluated."""
+    from compression import codec, export
+
+    compressed = codec.read(files.read(file))
+    data = export.weights(compressed)
+    files.write_atomically(out, data)
+    print(f"{out}: {len(data):,} bytes, {len(compressed.order)} tensors of {compressed.architecture}")
+
+
+def _compressed(model: str, recipe: Recipe) -> "tuple[CompressedModel, int]":
+    """A model compressed, and the bytes of its fp32 state; needs no data."""
+    from compression import pipeline, zoo
+    from compression.statistics import ModelStatistics
+
+    statistics = ModelStatistics.of(zoo.load_model(model), model)
+    return pipeline.compress(statistics, recipe), statistics.size_bytes
+
+
+def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedModel, bytes]":
+    from compression import codec, zoo
+    from compression.measure.subject import Subject
+
+    if model in zoo.models.names() or not Path(model).exists():
+        subject = Subject.load(model)
+        compressed = subject.compress(options.build())
+        return subject, compressed, codec.write(compressed)
+    if options.build() != Recipe():
+        raise ArtefactError("an artefact has its own recipe; got recipe options beside it. Leave them out.")
+    artefact = files.read(model)
+    compressed = codec.read(artefact)
+    return Subject.load(compressed.architecture), compressed, artefact
+
+
+def _timed(
+    subject: "Subject", compressed: "CompressedModel", evaluation: "Evaluation", runtime: str, batch: int, threads: int
+) -> "Record":
+    from dataclasses import replace
+
+    from compression.measure.latency import machine_id
+    from compression.store import Store, TimingKey
+
+    record, latency = evaluation.record, None
+    if runtime != "none":
+        latency = subject.time(compressed, runtime, batch, threads)
+    try:
+        store = Store()
+        store.put(evaluation)
+        if latency is not None:
+            key = TimingKey(record.digests.model, machine_id(), runtime, latency.number_format, batch, threads)
+            store.put_latency(key, latency)
+    except StoreError as error:
+        print(f"Not kept in the history: {error}", file=sys.stderr)
+    return replace(record, latency=latency)
+
+
+def _summary(record: "Record") -> str:
+    figures, size, rates = record.figures, record.size, record.rates
+    change = 100 * (figures.accuracy - record.baseline.accuracy)
+    verdict = "distinguishable from the baseline" if figures.p_value < 0.05 else "indistinguishable from the baseline"
+    lines = [
+        f"{record.model} on {record.dataset}: {record.recipe.describe()}",
+        f"accuracy   {figures.accuracy:.2%} [{figures.accuracy_low:.2%}, {figures.accuracy_high:.2%}], "
+        f"{figures.correct} of {figures.n}",
+        f"           {change:+.2f} points, {verdict} (McNemar p = {figures.p_value:.3g}); macro F1 {figures.f1:.4f}",
+        f"size       {size.artefact:,} bytes, {record.ratio:.1f} times smaller than fp32 ({record.baseline.size_bytes:,})",
+        f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "
+        f"> ans {size.ans:,}",
+        f"rates      {rates.sparse_rate:.1%} zero, {rates.shared_rate:.1%} shared",
+    ]
+    if (latency := record.latency) is not None:
+        lines += [
+            f"latency    {latency.median_ms:.3f} ms against {latency.baseline_median_ms:.3f} ms, "
+            f"{latency.speedup:.2f}x [{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
+            f"           {latency.runtime} {latency.number_format}, batch {latency.batch}, {latency.threads} thread(s)",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""How a compressed tensor becomes symbol streams, and back.
+
+Codes of up to 9 bits are one stream. Wider values (16-bit codes, floats) are split into byte planes, each a stream of
+its own, because their high bytes are predictable and their low bytes are not; zeros among them are left out and
+their places kept as run lengths. Narrow codes that are mostly zero are written as run lengths and non-zero symbols too,
+when that is smaller (Deep Compression's relative indices): Huffman cannot spend less than a bit on a zero, and zeros that
+come in long runs, as under dead inputs, cost any order-0 coder more than their runs do.
+"""
+
+import numba
+import numpy as np
+
+from compression.codec.streams import Stream, StreamReader, StreamWriter
+from compression.errors import ArtefactError
+
+ESCAPE = 255
+
+
+def write_narrow(writer: StreamWriter, symbols: np.ndarray, alphabet: int, zero: int) -> None:
+    """Write symbols (any shape) of range(alphabet), of which `zero` stands for the value 0."""
+    flat = symbols.reshape(-1)
+    whole = Stream.of(flat, alphabet)
+    plan = writer.plan(whole)
+    if 2 * whole.counts[zero] > len(flat):
+        runs, values = split_zeros(flat, zero)
+        parts = Stream.of(runs, ESCAPE + 1), Stream.of(values, alphabet)
+        plans = [writer.plan(part) for part in parts]
+        if sum(part.total_bits for part in plans) < plan.total_bits:
+            writer.number(1)
+            writer.number(len(flat) - len(values))
+            writer.number(len(runs) - len(values))
+            for part, its_plan in zip(parts, plans, strict=True):
+                writer.stream(part, its_plan)
+            return
+    writer.number(0)
+    writer.stream(whole, plan)
+
+
+def read_narrow(reader: StreamReader, count: int, alphabet: int, zero: int) -> np.ndarray:
+    """Read back (count,) symbols, uint8, or uint16 for more than 256 symbols."""
+    if not reader.number(1):
+        return reader.stream(count, alphabet)
+    zeros = reader.number(count)
+    runs = reader.stream(count - zeros + reader.number(zeros), ESCAPE + 1)
+    return join_zeros(runs, reader.stream(count - zeros, alphabet), count, zero)
+
+
+def write_wide(writer: StreamWriter, values: np.ndarray) -> None:
+    """Write unsigned integers of 2, 4 or 8 bytes, any shape, as run lengths and byte planes."""
+    flat = values.reshape(-1)
+    zeros = len(flat) - int(np.count_nonzero(flat))
+    writer.number(zeros)
+    if zeros:
+        runs, flat = split_zeros(flat, 0)
+        writer.number(len(runs) - len(flat))
+        writer.stream(Stream.of(runs, ESCAPE + 1))
+    for plane in range(flat.itemsize):
+        shift = flat.dtype.type(8 * plane)
+        writer.stream(Stream.of((flat >> shift).astype(np.uint8), 256))
+
+
+def read_wide(reader: StreamReader, count: int, kind: type) -> np.ndarray:
+    """Read back (count,) unsigned integers of type `kind`."""
+    zeros = reader.number(count)
+    runs = reader.stream(count - zeros + reader.number(zeros), ESCAPE + 1) if zeros else None
+    values = np.zeros(count - zeros, kind)
+    for plane in range(values.itemsize):
+        values |= reader.stream(len(values), 256).astype(kind) << kind(8 * plane)
+    return values if runs is None else join_zeros(runs, values, count, 0)
+
+
+def split_zeros(flat: np.ndarray, zero: int) -> tuple[np.ndarray, np.ndarray]:
+    """Run lengths and the values between them.
+
+    A run (uint8) below 255 says how many zeros precede the next value; 255 says that 255 zeros follow and the run goes
+    on. Zeros after the last value are not written. Returns runs (m,) and values (k,), m >= k.
+    """
+    values = flat[flat != zero]
+    return _runs(flat, flat.dtype.type(zero), len(values)), values
+
+
+def join_zeros(runs: np.ndarray, values: np.ndarray, count: int, zero: int) -> np.ndarray:
+    """Undo `split_zeros`: (count,) of the type of `values`; raises ArtefactError when the runs do not fit."""
+    flat = np.full(count, zero, values.dtype)
+    steps = runs.astype(np.int64) + (runs != ESCAPE)
+    ends = np.cumsum(steps)[runs != ESCAPE] - 1
+    if len(ends) != len(values) or (len(ends) and ends[-1] >= count):
+        raise ArtefactError("runs of zeros must lead to each value and end inside the tensor. The file is damaged.")
+    flat[ends] = values
+    return flat
+
+
+@numba.njit(cache=True, nogil=True)
+def _runs(flat, zero, values):
+    escapes, run = 0, 0
+    for value in flat:
+        if value == zero:
+            run += 1
+        else:
+            escapes += run // ESCAPE
+            run = 0
+    runs = np.empty(values + escapes, np.uint8)
+    position, run = 0, 0
+    for value in flat:
+        if value == zero:
+            run += 1
+        else:
+            for _ in range(run // ESCAPE):
+                runs[position] = ESCAPE
+                position += 1
+            runs[position] = run % ESCAPE
+            position += 1
+            run = 0
+    return runs

@@ -1,0 +1,49 @@
+"""What a person takes away: the decoded weights, and the records as a table."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from safetensors.torch import save
+
+from compression.measure.record import Record
+from compression.pipeline import CompressedModel
+
+
+def weights(model: CompressedModel) -> bytes:
+    """The full decoded state dict as a safetensors file, whose metadata name the architecture, source and recipe."""
+    origin = {"architecture": model.architecture, "source": model.source, "recipe": model.recipe.to_dict()}
+    # One entry only: safetensors writes several in a random order, and equal models should give equal files.
+    return save(model.state_dict(), {"paretoscope": json.dumps(origin, sort_keys=True)})
+
+
+def records_csv(records: Sequence[Record]) -> str:
+    """One line a record: settings, figures, sizes in bytes, rates, latency and digests. A header names the columns."""
+    rows = [_row(record) for record in records]
+    text = io.StringIO()
+    if rows:
+        table = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    return text.getvalue()
+
+
+def _row(record: Record) -> dict[str, object]:
+    data = record.to_dict()
+    latency = data["latency"] or {}
+    timed = ("runtime", "number_format", "batch", "threads", "median_ms", "baseline_median_ms")
+    ratios = ("speedup", "speedup_low", "speedup_high")
+    return {
+        "model": record.model,
+        "dataset": record.dataset,
+        **record.recipe.settings(),
+        **{key: data[key] for key in ("n", "correct", "accuracy", "accuracy_low", "accuracy_high", "f1", "p_value")},
+        **{f"baseline_{key}": value for key, value in data["baseline"].items()},
+        **{f"size_{key}": value for key, value in data["size"].items()},
+        "ratio": record.ratio,
+        **data["rates"],
+        **{f"latency_{key}": latency.get(key) for key in (*timed, *ratios)},
+        "latency_reused": record.latency_reused if record.latency else None,
+        **{f"digest_{key}": value for key, value in data["digests"].items()},
+    }

@@ -1,0 +1,1 @@
+"""Records to Plotly figures: each module gathers plain data with `gather` and draws it with `draw`."""

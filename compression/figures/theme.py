@@ -1,0 +1,207 @@
+"""How every figure looks, and how numbers are written: one accent, two themes, sensible digits.
+
+Sizes are decimal, as on a data sheet: 1 KB = 1000 bytes, 1 MB = 1000 KB.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from compression.errors import UnknownNameError
+
+# Source Sans is what the page has; a report on its own falls back to what the machine has.
+FONT = "'Source Sans', -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+
+# Okabe and Ito (2008), "Color Universal Design": told apart with every common form of colour blindness.
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+
+# For the page: no mode bar over the data, and a double click goes back to the whole picture.
+CONFIG: dict[str, Any] = {"displayModeBar": False, "responsive": True, "doubleClick": "reset"}
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours of a figure. `paper` and `plot` let the page shine through; `surface` is the colour of that page.
+
+    palette: categories, the most legible on `surface` first; the accent is its first colour.
+    alert: what got worse.
+    """
+
+    name: str
+    paper: str
+    plot: str
+    surface: str
+    text: str
+    muted: str
+    faint: str
+    grid: str
+    band: str
+    accent: str
+    alert: str
+    palette: tuple[str, ...]
+
+
+LIGHT = Theme(
+    name="light",
+    paper="rgba(0,0,0,0)",
+    plot="rgba(0,0,0,0)",
+    surface="#FFFFFF",
+    text="#1B2430",
+    muted="#5B6778",
+    faint="#A9B3C0",
+    grid="#E7EBF0",
+    band="#F3F5F8",
+    accent=BLUE,
+    alert=VERMILLION,
+    palette=(BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW),
+)
+DARK = Theme(
+    name="dark",
+    paper="rgba(0,0,0,0)",
+    plot="rgba(0,0,0,0)",
+    surface="#10151C",
+    text="#E6EBF2",
+    muted="#98A4B5",
+    faint="#5A6675",
+    grid="#252E3A",
+    band="#19212B",
+    accent=SKY,
+    alert=VERMILLION,
+    palette=(SKY, ORANGE, GREEN, PURPLE, VERMILLION, YELLOW, BLUE),
+)
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+def named(name: str | None) -> Theme:
+    """The theme "light" or "dark"; None, where the browser has not said yet, is light."""
+    try:
+        return THEMES[name or LIGHT.name]
+    except KeyError:
+        options = ", ".join(THEMES)
+        raise UnknownNameError(f"a theme must be one of {options}; got {name!r}. Pass one of these names.") from None
+
+
+def fade(colour: str, alpha: float) -> str:
+    """A "#rrggbb" colour with an opacity, as CSS."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def axis(theme: Theme, title: str | None = None, **settings: Any) -> dict[str, Any]:
+    """An axis with a quiet grid and its title, which carries the unit."""
+    return {
+        "title": {"text": title, "font": {"size": 13, "color": theme.muted}, "standoff": 8},
+        "tickfont": {"size": 13, "color": theme.muted},
+        "gridcolor": theme.grid,
+        "gridwidth": 1,
+        "zeroline": False,
+        "showline": False,
+        "ticks": "",
+        "automargin": True,
+        **settings,
+    }
+
+
+def layout(theme: Theme, *, height: int, uirevision: str = "figure", **settings: Any) -> dict[str, Any]:
+    """What all layouts share. A viewer's zoom survives a redraw for as long as `uirevision` stays the same."""
+    return {
+        # An empty template: plotly's own would be sent along with every figure.
+        "template": {},
+        "height": height,
+        "autosize": True,
+        "paper_bgcolor": theme.paper,
+        "plot_bgcolor": theme.plot,
+        "font": {"family": FONT, "size": 13, "color": theme.text},
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "uirevision": uirevision,
+        "hovermode": "closest",
+        "hoverlabel": {
+            "bgcolor": theme.surface,
+            "bordercolor": theme.grid,
+            "font": {"family": FONT, "size": 13, "color": theme.text},
+            "align": "left",
+        },
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "font": {"size": 12, "color": theme.muted},
+            "bgcolor": theme.paper,
+            "itemsizing": "trace",
+            "itemwidth": 30,
+        },
+        **settings,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit of size: `factor` bytes."""
+
+    name: str
+    factor: int
+
+
+UNITS = (Unit("B", 1), Unit("KB", 1000), Unit("MB", 1000**2), Unit("GB", 1000**3))
+
+
+def bytes_unit(values: Iterable[float]) -> Unit:
+    """The unit for an axis over these numbers of bytes: the largest in which their geometric mean is at least 1."""
+    logs = [math.log(value) for value in values if value > 0]
+    return _unit(math.exp(sum(logs) / len(logs)) * (1 + 1e-9) if logs else 1.0)
+
+
+def _unit(size: float) -> Unit:
+    for unit in reversed(UNITS):
+        if size >= unit.factor:
+            return unit
+    return UNITS[0]
+
+
+def _significant(value: float, digits: int = 3) -> str:
+    """That many significant digits at most, all digits before the point, no exponent down to 0.0001."""
+    return f"{value:.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:.{digits}g}"
+
+
+def format_bytes(size: float, unit: Unit | None = None) -> str:
+    """Three significant digits, e.g. "31.2 KB"; in the largest unit that gives at least 1 unless one is stated."""
+    # 999 700 bytes would be written as "1000 KB": choose by what will be shown.
+    unit = unit or _unit(size * 1.0005)
+    return f"{_significant(size / unit.factor)} {unit.name}"
+
+
+def format_percent(fraction: float, digits: int = 1) -> str:
+    """A fraction as a percentage, e.g. 0.995 -> "99.5 %". Only exactly 1 is "100 %", only exactly 0 is "0 %"."""
+    percent = 100 * fraction
+    if fraction in (0, 1):
+        return f"{percent:.0f} %"
+    while digits < 6 and float(f"{percent:.{digits}f}") in (0, 100):
+        digits += 1
+    return f"{percent:.{digits}f} %"
+
+
+def format_points(difference: float, digits: int = 1) -> str:
+    """A difference of two fractions in percentage points with its sign, e.g. -0.003 -> "-0.3 pt"."""
+    text = f"{100 * difference:+.{digits}f}"
+    return f"{text.lstrip('+-') if float(text) == 0 else text} pt"
+
+
+def format_ms(milliseconds: float) -> str:
+    """Three significant digits above 1 ms and two below: timings repeat no better than that."""
+    return f"{_significant(milliseconds, 3 if milliseconds >= 1 else 2)} ms"
+
+
+def format_ratio(ratio: float) -> str:
+    """A ratio, e.g. "34x", "1.7x", "0.93x": two significant digits, all digits from 100 on."""
+    return f"{_significant(ratio, 2)}x"
+
+
+def format_smaller(ratio: float) -> str:
+    """A compression ratio in words: "34x smaller", "1.2x larger", "the same size"."""
+    if 0.995 < ratio < 1.005:
+        return "the same size"
+    return f"{format_ratio(ratio)} smaller" if ratio > 1 else f"{format_ratio(1 / ratio)} larger"

@@ -1,0 +1,36 @@
+"""Files are written whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from compression.errors import CompressionError
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path`; a crash or a full disk leaves the old file, or none. Raises CompressionError."""
+    path = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise CompressionError(
+            f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
+        ) from None
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of `path`. Raises CompressionError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CompressionError(f"{path} must be a readable file; {error.strerror or error}. Check the path.") from None

@@ -1,0 +1,152 @@
+"""Long work off the page's thread: progress, cancel, result.
+
+One worker thread runs all jobs, so that nothing is evaluated beside a timing and two evaluations do not fight for the
+cores. A job calls `checkpoint` between its pieces of work: there it reports, there it ends if it was cancelled, and
+there jobs of higher priority run to their end first, on top of it. A slider's evaluation therefore waits for one piece
+of a sweep, never for the sweep.
+"""
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from compression.errors import CompressionError
+
+
+class Cancelled(Exception):
+    """Raised inside a job's work by `checkpoint` once the job was cancelled."""
+
+
+class Job:
+    """One piece of long work. Reading the attributes is safe from any thread.
+
+    label: what a person is told. progress: done share in [0, 1]. partial: the latest partial result. state: "waiting",
+    "running", "done", "failed" or "cancelled". result: what the work returned. error: the message of a failed job.
+    """
+
+    def __init__(self, scheduler: "Scheduler", work: Callable[["Job"], Any], priority: int, label: str) -> None:
+        self.label = label
+        self.priority = priority
+        self.progress = 0.0
+        self.partial: Any = None
+        self.state = "waiting"
+        self.result: Any = None
+        self.error: str | None = None
+        self._started: float | None = None
+        self._scheduler = scheduler
+        self._work = work
+        self._cancel = threading.Event()
+        self._ended = threading.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is done, failed or cancelled."""
+        return self._ended.is_set()
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the job was asked to end."""
+        return self._cancel.is_set()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from the progress so far; None before there is any."""
+        if self._started is None or not 0 < self.progress <= 1:
+            return None
+        return (time.monotonic() - self._started) * (1 - self.progress) / self.progress
+
+    def cancel(self) -> None:
+        """Ask the job to end; it does at its next checkpoint, or before it starts."""
+        self._cancel.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the job has ended; False when `timeout` seconds were not enough."""
+        return self._ended.wait(timeout)
+
+    def checkpoint(self, progress: float | None = None, partial: Any = None) -> None:
+        """Called by the work between its pieces; raises Cancelled once the job was cancelled."""
+        if progress is not None:
+            self.progress = progress
+        if partial is not None:
+            self.partial = partial
+        if not self._cancel.is_set():
+            self._scheduler._run_above(self.priority)
+        if self._cancel.is_set():
+            raise Cancelled
+
+    def _run(self) -> None:
+        if self._cancel.is_set():
+            self._end("cancelled")
+            return
+        self.state, self._started = "running", time.monotonic()
+        try:
+            self.result = self._work(self)
+        except Cancelled:
+            self._end("cancelled")
+        except CompressionError as error:
+            self.error = str(error)
+            self._end("failed")
+        except Exception as error:  # a defect of ours must not end the worker
+            self.error = f"Unexpected {type(error).__name__}: {error}"
+            self._end("failed")
+        else:
+            self.progress = 1.0
+            self._end("done")
+
+    def _end(self, state: str) -> None:
+        self.state = state
+        self._work = None
+        self._ended.set()
+
+
+class Scheduler:
+    """Runs jobs one after another on one thread; lower numbers go first, equal ones in the order of submission."""
+
+    def __init__(self) -> None:
+        self._queue: list[tuple[int, int, Job]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="paretoscope-jobs", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[Job], Any], *, priority: int, label: str) -> Job:
+        """Queue `work`, a function of its job, and return the job at once."""
+        job = Job(self, work, priority, label)
+        with self._changed:
+            if self._closed:
+                job._end("cancelled")
+                return job
+            heapq.heappush(self._queue, (priority, next(self._numbers), job))
+            self._changed.notify()
+        return job
+
+    def close(self) -> None:
+        """Cancel what waits and end the thread after the job that runs; later jobs are cancelled at once."""
+        with self._changed:
+            self._closed = True
+            for _, _, job in self._queue:
+                job.cancel()
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed:
+                    self._changed.wait()
+                if not self._queue:
+                    return
+                job = heapq.heappop(self._queue)[2]
+            job._run()
+
+    def _run_above(self, priority: int) -> None:
+        while True:
+            with self._changed:
+                if not self._queue or self._queue[0][0] >= priority:
+                    return
+                job = heapq.heappop(self._queue)[2]
+            job._run()

@@ -1,0 +1,84 @@
+"""Accuracy from predictions: one forward pass gives the predicted class and confidence of every sample, and every
+figure comes from those."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from scipy.stats import binomtest
+from torch import nn
+
+from compression.measure.record import Accuracy
+
+CHUNK = 100
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Predictions:
+    """What a model says of the first n test samples: classes uint8 or int64 (n,), confidences float32 (n,) in [0, 1]."""
+
+    classes: np.ndarray
+    confidences: np.ndarray
+
+
+def predict(model: nn.Module, images: torch.Tensor, chunk: int = CHUNK) -> Iterator[Predictions]:
+    """Run `model` over images (n, C, H, W) chunk by chunk; yields the predictions so far after each chunk."""
+    classes = np.empty(len(images), np.int64)
+    confidences = np.empty(len(images), np.float32)
+    for start in range(0, len(images), chunk):
+        with torch.inference_mode():
+            top = model(images[start : start + chunk]).softmax(dim=1).max(dim=1)
+        end = start + len(top.indices)
+        classes[start:end], confidences[start:end] = top.indices.numpy(), top.values.numpy()
+        yield Predictions(classes[:end], confidences[:end])
+
+
+def score(predicted: np.ndarray, labels: np.ndarray, baseline: np.ndarray, classes: int) -> Accuracy:
+    """Figures of the first n = len(predicted) samples.
+
+    predicted, labels, baseline: integer arrays, the latter two of at least n samples; baseline is what the
+    uncompressed model predicts. classes: how many classes the dataset has.
+    """
+    n = len(predicted)
+    labels, baseline = labels[:n], baseline[:n]
+    right, was_right = predicted == labels, baseline == labels
+    correct = int(right.sum())
+    low, high = wilson(correct, n)
+    return Accuracy(
+        n=n,
+        correct=correct,
+        accuracy=correct / n,
+        accuracy_low=low,
+        accuracy_high=high,
+        f1=macro_f1(predicted, labels, classes),
+        p_value=mcnemar(int((right & ~was_right).sum()), int((~right & was_right).sum())),
+    )
+
+
+def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), for n >= 1."""
+    z = float(ndtri((1 + level) / 2))
+    share = correct / n
+    centre = share + z * z / (2 * n)
+    spread = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # At 0 and n the bounds are exactly 0 and 1; rounding may miss them.
+    low = 0.0 if correct == 0 else float((centre - spread) / scale)
+    high = 1.0 if correct == n else float((centre + spread) / scale)
+    return low, high
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """McNemar's exact test, two-sided: the p-value of `gained` and `lost` samples under even odds (McNemar 1947)."""
+    changed = gained + lost
+    return float(binomtest(gained, changed, 0.5).pvalue) if changed else 1.0
+
+
+def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Mean of 2 TP / (2 TP + FP + FN) over the classes that occur among the labels or the predictions."""
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    total = np.bincount(predicted, minlength=classes) + np.bincount(labels, minlength=classes)
+    present = total > 0
+    return float(np.mean(2.0 * hits[present] / total[present]))

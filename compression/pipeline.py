@@ -1,0 +1,112 @@
+"""From a model and a recipe to a compressed model: the steps in their canonical order, prune -> share -> quantize."""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from compression.errors import ModelError
+from compression.methods import binarize, prune, quantize, share
+from compression.methods.prune import Cut
+from compression.recipe import Recipe
+from compression.statistics import LayerStatistics, ModelStatistics
+from compression.tensors import Codebook, CompressedTensor, Integers, Plain
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedModel:
+    """Architecture + compressed tensors; decodes to an ordinary `nn.Module`.
+
+    architecture: the name it is rebuilt by. source: digest of the model that was compressed. weights: the compressible
+    tensors by name. rest: every other entry of the state dict. order: all names, in the order of the state dict.
+    """
+
+    architecture: str
+    source: str
+    recipe: Recipe
+    weights: Mapping[str, CompressedTensor]
+    rest: Mapping[str, Plain]
+    order: tuple[str, ...]
+
+    def decode(self, name: str) -> np.ndarray:
+        """One tensor of the state dict, exactly as it is evaluated."""
+        return (self.weights.get(name) or self.rest[name]).decode()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The full decoded state dict; the tensors are the caller's own."""
+        return {name: torch.tensor(self.decode(name)) for name in self.order}
+
+    def load_into(self, model: nn.Module) -> nn.Module:
+        """Put the decoded tensors into `model`, in place, and return it in evaluation mode.
+
+        Raises ModelError when the model's state dict has other names or shapes.
+        """
+        try:
+            model.load_state_dict(self.state_dict())
+        except RuntimeError as error:
+            raise ModelError(
+                f"a compressed {self.architecture} needs a model of the same state dict; {error}. "
+                "Build the architecture that it names."
+            ) from None
+        return model.eval()
+
+
+def compress(statistics: ModelStatistics, recipe: Recipe) -> CompressedModel:
+    """Compress a model, given its statistics. The model itself is not touched; same input, same output."""
+    cuts = prune.cuts(statistics, recipe.prune) if recipe.prune else {}
+
+    def step(layer: LayerStatistics) -> CompressedTensor:
+        return compress_layer(layer, recipe, cuts.get(layer.name))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        weights = dict(zip(statistics.layers, pool.map(step, statistics.layers.values()), strict=True))
+    rest = {name: _rest(array, recipe.code.rest) for name, array in statistics.rest.items()}
+    return CompressedModel(statistics.architecture, statistics.digest, recipe, weights, rest, statistics.order)
+
+
+def compress_layer(layer: LayerStatistics, recipe: Recipe, cut: Cut | None) -> CompressedTensor:
+    """Run a recipe's steps on one layer; `cut` is where it is pruned, None for not at all."""
+    weight = prune.apply(layer.weight, cut) if cut else layer.weight
+    if recipe.share:
+        return _shared(layer, weight, recipe)
+    if recipe.quantize is None:
+        return Plain(weight)
+    if recipe.quantize.bits == 1:
+        return binarize.apply(weight, weight != 0 if cut else None, layer.channel_max, recipe.quantize)
+    return quantize.apply(weight, layer.channel_max, recipe.quantize)
+
+
+def _shared(layer: LayerStatistics, weight: np.ndarray, recipe: Recipe) -> Codebook:
+    negatives, positives = np.count_nonzero(weight < 0), np.count_nonzero(weight > 0)
+    entries = share.fit(layer, negatives, positives, recipe.share.clusters)
+    symbols = share.assign(weight, entries)
+    if recipe.quantize is None or len(entries) == 0:
+        return _merged(symbols, Plain(entries))
+    counts = np.bincount(symbols.reshape(-1), minlength=len(entries) + 1)[1:]
+    to_grid = binarize.grid if recipe.quantize.bits == 1 else quantize.grid
+    return _merged(symbols, to_grid(entries, counts, recipe.quantize))
+
+
+def _merged(symbols: np.ndarray, entries: Plain | Integers) -> Codebook:
+    """The codebook without what rounding made equal or zero: zero has its own symbol, and every entry one."""
+    codes = entries.codes if isinstance(entries, Integers) else entries.values
+    kept = np.unique(codes[codes != 0])
+    if len(kept) == len(codes):
+        return Codebook(symbols, entries)
+    table = np.zeros(len(codes) + 1, symbols.dtype)
+    table[1:] = np.where(codes == 0, 0, np.searchsorted(kept, codes) + 1)
+    merged = Integers(kept, entries.scale, entries.bits) if isinstance(entries, Integers) else Plain(kept)
+    return Codebook(table[symbols], merged)
+
+
+def _rest(array: np.ndarray, form: str) -> Plain:
+    if form == "fp16" and array.dtype == np.float32:
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if np.isfinite(half).all() or not np.isfinite(array).all():
+            return Plain(half)
+    return Plain(array)

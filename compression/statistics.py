@@ -1,0 +1,142 @@
+"""Per-model statistics: what no recipe changes, computed once so that a slider move costs only what it changes.
+
+For every compressible tensor: its values sorted, block prefix sums over them (so that the sum of any range is a
+look-up) and the largest magnitude of each output channel; for the model: all magnitudes in one sorted array.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numba
+import numpy as np
+import torch
+from torch import nn
+
+from compression.errors import ModelError
+
+BLOCK = 64
+
+
+@numba.njit(cache=True, nogil=True)
+def _block_sums(values: np.ndarray, centre: float) -> np.ndarray:
+    blocks = len(values) // BLOCK + 1
+    sums = np.zeros((2, blocks + 1))
+    for block in range(blocks):
+        total, squares = 0.0, 0.0
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, len(values))):
+            value = float(values[i]) - centre
+            total += value
+            squares += value * value
+        sums[0, block + 1] = sums[0, block] + total
+        sums[1, block + 1] = sums[1, block] + squares
+    return sums
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """One compressible tensor and what is known of it.
+
+    name: its key in the state dict. weight: float32, first axis the output channel. ordered: its n values, ascending.
+    centre: their mean. block_sums: float64 (2, blocks + 1), sums and sums of squares of value - centre before each block
+    of 64 (centred, or a narrow distribution far from zero would lose its spread to rounding).
+    channel_max: float32 (shape[0],), the largest magnitude of each output channel.
+    """
+
+    name: str
+    weight: np.ndarray
+    ordered: np.ndarray
+    centre: float
+    block_sums: np.ndarray
+    channel_max: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, weight: np.ndarray) -> "LayerStatistics":
+        """Statistics of `weight` (float32, at least one axis, not empty); raises ModelError naming the layer."""
+        if not np.isfinite(weight).all():
+            bad = int(weight.size - np.isfinite(weight).sum())
+            raise ModelError(
+                f"weights must be finite; {name} has {bad} of {weight.size} that are NaN or infinite. "
+                "Train or load the model again."
+            )
+        ordered = np.sort(weight, axis=None)
+        channel_max = np.abs(weight).reshape(weight.shape[0], -1).max(axis=1)
+        centre = float(ordered.mean(dtype=np.float64))
+        return cls(name, weight, ordered, centre, _block_sums(ordered, centre), channel_max)
+
+    @cached_property
+    def magnitudes(self) -> np.ndarray:
+        """The n magnitudes, ascending; needed for scope "layer" only."""
+        return np.sort(np.abs(self.ordered))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelStatistics:
+    """Statistics of one model.
+
+    architecture: the name it is rebuilt by. layers: the compressible tensors by name, in the order of the state dict.
+    rest: every other entry of the state dict (biases, normalisation, embeddings, counters). order: all names, in the
+    order of the state dict. magnitudes: the magnitudes of all layers, ascending.
+    """
+
+    architecture: str
+    layers: Mapping[str, LayerStatistics]
+    rest: Mapping[str, np.ndarray]
+    order: tuple[str, ...]
+    magnitudes: np.ndarray
+
+    @classmethod
+    def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
+        """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
+        names = compressible(model)
+        if not names:
+            raise ModelError(
+                f"a model needs a convolution, linear or attention layer to be compressed; {architecture} has none. "
+                "Pass another model."
+            )
+        layers, rest = {}, {}
+        state = model.state_dict()
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise ModelError(f"weights must be float32; {name} is {tensor.dtype}. Convert the model with .float().")
+            array = tensor.detach().cpu().contiguous().numpy()
+            if name in names:
+                layers[name] = LayerStatistics.of(name, array)
+            else:
+                rest[name] = array
+        magnitudes = np.concatenate([layer.ordered for layer in layers.values()])
+        np.abs(magnitudes, out=magnitudes)
+        magnitudes.sort()
+        return cls(architecture, layers, rest, tuple(state), magnitudes)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the uncompressed state: fp32 weights and everything else as it is."""
+        return sum(layer.weight.nbytes for layer in self.layers.values()) + sum(a.nbytes for a in self.rest.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the architecture's name and every tensor's name, type, shape and bytes (64 hex characters)."""
+        digest = hashlib.sha256(self.architecture.encode())
+        for name in self.order:
+            array = self.layers[name].weight if name in self.layers else self.rest[name]
+            digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def compressible(model: nn.Module) -> set[str]:
+    """State-dict names of the weights that recipes act on: convolutions, linear layers, attention projections."""
+    return set(_compressible(model))
+
+
+def _compressible(model: nn.Module) -> Iterator[str]:
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    projections = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(module, kinds):
+            yield prefix + "weight"
+        elif isinstance(module, nn.MultiheadAttention):
+            yield from (prefix + name for name in projections if getattr(module, name) is not None)

@@ -1,0 +1,170 @@
+"""The store: records on disk, in SQLite, keyed by content digests; cache, history and resume at once.
+
+Records are kept without their latency; timings have a table of their own, because one timing serves every recipe of the
+same graph and number format, and they belong to this machine. Every operation opens its own connection, so threads and
+processes may share one file.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from compression.errors import RecipeError, StoreError
+from compression.measure.accuracy import Predictions
+from compression.measure.record import Latency, Record
+from compression.measure.subject import Evaluation
+
+ENVIRONMENT = "PARETOSCOPE_STORE"
+
+# Raised whenever the engine measures something differently: records of another version are not shown.
+ENGINE = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS records (
+    engine INTEGER NOT NULL, model TEXT NOT NULL, dataset TEXT NOT NULL, recipe TEXT NOT NULL,
+    record TEXT NOT NULL, classes BLOB NOT NULL, confidences BLOB NOT NULL,
+    created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (engine, model, dataset, recipe)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS latencies (
+    engine INTEGER NOT NULL, model TEXT NOT NULL, machine TEXT NOT NULL, runtime TEXT NOT NULL,
+    number_format TEXT NOT NULL, batch INTEGER NOT NULL, threads INTEGER NOT NULL,
+    latency TEXT NOT NULL, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (engine, model, machine, runtime, number_format, batch, threads)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TimingKey:
+    """What a timing depends on: the model's digest, the machine, the runtime, the number format, batch and threads."""
+
+    model: str
+    machine: str
+    runtime: str
+    number_format: str
+    batch: int
+    threads: int
+
+
+def default_path() -> Path:
+    """$PARETOSCOPE_STORE, or records.sqlite in the user's cache folder."""
+    if path := os.environ.get(ENVIRONMENT):
+        return Path(path)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "paretoscope" / "records.sqlite"
+
+
+class Store:
+    """A file of records. Every method raises StoreError when the file cannot be used."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_path()
+        self._ready = False
+
+    def put(self, evaluation: Evaluation) -> None:
+        """Keep an exact evaluation; one of the same digests is replaced."""
+        record = replace(evaluation.record, latency=None)
+        digests = record.digests
+        values = (
+            ENGINE,
+            digests.model,
+            digests.dataset,
+            digests.recipe,
+            record.to_json(),
+            evaluation.predictions.classes.astype("<i8").tobytes(),
+            evaluation.predictions.confidences.astype("<f4").tobytes(),
+        )
+        with self._connection() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO records (engine, model, dataset, recipe, record, classes, confidences) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+
+    def get(self, model: str, dataset: str, recipe: str) -> Evaluation | None:
+        """The evaluation of these digests, or None."""
+        with self._connection() as connection:
+            row = connection.execute(
+                "SELECT record, classes, confidences FROM records "
+                "WHERE engine = ? AND model = ? AND dataset = ? AND recipe = ?",
+                (ENGINE, model, dataset, recipe),
+            ).fetchone()
+        if row is None:
+            return None
+        predictions = Predictions(np.frombuffer(row[1], "<i8"), np.frombuffer(row[2], "<f4"))
+        return Evaluation(_record(row[0], self.path), predictions)
+
+    def records(self, model: str, dataset: str) -> list[Record]:
+        """All records of a model on a dataset (digests), oldest first."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT record FROM records WHERE engine = ? AND model = ? AND dataset = ? ORDER BY created, recipe",
+                (ENGINE, model, dataset),
+            ).fetchall()
+        return [_record(row[0], self.path) for row in rows]
+
+    def put_latency(self, key: TimingKey, latency: Latency) -> None:
+        """Keep a timing; one of the same key is replaced."""
+        with self._connection() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO latencies "
+                "(engine, model, machine, runtime, number_format, batch, threads, latency) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (ENGINE, *asdict(key).values(), json.dumps(asdict(latency))),
+            )
+
+    def get_latency(self, key: TimingKey) -> Latency | None:
+        """The timing of this key, or None."""
+        with self._connection() as connection:
+            row = connection.execute(
+                "SELECT latency FROM latencies WHERE engine = ? AND model = ? AND machine = ? AND runtime = ? "
+                "AND number_format = ? AND batch = ? AND threads = ?",
+                (ENGINE, *asdict(key).values()),
+            ).fetchone()
+        try:
+            return None if row is None else Latency(**json.loads(row[0]))
+        except (TypeError, ValueError) as error:
+            raise _damaged(self.path, error) from None
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if not self._ready:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=10)
+            try:
+                if not self._ready:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.executescript(_SCHEMA)
+                    self._ready = True
+                connection.execute("PRAGMA synchronous = NORMAL")
+                with connection:
+                    yield connection
+            finally:
+                connection.close()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"the record store must be a SQLite file that can be written; {self.path}: {error}. "
+                f"Free space, move the file away, or set {ENVIRONMENT} to another path."
+            ) from None
+
+
+def _record(text: str, path: Path) -> Record:
+    try:
+        return Record.from_dict(json.loads(text))
+    except (KeyError, TypeError, ValueError, RecipeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"the record store must hold what this version wrote; {path}: {error!r}. "
+        f"Move the file away, or set {ENVIRONMENT} to another path."
+    )

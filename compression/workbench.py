@@ -1,0 +1,234 @@
+"""What a screen asks for: records, at once where they are known, by a job where they are not.
+
+One workbench serves all sessions of a process. It keeps subjects and records in memory and in the store; where the
+store fails, memory goes on and `store_error` says why. Every measurement is a job of one scheduler, so timings run alone.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from compression import codec, runtimes
+from compression.errors import StoreError
+from compression.jobs import Job, Scheduler
+from compression.measure.latency import machine_id
+from compression.measure.record import Latency, Record
+from compression.measure.subject import Evaluation, Subject
+from compression.pipeline import CompressedModel
+from compression.presets import presets
+from compression.recipe import BITS, FULL_PRECISION, Recipe
+from compression.store import Store, TimingKey
+
+NOW, SOON, LATER = 0, 1, 2
+
+SWEEP_SPARSITIES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+SWEEP_CLUSTERS = (None, 256, 64, 32, 16, 8, 4, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How latency is measured: the runtime's name, samples a batch, threads."""
+
+    runtime: str = "onnxruntime"
+    batch: int = 1
+    threads: int = 1
+
+
+def sweeps(recipe: Recipe) -> dict[str, list[Recipe]]:
+    """The three one-slider sweeps around a recipe, by the name of the setting that varies."""
+    settings = recipe.settings()
+    grids = {"sparsity": SWEEP_SPARSITIES, "clusters": SWEEP_CLUSTERS, "bits": BITS}
+    return {name: [Recipe.of(**{**settings, name: value}) for value in grid] for name, grid in grids.items()}
+
+
+class Workbench:
+    """store_error: why the last use of the store failed, or None; measurements go on without it."""
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = store or Store()
+        self.store_error: str | None = None
+        self._scheduler = Scheduler()
+        self._lock = threading.RLock()
+        self._subjects: dict[str, Subject] = {}
+        self._records: dict[str, dict[str, Record]] = {}
+        self._evaluations: dict[tuple[str, str], Evaluation] = {}
+        self._latencies: dict[TimingKey, Latency] = {}
+        self._jobs: dict[tuple[object, ...], Job] = {}
+
+    def close(self) -> None:
+        """End the worker thread; jobs that wait are cancelled."""
+        self._scheduler.close()
+
+    def subject(self, model: str) -> Subject:
+        """The subject of that name, loaded once; raises UnknownNameError or ModelError."""
+        with self._lock:
+            if model not in self._subjects:
+                subject = Subject.load(model)
+                stored = self._from_store(lambda: self.store.records(subject.statistics.digest, subject.data.digest))
+                self._records[model] = {record.digests.recipe: record for record in stored or ()}
+                self._subjects[model] = subject
+            return self._subjects[model]
+
+    def records(self, model: str, timing: Timing) -> list[Record]:
+        """Every exact record of a model, with its latency under `timing` where that is known."""
+        self.subject(model)
+        with self._lock:
+            known = list(self._records[model].values())
+        formats = {bits: self.latency(model, bits, timing) for bits in {record.recipe.bits for record in known}}
+        return [replace(record, latency=formats[record.recipe.bits]) for record in known]
+
+    def find(self, model: str, recipe: Recipe) -> Evaluation | None:
+        """The exact evaluation of a recipe, if it was made before, by this process or another."""
+        subject = self.subject(model)
+        key = model, recipe.digest
+        with self._lock:
+            known = self._evaluations.get(key)
+        if known is None:
+            digests = subject.statistics.digest, subject.data.digest, recipe.digest
+            known = self._from_store(lambda: self.store.get(*digests))
+            if known is not None:
+                self._remember(known)
+        return known
+
+    def evaluate(self, model: str, recipe: Recipe, priority: int = NOW) -> Job:
+        """The job that evaluates a recipe: its partial results and its result are evaluations."""
+        return self._submit(
+            ("evaluate", model, recipe),
+            lambda job: self._evaluate(job, model, recipe),
+            priority,
+            f"Measuring {recipe.describe()}",
+        )
+
+    def latency(self, model: str, bits: int, timing: Timing) -> Latency | None:
+        """The timing of a number of bits, if it was taken before on this machine."""
+        key = self._timing_key(model, bits, timing)
+        with self._lock:
+            if key in self._latencies:
+                return self._latencies[key]
+        found = self._from_store(lambda: self.store.get_latency(key))
+        if found is not None:
+            with self._lock:
+                self._latencies[key] = found
+        return found
+
+    def time(self, model: str, recipe: Recipe, timing: Timing, priority: int = SOON) -> Job:
+        """The job that times a recipe against the baseline; its result is a Latency."""
+        number_format = runtimes.runtimes.get(timing.runtime).number_format(recipe.bits)
+        return self._submit(
+            ("time", model, number_format, timing),
+            lambda job: self._time(job, model, recipe, timing),
+            priority,
+            f"Timing {number_format} on {timing.runtime}",
+        )
+
+    def fill(self, model: str, recipe: Recipe, timing: Timing) -> Job:
+        """The job that fills in what the plots need around a recipe: timings, the presets, the three sweeps."""
+        return self._submit(
+            ("fill", model, recipe, timing),
+            lambda job: self._fill(job, model, recipe, timing),
+            LATER,
+            "Filling in presets and sweeps",
+        )
+
+    def missing(self, model: str, recipe: Recipe, timing: Timing) -> bool:
+        """Whether `fill` would have anything to do."""
+        return bool(self._unknown(model, self._around(recipe)) or self._untimed(model, recipe, timing))
+
+    def artefact(self, model: str, recipe: Recipe) -> bytes:
+        """The file of a recipe; made anew, byte for byte the one that was measured."""
+        return codec.write(self.compressed(model, recipe))
+
+    def compressed(self, model: str, recipe: Recipe) -> CompressedModel:
+        return self.subject(model).compress(recipe)
+
+    def onnx(self, model: str, recipe: Recipe) -> bytes:
+        """The ONNX file of a recipe, the one that ONNX Runtime is timed with; equal recipes give equal files."""
+        return self.subject(model).program(self.compressed(model, recipe), "onnxruntime").content
+
+    def _evaluate(self, job: Job, model: str, recipe: Recipe) -> Evaluation:
+        known = self.find(model, recipe)
+        if known is not None:
+            return known
+        subject = self.subject(model)
+        for evaluation in subject.evaluate(recipe):
+            if job.priority == NOW:
+                job.checkpoint(evaluation.record.figures.n / len(subject.labels), evaluation)
+            else:
+                job.checkpoint()
+        self._from_store(lambda: self.store.put(evaluation))
+        self._remember(evaluation)
+        return evaluation
+
+    def _time(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> Latency:
+        known = self.latency(model, recipe.bits, timing)
+        if known is not None:
+            return known
+        subject = self.subject(model)
+        latency = subject.time(
+            subject.compress(recipe), timing.runtime, timing.batch, timing.threads, check=job.checkpoint
+        )
+        key = self._timing_key(model, recipe.bits, timing)
+        self._from_store(lambda: self.store.put_latency(key, latency))
+        with self._lock:
+            self._latencies[key] = latency
+        return latency
+
+    def _fill(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
+        untimed = self._untimed(model, recipe, timing)
+        unknown = self._unknown(model, self._around(recipe))
+        total = len(untimed) + len(unknown)
+        for done, (work, item) in enumerate(
+            [(self._time, (each, timing)) for each in untimed] + [(self._evaluate, (each,)) for each in unknown]
+        ):
+            job.checkpoint(done / total)
+            work(job, model, *item)
+
+    def _around(self, recipe: Recipe) -> list[Recipe]:
+        swept = [each for sweep in sweeps(recipe).values() for each in sweep]
+        return list(dict.fromkeys([preset.recipe for preset in presets] + swept))
+
+    def _unknown(self, model: str, recipes: Iterable[Recipe]) -> list[Recipe]:
+        self.subject(model)
+        with self._lock:
+            return [recipe for recipe in recipes if recipe.digest not in self._records[model]]
+
+    def _untimed(self, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
+        """One recipe for each number format that has no timing, the current recipe's own format first."""
+        recipes = {
+            runtimes.runtimes.get(timing.runtime).number_format(each.bits): each
+            for each in (Recipe.of(bits=8), Recipe.of(bits=FULL_PRECISION), recipe)
+        }
+        return [each for each in reversed(recipes.values()) if self.latency(model, each.bits, timing) is None]
+
+    def _remember(self, evaluation: Evaluation) -> None:
+        record = evaluation.record
+        with self._lock:
+            self._evaluations[record.model, record.digests.recipe] = evaluation
+            self._records[record.model][record.digests.recipe] = record
+
+    def _timing_key(self, model: str, bits: int, timing: Timing) -> TimingKey:
+        return TimingKey(
+            model=self.subject(model).statistics.digest,
+            machine=machine_id(),
+            runtime=timing.runtime,
+            number_format=runtimes.runtimes.get(timing.runtime).number_format(bits),
+            batch=timing.batch,
+            threads=timing.threads,
+        )
+
+    def _submit(self, key: tuple[object, ...], work, priority: int, label: str) -> Job:
+        with self._lock:
+            job = self._jobs.get(key)
+            if job is None or job.ended or job.cancelling or job.priority > priority:
+                self._jobs = {key: job for key, job in self._jobs.items() if not job.ended}
+                job = self._jobs[key] = self._scheduler.submit(work, priority=priority, label=label)
+            return job
+
+    def _from_store(self, operation):
+        try:
+            result = operation()
+        except StoreError as error:
+            self.store_error = str(error)
+            return None
+        self.store_error = None
+        return result

@@ -1,0 +1,19 @@
+"""The zoo: models with weights that we trained, and the data that they are measured on.
+
+Light to import: torchvision and scikit-learn are loaded by the first model or dataset that needs them.
+"""
+
+from compression.zoo.dataset import Data, DatasetEntry, datasets, load_data
+from compression.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Data",
+    "DatasetEntry",
+    "ModelEntry",
+    "build",
+    "datasets",
+    "load_data",
+    "load_model",
+    "models",
+]

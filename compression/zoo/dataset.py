@@ -1,0 +1,142 @@
+"""Datasets: real images, split once, brought to a model's input shape."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compression.errors import ModelError
+from compression.registry import Registry
+from compression.zoo.torchvision_import import import_torchvision
+
+InputShape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Data:
+    """A dataset at one input shape (C, H, W). The tensors are shared between callers: do not write to them.
+
+    train_images, test_images, calibration_images: float32 (n, C, H, W), normalised, contiguous.
+    train_labels, test_labels: int64 (n,), indices into `classes`.
+    calibration_images: a fixed part of the train split, for what a runtime must see before it can quantize.
+    digest: SHA-256 of the test split as the model is fed with it (64 hexadecimal characters).
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    calibration_images: Tensor
+    classes: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """What the screen and the engine know of a dataset; `loader` brings it to an input shape (C, H, W)."""
+
+    name: str
+    title: str
+    summary: str
+    reference: str
+    classes: tuple[str, ...]
+    loader: Callable[[InputShape], Data]
+
+
+datasets: Registry[DatasetEntry] = Registry("dataset")
+
+DIGITS_TRAIN = 1000
+DIGITS_CALIBRATION = 128
+DIGITS_CLASSES = tuple("0123456789")
+# Mean and standard deviation of a training pixel, ink from 0 to 1; the exact figures matter to no one but the weights.
+DIGITS_MEAN = 0.3
+DIGITS_STD = 0.375
+
+
+def load_data(name: str, input_shape: InputShape) -> Data:
+    """The dataset at an input shape (C, H, W), with C 1 or 3; quick, and kept after the first call.
+
+    Raises UnknownNameError for a name that is not registered, ModelError for a shape that images cannot have.
+    """
+    return _load_data(name, tuple(input_shape))
+
+
+@lru_cache(maxsize=8)
+def _load_data(name: str, input_shape: InputShape) -> Data:
+    if len(input_shape) != 3 or input_shape[0] not in (1, 3) or min(input_shape) < 1:
+        raise ModelError(
+            f"an input shape must be (channels, height, width) with 1 or 3 channels; got {input_shape}. "
+            "Pass e.g. (3, 32, 32)."
+        )
+    return datasets.get(name).loader(input_shape)
+
+
+def _load_digits(input_shape: InputShape) -> Data:
+    train, train_labels, test, test_labels = digits_split()
+    train_images = _as_input(train, input_shape)
+    test_images = _as_input(test, input_shape)
+    test_labels = torch.from_numpy(test_labels)
+    return Data(
+        train_images=train_images,
+        train_labels=torch.from_numpy(train_labels),
+        test_images=test_images,
+        test_labels=test_labels,
+        # The split is shuffled, so its start is a random draw.
+        calibration_images=train_images[:DIGITS_CALIBRATION],
+        classes=DIGITS_CLASSES,
+        digest=_digest(test_images, test_labels),
+    )
+
+
+def digits_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Train images, train labels, test images, test labels of the 1,797 digits, stratified, always the same.
+
+    Images: uint8 (n, 8, 8), ink from 0 to 16. Labels: int64 (n,).
+    """
+    from sklearn.datasets import load_digits  # slow to import, and most callers of the zoo never need it
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    train, test, train_labels, test_labels = train_test_split(
+        digits.images.astype(np.uint8),
+        digits.target.astype(np.int64),
+        train_size=DIGITS_TRAIN,
+        stratify=digits.target,
+        random_state=0,
+    )
+    return train, train_labels, test, test_labels
+
+
+def _as_input(images: np.ndarray, input_shape: InputShape) -> Tensor:
+    import_torchvision()
+    from torchvision.transforms.v2 import functional as F
+
+    channels, height, width = input_shape
+    batch = torch.from_numpy(images).unsqueeze(1).float() / 16
+    batch = F.resize(batch, [height, width], antialias=True)
+    if channels == 3:
+        batch = F.grayscale_to_rgb(batch)
+    return F.normalize(batch, [DIGITS_MEAN] * channels, [DIGITS_STD] * channels).contiguous()
+
+
+def _digest(images: Tensor, labels: Tensor) -> str:
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.numpy())
+    digest.update(labels.numpy())
+    return digest.hexdigest()
+
+
+datasets.add(
+    DatasetEntry(
+        name="digits",
+        title="Handwritten digits",
+        summary="1,797 real 8x8 scans by 43 writers; 1,000 to train on, 797 to test on.",
+        reference="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998",
+        classes=DIGITS_CLASSES,
+        loader=_load_digits,
+    )
+)

@@ -1,0 +1,128 @@
+"""The sidebar: model, the three sliders, presets, advanced settings."""
+
+import streamlit as st
+
+from compression import runtimes
+from compression.presets import presets
+from compression.recipe import BITS, CALIBRATIONS, CODERS, GRANULARITIES, MAX_CLUSTERS, REST_FORMATS, SCOPES, Recipe
+from compression.workbench import Timing
+from compression.zoo import models
+from pages.components import state
+from pages.components.state import BATCHES, CONTROLS, THREADS, View
+
+SPARSITIES = tuple(percent / 100 for percent in range(100))
+CLUSTERS = (None, MAX_CLUSTERS, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 5, 4, 3, 2)
+
+WORDS = {
+    "global": "all layers together",
+    "layer": "each layer alike",
+    "channel": "per output channel",
+    "tensor": "per tensor",
+    "range": "largest weight",
+    "mse": "least squared error",
+    "ans": "ANS",
+    "huffman": "Huffman",
+}
+
+
+def _slider(label: str, key: str, options: tuple, value, format_func, help: str):
+    # A recipe from a link or a point may hold a value between the steps: it gets a step of its own.
+    if value not in options:
+        options = (
+            (None, *sorted((*options[1:], value), reverse=True))
+            if None in options
+            else tuple(sorted((*options, value)))
+        )
+    st.session_state.setdefault(CONTROLS + key, value)
+    if st.session_state[CONTROLS + key] not in options:
+        st.session_state[CONTROLS + key] = value
+    return st.select_slider(label, options, key=CONTROLS + key, format_func=format_func, help=help)
+
+
+def _choice(label: str, key: str, options: tuple, value, help: str, format_func=None):
+    st.session_state.setdefault(CONTROLS + key, value)
+    return st.selectbox(
+        label, options, key=CONTROLS + key, format_func=format_func or (lambda x: WORDS.get(x, str(x))), help=help
+    )
+
+
+def render() -> None:
+    """Draw the controls for the view of the session and take over what they say."""
+    now = state.view()
+    settings = now.recipe.settings()
+    st.session_state.setdefault(CONTROLS + "model", now.model)
+    model = st.selectbox(
+        "Model", models.names(), key=CONTROLS + "model", format_func=lambda name: models.get(name).title
+    )
+    st.caption(models.get(model).summary)
+
+    settings["sparsity"] = _slider(
+        "Pruning sparsity",
+        "sparsity",
+        SPARSITIES,
+        settings["sparsity"],
+        lambda value: f"{100 * value:.4g} %",
+        "Share of the weights that become zero, the smallest first.",
+    )
+    settings["clusters"] = _slider(
+        "Shared-weight clusters",
+        "clusters",
+        CLUSTERS,
+        settings["clusters"],
+        lambda value: "off" if value is None else str(value),
+        "How many different non-zero values each layer may keep (k-means). Off: any.",
+    )
+    settings["bits"] = _slider(
+        "Quantization bits",
+        "bits",
+        tuple(reversed(BITS)),
+        settings["bits"],
+        lambda value: {32: "32 (off)", 1: "1 (binary)"}.get(value, str(value)),
+        "Bits of each weight, or of each entry of the codebook. 32: floats as they are.",
+    )
+
+    st.caption("Presets")
+    columns = st.columns(2)
+    for position, preset in enumerate(presets):
+        columns[position % 2].button(
+            preset.title,
+            key=f"preset_{preset.name}",
+            help=preset.summary,
+            width="stretch",
+            type="primary" if preset.recipe == Recipe.of(**settings) else "secondary",
+            on_click=state.load_recipe,
+            args=(preset.recipe,),
+        )
+
+    with st.expander("Advanced"):
+        settings["scope"] = _choice(
+            "Prune", "scope", SCOPES, settings["scope"], "Where the smallest weights are looked for."
+        )
+        settings["granularity"] = _choice(
+            "Scales", "granularity", GRANULARITIES, settings["granularity"], "How many weights share one scale."
+        )
+        settings["calibration"] = _choice(
+            "Scale from", "calibration", CALIBRATIONS, settings["calibration"], "What the scale is chosen by."
+        )
+        settings["coder"] = _choice(
+            "Entropy coder", "coder", CODERS, settings["coder"], "How the codes are written to the file."
+        )
+        settings["rest"] = _choice(
+            "Biases and normalisation",
+            "rest",
+            REST_FORMATS,
+            settings["rest"],
+            "Format of the parameters that are not compressed otherwise.",
+        )
+        runtime = _choice(
+            "Runtime",
+            "runtime",
+            runtimes.runtimes.names(),
+            now.timing.runtime,
+            "What runs the model when latency is measured.",
+            lambda name: runtimes.runtimes.get(name).title,
+        )
+        batch = _choice("Batch", "batch", BATCHES, now.timing.batch, "Images a call when latency is measured.")
+        threads = _choice("Threads", "threads", THREADS, now.timing.threads, "Threads of the runtime.")
+
+    state.change(View(model, Recipe.of(**settings), Timing(runtime, batch, threads)))

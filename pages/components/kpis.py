@@ -1,0 +1,109 @@
+"""The KPI row: each figure with its change to the baseline."""
+
+import streamlit as st
+
+from compression.figures.theme import (
+    format_bytes,
+    format_ms,
+    format_percent,
+    format_points,
+    format_ratio,
+    format_smaller,
+)
+from compression.measure.record import Latency, Record
+from pages.components.state import Work
+
+SIGNIFICANT = 0.05
+
+
+def render(work: Work) -> None:
+    """Accuracy, F1, size, latency, rates of the current recipe."""
+    for message in work.failed:
+        st.error(message)
+    columns = st.columns([1.25, 0.8, 1, 1.15, 0.8])
+    if work.evaluation is None:
+        for column, label in zip(columns, ("Accuracy", "Macro F1", "Size", "Latency", "Zero weights"), strict=True):
+            column.metric(label, "…", border=True, height="stretch")
+        return
+    record = work.evaluation.record
+    _accuracy(columns[0], record, work.exact)
+    columns[1].metric(
+        "Macro F1",
+        f"{record.figures.f1:.4f}",
+        f"{record.figures.f1 - record.baseline.f1:+.4f}" if work.exact else None,
+        delta_color="off",
+        border=True,
+        height="stretch",
+        help="Mean of the F1 scores of all classes: it falls when one class suffers, even if accuracy does not.",
+    )
+    columns[2].metric(
+        "Size",
+        format_bytes(record.size.artefact),
+        format_smaller(record.ratio),
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help=f"Length of the exported file; {format_bytes(record.baseline.size_bytes)} as fp32.",
+    )
+    _latency(columns[3], work.latency, record)
+    columns[4].metric(
+        "Zero weights",
+        format_percent(record.rates.sparse_rate),
+        f"{format_percent(record.rates.shared_rate)} shared",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="Weights that are zero, and weights whose value at least two weights share.",
+    )
+
+
+def _accuracy(column, record: Record, exact: bool) -> None:
+    figures = record.figures
+    interval = f"[{100 * figures.accuracy_low:.1f}, {100 * figures.accuracy_high:.1f}]"
+    verdict = "indistinguishable from baseline" if figures.p_value >= SIGNIFICANT else "distinguishable from baseline"
+    column.metric(
+        "Accuracy" if exact else f"Accuracy, estimate from {figures.n} images",
+        ("" if exact else "≈ ") + format_percent(figures.accuracy),
+        format_points(figures.accuracy - record.baseline.accuracy) if exact else "measuring",
+        delta_color="normal" if exact and figures.p_value < SIGNIFICANT else "off",
+        delta_arrow="auto" if exact and figures.correct != record.baseline.correct else "off",
+        delta_description=verdict if exact else interval,
+        border=True,
+        height="stretch",
+        help=f"{figures.correct} of {figures.n} test images, 95 % interval {interval} (Wilson). McNemar's exact test "
+        f"against the baseline on the same images: p = {figures.p_value:.3g}.",
+    )
+
+
+def _latency(column, latency: Latency | None, record: Record) -> None:
+    if latency is None:
+        column.metric("Latency", "…", "timing", delta_color="off", delta_arrow="off", border=True, height="stretch")
+        return
+    slower = latency.speedup_high < 1
+    ratio = 1 / latency.speedup if slower else latency.speedup
+    if latency.speedup_low <= 1 <= latency.speedup_high:
+        change = "as fast as baseline"
+    else:
+        change = f"{format_ratio(ratio)} {'slower' if slower else 'faster'}"
+    reused = latency.measured_for != record.digests.recipe
+    column.metric(
+        f"Latency, {latency.number_format}, batch {latency.batch}",
+        format_ms(latency.median_ms),
+        change,
+        delta_color="off",
+        delta_arrow="off",
+        delta_description="reused" if reused else f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
+        border=True,
+        height="stretch",
+        help=f"Median of {latency.pairs} interleaved pairs in {latency.runtime} on {latency.threads} thread(s); baseline "
+        f"{format_ms(latency.baseline_median_ms)}; speed-up {latency.speedup:.2f}, 95 % interval "
+        f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]. "
+        + (
+            "Reused from another recipe of the same graph and number format: zeros and codebooks do not change the "
+            "time of a dense kernel."
+            if reused
+            else "Measured on this recipe."
+        ),
+    )

@@ -1,0 +1,113 @@
+"""The figures of the Explore page."""
+
+import streamlit as st
+
+from compression.figures import confusion as confusion_figure
+from compression.figures import ladder as ladder_figure
+from compression.figures import sweeps as sweeps_figure
+from compression.figures import theme, tradeoff
+from compression.figures.theme import Theme
+from compression.recipe import Recipe
+from pages.components import state
+from pages.components.state import Work
+
+
+def _show(figure, key: str, alt: str, clickable: bool = False) -> None:
+    more = {"on_select": lambda: _clicked(key), "selection_mode": "points"} if clickable else {}
+    st.plotly_chart(figure, key=key, theme=None, config=theme.CONFIG, alt=alt, **more)
+
+
+def _clicked(key: str) -> None:
+    """Load the recipe of the point that was clicked; an empty selection is only a redrawn figure."""
+    points = st.session_state[key].selection.points
+    digest = points[0]["customdata"][0] if points else None
+    recipe = next((record.recipe for record in state.work().records if record.digests.recipe == digest), None)
+    if digest == Recipe().digest:
+        recipe = Recipe()
+    if recipe is not None:
+        state.load_recipe(recipe)
+        st.session_state.reload = True
+
+
+def tradeoffs(work: Work, look: Theme) -> None:
+    """Accuracy against size and against latency, side by side."""
+    subject = state.workbench().subject(work.view.model)
+    records = list(work.records)
+    if work.evaluation is not None and not work.exact:
+        records.append(state.with_latency(work.evaluation.record, work.latency))
+    for column, quantity in zip(st.columns(2), ("size", "latency"), strict=True):
+        data = tradeoff.gather(
+            records,
+            x=quantity,
+            baseline=subject.baseline,
+            current=work.view.recipe.digest,
+            pinned=state.pins(),
+            trail=state.trail(),
+            samples=len(subject.labels),
+        )
+        with column:
+            _show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", data.alt, clickable=True)
+
+
+def progress(work: Work) -> None:
+    """What is being measured, how long it takes yet, and a way to stop it."""
+    if work.job is None:
+        return
+    bar, button = st.columns([5, 1], vertical_alignment="center")
+    left = work.job.seconds_left
+    text = work.job.label + (f", about {left:.0f} s left" if left is not None and left >= 1 else "")
+    bar.progress(work.job.progress, text=text)
+    button.button(
+        "Cancel", key="cancel", width="stretch", on_click=state.stop_filling, help="Stop filling in the plots."
+    )
+
+
+def ladder(work: Work, look: Theme) -> None:
+    """How the file's length came about."""
+    if work.evaluation is None:
+        st.caption("Measuring.")
+        return
+    data = ladder_figure.gather(work.evaluation.record.size)
+    _show(ladder_figure.draw(data, look), "plot_ladder", data.alt)
+    st.caption(
+        "Bytes of the whole model under each form, biases, normalisation, scales and codebooks included. The last bar is "
+        "the file that Export writes."
+    )
+
+
+def sweeps(work: Work, look: Theme) -> None:
+    """Accuracy when one slider moves and the others stay."""
+    subject = state.workbench().subject(work.view.model)
+    swept = sweeps_figure.gather(work.records, work.view.recipe, subject.baseline)
+    for column, (name, data) in zip(st.columns(len(swept)), swept.items(), strict=True):
+        with column:
+            _show(sweeps_figure.draw(data, look), f"plot_sweep_{name}", data.alt, clickable=True)
+
+
+def confusion(work: Work, look: Theme) -> None:
+    """Which classes are taken for which, and what compression changed about that."""
+    if work.evaluation is None or not work.exact:
+        st.caption("Measuring.")
+        return
+    subject = state.workbench().subject(work.view.model)
+    data = confusion_figure.gather(
+        subject.labels,
+        work.evaluation.predictions.classes,
+        subject.predictions.classes,
+        classes=subject.data.classes,
+    )
+    titles = {"model": "This recipe", "baseline": "Baseline", "change": "Change"}
+    shown = st.segmented_control(
+        "Shown",
+        list(titles),
+        default="model",
+        required=True,
+        key="confusion_view",
+        format_func=titles.get,
+        label_visibility="collapsed",
+    )
+    matrix, recall = st.columns(2)
+    with matrix:
+        _show(confusion_figure.draw(data, look, view=shown), "plot_confusion", data.alt)
+    with recall:
+        _show(confusion_figure.draw_recall(data, look), "plot_recall", data.alt)

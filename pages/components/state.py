@@ -1,0 +1,241 @@
+"""What the pages share: the workbench of the process, and the view of a session with its link.
+
+A view is a model, a recipe and how latency is measured. It lives in the session, not in widgets, because widgets forget
+when their page is left; the link in the address bar carries it, and is read when it is not the one last written.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import streamlit as st
+
+from compression import runtimes
+from compression.errors import CompressionError, RecipeError
+from compression.jobs import Job
+from compression.measure.record import Latency, Record
+from compression.measure.subject import Evaluation
+from compression.presets import presets
+from compression.recipe import Recipe
+from compression.statistics import ModelStatistics
+from compression.workbench import Timing, Workbench
+from compression.zoo import DEFAULT_MODEL, models
+
+CONTROLS = "control_"
+FIRST_ANSWER_S = 0.3
+
+
+@dataclass(frozen=True)
+class View:
+    """What a link opens."""
+
+    model: str = DEFAULT_MODEL
+    recipe: Recipe = presets.get("tiny").recipe
+    timing: Timing = field(default_factory=Timing)
+
+    def to_query(self) -> dict[str, str]:
+        defaults = Timing()
+        timing = {
+            name: str(getattr(self.timing, name))
+            for name in ("runtime", "batch", "threads")
+            if getattr(self.timing, name) != getattr(defaults, name)
+        }
+        return {"model": self.model, **self.recipe.to_query(), **timing}
+
+    @classmethod
+    def from_query(cls, query: dict[str, str]) -> "View":
+        """Raises CompressionError."""
+        query = dict(query)
+        model = models.get(query.pop("model", DEFAULT_MODEL)).name
+        runtime = runtimes.runtimes.get(query.pop("runtime", Timing().runtime)).name
+        counts = {name: _count(name, query.pop(name, "1")) for name in ("batch", "threads")}
+        recipe = Recipe.from_query(query) if query else cls().recipe
+        return cls(model, recipe, Timing(runtime, **counts))
+
+
+BATCHES = (1, 8, 32, 128)
+THREADS = (1, 2, 4)
+
+
+def _count(name: str, text: str) -> int:
+    allowed = {"batch": BATCHES, "threads": THREADS}[name]
+    if text not in map(str, allowed):
+        raise RecipeError(f"{name} in a link must be one of {', '.join(map(str, allowed))}; got {text!r}. Choose one.")
+    return int(text)
+
+
+@st.cache_resource(show_spinner=False)
+def workbench() -> Workbench:
+    """The one workbench of this process."""
+    return Workbench()
+
+
+def statistics(model: str) -> ModelStatistics:
+    """Statistics of a model of the zoo; raises CompressionError."""
+    return workbench().subject(model).statistics
+
+
+def view() -> View:
+    """The session's view."""
+    return st.session_state.setdefault("view", View())
+
+
+def current_model() -> str:
+    return view().model
+
+
+def current_recipe() -> Recipe:
+    return view().recipe
+
+
+def open_link() -> None:
+    """Take the view from the address bar when it holds one that this session did not write; call before the widgets.
+
+    A link that cannot be read leaves the view as it is, and `link_error` says why.
+    """
+    query = st.query_params.to_dict()
+    if query and query != st.session_state.get("written_link"):
+        try:
+            load(View.from_query(query))
+            st.session_state.link_error = None
+        except CompressionError as error:
+            st.session_state.link_error = str(error)
+
+
+def write_link() -> None:
+    """Put the view into the address bar; call after the widgets."""
+    query = view().to_query()
+    if query != st.query_params.to_dict():
+        st.query_params.from_dict(query)
+    st.session_state.written_link = query
+
+
+def load(new: View) -> None:
+    """Change the view from outside the widgets: a link, a preset, a point. Only before the widgets run, or in a callback."""
+    st.session_state.view = new
+    for key in [key for key in st.session_state if str(key).startswith(CONTROLS)]:
+        del st.session_state[key]
+
+
+def load_recipe(recipe: Recipe) -> None:
+    load(replace(view(), recipe=recipe))
+    st.session_state.link_error = None
+
+
+def change(new: View) -> None:
+    """Take over what the widgets say; unfinished work for the view before is abandoned."""
+    if new != view():
+        st.session_state.view = new
+
+
+def trail() -> list[str]:
+    """Digests of the recipes that this session has seen of the current model, oldest first."""
+    digests = st.session_state.setdefault("trails", {}).setdefault(current_model(), [])
+    digest = current_recipe().digest
+    if digest in digests:
+        digests.remove(digest)
+    digests.append(digest)
+    return digests
+
+
+def pins() -> list[str]:
+    """Digests of the pinned recipes of the current model."""
+    return st.session_state.setdefault("pins", {}).setdefault(current_model(), [])
+
+
+def toggle_pin(digest: str) -> None:
+    pinned = pins()
+    if digest in pinned:
+        pinned.remove(digest)
+    else:
+        pinned.append(digest)
+
+
+def follow(name: str, key: object, start) -> Job:
+    """The session's job called `name` for `key`; the one it had for another key is cancelled."""
+    jobs: dict[str, tuple[object, Job]] = st.session_state.setdefault("jobs", {})
+    old = jobs.get(name)
+    if old is not None and old[0] == key and not old[1].cancelling:
+        return old[1]
+    if old is not None and old[0] != key:
+        old[1].cancel()
+    jobs[name] = (key, start())
+    return jobs[name][1]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is known of the view just now.
+
+    evaluation: of the current recipe, exact or a running estimate, or None. records: every exact record of the model.
+    job: the first unfinished job of the session. failed: messages of jobs that failed.
+    """
+
+    view: View
+    evaluation: Evaluation | None
+    exact: bool
+    records: list[Record]
+    latency: Latency | None
+    job: Job | None
+    failed: tuple[str, ...]
+
+    @property
+    def busy(self) -> bool:
+        return self.job is not None
+
+
+def start() -> bool:
+    """Start what the view needs and wait briefly for it; returns whether anything is left to do.
+
+    Fast models are exact within that wait, so that most moves of a slider draw once.
+    """
+    now, bench = view(), workbench()
+    key = now.model, now.recipe
+    if bench.find(*key) is None:
+        follow("evaluate", key, lambda: bench.evaluate(*key)).wait(FIRST_ANSWER_S)
+    else:
+        stop("evaluate")
+    if bench.latency(now.model, now.recipe.bits, now.timing) is None:
+        follow("time", now, lambda: bench.time(now.model, now.recipe, now.timing))
+    else:
+        stop("time")
+    if st.session_state.get("unfilled") != now and bench.missing(now.model, now.recipe, now.timing):
+        follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing))
+    else:
+        stop("fill")
+    return work().busy
+
+
+def work() -> Work:
+    """The state of the view's work."""
+    now, bench = view(), workbench()
+    jobs = {name: job for name, (_, job) in st.session_state.get("jobs", {}).items()}
+    evaluation = bench.find(now.model, now.recipe)
+    exact = evaluation is not None
+    if not exact and "evaluate" in jobs:
+        evaluation = jobs["evaluate"].partial
+    return Work(
+        view=now,
+        evaluation=evaluation,
+        exact=exact,
+        records=bench.records(now.model, now.timing),
+        latency=bench.latency(now.model, now.recipe.bits, now.timing),
+        job=next((jobs[name] for name in ("evaluate", "time", "fill") if name in jobs and not jobs[name].ended), None),
+        failed=tuple(job.error for job in jobs.values() if job.error),
+    )
+
+
+def stop(name: str) -> None:
+    """Abandon the session's job of that name."""
+    job = st.session_state.get("jobs", {}).pop(name, None)
+    if job is not None:
+        job[1].cancel()
+
+
+def stop_filling() -> None:
+    """Abandon the background work for this view, for good."""
+    st.session_state.unfilled = view()
+    stop("fill")
+
+
+def with_latency(record: Record, latency: Latency | None) -> Record:
+    """The record with its latency, for records that are not stored yet."""
+    return replace(record, latency=latency)

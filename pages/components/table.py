@@ -1,0 +1,80 @@
+"""The table of visited records: sortable, with pin and load."""
+
+import streamlit as st
+
+from pages.components import state
+from pages.components.state import Work
+
+
+def render(work: Work) -> None:
+    """One line for each record that this session visited or pinned; a chosen line can be loaded or pinned."""
+    seen, pinned = state.trail(), state.pins()
+    wanted = list(dict.fromkeys([*reversed(seen), *pinned]))
+    everything = st.toggle("All measured recipes", key="table_all", help="Also those of the sweeps and earlier visits.")
+    by_digest = {record.digests.recipe: record for record in work.records}
+    digests = list(by_digest) if everything else [digest for digest in wanted if digest in by_digest]
+    records = [by_digest[digest] for digest in digests]
+    rows = [
+        {
+            "Pinned": "◆" if record.digests.recipe in pinned else "",
+            "Recipe": record.recipe.describe(),
+            "Accuracy": 100 * record.figures.accuracy,
+            "Change": 100 * (record.figures.accuracy - record.baseline.accuracy),
+            "p": record.figures.p_value,
+            "Macro F1": record.figures.f1,
+            "Size": record.size.artefact / 1000,
+            "Ratio": record.ratio,
+            "Latency": record.latency.median_ms if record.latency else None,
+            "Speed-up": record.latency.speedup if record.latency else None,
+            "Zero": 100 * record.rates.sparse_rate,
+            "Shared": 100 * record.rates.shared_rate,
+        }
+        for record in records
+    ]
+    number = st.column_config.NumberColumn
+    event = st.dataframe(
+        rows,
+        key="table",
+        on_select="rerun",
+        selection_mode="single-row",
+        hide_index=True,
+        alt="Visited recipes with their accuracy, size and latency",
+        column_config={
+            "Recipe": st.column_config.TextColumn(width="large"),
+            "Accuracy": number(format="%.2f %%"),
+            "Change": number(format="%+.2f pt"),
+            "p": number(format="%.3g", help="McNemar's exact test against the baseline."),
+            "Macro F1": number(format="%.4f"),
+            "Size": number(format="%.1f KB"),
+            "Ratio": number(format="%.1f x"),
+            "Latency": number(format="%.3f ms"),
+            "Speed-up": number(format="%.2f x"),
+            "Zero": number(format="%.1f %%"),
+            "Shared": number(format="%.1f %%"),
+        },
+    )
+    chosen = event.selection.rows[0] if event.selection.rows else None
+    record = records[chosen] if chosen is not None and chosen < len(records) else None
+    load, pin, _ = st.columns([1, 1, 4])
+    load.button(
+        "Load",
+        key="table_load",
+        width="stretch",
+        disabled=record is None,
+        on_click=_load,
+        args=(record,),
+        help="Select a line first.",
+    )
+    pin.button(
+        "Unpin" if record and record.digests.recipe in pinned else "Pin",
+        key="table_pin",
+        width="stretch",
+        disabled=record is None,
+        on_click=lambda: state.toggle_pin(record.digests.recipe),
+        help="Select a line first.",
+    )
+
+
+def _load(record) -> None:
+    state.load_recipe(record.recipe)
+    st.session_state.reload = True

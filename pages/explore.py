@@ -1,0 +1,68 @@
+"""Explore: accuracy against size and latency, live, for the recipe that the sidebar holds."""
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import theme
+from pages.components import controls, export, kpis, plots, state, table
+
+look = theme.named(st.context.theme.type)
+state.open_link()
+
+with st.sidebar:
+    try:
+        controls.render()
+    except CompressionError as error:
+        st.error(str(error))
+        st.stop()
+state.write_link()
+
+if problem := st.session_state.get("link_error"):
+    st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
+
+view, bench = state.view(), state.workbench()
+try:
+    with st.spinner("Loading the model", show_time=True):
+        subject = bench.subject(view.model)
+except CompressionError as error:
+    st.error(str(error))
+    st.stop()
+
+
+def live() -> None:
+    """All that changes while jobs run; redrawn by itself until they are done."""
+    if st.session_state.pop("reload", False):
+        # A point or a line was chosen inside the fragment: the sidebar must follow.
+        st.rerun(scope="app")
+    work = state.work()
+    kpis.render(work)
+    plots.tradeoffs(work, look)
+    plots.progress(work)
+    if bench.store_error:
+        st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
+    ladder, sweeps, confusion, records = st.tabs(
+        ["Size ladder", "Sweeps", "Confusion", "Records"], key="tab", on_change="rerun"
+    )
+    if ladder.open:
+        with ladder:
+            plots.ladder(work, look)
+    if sweeps.open:
+        with sweeps:
+            plots.sweeps(work, look)
+    if confusion.open:
+        with confusion:
+            plots.confusion(work, look)
+    if records.open:
+        with records:
+            table.render(work)
+    if st.session_state.get("polling") and not work.busy:
+        # Everything is measured: one whole run ends the polling.
+        st.rerun(scope="app")
+
+
+busy = state.start()
+st.session_state.polling = busy
+st.fragment(live, run_every=0.5 if busy else None)()
+
+with st.sidebar:
+    export.render(state.work())

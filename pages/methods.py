@@ -1,0 +1,88 @@
+"""Methods: what each slider does to the weights, in words, as a formula and as a picture of a layer."""
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import distribution, ladder, theme
+from compression.figures.theme import Theme
+from compression.measure.record import Ladder
+from compression.measure.size import ladder as measure_ladder
+from compression.methods.catalogue import MethodEntry, methods
+from compression.pipeline import CompressedModel, compress
+from compression.recipe import Recipe
+from compression.zoo import models
+from pages.components import controls, state
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def compressed(model: str, recipe: str) -> CompressedModel:
+    return compress(state.statistics(model), Recipe.from_json(recipe))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def sizes(model: str, recipe: str) -> Ladder:
+    return measure_ladder(compressed(model, recipe))
+
+
+def picture(entry: MethodEntry, model: str, layer: str, recipe: Recipe, look: Theme) -> None:
+    """The chosen layer before and after this method alone; for coding, the sizes of the whole model."""
+    shown = entry.alone(recipe)
+    if entry.name == "code":
+        data = ladder.gather(sizes(model, shown.to_json()))
+        figure, caption = ladder.draw(data, look, height=240), f"The whole model: {shown.describe()}"
+    else:
+        after = compressed(model, shown.to_json()).decode(layer)
+        data = distribution.gather(state.statistics(model).layers[layer].weight, after, name=layer)
+        figure, caption = distribution.draw(data, look), f"{layer}: {shown.describe()}"
+    if not entry.used_by(recipe):
+        caption += " (an example: the current recipe does not use it)"
+    st.plotly_chart(figure, key=entry.name, theme=None, config=theme.CONFIG, alt=data.alt)
+    st.caption(caption)
+
+
+def explain(entry: MethodEntry) -> None:
+    """Words first, then the formula, its settings and where it comes from."""
+    st.markdown(entry.summary)
+    st.latex(entry.formula)
+    st.markdown("\n".join(f"- **{s.name}** ({s.values}): {s.meaning}" for s in entry.settings))
+    st.caption(entry.reference)
+
+
+look = theme.named(st.context.theme.type)
+state.open_link()
+st.title("Methods")
+
+try:
+    with st.sidebar:
+        controls.render()
+    state.write_link()
+    model, recipe = state.current_model(), state.current_recipe()
+    layers = state.statistics(model).layers
+except CompressionError as error:
+    st.error(str(error))
+    st.stop()
+
+st.markdown(
+    f"What each step does to the weights of **{models.get(model).title}**. Current recipe: {recipe.describe()}."
+)
+if problem := st.session_state.get("link_error"):
+    st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
+
+largest = max(layers, key=lambda name: layers[name].weight.size)
+layer = st.selectbox(
+    "Layer in the pictures",
+    list(layers),
+    index=list(layers).index(largest),
+    format_func=lambda name: f"{name} ({' x '.join(map(str, layers[name].weight.shape))})",
+    key=f"layer_{model}",
+    width=360,
+)
+
+for entry in methods:
+    st.divider()
+    st.subheader(entry.title, anchor=entry.name)
+    words, image = st.columns([1, 1], gap="large", vertical_alignment="center")
+    with words:
+        explain(entry)
+    with image:
+        picture(entry, model, layer, recipe, look)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, recall_score
+
+from compression.figures import confusion
+from compression.figures.theme import DARK, LIGHT
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 500)
+    return labels, np.where(rng.random(500) < 0.8, labels, rng.integers(0, 10, 500)), rng.integers(0, 10, 500)
+
+
+def test_counts_and_recall_agree_with_scikit_learn(predictions):
+    labels, predicted, baseline = predictions
+    data = confusion.gather(labels, predicted, baseline)
+    assert (data.counts == confusion_matrix(labels, predicted)).all()
+    assert (data.baseline == confusion_matrix(labels, baseline)).all()
+    assert data.recall == pytest.approx(recall_score(labels, predicted, average=None))
+    assert data.baseline_recall == pytest.approx(recall_score(labels, baseline, average=None))
+
+
+def test_the_order_of_the_samples_does_not_matter(predictions):
+    order = np.random.default_rng(1).permutation(500)
+    one = confusion.gather(*predictions)
+    other = confusion.gather(*(array[order] for array in predictions))
+    assert (one.counts == other.counts).all()
+
+
+def test_a_class_without_samples_has_no_recall(validated):
+    data = confusion.gather(np.array([0, 0, 2]), np.array([0, 1, 2]), classes=("cat", "dog", "fox"))
+    assert data.counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert np.isnan(data.recall[1])
+    figure = validated(confusion.draw_recall(data))
+    assert figure.data[0].x == (50, None, 100)
+    validated(confusion.draw(data))
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("view", ["model", "baseline"])
+def test_every_cell_is_on_exactly_one_scale(view, theme, predictions, validated):
+    data = confusion.gather(*predictions)
+    hits, mistakes = validated(confusion.draw(data, theme, view=view)).data
+    one, other = np.array(hits.z, dtype=float), np.array(mistakes.z, dtype=float)
+    assert (np.isnan(one) == ~np.eye(10, dtype=bool)).all()
+    assert (np.isnan(other) == np.eye(10, dtype=bool)).all()
+    assert (np.nansum([one, other], axis=0) == (data.counts if view == "model" else data.baseline)).all()
+    # One scale for both views, or flipping between them would lie.
+    assert mistakes.zmax == max(
+        data.counts[~np.eye(10, dtype=bool)].max(), data.baseline[~np.eye(10, dtype=bool)].max()
+    )
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_change_is_positive_where_it_got_better(theme, validated):
+    labels = np.array([0, 0, 1, 1])
+    data = confusion.gather(labels, np.array([0, 1, 1, 1]), np.array([0, 0, 0, 1]))
+    (layer,) = validated(confusion.draw(data, theme, view="change")).data
+    assert np.array(layer.text).tolist() == [["-1", "+1"], ["-1", "+1"]]
+    assert np.array(layer.z).tolist() == [[-1, -1], [1, 1]]
+    assert -layer.zmin == layer.zmax == 1
+
+
+def test_no_baseline_no_view_of_it():
+    data = confusion.gather(np.array([0, 1]), np.array([0, 1]))
+    assert data.baseline_recall is None
+    with pytest.raises(ValueError, match="baseline's predictions"):
+        confusion.draw(data, view="change")
+    assert [trace.name for trace in confusion.draw_recall(data).data] == ["This recipe"]
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_recall_of_model_and_baseline_side_by_side(theme, predictions, validated):
+    data = confusion.gather(*predictions)
+    line, hollow, filled = validated(confusion.draw_recall(data, theme)).data
+    assert hollow.marker.symbol == "circle-open"
+    assert filled.x == pytest.approx(100 * data.recall)
+    assert hollow.x == pytest.approx(100 * data.baseline_recall)
+    assert [line.x[3 * i] for i in range(10)] == pytest.approx(hollow.x)

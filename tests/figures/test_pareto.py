@@ -1,0 +1,54 @@
+import random
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compression.figures.pareto import accuracy, front, latency_ms, size_bytes
+from compression.recipe import Recipe
+
+# Few distinct values, so that ties and duplicates are the rule.
+PLACES = st.lists(st.tuples(st.integers(1, 6), st.integers(790, 796)), max_size=24)
+
+
+def dominates(one, other, x, y):
+    return x(one) <= x(other) and y(one) >= y(other) and (x(one) < x(other) or y(one) > y(other))
+
+
+def records_at(places, make_record):
+    return [
+        make_record(Recipe.of(sparsity=i / 100), size=1000 * size, correct=correct, ms=size / 10)
+        for i, (size, correct) in enumerate(places)
+    ]
+
+
+@given(places=PLACES)
+def test_front_is_what_nothing_dominates(places, make_record):
+    records = records_at(places, make_record)
+    for x in (size_bytes, latency_ms):
+        undominated = [r for r in records if not any(dominates(other, r, x, accuracy) for other in records)]
+        found = front(records, x=x)
+        assert {(x(r), accuracy(r)) for r in found} == {(x(r), accuracy(r)) for r in undominated}
+        for record in found:
+            same = [r for r in undominated if (x(r), accuracy(r)) == (x(record), accuracy(record))]
+            assert record.digests.recipe == min(r.digests.recipe for r in same)
+
+
+@given(places=PLACES, seed=st.integers(0, 2**16))
+def test_front_does_not_depend_on_the_order(places, seed, make_record):
+    records = records_at(places, make_record)
+    shuffled = random.Random(seed).sample(records, len(records))
+    assert front(shuffled) == front(records)
+
+
+@given(places=PLACES)
+def test_front_climbs_from_left_to_right(places, make_record):
+    found = front(records_at(places, make_record))
+    assert all(size_bytes(a) < size_bytes(b) and accuracy(a) < accuracy(b) for a, b in pairwise(found))
+
+
+def test_a_record_that_is_not_timed_is_not_in_the_race(make_record):
+    timed = make_record(Recipe.of(bits=8), correct=700)
+    better = make_record(Recipe.of(bits=4), correct=790, ms=None)
+    assert front([timed, better], x=latency_ms) == [timed]
+    assert front([]) == []

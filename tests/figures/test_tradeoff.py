@@ -1,0 +1,219 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compression.figures import pareto, tradeoff
+from compression.figures.theme import DARK, LIGHT
+from compression.recipe import Recipe
+
+QUANTITIES = ("size", "latency")
+RECIPES = [Recipe.of(sparsity=s / 20, clusters=k, bits=b) for s in range(19) for k in (None, 4, 16) for b in (32, 8, 2)]
+
+
+@pytest.fixture(scope="module")
+def records(make_record):
+    """171 records in a plausible arch, two number formats, some collapsed."""
+    draw = random.Random(7)
+    return [
+        make_record(
+            recipe,
+            size=draw.randrange(5_000, 900_000),
+            correct=draw.choice([80, 400, *range(740, 796)]),
+            ms=0.2 if recipe.bits <= 8 else 0.4,
+            number_format="int8" if recipe.bits <= 8 else "fp32",
+            measured_for=Recipe.of(bits=recipe.bits).digest,
+        )
+        for recipe in RECIPES
+    ]
+
+
+@pytest.fixture(scope="module")
+def roles(records):
+    digests = [record.digests.recipe for record in records]
+    return {"current": digests[50], "pinned": {digests[3], digests[9], digests[50]}, "trail": digests[40:51]}
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("x", QUANTITIES)
+def test_every_record_is_one_clickable_marker(x, theme, records, roles, baseline, markers, validated):
+    figure = validated(tradeoff.draw(tradeoff.gather(records, x=x, baseline=baseline, **roles), theme))
+    drawn = [digest for digest, *_, symbol, _ in markers(figure) if symbol != "star"]
+    assert sorted(drawn) == sorted(record.digests.recipe for record in records)
+    stars = [digest for digest, *_, symbol, _ in markers(figure) if symbol == "star"]
+    assert stars == [Recipe().digest]
+
+
+@pytest.mark.parametrize("x", QUANTITIES)
+def test_markers_stand_where_the_records_say(x, records, baseline, markers):
+    data = tradeoff.gather(records, x=x, baseline=baseline)
+    places = {
+        digest: (at, height) for digest, at, height, symbol, _ in markers(tradeoff.draw(data)) if symbol != "star"
+    }
+    for record in records:
+        expected = record.size.artefact / 1000 if x == "size" else record.latency.median_ms
+        assert places[record.digests.recipe] == (
+            pytest.approx(expected),
+            pytest.approx(data.scale.position(record.figures.accuracy)),
+        )
+
+
+@pytest.mark.parametrize("x", QUANTITIES)
+def test_hover_tells_the_recipe_and_its_figures(x, records, baseline, markers):
+    hovers = {
+        digest: text for digest, *_, text in markers(tradeoff.draw(tradeoff.gather(records, x=x, baseline=baseline)))
+    }
+    for record in records[1:]:
+        text = hovers[record.digests.recipe]
+        assert record.recipe.describe() in text
+        assert f"{100 * record.figures.accuracy:.1f} %" in text
+        assert ("reused from another recipe" in text) == record.latency_reused
+    assert "2x the baseline's speed, 95 %: 1.80 to 2.20" in hovers[records[1].digests.recipe]
+
+
+def test_roles_differ_without_colour(records, roles, baseline, markers):
+    data = tradeoff.gather(records, x="size", baseline=baseline, **roles)
+    figure = tradeoff.draw(data)
+    symbols = {digest: symbol for digest, *_, symbol, _ in markers(figure)}
+    sizes = {trace.name: trace.marker.size for trace in figure.data if trace.customdata is not None}
+    assert symbols[roles["current"]] == "diamond-open-dot"
+    assert symbols[next(iter(roles["pinned"] - {roles["current"]}))] == "diamond"
+    assert sizes["Current"] > sizes["Baseline"] > sizes["Pinned"] > max(sizes["Seen"])
+    line = next(trace for trace in figure.data if trace.line.shape == "hv")
+    assert list(line.x) == [record.size.artefact / 1000 for record in pareto.front(records)]
+
+
+def test_legend_names_each_kind_once(records, roles, baseline):
+    figure = tradeoff.draw(tradeoff.gather(records, x="size", baseline=baseline, **roles))
+    names = [trace.name for trace in figure.data if trace.showlegend]
+    assert sorted(names) == ["Baseline", "Current", "Front", "Pinned", "Seen"]
+
+
+def test_the_current_point_shows_its_interval(records, roles, baseline):
+    data = tradeoff.gather(records, x="latency", baseline=baseline, **roles)
+    current = next(record for record in records if record.digests.recipe == roles["current"])
+    trace = next(trace for trace in tradeoff.draw(data).data if trace.name == "Current")
+    assert trace.y[0] + trace.error_y.array[0] == pytest.approx(data.scale.position(current.figures.accuracy_high))
+    assert trace.y[0] - trace.error_y.arrayminus[0] == pytest.approx(data.scale.position(current.figures.accuracy_low))
+    timing = current.latency
+    assert trace.x[0] + trace.error_x.array[0] == pytest.approx(timing.baseline_median_ms / timing.speedup_low)
+    assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(timing.baseline_median_ms / timing.speedup_high)
+
+
+def test_a_running_estimate_is_hollow_has_its_interval_and_is_not_on_the_front(records, baseline, make_record, markers):
+    partial = make_record(Recipe.of(sparsity=0.33), size=1_000, correct=100, n=100)
+    data = tradeoff.gather([*records, partial], x="size", baseline=baseline)
+    figure = tradeoff.draw(data)
+    symbol, hover = next((s, text) for digest, _, _, s, text in markers(figure) if digest == partial.digests.recipe)
+    assert symbol == "circle-open"
+    assert "running estimate on 100 of 800 images" in hover
+    assert data.front[0][0] > 1_000
+    bars = next(trace for trace in figure.data if trace.name == "Estimate").error_y
+    assert bars.arrayminus[0] == pytest.approx(1.0)
+
+    current = tradeoff.draw(
+        tradeoff.gather([*records, partial], x="size", baseline=baseline, current=partial.digests.recipe)
+    )
+    assert [s for digest, *_, s, _ in markers(current) if digest == partial.digests.recipe] == ["circle-open"]
+
+
+def test_the_split_may_be_larger_than_all_that_was_seen(baseline, make_record):
+    record = make_record(Recipe.of(bits=8), correct=390, n=400)
+    assert not tradeoff.gather([record], x="size", baseline=baseline).points[0].estimate
+    assert tradeoff.gather([record], x="size", baseline=baseline, samples=800).points[0].estimate
+
+
+def test_of_two_records_of_one_recipe_the_fuller_counts(baseline, make_record):
+    recipe = Recipe.of(bits=8)
+    partial, whole = make_record(recipe, correct=99, n=100), make_record(recipe)
+    for given_order in ([partial, whole], [whole, partial]):
+        points = tradeoff.gather(given_order, x="size", baseline=baseline).points
+        assert [point.accuracy for point in points if point.kind != "baseline"] == [whole.figures.accuracy]
+
+
+def test_what_is_not_timed_waits_or_is_predicted(baseline, make_record, markers):
+    timed, untimed = make_record(Recipe.of(bits=8)), make_record(Recipe.of(bits=4), ms=None)
+    waiting = tradeoff.draw(tradeoff.gather([timed, untimed], x="latency", baseline=baseline))
+    assert untimed.digests.recipe not in {digest for digest, *_ in markers(waiting)}
+    assert any("1 not timed yet" in note.text for note in waiting.layout.annotations)
+
+    expected = {untimed.digests.recipe: 0.21}
+    data = tradeoff.gather([timed, untimed], x="latency", baseline=baseline, expected_ms=expected)
+    at, symbol, hover = next(
+        (x, s, text) for digest, x, _, s, text in markers(tradeoff.draw(data)) if digest == untimed.digests.recipe
+    )
+    assert (at, symbol) == (0.21, "circle-open")
+    assert "predicted" in hover
+    assert data.waiting == 0
+
+
+def test_where_the_baselines_latency_comes_from(baseline, make_record):
+    slow = make_record(Recipe.of(bits=8), baseline_ms=0.5)
+    records = [slow, make_record(Recipe.of(bits=4), baseline_ms=0.3), make_record(Recipe.of(bits=2), baseline_ms=0.4)]
+
+    def star(**settings):
+        points = tradeoff.gather(settings.pop("records", records), x="latency", baseline=baseline, **settings).points
+        return [point.x for point in points if point.kind == "baseline"]
+
+    assert star() == [0.4]
+    assert star(current=slow.digests.recipe) == [0.5]
+    assert star(current=slow.digests.recipe, baseline_ms=0.6) == [0.6]
+    assert star(records=[]) == []
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("x", QUANTITIES)
+def test_a_lone_baseline_is_a_whole_picture(x, theme, baseline, validated, markers):
+    figure = validated(tradeoff.draw(tradeoff.gather([], x=x, baseline=baseline, baseline_ms=0.4), theme))
+    assert [symbol for *_, symbol, _ in markers(figure)] == ["star"]
+    if x == "size":
+        assert list(figure.layout.xaxis.tickvals) == [50, 100, 200, 500, 1000]
+        assert figure.layout.xaxis.title.text == "Size of the file (KB, log scale)"
+
+
+@given(places=st.lists(st.tuples(st.integers(50, 5_000_000), st.integers(0, 800), st.floats(0.001, 50)), max_size=12))
+def test_all_markers_are_within_the_axes(places, baseline, make_record, markers):
+    records = [
+        make_record(Recipe.of(sparsity=i / 100), size=size, correct=correct, ms=ms)
+        for i, (size, correct, ms) in enumerate(places)
+    ]
+    for x in QUANTITIES:
+        figure = tradeoff.draw(tradeoff.gather(records, x=x, baseline=baseline, baseline_ms=0.4))
+        (left, right), (low, high) = figure.layout.xaxis.range, figure.layout.yaxis.range
+        if x == "size":
+            left, right = 10**left, 10**right
+        assert all(left <= at <= right and low <= height <= high for _, at, height, _, _ in markers(figure))
+
+
+@pytest.mark.parametrize("x", QUANTITIES)
+def test_the_order_of_the_records_does_not_matter(x, records, roles, baseline):
+    shuffled = random.Random(3).sample(records, len(records))
+    one = tradeoff.gather(records, x=x, baseline=baseline, **roles)
+    other = tradeoff.gather(shuffled, x=x, baseline=baseline, **roles)
+    assert set(one.points) == set(other.points)
+    assert (one.front, one.trail, one.scale, one.formats) == (other.front, other.trail, other.scale, other.formats)
+
+
+def test_latency_axis_starts_at_zero_and_states_its_setting(records, baseline):
+    figure = tradeoff.draw(tradeoff.gather(records, x="latency", baseline=baseline))
+    assert figure.layout.xaxis.range[0] == 0
+    assert figure.layout.xaxis.title.text == "Latency (ms per batch of 1, onnxruntime, 1 thread)"
+    assert {note.text for note in figure.layout.annotations} >= {"int8", "fp32"}
+
+
+def test_columns_too_near_share_a_label(baseline, make_record):
+    records = [
+        make_record(Recipe.of(bits=8), ms=0.39, number_format="int8"),
+        make_record(Recipe.of(bits=16), ms=0.40, number_format="fp32"),
+    ]
+    figure = tradeoff.draw(tradeoff.gather(records, x="latency", baseline=baseline))
+    assert [note.text for note in figure.layout.annotations] == ["int8, fp32"]
+
+
+def test_zoom_survives_a_redraw_but_not_another_model(records, roles, baseline):
+    def revision(x, some):
+        return tradeoff.draw(tradeoff.gather(some, x=x, baseline=baseline)).layout.uirevision
+
+    assert revision("size", records) == revision("size", records[:10])
+    assert revision("size", records) != revision("latency", records)

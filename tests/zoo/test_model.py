@@ -1,0 +1,156 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from compression import zoo
+from compression.errors import ModelError, UnknownNameError
+from compression.zoo import models as registry
+from compression.zoo.model import weights_path
+
+NAMES = ["lenet-300-100", "lenet-5", "simple-cnn", "resnet-20", "mobilenet-v2", "vit-tiny"]
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_registry_holds_the_six_models_in_order():
+    assert registry.names() == tuple(NAMES)
+    assert zoo.DEFAULT_MODEL == "simple-cnn"
+    for entry in zoo.models:
+        assert entry.dataset in zoo.datasets
+        assert entry.title and entry.summary and entry.reference
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_maps_its_input_shape_to_class_scores(name):
+    entry = zoo.models.get(name)
+    model = zoo.build(name)
+    assert not any(module.training for module in model.modules())
+    for n in (1, 3):
+        assert model(torch.zeros(n, *entry.input_shape)).shape == (n, len(zoo.datasets.get(entry.dataset).classes))
+
+
+def dense(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
+
+
+def conv(inputs: int, outputs: int, side: int) -> int:
+    return inputs * outputs * side**2 + outputs
+
+
+# A residual block: two 3x3 convolutions without bias, two normalisations; plus a projection where the shape changes.
+def residual(inputs: int, outputs: int) -> int:
+    projection = 0 if inputs == outputs else inputs * outputs + 2 * outputs
+    return 9 * outputs * (inputs + outputs) + 4 * outputs + projection
+
+
+CLOSED_FORMS = {
+    "lenet-300-100": dense(784, 300) + dense(300, 100) + dense(100, 10),
+    "lenet-5": conv(1, 20, 5) + conv(20, 50, 5) + dense(800, 500) + dense(500, 10),
+    "simple-cnn": conv(3, 16, 3) + conv(16, 32, 3) + dense(2048, 128) + dense(128, 10),
+    "resnet-20": 27 * 16
+    + 2 * 16
+    + 3 * residual(16, 16)
+    + residual(16, 32)
+    + 2 * residual(32, 32)
+    + residual(32, 64)
+    + 2 * residual(64, 64)
+    + dense(64, 10),
+    "vit-tiny": conv(3, 64, 4)
+    + 64  # class token
+    + 65 * 64  # positions
+    + 4 * (dense(64, 3 * 64) + dense(64, 64) + dense(64, 128) + dense(128, 64) + 4 * 64)
+    + 2 * 64
+    + dense(64, 10),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_the_number_of_parameters_is_that_of_the_architecture(name):
+    assert parameters(zoo.build(name)) == CLOSED_FORMS[name]
+
+
+def test_mobilenet_has_the_papers_layers_at_a_quarter_of_the_width():
+    model = zoo.build("mobilenet-v2")
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    # The stem, 17 blocks of three of which the first has no expansion, the head.
+    assert len(convolutions) == 1 + 17 * 3 - 1 + 1
+    assert convolutions[0].out_channels == 8
+    assert model.classifier[1].in_features == 1280
+    assert sum(m.stride == (2, 2) for m in convolutions) == 4
+
+
+def test_resnet_20_has_twenty_layers_on_its_main_path():
+    model = zoo.build("resnet-20")
+    main = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and "shortcut" not in n]
+    assert len(main) == 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_reach_97_percent_of_the_test_split(name):
+    entry = zoo.models.get(name)
+    data = zoo.load_data(entry.dataset, entry.input_shape)
+    model = zoo.load_model(name)
+    assert not any(module.training for module in model.modules())
+    with torch.inference_mode():
+        predicted = torch.cat([model(images).argmax(1) for images in data.test_images.split(100)])
+    assert len(predicted) == 797
+    assert (predicted == data.test_labels).double().mean() >= 0.97
+
+
+def test_an_unknown_model_is_told_the_known_ones():
+    for function in (zoo.build, zoo.load_model):
+        with pytest.raises(UnknownNameError, match=r"'resnet-21'.*lenet-300-100, lenet-5.*vit-tiny"):
+            function("resnet-21")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in place of the shipped weights."""
+    monkeypatch.setattr("compression.zoo.model.WEIGHTS_FOLDER", tmp_path)
+    return tmp_path
+
+
+REMEDY = "python -m compression train lenet-5"
+
+
+def test_missing_weights_are_refused_with_the_remedy(folder):
+    with pytest.raises(ModelError, match=REMEDY):
+        zoo.load_model("lenet-5")
+
+
+def truncated(weights: bytes) -> bytes:
+    return weights[:-1]
+
+
+def without_header(weights: bytes) -> bytes:
+    return b"\xff" * 8 + weights[8:]
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [truncated, without_header, empty])
+def test_damaged_weights_are_refused_with_the_remedy(folder, damage):
+    path = folder / "lenet-5.safetensors"
+    save_file(zoo.build("lenet-5").state_dict(), path)
+    zoo.load_model("lenet-5")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ModelError, match=REMEDY):
+        zoo.load_model("lenet-5")
+
+
+def test_another_models_weights_are_refused(folder):
+    save_file(zoo.build("lenet-300-100").state_dict(), folder / "lenet-5.safetensors")
+    with pytest.raises(ModelError, match=REMEDY):
+        zoo.load_model("lenet-5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_weights_are_finite_and_fp32(name):
+    for key, value in load_file(weights_path(name)).items():
+        assert value.dtype == (torch.int64 if key.endswith("num_batches_tracked") else torch.float32)
+        assert value.isfinite().all()
