@@ -9,10 +9,13 @@ ASSETS = Path(__file__).parent / "assets"
 st.set_page_config(page_title="Paretoscope", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / f"logo-{st.context.theme.type or 'light'}.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 
+# No url_path may equal a file name in pages/: before its first run Streamlit would serve that file without this door.
 st.navigation(
     [
-        st.Page("pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="explore", default=True),
-        st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="methods"),
+        st.Page(
+            "pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="trade-off", default=True
+        ),
+        st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="how-it-works"),
     ],
     position="top",
 ).run()

@@ -319,13 +319,14 @@ def _timed(
 def _summary(record: "Record") -> str:
     figures, size, rates = record.figures, record.size, record.rates
     change = 100 * (figures.accuracy - record.baseline.accuracy)
-    verdict = "distinguishable from the baseline" if figures.p_value < 0.05 else "indistinguishable from the baseline"
+    verdict = f"{'' if figures.distinguishable else 'in'}distinguishable from the baseline"
     lines = [
         f"{record.model} on {record.dataset}: {record.recipe.describe()}",
         f"accuracy   {figures.accuracy:.2%} [{figures.accuracy_low:.2%}, {figures.accuracy_high:.2%}], "
         f"{figures.correct} of {figures.n}",
         f"           {change:+.2f} points, {verdict} (McNemar p = {figures.p_value:.3g}); macro F1 {figures.f1:.4f}",
-        f"size       {size.artefact:,} bytes, {record.ratio:.1f} times smaller than fp32 ({record.baseline.size_bytes:,})",
+        f"size       {size.artefact:,} bytes, {record.ratio:.1f} times smaller than fp32, "
+        f"{record.baseline.size_bytes:,} bytes",
         f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "
         f"> ans {size.ans:,}",
         f"rates      {rates.sparse_rate:.1%} zero, {rates.shared_rate:.1%} shared",

@@ -6,8 +6,10 @@ there jobs of higher priority run to their end first, on top of it. A slider's e
 of a sweep, never for the sweep.
 """
 
+import atexit
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +29,9 @@ class Job:
     "running", "done", "failed" or "cancelled". result: what the work returned. error: the message of a failed job.
     """
 
-    def __init__(self, scheduler: "Scheduler", work: Callable[["Job"], Any], priority: int, label: str) -> None:
+    def __init__(
+        self, scheduler: "Scheduler", work: Callable[["Job"], Any], priority: int, label: str, patience: float
+    ) -> None:
         self.label = label
         self.priority = priority
         self.progress = 0.0
@@ -36,6 +40,8 @@ class Job:
         self.result: Any = None
         self.error: str | None = None
         self._started: float | None = None
+        self._patience = patience
+        self._wanted = time.monotonic()
         self._scheduler = scheduler
         self._work = work
         self._cancel = threading.Event()
@@ -58,6 +64,10 @@ class Job:
             return None
         return (time.monotonic() - self._started) * (1 - self.progress) / self.progress
 
+    def keep(self) -> None:
+        """Say that someone still waits for the job."""
+        self._wanted = time.monotonic()
+
     def cancel(self) -> None:
         """Ask the job to end; it does at its next checkpoint, or before it starts."""
         self._cancel.set()
@@ -68,6 +78,8 @@ class Job:
 
     def checkpoint(self, progress: float | None = None, partial: Any = None) -> None:
         """Called by the work between its pieces; raises Cancelled once the job was cancelled."""
+        if time.monotonic() - self._wanted > self._patience:
+            self.cancel()
         if progress is not None:
             self.progress = progress
         if partial is not None:
@@ -110,12 +122,18 @@ class Scheduler:
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
+        self._running: list[Job] = []
         self._thread = threading.Thread(target=self._work, name="paretoscope-jobs", daemon=True)
         self._thread.start()
+        # A thread inside native code while the interpreter ends would abort the process.
+        atexit.register(self.close)
 
-    def submit(self, work: Callable[[Job], Any], *, priority: int, label: str) -> Job:
-        """Queue `work`, a function of its job, and return the job at once."""
-        job = Job(self, work, priority, label)
+    def submit(self, work: Callable[[Job], Any], *, priority: int, label: str, patience: float = math.inf) -> Job:
+        """Queue `work`, a function of its job, and return the job at once.
+
+        patience: seconds after which the job is cancelled unless somebody calls its `keep`, inf for never.
+        """
+        job = Job(self, work, priority, label, patience)
         with self._changed:
             if self._closed:
                 job._end("cancelled")
@@ -125,10 +143,11 @@ class Scheduler:
         return job
 
     def close(self) -> None:
-        """Cancel what waits and end the thread after the job that runs; later jobs are cancelled at once."""
+        """Cancel all jobs and end the thread once the one that runs has noticed; later jobs are cancelled at once."""
+        atexit.unregister(self.close)
         with self._changed:
             self._closed = True
-            for _, _, job in self._queue:
+            for job in (*self._running, *(job for _, _, job in self._queue)):
                 job.cancel()
             self._changed.notify()
         self._thread.join()
@@ -141,7 +160,7 @@ class Scheduler:
                 if not self._queue:
                     return
                 job = heapq.heappop(self._queue)[2]
-            job._run()
+            self._run(job)
 
     def _run_above(self, priority: int) -> None:
         while True:
@@ -149,4 +168,9 @@ class Scheduler:
                 if not self._queue or self._queue[0][0] >= priority:
                     return
                 job = heapq.heappop(self._queue)[2]
-            job._run()
+            self._run(job)
+
+    def _run(self, job: Job) -> None:
+        self._running.append(job)
+        job._run()
+        self._running.pop()

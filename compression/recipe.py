@@ -208,15 +208,21 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def describe(self) -> str:
-        """One short line for a person, e.g. "80 % sparse, 16 clusters, 8 bits"."""
+        """One line for a person, settings that are not the default named: "80 % sparse, 16 clusters, 8 bits, mse"."""
         parts = []
         if self.prune:
-            parts.append(f"{100 * self.prune.sparsity:.4g} % sparse")
+            layers = " in each layer" if self.prune.scope == "layer" else ""
+            parts.append(f"{100 * self.prune.sparsity:.4g} % sparse{layers}")
         if self.share:
             parts.append(f"{self.share.clusters} clusters")
         if self.quantize:
             parts.append("binary" if self.quantize.bits == 1 else f"{self.quantize.bits} bits")
-        return ", ".join(parts) or "no change"
+            parts += ["per tensor"] * (self.quantize.granularity == "tensor")
+            parts += ["mse"] * (self.quantize.calibration == "mse")
+        parts = parts or ["no change"]
+        parts += ["Huffman"] * (self.code.coder == "huffman")
+        parts += ["fp16 rest"] * (self.code.rest == "fp16")
+        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data with a version; absent steps are left out."""

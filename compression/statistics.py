@@ -38,9 +38,9 @@ def _block_sums(values: np.ndarray, centre: float) -> np.ndarray:
 class LayerStatistics:
     """One compressible tensor and what is known of it.
 
-    name: its key in the state dict. weight: float32, first axis the output channel. ordered: its n values, ascending.
-    centre: their mean. block_sums: float64 (2, blocks + 1), sums and sums of squares of value - centre before each block
-    of 64 (centred, or a narrow distribution far from zero would lose its spread to rounding).
+    name: its key in the state dict. weight: float32, first axis the output channel. ordered: its values, ascending.
+    centre: their mean. block_sums: float64 (2, blocks + 1), sums and sums of squares of value - centre before each
+    block of 64 (centred, or a narrow distribution far from zero would lose its spread to rounding).
     channel_max: float32 (shape[0],), the largest magnitude of each output channel.
     """
 

@@ -1,7 +1,7 @@
 """What a screen asks for: records, at once where they are known, by a job where they are not.
 
 One workbench serves all sessions of a process. It keeps subjects and records in memory and in the store; where the
-store fails, memory goes on and `store_error` says why. Every measurement is a job of one scheduler, so timings run alone.
+store fails, memory goes on and `store_error` says why. All measurements are jobs of one scheduler: timings run alone.
 """
 
 import threading
@@ -20,6 +20,9 @@ from compression.recipe import BITS, FULL_PRECISION, Recipe
 from compression.store import Store, TimingKey
 
 NOW, SOON, LATER = 0, 1, 2
+
+# A tab in the background asks once a minute; one that was closed never again.
+PATIENCE_S = 90.0
 
 SWEEP_SPARSITIES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 SWEEP_CLUSTERS = (None, 256, 64, 32, 16, 8, 4, 2)
@@ -221,7 +224,9 @@ class Workbench:
             job = self._jobs.get(key)
             if job is None or job.ended or job.cancelling or job.priority > priority:
                 self._jobs = {key: job for key, job in self._jobs.items() if not job.ended}
-                job = self._jobs[key] = self._scheduler.submit(work, priority=priority, label=label)
+                job = self._jobs[key] = self._scheduler.submit(
+                    work, priority=priority, label=label, patience=PATIENCE_S
+                )
             return job
 
     def _from_store(self, operation):

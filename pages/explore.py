@@ -7,19 +7,7 @@ from compression.figures import theme
 from pages.components import controls, export, kpis, plots, state, table
 
 look = theme.named(st.context.theme.type)
-state.open_link()
-
-with st.sidebar:
-    try:
-        controls.render()
-    except CompressionError as error:
-        st.error(str(error))
-        st.stop()
-state.write_link()
-
-if problem := st.session_state.get("link_error"):
-    st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
-
+controls.sidebar("explore")
 view, bench = state.view(), state.workbench()
 try:
     with st.spinner("Loading the model", show_time=True):

@@ -49,14 +49,11 @@ def explain(entry: MethodEntry) -> None:
 
 
 look = theme.named(st.context.theme.type)
-state.open_link()
+controls.sidebar("methods")
+model, recipe = state.current_model(), state.current_recipe()
 st.title("Methods")
 
 try:
-    with st.sidebar:
-        controls.render()
-    state.write_link()
-    model, recipe = state.current_model(), state.current_recipe()
     layers = state.statistics(model).layers
 except CompressionError as error:
     st.error(str(error))
@@ -65,8 +62,6 @@ except CompressionError as error:
 st.markdown(
     f"What each step does to the weights of **{models.get(model).title}**. Current recipe: {recipe.describe()}."
 )
-if problem := st.session_state.get("link_error"):
-    st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
 
 largest = max(layers, key=lambda name: layers[name].weight.size)
 layer = st.selectbox(

@@ -1,16 +1,16 @@
 """The artefact: one file that holds everything needed to rebuild a compressed model. No code, no pickles.
 
 Layout, little-endian: 8 bytes magic, 2 bytes version, then two sections, header and streams, each as 4 bytes length,
-4 bytes CRC-32, payload; nothing after them. The header is zlib-packed JSON: architecture, source digest, recipe, and for
-every entry of the state dict, in its order, `[name, kind, shape]`. The kinds:
+4 bytes CRC-32, payload; nothing after them. The header is zlib-packed JSON: architecture, source digest, recipe, and
+for every entry of the state dict, in its order, `[name, kind, shape]`. The kinds:
 
     f4, f2, i8          floats of 32 or 16 bits, integers of 64, as they are
     q<bits><c|t>        integer codes, one scale per output channel or per tensor
     k<entries>f         codebook of floats
     k<entries>q<bits>   codebook of integer codes with one scale
 
-The streams hold, in this order: the codes of every q and k tensor and every f4 weight, tensor by tensor; all scales; all
-float entries; all integer entries; all remaining f4, f2 and i8 values.
+The streams hold, in this order: the codes of every q and k tensor and every f4 weight, tensor by tensor; all scales;
+all float entries; all integer entries; all remaining f4, f2 and i8 values.
 """
 
 import json
@@ -26,7 +26,7 @@ from compression.codec.layout import read_narrow, read_wide, write_narrow, write
 from compression.codec.streams import StreamReader, StreamWriter
 from compression.errors import ArtefactError, RecipeError
 from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
+from compression.recipe import BITS, MAX_CLUSTERS, Recipe
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
 MAGIC = b"\x89PSC\r\n\x1a\n"
@@ -110,7 +110,7 @@ def _read_streams(header: _Header, block: bytes) -> dict[str, CompressedTensor]:
     for name in header.weights:
         kind, shape = header.tensors[name]
         count = math.prod(shape)
-        plain, bits, _, entries, _, _ = kind.groups()
+        _, bits, _, entries, _, _ = kind.groups()
         if bits and int(bits) <= 8:
             top = _top(int(bits))
             flat = read_narrow(reader, count, 2 * top + 1, top).view(np.int8) - np.int8(top)
@@ -227,12 +227,11 @@ def _header(packed: bytes) -> _Header:
 
 def _check_kind(kind: re.Match[str], is_weight: bool, shape: tuple[int, ...]) -> None:
     plain, bits, granularity, entries, _, entry_bits = kind.groups()
-    allowed = {1, 2, 3, 4, 5, 6, 7, 8, 16}
-    if is_weight and plain not in (None, "f4") or not is_weight and plain is None:
+    if plain not in ((None, "f4") if is_weight else _PLAIN_TYPES):
         raise ValueError(f"kind {kind[0]} where it cannot be")
-    if any(value and int(value) not in allowed for value in (bits, entry_bits)):
+    if any(value and int(value) not in BITS[:-1] for value in (bits, entry_bits)):
         raise ValueError(f"kind {kind[0]} of unknown bits")
-    if entries and int(entries) > 256 or granularity == "c" and not shape:
+    if (entries and int(entries) > MAX_CLUSTERS) or (granularity == "c" and not shape):
         raise ValueError(f"kind {kind[0]} for shape {shape}")
 
 
@@ -290,7 +289,7 @@ def _unzigzag(codes: np.ndarray) -> np.ndarray:
 
 
 def _float_bits(values: np.ndarray) -> np.ndarray:
-    """Floats as unsigned integers, rotated by one so that the exponent fills the top byte and the sign is the last bit."""
+    """Floats as unsigned integers, rotated by one: the exponent fills the top byte and the sign is the last bit."""
     bits = np.ascontiguousarray(values).view(f"u{values.itemsize}")
     kind = bits.dtype.type
     return (bits << kind(1)) | (bits >> kind(8 * bits.itemsize - 1))

@@ -2,9 +2,9 @@
 
 Codes of up to 9 bits are one stream. Wider values (16-bit codes, floats) are split into byte planes, each a stream of
 its own, because their high bytes are predictable and their low bytes are not; zeros among them are left out and
-their places kept as run lengths. Narrow codes that are mostly zero are written as run lengths and non-zero symbols too,
-when that is smaller (Deep Compression's relative indices): Huffman cannot spend less than a bit on a zero, and zeros that
-come in long runs, as under dead inputs, cost any order-0 coder more than their runs do.
+their places kept as run lengths. Narrow codes that are mostly zero are written as run lengths and non-zero symbols
+too, when that is smaller (Deep Compression's relative indices): Huffman cannot spend less than a bit on a zero, and
+zeros that come in long runs, as under dead inputs, cost any order-0 coder more than their runs do.
 """
 
 import numba

@@ -204,7 +204,7 @@ def _span(counts: np.ndarray) -> tuple[int, np.ndarray]:
     return int(present[0]), counts[present[0] : present[-1] + 1]
 
 
-# ANS: precision choice (0: equal, 1: a single symbol, 2 + i: PRECISIONS[i]), first symbol, span, frequencies but the last.
+# ANS: precision (0: equal, 1: a single symbol, 2 + i: PRECISIONS[i]), first symbol, span, all frequencies but one.
 
 
 def _plan_ans(stream: Stream) -> _Plan:

@@ -11,6 +11,8 @@ from compression.figures.theme import LIGHT, Theme, axis, fade, format_percent, 
 
 View = Literal["model", "baseline", "change"]
 
+ALARMING = 5  # no fewer mistakes in one cell than this have the full colour: one alone is no alarm
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Confusion:
@@ -83,13 +85,13 @@ def draw(data: Confusion, theme: Theme = LIGHT, *, view: View = "model", height:
         change = data.counts - data.baseline
         better = np.where(hits, change, -change)
         text = np.where(change == 0, "", np.char.mod("%+d", change))
-        span = max(1, int(np.abs(change).max()))
+        span = max(ALARMING, int(np.abs(change).max()))
         scale = [[0, fade(bad, 0.9)], [0.5, theme.band], [1, fade(good, 0.9)]]
         layers = [_layer(theme, data, better, text, scale, (-span, span))]
     else:
         counts = data.counts if view == "model" else data.baseline
         text = np.where(counts == 0, "", np.char.mod("%d", counts))
-        worst = max(1, int(data.counts[~hits].max(initial=0)), _worst(data.baseline, hits))
+        worst = max(ALARMING, int(data.counts[~hits].max(initial=0)), _worst(data.baseline, hits))
         most = max(1, int(counts.sum(axis=1).max()))
         layers = [
             _layer(

@@ -42,7 +42,7 @@ TRAIL = 5  # the line through the points visited last has this many vertices
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One marker. x: bytes or milliseconds a batch, with an interval where there is one. accuracy, low, high: fractions.
+    """One marker. x: bytes or milliseconds a batch, with its interval. accuracy, low, high: fractions.
 
     kind says what it is drawn as, the most important role first: current, pinned, estimate, front, seen.
     estimate: not all of it is measured yet. pinned: also true for a current point that is pinned.
@@ -278,6 +278,8 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
         clickmode="event+select",
         dragmode="zoom",
     )
+    # Room for the names of the columns; in both figures, so that they stand level side by side.
+    figure_layout["legend"]["y"] = 1.08
     # Unvalidated: plotly's validation costs five times as much as all the rest; the tests validate.
     return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
 
@@ -408,8 +410,8 @@ def _size_axis(data: Tradeoff, theme: Theme) -> dict[str, Any]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two powers of ten (exponents): 1, 2, 5 a decade, fewer over many decades."""
-    mantissas = (1, 2, 5) if high - low < 2.5 else (1,)
+    """Round numbers between two powers of ten (exponents): fewer a decade over more decades."""
+    mantissas = (1, 2, 5) if high - low < 2.5 else (1, 3) if high - low < 4 else (1,)
     decades = range(math.floor(low), math.ceil(high) + 1)
     ticks = [float(f"{m}e{decade}") for decade in decades for m in mantissas]
     return [tick for tick in ticks if low <= math.log10(tick) <= high]
@@ -435,10 +437,9 @@ def _notes(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
         notes.append({**side, "y": data.scale.position(data.scale.floor), "text": text})
     if data.waiting and not right:
         notes.append({**side, "yref": "paper", "y": 1, "text": f"{data.waiting} not timed yet"})
-    notes += [
-        {**note, "x": x, "yref": "paper", "y": 1, "yanchor": "top", "text": text, "bgcolor": theme.surface}
-        for text, x in _labels(data)
-    ]
+    # Above the plot, where no marker is.
+    above = {**note, "yref": "paper", "y": 1, "yanchor": "bottom"}
+    notes += [{**above, "x": x, "text": text} for text, x in _labels(data)]
     return notes
 
 

@@ -17,7 +17,7 @@ CHUNK = 100
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Predictions:
-    """What a model says of the first n test samples: classes uint8 or int64 (n,), confidences float32 (n,) in [0, 1]."""
+    """What a model says of the first n test samples: classes int64 (n,), confidences float32 (n,) in [0, 1]."""
 
     classes: np.ndarray
     confidences: np.ndarray

@@ -7,10 +7,12 @@ from typing import Any
 
 from compression.recipe import Recipe
 
+SIGNIFICANCE = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """SHA-256 of the model's weights, the dataset's test split, the recipe and the artefact (64 hexadecimal characters)."""
+    """SHA-256 of the model's weights, the dataset's test split, the recipe and the artefact (64 hex characters)."""
 
     model: str
     dataset: str
@@ -63,6 +65,11 @@ class Accuracy:
     accuracy_high: float
     f1: float
     p_value: float
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the test tells this model from the baseline, at the 5 % level."""
+        return self.p_value < SIGNIFICANCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The size ladder: how the artefact's length came about (Deep Compression, section 5, counts the same parts).
 
 Every rung counts the whole model. `sparse` and `packed` store each weight tensor densely or as entries with relative
-indices, whichever is smaller, at the index width that is best for it; a run of zeros too long for the index takes filler
-entries, as in Deep Compression, section 2.
+indices, whichever is smaller, at the index width that is best for it; a run of zeros too long for the index takes
+filler entries, as in Deep Compression, section 2.
 """
 
 import math

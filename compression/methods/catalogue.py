@@ -145,7 +145,8 @@ methods.add(
         ),
         formula=(
             r"\begin{gathered} q = \operatorname{clip}\bigl(\lfloor w / s \rceil, -L, L\bigr), \quad L = 2^{b-1} - 1 "
-            r"\\ \hat w = s\,q \\ s = \tfrac{1}{L} \max |w| \;\text{ or }\; \arg\min_s \lVert w - \hat w \rVert^2 \end{gathered}"
+            r"\\ \hat w = s\,q \\ s = \tfrac{1}{L} \max |w| \;\text{ or }\; \arg\min_s \lVert w - \hat w \rVert^2"
+            r"\end{gathered}"
         ),
         settings=(
             Setting("bits", "2 to 8, 16 or 32", "b, the bits of a code; 32 leaves the weights as they are"),

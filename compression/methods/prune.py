@@ -6,13 +6,12 @@ Equal magnitudes at the threshold are zeroed in the order of the layers and of t
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from compression.recipe import Prune
-from compression.statistics import LayerStatistics, ModelStatistics
+from compression.statistics import ModelStatistics
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def fit(layer: LayerStatistics, negatives: int, positives: int, clusters: int) -
 def assign(weight: np.ndarray, entries: np.ndarray) -> np.ndarray:
     """Symbols of the nearest entries: 0 where the weight is zero, else 1 + the entry's position.
 
-    weight: float32 of any shape. entries: float32 (k,), ascending. Returns uint8 of the same shape, or uint16 if k > 255.
+    weight: float32 of any shape. entries: float32 (k,), ascending. Returns uint8 of its shape, or uint16 if k > 255.
     """
     if len(entries) == 0:
         return np.zeros(weight.shape, np.uint8)
@@ -250,7 +250,7 @@ def _fit(ordered, centre, sums, negatives, gap, clusters):
             break
     edges = cell_edges[grouping]
     entries = np.empty(groups)
-    for iteration in range(LLOYD_ITERATIONS):
+    for _ in range(LLOYD_ITERATIONS):
         for group in range(groups):
             if edges[group] < edges[group + 1]:
                 total, _ = _range_sums(ordered, centre, sums, negatives, gap, edges[group], edges[group + 1])

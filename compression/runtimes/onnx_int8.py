@@ -35,7 +35,7 @@ _LEAST_RANGE = 1e-12
 # which is then too small beside it to matter.
 _BIAS_LIMIT = 2.0**30
 _BIAS_OF_DEAD_CHANNEL = 2.0**24
-_CHUNK = 64
+_CHUNK = 32
 
 
 def export_int8(

@@ -98,11 +98,12 @@ class Trace(TorchFunctionMode):
     def emit(self, op: str, inputs: Sequence[str], shape: Sequence[int], **attributes: Any) -> str:
         """Append a node and return the name of its output, which has this shape as traced.
 
-        A node that has a weight is called after its layer, so that a runtime's profile can be read by layer.
+        The first node that has weights of a layer is called after it, so that a runtime's profile reads by layer.
         """
         output = f"{op}_{len(self.nodes)}"
         layer = next((name.rpartition(".")[0] for name in inputs if name in self._weights), "")
-        node = helper.make_node(op, inputs, [output], name=layer or output, **attributes)
+        fresh = layer and all(node.name != layer for node in self.nodes)
+        node = helper.make_node(op, inputs, [output], name=layer if fresh else output, **attributes)
         self.nodes.append(node)
         self._producers[output] = node
         self.shapes[output] = tuple(shape)

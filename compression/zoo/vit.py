@@ -6,11 +6,11 @@ from compression.zoo.torchvision_import import import_torchvision
 
 
 def vit_tiny(classes: int = 10) -> nn.Module:
-    """64 patches of 4x4 pixels, 4 layers of 4 heads, 64 features wide; input (n, 3, 32, 32)."""
+    """16 patches of 8x8 pixels, 4 layers of 4 heads, 64 features wide; input (n, 3, 32, 32)."""
     models = import_torchvision().models
     return models.VisionTransformer(
         image_size=32,
-        patch_size=4,
+        patch_size=8,
         num_layers=4,
         num_heads=4,
         hidden_dim=64,

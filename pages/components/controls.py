@@ -1,5 +1,7 @@
 """The sidebar: model, the three sliders, presets, advanced settings."""
 
+import math
+
 import streamlit as st
 
 from compression import runtimes
@@ -11,7 +13,8 @@ from pages.components import state
 from pages.components.state import BATCHES, CONTROLS, THREADS, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
-CLUSTERS = (None, MAX_CLUSTERS, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 5, 4, 3, 2)
+OFF = 0
+CLUSTERS = (OFF, MAX_CLUSTERS, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 5, 4, 3, 2)
 
 WORDS = {
     "global": "all layers together",
@@ -25,14 +28,11 @@ WORDS = {
 }
 
 
-def _slider(label: str, key: str, options: tuple, value, format_func, help: str):
+def _slider(label: str, key: str, options: tuple, value, format_func, help: str, order=None):
+    """A slider whose right end compresses most; `order` sorts its options, None for ascending."""
     # A recipe from a link or a point may hold a value between the steps: it gets a step of its own.
     if value not in options:
-        options = (
-            (None, *sorted((*options[1:], value), reverse=True))
-            if None in options
-            else tuple(sorted((*options, value)))
-        )
+        options = sorted((*options, value), key=order)
     st.session_state.setdefault(CONTROLS + key, value)
     if st.session_state[CONTROLS + key] not in options:
         st.session_state[CONTROLS + key] = value
@@ -46,8 +46,24 @@ def _choice(label: str, key: str, options: tuple, value, help: str, format_func=
     )
 
 
-def render() -> None:
-    """Draw the controls for the view of the session and take over what they say."""
+def sidebar(page: str) -> None:
+    """Open the link, draw the controls of the session's view and take over what they say, write the link.
+
+    page: names the page that draws them. What cannot be opened is told, and the view stays as it was.
+    """
+    state.open_link()
+    if st.session_state.get("controls_on") != page:
+        # Widgets of the page before have left values behind under the same keys.
+        state.load(state.view())
+        st.session_state.controls_on = page
+    with st.sidebar:
+        _controls()
+    state.write_link()
+    if problem := st.session_state.get("link_error"):
+        st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
+
+
+def _controls() -> None:
     now = state.view()
     settings = now.recipe.settings()
     st.session_state.setdefault(CONTROLS + "model", now.model)
@@ -68,10 +84,12 @@ def render() -> None:
         "Shared-weight clusters",
         "clusters",
         CLUSTERS,
-        settings["clusters"],
-        lambda value: "off" if value is None else str(value),
+        settings["clusters"] or OFF,
+        lambda value: str(value or "off"),
         "How many different non-zero values each layer may keep (k-means). Off: any.",
+        order=lambda value: -(value or math.inf),
     )
+    settings["clusters"] = settings["clusters"] or None
     settings["bits"] = _slider(
         "Quantization bits",
         "bits",
@@ -82,17 +100,19 @@ def render() -> None:
     )
 
     st.caption("Presets")
-    columns = st.columns(2)
-    for position, preset in enumerate(presets):
-        columns[position % 2].button(
-            preset.title,
-            key=f"preset_{preset.name}",
-            help=preset.summary,
-            width="stretch",
-            type="primary" if preset.recipe == Recipe.of(**settings) else "secondary",
-            on_click=state.load_recipe,
-            args=(preset.recipe,),
-        )
+    entries = list(presets)
+    for start in range(0, len(entries), 2):
+        for column, preset in zip(st.columns(2), entries[start : start + 2], strict=False):
+            column.button(
+                preset.title,
+                key=f"preset_{preset.name}",
+                help=preset.summary,
+                width="stretch",
+                wrap=True,
+                type="primary" if preset.recipe == Recipe.of(**settings) else "secondary",
+                on_click=state.load_recipe,
+                args=(preset.recipe,),
+            )
 
     with st.expander("Advanced"):
         settings["scope"] = _choice(

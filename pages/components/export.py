@@ -21,7 +21,7 @@ def render(work: Work) -> None:
         args=(digest,),
         help="Keep this point as a diamond in the plots.",
     )
-    with out.popover("Export", icon=":material/download:", width="stretch"):
+    with out.popover("Export", icon=":material/download:", width="stretch", key="export"):
         name = f"{view.model}-{digest[:8]}"
         _download("Recipe (JSON)", "recipe", lambda: view.recipe.to_json(indent=2), f"{name}.json", "application/json")
         _download("Artefact", "artefact", lambda: bench.artefact(view.model, view.recipe), f"{name}.psc")
@@ -34,8 +34,8 @@ def render(work: Work) -> None:
         _download("ONNX", "onnx", lambda: bench.onnx(view.model, view.recipe), f"{name}.onnx")
         _download("Records (CSV)", "csv", lambda: export.records_csv(work.records), f"{view.model}.csv", "text/csv")
         st.caption(
-            "The artefact is the file whose length is shown; the ONNX file is the graph that ONNX Runtime is timed with. Both "
-            "are made anew from the recipe, byte for byte the same."
+            "The artefact is the file whose length is shown; the ONNX file is the graph that ONNX Runtime is timed "
+            "with. Both are made anew from the recipe, byte for byte the same."
         )
 
 

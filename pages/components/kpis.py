@@ -13,8 +13,6 @@ from compression.figures.theme import (
 from compression.measure.record import Latency, Record
 from pages.components.state import Work
 
-SIGNIFICANT = 0.05
-
 
 def render(work: Work) -> None:
     """Accuracy, F1, size, latency, rates of the current recipe."""
@@ -62,18 +60,18 @@ def render(work: Work) -> None:
 def _accuracy(column, record: Record, exact: bool) -> None:
     figures = record.figures
     interval = f"[{100 * figures.accuracy_low:.1f}, {100 * figures.accuracy_high:.1f}]"
-    verdict = "indistinguishable from baseline" if figures.p_value >= SIGNIFICANT else "distinguishable from baseline"
+    verdict = "distinguishable" if figures.distinguishable else "indistinguishable"
     column.metric(
         "Accuracy" if exact else f"Accuracy, estimate from {figures.n} images",
         ("" if exact else "≈ ") + format_percent(figures.accuracy),
         format_points(figures.accuracy - record.baseline.accuracy) if exact else "measuring",
-        delta_color="normal" if exact and figures.p_value < SIGNIFICANT else "off",
+        delta_color="normal" if exact and figures.distinguishable else "off",
         delta_arrow="auto" if exact and figures.correct != record.baseline.correct else "off",
         delta_description=verdict if exact else interval,
         border=True,
         height="stretch",
-        help=f"{figures.correct} of {figures.n} test images, 95 % interval {interval} (Wilson). McNemar's exact test "
-        f"against the baseline on the same images: p = {figures.p_value:.3g}.",
+        help=f"{figures.correct} of {figures.n} test images, 95 % interval {interval} (Wilson). Change to the baseline "
+        f"on the same images: {verdict} by McNemar's exact test at the 5 % level, p = {figures.p_value:.3g}.",
     )
 
 
@@ -97,8 +95,8 @@ def _latency(column, latency: Latency | None, record: Record) -> None:
         delta_description="reused" if reused else f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
         border=True,
         height="stretch",
-        help=f"Median of {latency.pairs} interleaved pairs in {latency.runtime} on {latency.threads} thread(s); baseline "
-        f"{format_ms(latency.baseline_median_ms)}; speed-up {latency.speedup:.2f}, 95 % interval "
+        help=f"Median of {latency.pairs} interleaved pairs in {latency.runtime} on {latency.threads} thread(s); "
+        f"baseline {format_ms(latency.baseline_median_ms)}; speed-up {latency.speedup:.2f}, 95 % interval "
         f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]. "
         + (
             "Reused from another recipe of the same graph and number format: zeros and codebooks do not change the "

@@ -70,8 +70,8 @@ def ladder(work: Work, look: Theme) -> None:
     data = ladder_figure.gather(work.evaluation.record.size)
     _show(ladder_figure.draw(data, look), "plot_ladder", data.alt)
     st.caption(
-        "Bytes of the whole model under each form, biases, normalisation, scales and codebooks included. The last bar is "
-        "the file that Export writes."
+        "Bytes of the whole model under each form, biases, normalisation, scales and codebooks included. The last bar "
+        "is the file that Export writes."
     )
 
 

@@ -109,7 +109,7 @@ def write_link() -> None:
 
 
 def load(new: View) -> None:
-    """Change the view from outside the widgets: a link, a preset, a point. Only before the widgets run, or in a callback."""
+    """Change the view from outside the widgets: a link, a preset, a point. Only before the widgets or in a callback."""
     st.session_state.view = new
     for key in [key for key in st.session_state if str(key).startswith(CONTROLS)]:
         del st.session_state[key]
@@ -208,6 +208,8 @@ def work() -> Work:
     """The state of the view's work."""
     now, bench = view(), workbench()
     jobs = {name: job for name, (_, job) in st.session_state.get("jobs", {}).items()}
+    for job in jobs.values():
+        job.keep()
     evaluation = bench.find(now.model, now.recipe)
     exact = evaluation is not None
     if not exact and "evaluate" in jobs:

@@ -60,7 +60,7 @@ def test_change_is_positive_where_it_got_better(theme, validated):
     (layer,) = validated(confusion.draw(data, theme, view="change")).data
     assert np.array(layer.text).tolist() == [["-1", "+1"], ["-1", "+1"]]
     assert np.array(layer.z).tolist() == [[-1, -1], [1, 1]]
-    assert -layer.zmin == layer.zmax == 1
+    assert -layer.zmin == layer.zmax == confusion.ALARMING
 
 
 def test_no_baseline_no_view_of_it():

@@ -58,9 +58,9 @@ CLOSED_FORMS = {
     + residual(32, 64)
     + 2 * residual(64, 64)
     + dense(64, 10),
-    "vit-tiny": conv(3, 64, 4)
+    "vit-tiny": conv(3, 64, 8)
     + 64  # class token
-    + 65 * 64  # positions
+    + 17 * 64  # positions
     + 4 * (dense(64, 3 * 64) + dense(64, 64) + dense(64, 128) + dense(128, 64) + 4 * 64)
     + 2 * 64
     + dense(64, 10),

@@ -1,0 +1,83 @@
+"""Small compressed models: of a little net by the pipeline, or put together by hand at the edges of the format."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compression.pipeline import CompressedModel
+from compression.recipe import Recipe
+from compression.statistics import ModelStatistics
+from compression.tensors import Codebook, CompressedTensor, Integers, Plain
+
+
+@pytest.fixture(scope="session")
+def little() -> ModelStatistics:
+    """A net with a convolution, normalisation buffers (one int64) and a linear layer of 1,296 distinct weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Conv2d(2, 9, 3), nn.BatchNorm2d(9), nn.ReLU(), nn.Flatten(), nn.Linear(144, 9))
+        net(torch.randn(8, 2, 6, 6))
+    with torch.no_grad():
+        net[1].bias[0] = -0.0
+        net[4].weight[0] = 0.0
+        net[4].weight[1, :3] = -0.0
+    return ModelStatistics.of(net.eval(), "little")
+
+
+@pytest.fixture(scope="session")
+def assemble() -> Callable[..., CompressedModel]:
+    """assemble(weights, rest={}, coder="ans"): a compressed model of these tensors, weights first."""
+
+    def of(
+        weights: dict[str, CompressedTensor], rest: dict[str, Plain] | None = None, coder: str = "ans"
+    ) -> CompressedModel:
+        rest = rest or {}
+        return CompressedModel("made-up", "0" * 64, Recipe.of(coder=coder), weights, rest, (*weights, *rest))
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def edge_cases() -> dict[str, CompressedTensor]:
+    """One tensor for every corner of the family."""
+    random = np.random.default_rng(5)
+
+    def signed(top: int, shape: tuple[int, ...], kind: type) -> np.ndarray:
+        return random.integers(-top, top, shape, endpoint=True).astype(kind)
+
+    def scale(*shape: int) -> np.ndarray:
+        return random.uniform(0.001, 1, shape).astype(np.float32)
+
+    def indices(entries: int, shape: tuple[int, ...]) -> np.ndarray:
+        return random.integers(0, entries, shape, np.uint8, endpoint=True)
+
+    whole = np.arange(257).reshape(1, 257)
+    return {
+        "plain": Plain(np.array([[0.0, -0.0, 1e-45], [3.4e38, -1.5, 2.0]], np.float32)),
+        "plain zeros": Plain(np.zeros((4, 5), np.float32)),
+        "plain minus zeros": Plain(np.full((2, 600), -0.0, np.float32)),
+        "plain of one value": Plain(np.full((3, 3), 0.25, np.float32)),
+        **{f"q{bits}c": Integers(signed(2 ** (bits - 1) - 1, (6, 7), np.int8), scale(6), bits) for bits in range(2, 9)},
+        "q1t": Integers(np.where(signed(9, (5, 4), np.int8) < 0, np.int8(-1), np.int8(1)), scale(), 1),
+        "q1 with zeros": Integers(signed(1, (5, 4), np.int8), scale(5), 1),
+        "q8 at its ends": Integers(np.array([[-127, 127, 0, 1]], np.int8), scale(1), 8),
+        "q8 all zero": Integers(np.zeros((3, 700), np.int8), scale(3), 8),
+        "q8 with long runs": Integers(np.eye(4, 900, 255, np.int8), scale(), 8),
+        "q16c": Integers(signed(32767, (4, 300), np.int16), scale(4), 16),
+        "q16 at its ends": Integers(np.array([[-32767, 32767, 0, -1]], np.int16), scale(), 16),
+        "q16 all zero": Integers(np.zeros((2, 3), np.int16), scale(2), 16),
+        "k0f": Codebook(np.zeros((3, 4), np.uint8), Plain(np.zeros(0, np.float32))),
+        "k0q4": Codebook(np.zeros((3, 4), np.uint8), Integers(np.zeros(0, np.int8), scale(), 4)),
+        "k1f": Codebook(indices(1, (3, 4)), Plain(scale(1))),
+        "k1f without zeros": Codebook(np.ones((2, 2), np.uint8), Plain(scale(1))),
+        "k255f": Codebook(whole[:, :256].astype(np.uint8), Plain(np.sort(scale(255)))),
+        "k256f": Codebook(whole.astype(np.uint16), Plain(np.sort(scale(256)))),
+        "k16q8": Codebook(indices(16, (8, 50)), Integers(signed(127, (16,), np.int8), scale(), 8)),
+        "k256q16": Codebook(whole.astype(np.uint16), Integers(signed(32767, (256,), np.int16), scale(), 16)),
+        "k2q1": Codebook(indices(2, (4, 4)), Integers(np.array([-1, 1], np.int8), scale(), 1)),
+        "empty axis": Integers(np.zeros((3, 0), np.int8), scale(3), 8),
+        "four axes": Integers(signed(3, (2, 3, 2, 2), np.int8), scale(2), 3),
+    }

@@ -1,0 +1,234 @@
+import dataclasses
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from compression import codec, zoo
+from compression.codec.artefact import MAGIC
+from compression.pipeline import CompressedModel, compress
+from compression.recipe import BITS, Recipe
+from compression.statistics import ModelStatistics
+from compression.tensors import Codebook, CompressedTensor, Integers, Plain
+
+CODERS = ("ans", "huffman")
+
+RECIPES = [
+    {},
+    {"sparsity": 0.6},
+    {"sparsity": 0.999, "scope": "layer"},
+    *({"bits": bits} for bits in BITS),
+    *({"bits": bits, "granularity": "tensor", "calibration": "mse", "sparsity": 0.3} for bits in (1, 2, 8, 16)),
+    *({"clusters": clusters} for clusters in (2, 16, 255, 256)),
+    *({"clusters": 256, "bits": bits} for bits in (1, 3, 8, 16)),
+    {"clusters": 16, "bits": 8, "sparsity": 0.8},
+    {"clusters": 2, "bits": 1, "sparsity": 0.5},
+]
+
+
+def parts(tensor: CompressedTensor) -> list[np.ndarray]:
+    match tensor:
+        case Plain(values=values):
+            return [values]
+        case Integers(codes=codes, scale=scale, bits=bits):
+            return [codes, scale, np.array(bits)]
+        case Codebook(indices=indices, entries=entries):
+            return [indices, *parts(entries)]
+
+
+def assert_same(left: CompressedModel, right: CompressedModel) -> None:
+    """Equal bit for bit, types and orders included."""
+    for field in ("architecture", "source", "recipe", "order"):
+        assert getattr(left, field) == getattr(right, field)
+    for one, other in ((left.weights, right.weights), (left.rest, right.rest)):
+        assert list(one) == list(other)
+        for name in one:
+            assert type(one[name]) is type(other[name]), name
+            for a, b in zip(parts(one[name]), parts(other[name]), strict=True):
+                assert (a.dtype, a.shape) == (b.dtype, b.shape), name
+                assert a.tobytes() == b.tobytes(), name
+            assert one[name].decode().tobytes() == other[name].decode().tobytes(), name
+
+
+def assert_round_trip(model: CompressedModel) -> None:
+    data = codec.write(model)
+    again = codec.read(data)
+    assert_same(again, model)
+    assert codec.write(model) == data
+    assert codec.write(again) == data
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("rest", ["fp32", "fp16"])
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_every_recipe_comes_back(little, recipe, rest, coder):
+    assert_round_trip(compress(little, Recipe.of(**recipe, rest=rest, coder=coder)))
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_every_corner_of_the_family_comes_back(assemble, edge_cases, coder):
+    rest = {
+        "counter": Plain(np.array(2**63 - 1)),
+        "counters": Plain(np.array([[0, -1], [-(2**63), 7]])),
+        "bias": Plain(np.array([0.0, -0.0, 1.0], np.float32)),
+        "half": Plain(np.array([65504, -0.0, 6e-8], np.float16)),
+        "no values": Plain(np.zeros((0, 3), np.float32)),
+        "a scalar": Plain(np.array(2.5, np.float32)),
+    }
+    assert_round_trip(assemble(edge_cases, rest, coder))
+    for name, tensor in edge_cases.items():
+        assert_round_trip(assemble({name: tensor}, coder=coder))
+    assert_round_trip(assemble({}, rest, coder))
+
+
+def test_bits_of_special_floats_come_back(assemble):
+    bits = np.array([0, 1 << 31, 1, 0x7F800000, 0xFF800000, 0x7FC00001, 0xFFFFFFFF, 0x7F7FFFFF], np.uint32)
+    model = assemble({"w": Plain(bits.view(np.float32))}, {"b": Plain(bits.view(np.float16))})
+    again = codec.read(codec.write(model))
+    assert again.weights["w"].values.view(np.uint32).tolist() == bits.tolist()
+    assert again.rest["b"].values.tobytes() == bits.tobytes()
+
+
+@given(
+    st.lists(st.integers(-127, 127), max_size=50),
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=8),
+    st.text(max_size=8),
+    st.sampled_from(CODERS),
+)
+@settings(derandomize=True, deadline=None, max_examples=100)
+def test_any_codes_scales_and_names_come_back(assemble, codes, floats, name, coder):
+    floats = np.array(floats, np.float32)
+    codes = np.array(codes, np.int8)
+    model = assemble(
+        {
+            name + "i": Integers(codes, floats[:1].reshape(()), 8),
+            name + "c": Codebook((codes != 0).astype(np.uint8), Plain(floats)),
+        },
+        {name + "r": Plain(floats)},
+        coder,
+    )
+    assert_round_trip(model)
+
+
+@pytest.mark.parametrize(("coder", "rest"), [("ans", "fp32"), ("huffman", "fp16")])
+@pytest.mark.parametrize("name", ["lenet-300-100", "resnet-20"])
+def test_a_model_of_the_zoo_comes_back_as_a_module(name, coder, rest):
+    statistics = ModelStatistics.of(zoo.load_model(name), name)
+    model = compress(statistics, Recipe.of(sparsity=0.7, clusters=16, bits=8, coder=coder, rest=rest))
+    assert_round_trip(model)
+    again = codec.read(codec.write(model)).load_into(zoo.build(name))
+    state = again.state_dict()
+    assert list(state) == list(statistics.order)
+    for key, value in model.state_dict().items():
+        assert torch.equal(state[key], value), key
+
+
+def test_a_lossless_artefact_holds_the_very_model():
+    original = zoo.load_model("simple-cnn")
+    model = compress(ModelStatistics.of(original, "simple-cnn"), Recipe())
+    state = codec.read(codec.write(model)).state_dict()
+    for name, value in original.state_dict().items():
+        assert state[name].numpy().tobytes() == value.numpy().tobytes()
+    # Floats do not compress well, but they must not grow.
+    assert len(codec.write(model)) < 4 * sum(value.numel() for value in original.state_dict().values())
+
+
+@pytest.mark.parametrize("rest", ["fp32", "fp16"])
+def test_counters_and_shapes_of_normalisation_come_back(little, rest):
+    again = codec.read(codec.write(compress(little, Recipe.of(rest=rest))))
+    assert again.rest["1.num_batches_tracked"].values.dtype == np.int64
+    assert again.rest["1.num_batches_tracked"].values.shape == ()
+    assert int(again.rest["1.num_batches_tracked"].values) == 1
+    assert np.signbit(again.rest["1.bias"].values[0])
+    assert again.rest["1.running_var"].values.dtype == {"fp32": np.float32, "fp16": np.float16}[rest]
+
+
+def test_the_source_is_the_models_digest(little):
+    again = codec.read(codec.write(compress(little, Recipe.of(bits=4))))
+    assert (again.architecture, again.source) == ("little", little.digest)
+
+
+def test_a_module_does_not_share_memory_with_the_artefact(little):
+    model = compress(little, Recipe())
+    state = model.state_dict()
+    for value in state.values():
+        value.zero_()
+    assert model.decode("4.weight").any()
+
+
+def sections(data: bytes) -> tuple[bytes, bytes]:
+    """The header and the streams, taken apart as the layout says."""
+    assert data[:10] == MAGIC + b"\x01\x00"
+    found, position = [], 10
+    for _ in range(2):
+        length, checksum = struct.unpack_from("<II", data, position)
+        section = data[position + 8 : position + 8 + length]
+        assert zlib.crc32(section) == checksum
+        found.append(section)
+        position += 8 + length
+    assert position == len(data)
+    return found[0], found[1]
+
+
+def test_the_layout_of_a_file_is_pinned(assemble):
+    """A reader of another version must be able to rely on every byte; only zlib's own choices are left to it."""
+    model = assemble(
+        {
+            "a": Integers(np.array([[3, -3, 0, 0], [1, 0, 0, 2]], np.int8), np.array([0.5, 0.25], np.float32), 3),
+            "b": Codebook(np.array([[1, 2], [2, 0]], np.uint8), Plain(np.array([-1.5, 2.0], np.float32))),
+            "c": Codebook(
+                np.array([1, 1, 2], np.uint8), Integers(np.array([-7, 5], np.int8), np.array(0.125, np.float32), 4)
+            ),
+            "d": Integers(np.array([[300, -300]], np.int16), np.array(2.0, np.float32), 16),
+            "e": Plain(np.array([[1.0, -0.0]], np.float32)),
+        },
+        {
+            "n": Plain(np.array(7)),
+            "h": Plain(np.array([0.5], np.float16)),
+            "f": Plain(np.array([3.0, 0.0], np.float32)),
+        },
+    )
+    model = dataclasses.replace(model, order=("n", "a", "b", "c", "d", "e", "h", "f"))
+    header, streams = sections(codec.write(model))
+    assert zlib.decompress(header).decode() == (
+        '{"architecture":"made-up","source":"' + "0" * 64 + '",'
+        '"recipe":{"version":1,"code":{"coder":"ans","rest":"fp32"}},'
+        '"weights":["a","b","c","d","e"],'
+        '"tensors":[["n","i8",[]],["a","q3c",[2,4]],["b","k2f",[2,2]],["c","k2q4",[3]],["d","q16t",[1,2]],'
+        '["e","f4",[1,2]],["h","f2",[1]],["f","f4",[2]]]}'
+    )
+    assert (
+        streams.hex()
+        == "15000000ff4f55d557afaaaaaa01028040d501c6842aaaaaa8000080007f807c8001007f00e287599fda32f5f042c5821d"
+    )
+    assert codec.streams_length(codec.write(model)) == len(streams)
+    huffman = dataclasses.replace(model, recipe=Recipe.of(coder="huffman"))
+    header, streams = sections(codec.write(huffman))
+    assert json.loads(zlib.decompress(header))["recipe"]["code"]["coder"] == "huffman"
+    assert (
+        streams.hex()
+        == "18000000ff4eed255d5577692faaaaaa01028040d501c6842aaaaaa8a85dfbe969a8eb0fe0e7eb135000807f002c1400"
+    )
+    assert_round_trip(model)
+    assert_round_trip(huffman)
+
+
+def test_equal_modules_make_equal_files():
+    def build() -> ModelStatistics:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return ModelStatistics.of(nn.Linear(30, 20), "line")
+
+    recipe = Recipe.of(sparsity=0.5, clusters=8, bits=4)
+    assert codec.write(compress(build(), recipe)) == codec.write(compress(build(), recipe))
+
+
+def test_the_order_of_weights_is_part_of_the_file(assemble):
+    one, other = Plain(np.ones((1, 2), np.float32)), Plain(np.zeros((1, 2), np.float32))
+    assert codec.write(assemble({"a": one, "b": other})) != codec.write(assemble({"b": other, "a": one}))

@@ -1,0 +1,85 @@
+"""Shared by all tests: a store of their own, and the dashboard in a real browser."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REQUIRED = os.environ.get("PARETOSCOPE_BROWSER_TESTS") == "required"
+CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any import of the package: no test may touch the user's own store.
+    config.stash[_FOLDER] = tempfile.TemporaryDirectory(prefix="paretoscope-")
+    os.environ["PARETOSCOPE_STORE"] = str(Path(config.stash[_FOLDER].name) / "records.sqlite")
+    os.environ["XDG_CACHE_HOME"] = config.stash[_FOLDER].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_FOLDER].cleanup()
+
+
+_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def chromium() -> str:
+    """Path of the system's Chromium; skips the test without one, or fails it where browser tests are required."""
+    path = os.environ.get("PARETOSCOPE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        message = "no Chromium on this machine: install it, or set PARETOSCOPE_CHROMIUM to its path"
+        pytest.fail(message) if REQUIRED else pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a dashboard of its own, with an empty store."""
+    chromium()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("dashboard")
+    environment = {**os.environ, "PARETOSCOPE_STORE": str(folder / "records.sqlite")}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command += ["--server.fileWatcherType", "none"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        _await(f"http://127.0.0.1:{port}/_stcore/health", process, folder / "log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _await(address: str, process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"the dashboard did not start within {seconds:.0f} s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """A Chromium of the system, driven by Playwright."""
+    path = chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield instance
+        instance.close()

@@ -1,0 +1,285 @@
+"""The dashboard in a real browser: sliders, click to load, link, downloads, themes, narrow screens."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors.numpy import load as load_safetensors
+
+from compression import codec
+from compression.measure.subject import Subject
+from compression.presets import presets
+from compression.recipe import Recipe
+from compression.workbench import sweeps
+
+pytestmark = pytest.mark.browser
+
+MODEL = "lenet-300-100"
+LINK = f"/?model={MODEL}&sparsity=0.5&clusters=16&bits=8"
+PATIENCE = 60_000
+
+
+@pytest.fixture
+def page(browser, dashboard):
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.address = dashboard
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    yield page
+    assert page.problems == []
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return Subject.load(MODEL)
+
+
+def visit(page, link: str = LINK) -> None:
+    page.goto(page.address + link)
+    settle(page)
+
+
+def settle(page) -> None:
+    """Both plots drawn, the figures exact, and nothing running."""
+    page.locator(".st-key-plot_size .main-svg").first.wait_for()
+    page.locator(".st-key-plot_latency .main-svg").first.wait_for()
+    page.wait_for_function(
+        """() => {
+            const app = document.querySelector('[data-testid="stApp"]');
+            const metrics = [...document.querySelectorAll('[data-testid="stMetric"]')].map(m => m.innerText);
+            return app.dataset.testScriptState === 'notRunning' && metrics.length === 5
+                && metrics.every(text => !/…|estimate|timing/.test(text));
+        }"""
+    )
+
+
+def metric(page, start: str) -> str:
+    return page.get_by_test_id("stMetric").filter(has_text=re.compile(f"^{start}")).inner_text()
+
+
+def stop_filling(page) -> None:
+    """End the background sweeps, so that the page stands still."""
+    cancel = page.get_by_role("button", name="Cancel")
+    if cancel.count():
+        cancel.click()
+    cancel.wait_for(state="detached")
+    settle(page)
+
+
+def digests(page, plot: str) -> list[str]:
+    """Digests of all recipes that a plot shows."""
+    return page.evaluate(
+        """plot => document.querySelector(`.st-key-${plot} .js-plotly-plot`).data
+            .flatMap(trace => (trace.customdata || []).map(item => item[0]))""",
+        plot,
+    )
+
+
+def wait_for_point(page, digest: str) -> None:
+    for plot in ("plot_size", "plot_latency"):
+        page.wait_for_function(
+            """([plot, digest]) => document.querySelector(`.st-key-${plot} .js-plotly-plot`).data
+                .some(trace => (trace.customdata || []).some(item => item[0] === digest))""",
+            arg=[plot, digest],
+        )
+
+
+def test_slider_makes_a_point_on_both_plots_and_a_link(page, subject: Subject) -> None:
+    visit(page)
+    before = metric(page, "Size")
+    thumb = page.locator(".st-key-control_sparsity input[type=range]")
+    thumb.focus()
+    thumb.press("ArrowRight")
+    recipe = Recipe.of(sparsity=0.51, clusters=16, bits=8)
+    wait_for_point(page, recipe.digest)
+    settle(page)
+    assert metric(page, "Size") != before
+    page.wait_for_url(re.compile("sparsity=0.51"))
+    *_, evaluation = subject.evaluate(recipe)
+    assert f"{100 * evaluation.record.figures.accuracy:.1f} %" in metric(page, "Accuracy")
+
+
+def test_a_pasted_link_opens_the_same_view(page, browser, dashboard) -> None:
+    visit(page, f"/?model={MODEL}&sparsity=0.333&clusters=17&bits=5&scope=layer")
+    shown = [metric(page, start) for start in ("Accuracy", "Size", "Zero weights")]
+    context = browser.new_context()
+    other = context.new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(page.url)
+    settle(other)
+    assert [metric(other, start) for start in ("Accuracy", "Size", "Zero weights")] == shown
+    assert other.locator(".st-key-control_clusters input[type=range]").get_attribute("aria-valuetext") == "17"
+    context.close()
+
+
+def test_clicking_a_point_loads_its_recipe(page) -> None:
+    visit(page)
+    page.locator(".st-key-preset_int8 button").first.click()
+    wait_for_point(page, presets.get("int8").recipe.digest)
+    stop_filling(page)
+    places = page.evaluate(
+        """() => {
+            const plot = document.querySelector('.st-key-plot_size .js-plotly-plot');
+            const box = plot.getBoundingClientRect(), layout = plot._fullLayout;
+            return plot._fullData.flatMap(trace => (trace.customdata || []).map((item, i) => [item[0],
+                box.x + layout.xaxis._offset + layout.xaxis.d2p(trace.x[i]),
+                box.y + layout.yaxis._offset + layout.yaxis.d2p(trace.y[i])]));
+        }"""
+    )
+    current = presets.get("int8").recipe
+    known = {recipe.digest: recipe for sweep in sweeps(current).values() for recipe in sweep}
+    known |= {preset.recipe.digest: preset.recipe for preset in presets}
+    # The point that stands most alone, so that the click can only mean it.
+    apart = {
+        digest: min(math.dist((x, y), other[1:]) for other in places if other[0] != digest)
+        for digest, x, y in places
+        if digest in known and digest not in (current.digest, Recipe().digest)
+    }
+    wanted = max(apart, key=apart.get)
+    assert apart[wanted] > 12
+    page.mouse.click(*next(place[1:] for place in places if place[0] == wanted))
+    query = "&".join(f"{name}={value}" for name, value in known[wanted].to_query().items())
+    page.wait_for_url(re.compile(re.escape(query) + "$"))
+    settle(page)
+    text = page.locator(".st-key-control_bits input[type=range]").get_attribute("aria-valuetext")
+    assert text.split()[0] == str(known[wanted].bits)
+
+
+def download(page, label: str) -> tuple[str, bytes]:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=label, exact=False).click()
+    file = waiting.value
+    return file.suggested_filename, open(file.path(), "rb").read()
+
+
+def test_downloads_are_what_was_measured(page, subject: Subject) -> None:
+    visit(page)
+    stop_filling(page)
+    recipe = Recipe.of(sparsity=0.5, clusters=16, bits=8)
+    *_, evaluation = subject.evaluate(recipe)
+    record = evaluation.record
+    page.locator(".st-key-export button").first.click()
+
+    name, text = download(page, "Recipe (JSON)")
+    assert name.endswith(".json") and Recipe.from_json(text) == recipe
+
+    name, artefact = download(page, "Artefact")
+    assert name.endswith(".psc") and len(artefact) == record.size.artefact
+    assert hashlib.sha256(artefact).hexdigest() == record.digests.artefact
+
+    _, weights = download(page, "Decoded weights")
+    decoded = codec.read(artefact)
+    tensors = load_safetensors(weights)
+    assert set(tensors) == set(decoded.order)
+    assert all(np.array_equal(tensors[each], decoded.decode(each)) for each in decoded.order)
+
+    _, graph = download(page, "ONNX")
+    session = onnxruntime.InferenceSession(graph)
+    images = subject.data.test_images.numpy()
+    predicted = session.run(None, {session.get_inputs()[0].name: images})[0].argmax(1)
+    assert (predicted == evaluation.predictions.classes).mean() > 0.98
+    assert graph == subject.program(subject.compress(recipe), "onnxruntime").content
+
+    _, table = download(page, "Records (CSV)")
+    rows = {row["digest_recipe"]: row for row in csv.DictReader(io.StringIO(table.decode()))}
+    assert int(rows[recipe.digest]["correct"]) == record.figures.correct
+    assert int(rows[recipe.digest]["size_artefact"]) == record.size.artefact
+
+
+def test_sweeps_fill_in_and_the_sliders_stay_free(page) -> None:
+    visit(page, f"/?model={MODEL}&sparsity=0.62&clusters=16&bits=8")
+    page.wait_for_function(
+        "() => document.querySelector('.st-key-plot_size .js-plotly-plot').data"
+        ".flatMap(trace => trace.customdata || []).length >= 8"
+    )
+    thumb = page.locator(".st-key-control_bits input[type=range]")
+    thumb.focus()
+    thumb.press("ArrowRight")
+    wait_for_point(page, Recipe.of(sparsity=0.62, clusters=16, bits=7).digest)
+
+
+def test_records_table_pins_and_loads(page) -> None:
+    visit(page)
+    page.locator(".st-key-preset_binary button").first.click()
+    wait_for_point(page, presets.get("binary").recipe.digest)
+    stop_filling(page)
+    page.locator(".st-key-pin button").first.click()
+    settle(page)
+    page.get_by_role("tab", name="Records").click()
+    table = page.locator(".st-key-table canvas").first
+    table.wait_for()
+    # The second line is the recipe of the link; its box is in the first column.
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 15, box["y"] + 35 * 2 + 17)
+    load = page.locator(".st-key-table_load button").first
+    page.wait_for_function("() => !document.querySelector('.st-key-table_load button').disabled")
+    load.click()
+    page.wait_for_url(re.compile("sparsity=0.5&clusters=16&bits=8"))
+    settle(page)
+    assert presets.get("binary").recipe.digest in digests(page, "plot_size")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_themes(browser, dashboard, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(dashboard + LINK)
+    settle(page)
+    colours = json.loads(
+        page.evaluate(
+            """() => JSON.stringify({
+                page: getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor,
+                text: document.querySelector('.st-key-plot_size .js-plotly-plot')._fullLayout.font.color})"""
+        )
+    )
+
+    def brightness(colour: str) -> float:
+        digits = (
+            re.findall(r"\d+", colour) if colour.startswith("rgb") else [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        )
+        return sum(map(int, digits[:3])) / 765
+
+    dark = scheme == "dark"
+    assert (brightness(colours["page"]) < 0.3) == dark
+    assert (brightness(colours["text"]) > 0.5) == dark
+    context.close()
+
+
+def test_answer_is_above_the_fold_and_narrow_screens_do_not_scroll_sideways(browser, dashboard) -> None:
+    for width, height in ((1440, 900), (390, 844)):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(dashboard + LINK)
+        settle(page)
+        if width == 1440:
+            box = page.locator(".st-key-plot_latency").bounding_box()
+            assert box["y"] + box["height"] <= height
+        main = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
+        assert main[0] <= main[1]
+        context.close()
+
+
+def test_nonsense_in_the_link_is_told(page) -> None:
+    visit(page, f"/?model={MODEL}&sparsity=95")
+    assert "sparsity must be in [0, 1); got 95" in page.get_by_test_id("stAlert").first.inner_text()
+
+
+def test_methods_page_follows_the_recipe(page) -> None:
+    visit(page)
+    page.get_by_role("link", name="Methods").click()
+    page.get_by_text("50 % sparse, 16 clusters, 8 bits").first.wait_for()
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    page.get_by_role("link", name="Explore").click()
+    settle(page)
+    assert page.locator(".st-key-control_sparsity input[type=range]").get_attribute("aria-valuetext") == "50 %"

@@ -1,0 +1,59 @@
+"""What the tests of the runtimes share: models of the zoo and of their own, compressed."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from compression import zoo
+from compression.pipeline import CompressedModel, compress
+from compression.recipe import Recipe
+from compression.runtimes import Subject
+from compression.runtimes.threads import torch_threads
+from compression.statistics import ModelStatistics
+
+NAMES = zoo.models.names()
+
+
+@lru_cache
+def model_of(name: str) -> nn.Module:
+    return zoo.load_model(name)
+
+
+def data_of(name: str) -> zoo.Data:
+    entry = zoo.models.get(name)
+    return zoo.load_data(entry.dataset, entry.input_shape)
+
+
+def shape_of(name: str) -> tuple[int, int, int]:
+    return zoo.models.get(name).input_shape
+
+
+@lru_cache
+def statistics_of(name: str) -> ModelStatistics:
+    return ModelStatistics.of(model_of(name), name)
+
+
+@lru_cache
+def subject(name: str, recipe: Recipe) -> Subject:
+    compressed = compress(statistics_of(name), recipe)
+    module = compressed.load_into(zoo.build(name))
+    images = data_of(name).calibration_images.numpy()
+    return Subject(module, shape_of(name), recipe.bits, compressed.weights, images)
+
+
+def compress_module(module: nn.Module, recipe: Recipe) -> CompressedModel:
+    """Compress a module of the test's own; the decoded weights are put into it."""
+    compressed = compress(ModelStatistics.of(module, "test"), recipe)
+    compressed.load_into(module)
+    return compressed
+
+
+def logits_of(module: nn.Module, images: np.ndarray) -> np.ndarray:
+    with torch.no_grad(), torch_threads(1):
+        return module(torch.from_numpy(images)).numpy()
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
