@@ -1,8 +1,12 @@
 """The door: page config, navigation, theme."""
 
+import os
 from pathlib import Path
 
 import streamlit as st
+
+# Threads that wait must sleep, not spin: the page and often the browser share these cores. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ASSETS = Path(__file__).parent / "assets"
 

@@ -84,9 +84,14 @@ def _shared(layer: LayerStatistics, weight: np.ndarray, recipe: Recipe) -> Codeb
     negatives, positives = np.count_nonzero(weight < 0), np.count_nonzero(weight > 0)
     entries = share.fit(layer, negatives, positives, recipe.share.clusters)
     symbols = share.assign(weight, entries)
-    if recipe.quantize is None or len(entries) == 0:
+    if recipe.quantize is None:
         return _merged(symbols, Plain(entries))
-    counts = np.bincount(symbols.reshape(-1), minlength=len(entries) + 1)[1:]
+    if len(entries) == 0:
+        kind = np.int8 if recipe.quantize.bits <= 8 else np.int16
+        return Codebook(symbols, Integers(np.zeros(0, kind), np.float32(1).reshape(()), recipe.quantize.bits))
+    # Only the least squared error asks how often each entry is used.
+    weighted = recipe.quantize.calibration == "mse"
+    counts = np.bincount(symbols.reshape(-1), minlength=len(entries) + 1)[1:] if weighted else np.ones(len(entries))
     to_grid = binarize.grid if recipe.quantize.bits == 1 else quantize.grid
     return _merged(symbols, to_grid(entries, counts, recipe.quantize))
 

@@ -22,7 +22,7 @@ def live() -> None:
     if st.session_state.pop("reload", False):
         # A point or a line was chosen inside the fragment: the sidebar must follow.
         st.rerun(scope="app")
-    work = state.work()
+    work = state.start()
     kpis.render(work)
     plots.tradeoffs(work, look)
     plots.progress(work)
@@ -43,14 +43,13 @@ def live() -> None:
     if records.open:
         with records:
             table.render(work)
-    if st.session_state.get("polling") and not work.busy:
-        # Everything is measured: one whole run ends the polling.
+    if work.pace != st.session_state.get("pace"):
+        # Only a whole run can change how often this one is repeated.
         st.rerun(scope="app")
 
 
-busy = state.start()
-st.session_state.polling = busy
-st.fragment(live, run_every=0.5 if busy else None)()
+st.session_state.pace = state.start().pace
+st.fragment(live, run_every=st.session_state.pace)()
 
 with st.sidebar:
     export.render(state.work())

@@ -21,7 +21,7 @@ def write_narrow(writer: StreamWriter, symbols: np.ndarray, alphabet: int, zero:
     flat = symbols.reshape(-1)
     whole = Stream.of(flat, alphabet)
     plan = writer.plan(whole)
-    if 2 * whole.counts[zero] > len(flat):
+    if 2 * whole.counts[zero] > len(flat) and (writer.coder == "huffman" or _clustered(flat, zero)):
         runs, values = split_zeros(flat, zero)
         parts = Stream.of(runs, ESCAPE + 1), Stream.of(values, alphabet)
         plans = [writer.plan(part) for part in parts]
@@ -75,8 +75,9 @@ def split_zeros(flat: np.ndarray, zero: int) -> tuple[np.ndarray, np.ndarray]:
     A run (uint8) below 255 says how many zeros precede the next value; 255 says that 255 zeros follow and the run goes
     on. Zeros after the last value are not written. Returns runs (m,) and values (k,), m >= k.
     """
-    values = flat[flat != zero]
-    return _runs(flat, flat.dtype.type(zero), len(values)), values
+    values = np.empty(np.count_nonzero(flat != zero), flat.dtype)
+    runs = np.empty(len(values) + len(flat) // ESCAPE, np.uint8)
+    return runs[: _split(flat, flat.dtype.type(zero), runs, values)], values
 
 
 def join_zeros(runs: np.ndarray, values: np.ndarray, count: int, zero: int) -> np.ndarray:
@@ -90,25 +91,46 @@ def join_zeros(runs: np.ndarray, values: np.ndarray, count: int, zero: int) -> n
     return flat
 
 
+def _clustered(flat: np.ndarray, zero: int) -> bool:
+    """Whether knowing that the last symbol was zero tells so much of the next that runs may be worth a try.
+
+    Compares the entropy of "is zero" with its entropy given the symbol before; equal for zeros in random places.
+    """
+    pairs = _pairs(flat, flat.dtype.type(zero))
+    before = pairs.sum(axis=1)
+    given = sum(_entropy(row) for row in pairs)
+    return _entropy(before) - given > 0.005 * _entropy(before)
+
+
+def _entropy(counts: np.ndarray) -> float:
+    """Bits that all the counted symbols take together."""
+    present = counts[counts > 0].astype(np.float64)
+    return float((present * np.log2(present.sum() / present)).sum())
+
+
 @numba.njit(cache=True, nogil=True)
-def _runs(flat, zero, values):
-    escapes, run = 0, 0
-    for value in flat:
-        if value == zero:
+def _pairs(flat, zero):
+    """Counts (2, 2) of [was zero, is zero] over neighbours."""
+    counts = np.zeros(4, np.int64)
+    for i in range(1, len(flat)):
+        counts[2 * (flat[i - 1] == zero) + (flat[i] == zero)] += 1
+    return counts.reshape(2, 2)
+
+
+@numba.njit(cache=True, nogil=True)
+def _split(flat, zero, runs, values):
+    position, value, run = 0, 0, 0
+    for symbol in flat:
+        if symbol == zero:
             run += 1
-        else:
-            escapes += run // ESCAPE
-            run = 0
-    runs = np.empty(values + escapes, np.uint8)
-    position, run = 0, 0
-    for value in flat:
-        if value == zero:
-            run += 1
-        else:
-            for _ in range(run // ESCAPE):
-                runs[position] = ESCAPE
-                position += 1
-            runs[position] = run % ESCAPE
+            continue
+        while run >= ESCAPE:
+            runs[position] = ESCAPE
             position += 1
-            run = 0
-    return runs
+            run -= ESCAPE
+        runs[position] = run
+        values[value] = symbol
+        position += 1
+        value += 1
+        run = 0
+    return position

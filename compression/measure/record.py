@@ -86,8 +86,8 @@ class Baseline:
 class Latency:
     """One timing of a (graph, number format) against the baseline in the same runtime and process.
 
-    median_ms, baseline_median_ms: milliseconds a batch. speedup: median of baseline / candidate over interleaved
-    pairs, with its bootstrap 95 % interval. measured_for: digest of the recipe that was timed; another recipe of the
+    median_ms, baseline_median_ms: milliseconds a batch. speedup: median of baseline / candidate over rounds of
+    interleaved pairs, each with sessions loaded anew, and its bootstrap 95 % interval. measured_for: digest of the recipe that was timed; another recipe of the
     same graph and number format reuses the timing.
     """
 

@@ -8,6 +8,7 @@ Equal magnitudes at the threshold are zeroed in the order of the layers and of t
 import math
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from compression.recipe import Prune
@@ -37,11 +38,18 @@ def cuts(statistics: ModelStatistics, prune: Prune) -> dict[str, Cut]:
 
 def apply(weight: np.ndarray, cut: Cut) -> np.ndarray:
     """A copy of `weight` with what the cut removes set to zero."""
-    magnitude = np.abs(weight)
-    pruned = np.where(magnitude < cut.threshold, np.float32(0), weight)
-    if cut.ties:
-        flat = pruned.reshape(-1)
-        flat[np.flatnonzero(magnitude.reshape(-1) == cut.threshold)[: cut.ties]] = 0
+    return _apply(np.ascontiguousarray(weight).reshape(-1), np.float32(cut.threshold), cut.ties).reshape(weight.shape)
+
+
+@numba.njit(cache=True, nogil=True)
+def _apply(weights, threshold, ties):
+    pruned = np.empty_like(weights)
+    for i in range(len(weights)):
+        magnitude = abs(weights[i])
+        pruned[i] = weights[i] if magnitude >= threshold else np.float32(0)
+        if magnitude == threshold and ties > 0:
+            pruned[i] = np.float32(0)
+            ties -= 1
     return pruned
 
 

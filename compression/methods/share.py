@@ -59,16 +59,14 @@ def assign(weight: np.ndarray, entries: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def _assign(weights, bounds, symbols):
+    # No branch depends on a weight: zeros come at random, and a mispredicted branch costs more than a search.
     for i in range(len(weights)):
         weight = weights[i]
-        if weight == 0:
-            symbols[i] = 0
-            continue
         position, step = 0, len(bounds) // 2
         while step > 0:
             position += step * (bounds[position + step - 1] < weight)
             step //= 2
-        symbols[i] = position + 1
+        symbols[i] = (position + 1) * (weight != 0)
 
 
 @numba.njit(cache=True, nogil=True)

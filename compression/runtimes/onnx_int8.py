@@ -27,10 +27,11 @@ Range = tuple[float, float]
 # Beside layers, these can take codes and give codes: the first only move them, the second need a scale of their own.
 _MOVES = {"MaxPool", "Reshape", "Transpose"}
 _MIXES = {"Add", "GlobalAveragePool"}
-_ACTIVATIONS = {"Clip", "Relu"}
 
 _LEVELS = 255
+# Below these, values are zeros for every purpose, but products of scales would leave the range of float32.
 _LEAST_RANGE = 1e-12
+_LEAST_SCALE = 1e-20
 # A bias is an int32 in units of (input scale * weight scale). Above this it leaves no room for the sum it is added to,
 # which is then too small beside it to matter.
 _BIAS_LIMIT = 2.0**30
@@ -98,7 +99,11 @@ class _Graph:
         self.coded.update(step.output for step in integer if self.gives_codes(step.output))
 
     def is_layer(self, node: onnx.NodeProto) -> bool:
-        return node.op_type in ("Conv", "Gemm") and node.input[1] in self.weights
+        return (
+            node.op_type in ("Conv", "Gemm")
+            and node.input[1] in self.weights
+            and node.input[0] not in self.initializers
+        )
 
     def inputs(self, step: _Step) -> list[str]:
         """The values that a step takes, without weights and constants."""
@@ -130,10 +135,19 @@ class _Graph:
                 continue
             layer = self.is_layer(node)
             norm = follower(node, {"BatchNormalization"}) if layer and node.op_type == "Conv" else None
-            activation = follower(norm or node, _ACTIVATIONS) if layer or node.op_type == "Add" else None
+            activation = follower(norm or node, {"Clip", "Relu"}) if layer or node.op_type == "Add" else None
+            if activation is not None and not self._keeps_zero(activation):
+                activation = None
             followers.update(part.output[0] for part in (norm, activation) if part is not None)
             steps.append(_Step(node, norm, activation))
         return steps
+
+    def _keeps_zero(self, activation: onnx.NodeProto) -> bool:
+        """Whether zero, which every range of codes includes, lies within the bounds of an activation."""
+        if activation.op_type == "Relu":
+            return True
+        low, high = (self.initializers[name] for name in activation.input[1:])
+        return low <= 0 <= high
 
     def _integer_steps(self) -> set[str]:
         """All layers, and the largest set of other steps that take codes from integer steps and give codes to them."""
@@ -243,8 +257,7 @@ class _Writer:
             dead = np.abs(bias) > _BIAS_LIMIT * input_scale * scale
             codes[dead] = 0
             scale[dead] = np.abs(bias[dead]) / (_BIAS_OF_DEAD_CHANNEL * input_scale)
-        scale[scale == 0] = 1
-        scale = scale.astype(np.float32)
+        scale = np.maximum(scale, _LEAST_SCALE).astype(np.float32)
         weight = step.node.input[1]
         if f"{weight}:scale" in self.initializers:
             weight = f"{weight}:{step.output}"  # a weight that several layers share is folded differently in each

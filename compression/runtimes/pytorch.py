@@ -13,11 +13,11 @@ from compression.runtimes.threads import torch_threads
 
 
 class PyTorchSession:
-    """A copy of a module, in memory of its own, and the number of threads that each run of it is given."""
+    """A module and the number of threads that each run of it is given."""
 
     def __init__(self, program: Program, threads: int) -> None:
         self._program = program
-        self._module: nn.Module | None = copy.deepcopy(program.content)
+        self._module: nn.Module | None = program.content
         self._threads = threads
 
     def run(self, images: np.ndarray) -> np.ndarray:

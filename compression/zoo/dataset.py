@@ -134,7 +134,7 @@ datasets.add(
     DatasetEntry(
         name="digits",
         title="Handwritten digits",
-        summary="1,797 real 8x8 scans by 43 writers; 1,000 to train on, 797 to test on.",
+        summary="1,797 real 8x8 scans by 13 writers; 1,000 to train on, 797 to test on.",
         reference="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998",
         classes=DIGITS_CLASSES,
         loader=_load_digits,

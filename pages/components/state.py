@@ -4,9 +4,12 @@ A view is a model, a recipe and how latency is measured. It lives in the session
 when their page is left; the link in the address bar carries it, and is read when it is not the one last written.
 """
 
+import os
+import time
 from dataclasses import dataclass, field, replace
 
 import streamlit as st
+import torch
 
 from compression import runtimes
 from compression.errors import CompressionError, RecipeError
@@ -21,6 +24,7 @@ from compression.zoo import DEFAULT_MODEL, models
 
 CONTROLS = "control_"
 FIRST_ANSWER_S = 0.3
+STILL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ def _count(name: str, text: str) -> int:
 
 @st.cache_resource(show_spinner=False)
 def workbench() -> Workbench:
-    """The one workbench of this process."""
+    """The one workbench of this process. One core stays free, for the page and for a browser on the same machine."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
     return Workbench()
 
 
@@ -166,7 +171,7 @@ class Work:
     """What is known of the view just now.
 
     evaluation: of the current recipe, exact or a running estimate, or None. records: every exact record of the model.
-    job: the first unfinished job of the session. failed: messages of jobs that failed.
+    job: the first unfinished job of the session. failed: messages of jobs that failed. due: work that will start soon.
     """
 
     view: View
@@ -176,18 +181,27 @@ class Work:
     latency: Latency | None
     job: Job | None
     failed: tuple[str, ...]
+    due: bool
 
     @property
-    def busy(self) -> bool:
-        return self.job is not None
+    def pace(self) -> float | None:
+        """Seconds between redraws: short while the current recipe is measured, longer while the plots fill in."""
+        if self.job is not None and (not self.exact or self.latency is None):
+            return 0.5
+        return 2.0 if self.due or self.job is not None else None
 
 
-def start() -> bool:
-    """Start what the view needs and wait briefly for it; returns whether anything is left to do.
+def start() -> Work:
+    """Start what the view needs, wait briefly for its evaluation, and say what is known.
 
-    Fast models are exact within that wait, so that most moves of a slider draw once.
+    Fast models are exact within that wait, so that most moves of a slider draw once. The plots are filled in only when
+    the view has stood still for a while: that work must not take the cores from a hand that is still moving.
     """
     now, bench = view(), workbench()
+    if st.session_state.get("moved", (None, 0.0))[0] != now:
+        st.session_state.moved = now, time.monotonic()
+        stop("fill")
+    still = time.monotonic() - st.session_state.moved[1] > STILL_S
     key = now.model, now.recipe
     if bench.find(*key) is None:
         follow("evaluate", key, lambda: bench.evaluate(*key)).wait(FIRST_ANSWER_S)
@@ -197,15 +211,14 @@ def start() -> bool:
         follow("time", now, lambda: bench.time(now.model, now.recipe, now.timing))
     else:
         stop("time")
-    if st.session_state.get("unfilled") != now and bench.missing(now.model, now.recipe, now.timing):
+    due = st.session_state.get("unfilled") != now and bench.missing(now.model, now.recipe, now.timing)
+    if due and still:
         follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing))
-    else:
-        stop("fill")
-    return work().busy
+    return work(due)
 
 
-def work() -> Work:
-    """The state of the view's work."""
+def work(due: bool = False) -> Work:
+    """The state of the view's work; `due` says that some of it has yet to start."""
     now, bench = view(), workbench()
     jobs = {name: job for name, (_, job) in st.session_state.get("jobs", {}).items()}
     for job in jobs.values():
@@ -222,6 +235,7 @@ def work() -> Work:
         latency=bench.latency(now.model, now.recipe.bits, now.timing),
         job=next((jobs[name] for name in ("evaluate", "time", "fill") if name in jobs and not jobs[name].ended), None),
         failed=tuple(job.error for job in jobs.values() if job.error),
+        due=due,
     )
 
 

@@ -227,13 +227,21 @@ def test_counts_that_no_writer_writes_are_refused(coder):
             read_wide(StreamReader(block(*numbers), coder), 10, np.uint32)
 
 
-@pytest.mark.parametrize("coder", CODERS)
-def test_the_bytes_of_a_tensor_of_runs_are_pinned(coder):
+def test_the_bytes_of_long_runs_are_pinned():
     symbols = np.zeros(1000, np.uint8)
     symbols[[300, 999]] = 3
     # In runs; 998 zeros; 3 escapes; equal lengths for 255 45 255 255 188; a single symbol, 3.
     numbers = "010" + "0000000001111100111" + "00100" + "1" + "010" + "00100"
-    # Huffman's equal codes fill bytes from their lowest bit; the last stream pushed on ANS's stack is the first read.
-    payload = {"huffman": "ffb4ffff3d000000", "ans": "0000ff2dffffbc00"}[coder]
-    packed = int(numbers.ljust(40, "0"), 2).to_bytes(5)
-    assert narrow_block(symbols, 4, 0, coder) == struct.pack("<I", 5) + packed + bytes.fromhex(payload)
+    packed = int(numbers.ljust(40, "0"), 2).to_bytes(5, "big")
+    # The codes 255 45 255 255 188, each from its lowest bit on, in bytes that are filled from the lowest bit.
+    payload = bytes.fromhex("ffb4ffff3d000000")
+    assert narrow_block(symbols, 4, 0, "huffman") == struct.pack("<I", 5) + packed + payload
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_the_bytes_of_zeros_after_the_last_value_are_pinned(coder):
+    symbols = np.array([3] * 40 + [0] * 960, np.uint8)
+    # In runs; 960 zeros; no escapes; 40 runs of a single symbol, 0; 40 values of a single symbol, 3.
+    numbers = "010" + "0000000001111000001" + "1" + "010" + "1" + "010" + "00100"
+    packed = int(numbers.ljust(40, "0"), 2).to_bytes(5, "big")
+    assert narrow_block(symbols, 4, 0, coder) == struct.pack("<I", 5) + packed

@@ -85,7 +85,7 @@ def slow_packed(tensor: CompressedTensor) -> int:
         case Integers(codes=codes, scale=scale, bits=bits):
             distinct = {1: {-1, 1} | set(codes.reshape(-1).tolist())}.get(bits, range(2**bits - 1))
             dense = codes.size * bits_for(len(distinct))
-            entries = sparse_bits(codes != 0, bits_for(max(3, len(range(2**bits - 1)))))
+            entries = sparse_bits(tensor.decode() != 0, bits_for(max(3, len(range(2**bits - 1)))))
             return math.ceil(min(dense, entries) / 8) + 4 * scale.size
         case Codebook(indices=indices, entries=entries):
             k = entries.shape[0]

@@ -46,7 +46,10 @@ def kernels(data: bytes, path) -> collections.Counter:
 
 
 def flipped_channels(module: nn.Module) -> dict[str, np.ndarray]:
-    """For each weight of a convolution that a batch normalisation follows: which of its factors are negative."""
+    """Which factors of the batch normalisation after a convolution are negative, by the convolution's weight.
+
+    In the models of the zoo a normalisation is the module after its convolution, in the order of `named_modules`.
+    """
     flipped, last = {}, None
     for name, part in module.named_modules():
         if isinstance(part, nn.Conv2d):
@@ -75,7 +78,6 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_file_holds_our_codes_bit_for_bit(name, recipe):
-    # Residual and inverted-residual blocks order their modules as they run, so that the twin above is easy to trust.
     given = subject(name, RECIPES[recipe])
     found = initializers(export(name, RECIPES[recipe]))
     flipped = flipped_channels(given.module)
@@ -165,11 +167,20 @@ def normalised_cnn(gamma: list[float]) -> nn.Module:
     return module.eval()
 
 
-@pytest.mark.parametrize(
-    "gamma", [[1.0, -1.5, 0.7, -0.2], [1.0, 0.0, -1.0, 0.0], [1.0, 1e-12, -1e-12, -2.0], [0.0] * 4]
-)
+GAMMAS = [
+    [1.0, -1.5, 0.7, -0.2],
+    [1.0, 0.0, -1.0, 0.0],
+    [1.0, 1e-12, -1e-12, -2.0],
+    [1.0, 1e-38, -1e-38, 1.0],
+    [0.0] * 4,
+]
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
 def test_batch_normalisation_is_folded_whatever_its_factors(gamma):
     module = normalised_cnn(gamma)
+    with torch.no_grad():
+        module[1].bias[1], module[1].running_mean[1] = 0, 0
     compressed = compress_module(module, INT8)
     images = noise(256, 2, 9, 9)
     data = export_int8(module, (2, 9, 9), compressed.weights, images)
@@ -219,6 +230,18 @@ def test_an_addition_is_an_integer_where_integers_read_it(read_as_floats, tmp_pa
     assert (ran["QLinearAdd"], ran["Add"], ran["Clip"]) == ((0, 1, 1) if read_as_floats else (1, 0, 0))
     expected = logits_of(module, images)
     np.testing.assert_allclose(run(data, images), expected, rtol=0, atol=0.03 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("low, high", [(0.3, 2.0), (-2.0, -0.3), (0.0, 1.0), (-1.0, 1.0)])
+def test_activations_keep_their_bounds_on_either_side_of_zero(low, high):
+    torch.manual_seed(8)
+    layers = nn.Conv2d(1, 4, 3), nn.Hardtanh(low, high), nn.Conv2d(4, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    module = nn.Sequential(*layers).eval()
+    compressed = compress_module(module, INT8)
+    images = noise(200, 1, 7, 7)
+    expected = logits_of(module, images)
+    logits = run(export_int8(module, (1, 7, 7), compressed.weights, images), images)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=0.03 * np.abs(expected).max())
 
 
 def test_a_layer_that_is_used_twice_is_written_for_each_use():

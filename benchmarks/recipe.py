@@ -1,0 +1,75 @@
+"""A new recipe, end to end without latency, against the bare forward pass over the test split.
+
+    python -m benchmarks.recipe [--rounds N]
+
+Each round draws a recipe that was not seen before and times, one after the other in random order: the baseline over
+the whole test split (same chunks, no figures), and compression + exact size + ladder + rates + full evaluation. Bound:
+at most 1.3 times the forward pass where that takes over 100 ms, at most 150 ms above it otherwise.
+"""
+
+import argparse
+import random
+import statistics
+import time
+
+from compression import zoo
+from compression.measure.accuracy import predict
+from compression.measure.subject import Subject
+from compression.recipe import Recipe
+
+
+def new_recipe(draw: random.Random) -> Recipe:
+    """A recipe with all three sliders moved; sparsity has enough digits never to repeat."""
+    return Recipe.of(
+        sparsity=round(draw.uniform(0.3, 0.95), 6),
+        scope=draw.choice(("global", "layer")),
+        clusters=draw.choice((None, 4, 16, 32, 64, 256)),
+        bits=draw.choice((32, 8, 6, 4, 2, 1)),
+        calibration=draw.choice(("range", "mse")),
+    )
+
+
+def forward(subject: Subject) -> None:
+    for _ in predict(subject.model, subject.data.test_images):
+        pass
+
+
+def whole(subject: Subject, recipe: Recipe) -> None:
+    for _ in subject.evaluate(recipe):
+        pass
+
+
+def timed(call, *arguments) -> float:
+    start = time.perf_counter()
+    call(*arguments)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    draw = random.Random(0)
+    print(f"{'model':<15}{'forward ms':>11}{'recipe ms':>11}{'above ms':>10}{'ratio':>7}  bound")
+    for name in zoo.models.names():
+        subject = Subject.load(name)
+        for _ in range(2):
+            forward(subject)
+            whole(subject, new_recipe(draw))
+        bare, recipes = [], []
+        for _ in range(rounds):
+            recipe = new_recipe(draw)
+            sides = [(bare, (forward, subject)), (recipes, (whole, subject, recipe))]
+            draw.shuffle(sides)
+            for samples, call in sides:
+                samples.append(timed(*call))
+        base = statistics.median(bare)
+        above = statistics.median(b - a for a, b in zip(bare, recipes, strict=True))
+        ratio = statistics.median(b / a for a, b in zip(bare, recipes, strict=True))
+        holds = ratio <= 1.3 if base > 100 else above <= 150
+        bound = ("ratio <= 1.3" if base > 100 else "above <= 150 ms") + (": holds" if holds else ": MISSED")
+        print(f"{name:<15}{base:>11.1f}{statistics.median(recipes):>11.1f}{above:>10.1f}{ratio:>7.2f}  {bound}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,430 @@
+"""The command line: its JSON is recomputed from the file that it writes, with nothing but PyTorch, NumPy and SciPy."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from safetensors.torch import load_file
+from scipy.stats import binomtest, norm
+from sklearn.metrics import f1_score
+from typer.testing import CliRunner
+
+from compression import codec, zoo
+from compression.cli import app
+from compression.presets import presets
+from compression.recipe import Recipe
+from compression.runtimes.threads import torch_threads
+from compression.zoo.model import weights_path
+
+ROOT = Path(__file__).parents[1]
+NAME = "lenet-300-100"
+OPTIONS = ["--sparsity", "0.92", "--scope", "layer", "--clusters", "6", "--bits", "5", "--calibration", "mse"]
+OPTIONS += ["--rest", "fp16"]
+RECIPE = Recipe.of(sparsity=0.92, scope="layer", clusters=6, bits=5, calibration="mse", rest="fp16")
+
+FIELDS = {
+    "model": str,
+    "dataset": str,
+    "recipe": dict,
+    "digests": {"model": str, "dataset": str, "recipe": str, "artefact": str},
+    "n": int,
+    "correct": int,
+    "accuracy": float,
+    "accuracy_low": float,
+    "accuracy_high": float,
+    "f1": float,
+    "p_value": float,
+    "baseline": {"correct": int, "accuracy": float, "f1": float, "size_bytes": int},
+    "rates": {"sparse_rate": float, "shared_rate": float, "architecture_simplification": float},
+    "size": {"dense": int, "sparse": int, "packed": int, "huffman": int, "ans": int, "artefact": int},
+    "ratio": float,
+}
+LATENCY_FIELDS = {
+    "runtime": str,
+    "number_format": str,
+    "batch": int,
+    "threads": int,
+    "graph": str,
+    "median_ms": float,
+    "baseline_median_ms": float,
+    "speedup": float,
+    "speedup_low": float,
+    "speedup_high": float,
+    "pairs": int,
+    "measured_for": str,
+}
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path_factory, monkeypatch) -> Path:
+    path = tmp_path_factory.mktemp("store") / "records.sqlite"
+    monkeypatch.setenv("PARETOSCOPE_STORE", str(path))
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="python -m compression")
+
+
+def succeed(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout
+
+
+def evaluate(*arguments: object) -> dict[str, Any]:
+    return json.loads(succeed("evaluate", *arguments, "--runtime", "none", "--json"))
+
+
+def assert_fields(data: dict[str, Any], fields: dict[str, Any]) -> None:
+    assert list(data) == list(fields)
+    for name, kind in fields.items():
+        if isinstance(kind, dict):
+            assert_fields(data[name], kind)
+        else:
+            assert type(data[name]) is kind, name
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What `compress` and `decompress` write for RECIPE."""
+    folder = tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOSCOPE_STORE", str(folder / "records.sqlite"))
+        text = succeed("compress", NAME, *OPTIONS, "--out", folder / "model.psc")
+        assert f"{(folder / 'model.psc').stat().st_size:,} bytes" in text
+        succeed("decompress", folder / "model.psc", "--out", folder / "weights.safetensors")
+    (folder / "recipe.json").write_text(RECIPE.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def figures(folder) -> dict[str, Any]:
+    """What `evaluate` prints for RECIPE."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOSCOPE_STORE", str(folder / "records.sqlite"))
+        return evaluate(NAME, *OPTIONS)
+
+
+def classes_of(path: Path) -> np.ndarray:
+    """What the network with these weights says of the test split, one image after the other."""
+    entry = zoo.models.get(NAME)
+    model = entry.build()
+    model.load_state_dict(load_file(path), strict=True)
+    model.eval()
+    images = zoo.load_data(entry.dataset, entry.input_shape).test_images
+    with torch.no_grad():
+        return np.array([int(model(image[None]).argmax()) for image in images])
+
+
+def test_the_fields_of_the_json(figures):
+    assert_fields({name: value for name, value in figures.items() if name != "latency"}, FIELDS)
+    assert list(figures) == [*FIELDS, "latency"]
+    assert figures["latency"] is None
+    assert Recipe.from_dict(figures["recipe"]) == RECIPE
+
+
+def test_the_figures_are_those_of_the_decompressed_weights(figures, folder):
+    labels = zoo.load_data("digits", (1, 28, 28)).test_labels.numpy()
+    classes, before = classes_of(folder / "weights.safetensors"), classes_of(weights_path(NAME))
+    n, correct = len(labels), int((classes == labels).sum())
+    assert (figures["n"], figures["correct"], figures["accuracy"]) == (n, correct, correct / n)
+    # Harsh enough that the unchanged model could not pass for it.
+    assert correct < (before == labels).sum() - 10
+
+    z, share = norm.ppf(0.975), correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    spread = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    assert figures["accuracy_low"] == pytest.approx(centre - spread)
+    assert figures["accuracy_high"] == pytest.approx(centre + spread)
+    assert figures["f1"] == pytest.approx(f1_score(labels, classes, average="macro"))
+    gained = int(((classes == labels) & (before != labels)).sum())
+    lost = int(((classes != labels) & (before == labels)).sum())
+    assert figures["p_value"] == pytest.approx(binomtest(gained, gained + lost).pvalue)
+
+    original = load_file(weights_path(NAME))
+    dense = sum(value.numel() * 4 for value in original.values())
+    assert figures["baseline"] == {
+        "correct": int((before == labels).sum()),
+        "accuracy": float((before == labels).mean()),
+        "f1": pytest.approx(f1_score(labels, before, average="macro")),
+        "size_bytes": dense,
+    }
+    size = (folder / "model.psc").stat().st_size
+    assert figures["size"]["dense"] == dense
+    assert figures["size"]["artefact"] == size
+    assert figures["ratio"] == pytest.approx(dense / size)
+
+
+def test_the_rates_are_those_of_the_decompressed_weights(figures, folder):
+    state = load_file(folder / "weights.safetensors")
+    matrices = [state[f"fc{i}.weight"].numpy().reshape(-1) for i in (1, 2, 3)]
+    total = sum(weights.size for weights in matrices)
+    zeros = shared = 0
+    for weights in matrices:
+        values, uses = np.unique(weights, return_counts=True)
+        assert len(values[values != 0]) <= 6
+        zeros += int(uses[values == 0].sum())
+        shared += int(uses[(values != 0) & (uses >= 2)].sum())
+    assert figures["rates"] == {
+        "sparse_rate": zeros / total,
+        "shared_rate": shared / total,
+        "architecture_simplification": 1.0,
+    }
+    assert zeros / total == pytest.approx(0.92, abs=0.005)
+
+
+def test_the_digests_are_of_the_very_files(figures, folder):
+    artefact = (folder / "model.psc").read_bytes()
+    assert figures["digests"]["artefact"] == hashlib.sha256(artefact).hexdigest()
+    assert figures["digests"]["recipe"] == hashlib.sha256(RECIPE.to_json().encode()).hexdigest()
+    assert figures["digests"]["model"] == codec.read(artefact).source
+    assert figures["digests"]["dataset"] == zoo.load_data("digits", (1, 28, 28)).digest
+
+
+def test_an_artefact_gives_the_same_figures(figures, folder):
+    assert evaluate(folder / "model.psc") == figures
+
+
+def test_a_recipe_file_gives_the_same_figures(figures, folder):
+    assert evaluate(NAME, "--recipe", folder / "recipe.json") == figures
+
+
+def test_a_recipe_file_gives_the_same_artefact(folder, tmp_path):
+    succeed("compress", NAME, "--recipe", folder / "recipe.json", "--out", tmp_path / "again.psc")
+    assert (tmp_path / "again.psc").read_bytes() == (folder / "model.psc").read_bytes()
+
+
+def test_decompress_gives_the_full_state(folder):
+    state = load_file(folder / "weights.safetensors")
+    original = load_file(weights_path(NAME))
+    assert {name: (value.dtype, value.shape) for name, value in state.items()} == {
+        name: (value.dtype, value.shape) for name, value in original.items()
+    }
+    for name, value in codec.read((folder / "model.psc").read_bytes()).state_dict().items():
+        assert torch.equal(state[name], value)
+
+
+def test_a_lossless_round_trip_gives_back_every_bit(tmp_path):
+    succeed("compress", "mobilenet-v2", "--out", tmp_path / "model.psc")
+    succeed("decompress", tmp_path / "model.psc", "--out", tmp_path / "weights.safetensors")
+    state, original = load_file(tmp_path / "weights.safetensors"), load_file(weights_path("mobilenet-v2"))
+    assert set(state) == set(original)
+    for name, value in original.items():
+        assert state[name].numpy().tobytes() == value.numpy().tobytes()
+    zoo.build("mobilenet-v2").load_state_dict(state, strict=True)
+
+
+def test_the_baseline_in_words(own_store):
+    text = succeed("evaluate", NAME, "--runtime", "none")
+    assert "indistinguishable from the baseline" in text
+    assert "+0.00 points" in text
+    assert own_store.is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "number_format"),
+    [(["--bits", 8, "--batch", 2], "int8"), (["--runtime", "torch", "--threads", 1], "fp32")],
+    ids=["onnxruntime", "torch"],
+)
+def test_a_timing_has_its_fields(options, number_format):
+    latency = json.loads(succeed("evaluate", NAME, "--json", *options))["latency"]
+    assert_fields(latency, LATENCY_FIELDS)
+    assert latency["number_format"] == number_format
+    assert latency["runtime"] == ("torch" if "torch" in options else "onnxruntime")
+    assert (latency["batch"], latency["threads"]) == (2 if "--batch" in options else 1, 1)
+    assert latency["median_ms"] > 0 and latency["baseline_median_ms"] > 0
+    assert 0 < latency["speedup_low"] <= latency["speedup"] <= latency["speedup_high"]
+
+
+def test_a_store_that_cannot_be_used_costs_the_history_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path))
+    result = run("evaluate", NAME, "--bits", 4, "--runtime", "none", "--json")
+    assert result.exit_code == 0
+    assert_fields({name: value for name, value in json.loads(result.stdout).items() if name != "latency"}, FIELDS)
+    assert result.stderr.startswith("Not kept in the history: the record store must be a SQLite file")
+    assert result.stderr.count("\n") == 1
+
+
+def test_recipe_prints_the_canonical_form(tmp_path):
+    text = succeed("recipe", *OPTIONS)
+    assert Recipe.from_json(text) == RECIPE
+    assert text == RECIPE.to_json(indent=2) + "\n"
+    (tmp_path / "recipe.json").write_text(text)
+    assert succeed("recipe", "--recipe", tmp_path / "recipe.json") == text
+    # Written by hand: other order, a step that does nothing.
+    (tmp_path / "other.json").write_text('{"quantize": {"bits": 32}, "prune": {"sparsity": 0.5}, "version": 1}')
+    assert json.loads(succeed("recipe", "--recipe", tmp_path / "other.json")) == {
+        "version": 1,
+        "prune": {"sparsity": 0.5, "scope": "global"},
+        "code": {"coder": "ans", "rest": "fp32"},
+    }
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_recipe_prints_every_preset(name):
+    assert Recipe.from_json(succeed("recipe", "--preset", name)) == presets.get(name).recipe
+
+
+def test_without_options_the_recipe_is_the_lossless_one():
+    assert Recipe.from_json(succeed("recipe")) == Recipe()
+
+
+def test_models_lists_six_with_their_accuracy():
+    with torch_threads(1):
+        rows = json.loads(succeed("models", "--json"))
+    assert [row["name"] for row in rows] == list(zoo.models.names())
+    assert len(rows) == 6
+    for row in rows:
+        assert row["accuracy"] == row["correct"] / row["n"] >= 0.97
+        assert row["n"] == 797
+        state = load_file(weights_path(row["name"]))
+        assert row["size_bytes"] == sum(value.numel() * value.element_size() for value in state.values())
+        assert row["title"] and row["summary"] and row["reference"] and row["dataset"] == "digits"
+        assert row["input_shape"] == list(zoo.models.get(row["name"]).input_shape)
+
+
+@pytest.fixture(scope="module")
+def bad(folder, tmp_path_factory) -> Path:
+    """Files of every kind that a command must refuse."""
+    bad = tmp_path_factory.mktemp("bad")
+    artefact = (folder / "model.psc").read_bytes()
+    (bad / "cut.psc").write_bytes(artefact[:-100])
+    (bad / "changed.psc").write_bytes(artefact[:500] + bytes([artefact[500] ^ 1]) + artefact[501:])
+    (bad / "empty.psc").write_bytes(b"")
+    (bad / "text.psc").write_text("accuracy\n")
+    compressed = codec.read(artefact)
+    (bad / "stranger.psc").write_bytes(codec.write(dataclasses.replace(compressed, source="f" * 64)))
+    (bad / "unknown.psc").write_bytes(codec.write(dataclasses.replace(compressed, architecture="lenet-6")))
+    rest = {name: value for name, value in compressed.rest.items() if name != "fc3.bias"}
+    order = tuple(name for name in compressed.order if name != "fc3.bias")
+    (bad / "part.psc").write_bytes(codec.write(dataclasses.replace(compressed, rest=rest, order=order)))
+    (bad / "95.json").write_text('{"version": 1, "prune": {"sparsity": 95}}')
+    (bad / "field.json").write_text('{"version": 1, "prunes": {"sparsity": 0.5}}')
+    (bad / "version.json").write_text("{}")
+    (bad / "bytes.json").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (bad / "good.json").write_text('{"version": 1}')
+    (bad / "folder").mkdir()
+    return bad
+
+
+REFUSED = [
+    ("evaluate no-such-model", "must be registered; got 'no-such-model'. Choose one of: lenet-300-100"),
+    ("evaluate BAD/missing.psc", "missing.psc"),
+    ("evaluate BAD/cut.psc", "Copy"),
+    ("evaluate BAD/changed.psc", "must match its checksum"),
+    ("evaluate BAD/empty.psc", "Pass a file that was exported as an artefact"),
+    ("evaluate BAD/text.psc", "Pass a file that was exported as an artefact"),
+    ("evaluate BAD/folder", "must be a readable file"),
+    ("evaluate BAD/stranger.psc", "Compress the model again"),
+    ("evaluate BAD/unknown.psc", "Choose one of: lenet-300-100"),
+    ("evaluate BAD/part.psc", "fc3.bias"),
+    ("evaluate FILES/model.psc --bits 4", "an artefact has its own recipe"),
+    ("evaluate lenet-300-100 --sparsity 95", "sparsity must be in [0, 1); got 95. Pass a fraction, e.g. 0.95."),
+    ("evaluate lenet-300-100 --sparsity nan", "sparsity must be a number in [0, 1)"),
+    ("evaluate lenet-300-100 --clusters 1", "clusters must be in 2..256; got 1"),
+    ("evaluate lenet-300-100 --bits 9", "bits must be 32, 16 or 1..8; got 9"),
+    ("evaluate lenet-300-100 --scope nowhere --sparsity 0.5", "scope must be 'global' or 'layer'; got 'nowhere'"),
+    ("evaluate lenet-300-100 --recipe BAD/good.json --sparsity 0.5", "must come from one place"),
+    ("evaluate lenet-300-100 --recipe BAD/good.json --preset int8", "must come from one place"),
+    ("evaluate lenet-300-100 --preset int8 --bits 8", "must come from one place"),
+    ("evaluate lenet-300-100 --preset huge", "must be registered; got 'huge'. Choose one of: baseline"),
+    ("evaluate lenet-300-100 --recipe BAD/missing.json", "must be a readable file"),
+    ("evaluate lenet-300-100 --recipe BAD/folder", "must be a readable file"),
+    ("evaluate lenet-300-100 --recipe BAD/95.json", "sparsity must be in [0, 1); got 95"),
+    ("evaluate lenet-300-100 --recipe BAD/field.json", "got 'prunes'"),
+    ("evaluate lenet-300-100 --recipe BAD/version.json", "version must be 1"),
+    ("evaluate lenet-300-100 --recipe BAD/bytes.json", "a recipe must be JSON text"),
+    ("evaluate lenet-300-100 --runtime abacus", "must be registered; got 'abacus'"),
+    ("recipe --sparsity 95", "sparsity must be in [0, 1); got 95"),
+    ("recipe --recipe BAD/bytes.json", "a recipe must be JSON text"),
+    ("compress no-such-model --out BAD/x.psc", "must be registered"),
+    ("compress lenet-300-100 --out BAD/no-folder/x.psc", "must be in a folder that can be written"),
+    ("compress lenet-300-100 --out BAD/folder", "Choose another place"),
+    ("compress lenet-300-100 --sparsity 95 --out BAD/x.psc", "sparsity must be in [0, 1); got 95"),
+    ("decompress BAD/cut.psc --out BAD/x.safetensors", "Copy"),
+    ("decompress BAD/text.psc --out BAD/x.safetensors", "Pass a file that was exported as an artefact"),
+    ("decompress BAD/missing.psc --out BAD/x.safetensors", "must be a readable file"),
+    ("decompress FILES/model.psc --out BAD/no-folder/x", "must be in a folder that can be written"),
+    ("train", "one NAME or --all; got neither or both"),
+    ("train lenet-5 --all", "one NAME or --all; got neither or both"),
+    ("train --all --out BAD/x", "--out must name the file of one model"),
+    ("train no-such-model", "must be registered; got 'no-such-model'"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), REFUSED, ids=[command for command, _ in REFUSED])
+def test_what_cannot_be_done_is_told_in_one_line(bad, folder, command, message):
+    before = sorted(bad.iterdir())
+    result = run(*command.replace("BAD", str(bad)).replace("FILES", str(folder)).split())
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert sorted(bad.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate",
+        "evaluate lenet-300-100 --sparsity much",
+        "evaluate lenet-300-100 --batch 0",
+        "evaluate lenet-300-100 --colour red",
+        "compress lenet-300-100",
+        "decompress",
+        "no-such-command",
+    ],
+)
+def test_a_command_that_is_not_understood_shows_its_usage(command):
+    result = run(*command.split())
+    assert result.exit_code == 2
+    assert "Usage: python -m compression" in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["", "models", "train", "evaluate", "compress", "decompress", "recipe"])
+def test_help_is_there(command):
+    text = succeed(*command.split(), "--help")
+    assert "Usage: python -m compression" in text
+    if command in ("evaluate", "compress", "recipe"):
+        for option in ("--sparsity", "--scope", "--clusters", "--bits", "--granularity", "--calibration", "--recipe"):
+            assert option in text
+
+
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "compression", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ})
+
+
+def test_a_real_process_prints_a_recipe():
+    result = process("recipe", *OPTIONS)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert Recipe.from_json(result.stdout) == RECIPE
+
+
+def test_a_real_process_evaluates_an_artefact(folder, figures):
+    result = process("evaluate", folder / "model.psc", "--runtime", "none", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == figures
+
+
+def test_a_real_process_refuses_in_one_line(bad):
+    result = process("recipe", "--recipe", bad / "95.json")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,309 @@
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from compression import jobs
+from compression.errors import ModelError
+from compression.jobs import Cancelled, Job, Scheduler
+
+# Generous: nothing waits this long unless the test has failed.
+SECONDS = 30
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    scheduler = Scheduler()
+    yield scheduler
+    scheduler.close()
+
+
+class Gate:
+    """Work that stops inside itself: `entered` says that it runs, `open` lets it go on to its checkpoint."""
+
+    def __init__(self, result: object = None) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+        self.result = result
+
+    def __call__(self, job: Job) -> object:
+        self.entered.set()
+        assert self.open.wait(SECONDS)
+        job.checkpoint()
+        return self.result
+
+
+def noting(log: list[str], name: str) -> Callable[[Job], str]:
+    def work(job: Job) -> str:
+        log.append(name)
+        return name
+
+    return work
+
+
+def test_work_is_done_and_gives_its_result(scheduler):
+    job = scheduler.submit(lambda job: 6 * 7, priority=1, label="Multiplying")
+    assert job.wait(SECONDS)
+    assert (job.state, job.result, job.progress, job.error) == ("done", 42, 1.0, None)
+    assert job.ended
+    assert (job.label, job.priority) == ("Multiplying", 1)
+
+
+def test_a_job_says_what_it_is_doing(scheduler):
+    gate = Gate("whole")
+    job = scheduler.submit(gate, priority=0, label="first")
+    waiting = scheduler.submit(lambda job: None, priority=0, label="second")
+    assert gate.entered.wait(SECONDS)
+    assert (job.state, job.ended, job.result) == ("running", False, None)
+    assert (waiting.state, waiting.ended) == ("waiting", False)
+    assert not waiting.wait(0)
+    gate.open.set()
+    assert job.wait(SECONDS) and waiting.wait(SECONDS)
+    assert job.state == waiting.state == "done"
+
+
+def test_lower_numbers_go_first_and_equal_ones_in_order(scheduler):
+    gate, log = Gate(), []
+    first = scheduler.submit(gate, priority=0, label="holds the worker")
+    assert gate.entered.wait(SECONDS)
+    submitted = [
+        scheduler.submit(noting(log, f"{name}{priority}"), priority=priority, label=name)
+        for name, priority in [("a", 2), ("b", 1), ("c", 2), ("d", 0), ("e", 1), ("f", 0)]
+    ]
+    gate.open.set()
+    assert all(job.wait(SECONDS) for job in [first, *submitted])
+    assert log == ["d0", "f0", "b1", "e1", "a2", "c2"]
+
+
+def test_one_job_runs_at_a_time(scheduler):
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(job: Job) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.002)
+        with lock:
+            running -= 1
+
+    submitted = [scheduler.submit(work, priority=step % 3, label="") for step in range(20)]
+    assert all(job.wait(SECONDS) for job in submitted)
+    assert most == 1
+
+
+def test_partial_results_and_progress_are_seen(scheduler):
+    gate, seen = threading.Event(), threading.Event()
+
+    def work(job: Job) -> str:
+        job.checkpoint(0.25, "a quarter")
+        job.checkpoint(partial="still a quarter")
+        seen.set()
+        assert gate.wait(SECONDS)
+        job.checkpoint(0.5)
+        return "whole"
+
+    job = scheduler.submit(work, priority=0, label="")
+    assert job.seconds_left is None
+    assert seen.wait(SECONDS)
+    assert (job.progress, job.partial) == (0.25, "still a quarter")
+    assert job.seconds_left > 0
+    gate.set()
+    assert job.wait(SECONDS)
+    assert (job.progress, job.partial, job.result) == (1.0, "still a quarter", "whole")
+    assert job.seconds_left == 0
+
+
+def test_a_cancelled_job_never_starts(scheduler):
+    gate, log = Gate(), []
+    first = scheduler.submit(gate, priority=0, label="holds the worker")
+    assert gate.entered.wait(SECONDS)
+    job = scheduler.submit(noting(log, "ran"), priority=0, label="")
+    job.cancel()
+    assert job.cancelling
+    gate.open.set()
+    assert first.wait(SECONDS) and job.wait(SECONDS)
+    assert (job.state, job.result, job.error, log) == ("cancelled", None, None, [])
+
+
+def test_a_cancelled_job_ends_at_its_next_checkpoint(scheduler):
+    gate, log = Gate(), []
+
+    def work(job: Job) -> None:
+        try:
+            gate(job)
+            log.append("went on")
+        finally:
+            log.append("tidied up")
+
+    job = scheduler.submit(work, priority=0, label="")
+    after = scheduler.submit(noting(log, "next"), priority=0, label="")
+    assert gate.entered.wait(SECONDS)
+    job.cancel()
+    assert not job.ended
+    gate.open.set()
+    assert job.wait(SECONDS) and after.wait(SECONDS)
+    assert (job.state, job.result) == ("cancelled", None)
+    assert log == ["tidied up", "next"]
+
+
+def test_cancelling_an_ended_job_changes_nothing(scheduler):
+    job = scheduler.submit(lambda job: 1, priority=0, label="")
+    assert job.wait(SECONDS)
+    job.cancel()
+    assert (job.state, job.result) == ("done", 1)
+
+
+def test_a_higher_priority_runs_at_a_checkpoint_of_a_lower_one(scheduler):
+    gate, log = Gate(), []
+
+    def work(job: Job) -> None:
+        log.append("sweep begins")
+        gate(job)
+        log.append("sweep goes on")
+
+    sweep = scheduler.submit(work, priority=2, label="sweep")
+    assert gate.entered.wait(SECONDS)
+    submitted = [
+        scheduler.submit(noting(log, name), priority=priority, label=name)
+        for name, priority in [("equal", 2), ("soon", 1), ("now", 0), ("later", 3)]
+    ]
+    gate.open.set()
+    assert all(job.wait(SECONDS) for job in [sweep, *submitted])
+    assert log == ["sweep begins", "now", "soon", "sweep goes on", "equal", "later"]
+
+
+def test_checkpoints_nest(scheduler):
+    gates, log = {name: Gate() for name in ("low", "middle")}, []
+
+    def work(name: str) -> Callable[[Job], None]:
+        def nested(job: Job) -> None:
+            gates[name](job)
+            log.append(name)
+
+        return nested
+
+    low = scheduler.submit(work("low"), priority=2, label="")
+    assert gates["low"].entered.wait(SECONDS)
+    middle = scheduler.submit(work("middle"), priority=1, label="")
+    gates["low"].open.set()
+    assert gates["middle"].entered.wait(SECONDS)
+    high = scheduler.submit(noting(log, "high"), priority=0, label="")
+    assert (low.state, middle.state) == ("running", "running")
+    gates["middle"].open.set()
+    assert all(job.wait(SECONDS) for job in (low, middle, high))
+    assert log == ["high", "middle", "low"]
+
+
+def test_a_job_that_is_cancelled_from_above_ends_there(scheduler):
+    gate = Gate()
+    sweep = scheduler.submit(gate, priority=2, label="sweep")
+    assert gate.entered.wait(SECONDS)
+    above = scheduler.submit(lambda job: sweep.cancel(), priority=0, label="moves on")
+    gate.open.set()
+    assert sweep.wait(SECONDS) and above.wait(SECONDS)
+    assert (above.state, sweep.state) == ("done", "cancelled")
+
+
+def test_a_failure_above_does_not_end_the_job_below(scheduler):
+    gate = Gate("whole")
+    below = scheduler.submit(gate, priority=2, label="")
+    assert gate.entered.wait(SECONDS)
+
+    def fail(job: Job) -> None:
+        raise ModelError("weights must be finite. Train again.")
+
+    def give_up(job: Job) -> None:
+        raise Cancelled
+
+    above = [scheduler.submit(work, priority=0, label="") for work in (fail, give_up)]
+    gate.open.set()
+    assert below.wait(SECONDS)
+    assert (below.state, below.result) == ("done", "whole")
+    assert [job.state for job in above] == ["failed", "cancelled"]
+
+
+def test_an_error_of_ours_is_told_in_its_own_words(scheduler):
+    def fail(job: Job) -> None:
+        raise ModelError("weights must be finite; fc1 has 3 that are not. Train the model again.")
+
+    job = scheduler.submit(fail, priority=0, label="")
+    assert job.wait(SECONDS)
+    assert (job.state, job.result) == ("failed", None)
+    assert job.error == "weights must be finite; fc1 has 3 that are not. Train the model again."
+
+
+def test_a_defect_is_told_with_its_type_and_the_worker_goes_on(scheduler):
+    def fail(job: Job) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    job = scheduler.submit(fail, priority=0, label="")
+    after = scheduler.submit(lambda job: "goes on", priority=0, label="")
+    assert job.wait(SECONDS) and after.wait(SECONDS)
+    assert (job.state, job.error) == ("failed", "Unexpected ZeroDivisionError: division by zero")
+    assert after.result == "goes on"
+
+
+def test_a_job_that_nobody_keeps_is_cancelled(scheduler, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    steps, seen = [], threading.Semaphore(0)
+    ahead = threading.Semaphore(0)
+
+    def work(job: Job) -> None:
+        while True:
+            steps.append(now[0])
+            seen.release()
+            assert ahead.acquire(timeout=SECONDS)
+            job.checkpoint()
+
+    job = scheduler.submit(work, priority=0, label="", patience=60)
+    for seconds in (60, 60, 61):
+        assert seen.acquire(timeout=SECONDS)
+        job.keep()
+        now[0] += seconds
+        ahead.release()
+    assert job.wait(SECONDS)
+    assert job.state == "cancelled"
+    assert steps == [100, 160, 220]
+
+
+def test_closing_cancels_what_waits_and_what_runs():
+    scheduler, gate, log = Scheduler(), Gate("whole"), []
+    running = scheduler.submit(gate, priority=1, label="")
+    assert gate.entered.wait(SECONDS)
+    waiting = [scheduler.submit(noting(log, "ran"), priority=priority, label="") for priority in (0, 1, 2)]
+    closing = threading.Thread(target=scheduler.close)
+    closing.start()
+    while not all(job.cancelling for job in (running, *waiting)):
+        assert not running.wait(0.001)
+    gate.open.set()
+    closing.join(SECONDS)
+    assert not closing.is_alive()
+    assert [job.state for job in (running, *waiting)] == ["cancelled"] * 4
+    assert log == []
+
+
+def test_closing_cancels_jobs_that_run_on_top_of_each_other():
+    scheduler, gates = Scheduler(), [Gate(), Gate()]
+    below = scheduler.submit(gates[0], priority=2, label="")
+    assert gates[0].entered.wait(SECONDS)
+    above = scheduler.submit(gates[1], priority=1, label="")
+    gates[0].open.set()
+    assert gates[1].entered.wait(SECONDS)
+    closing = threading.Thread(target=scheduler.close)
+    closing.start()
+    while not (below.cancelling and above.cancelling):
+        assert not below.wait(0.001)
+    gates[1].open.set()
+    closing.join(SECONDS)
+    assert (below.state, above.state) == ("cancelled", "cancelled")
+
+
+def test_a_closed_scheduler_cancels_at_once():
+    scheduler = Scheduler()
+    scheduler.close()
+    scheduler.close()
+    job = scheduler.submit(lambda job: 1, priority=0, label="")
+    assert job.ended
+    assert (job.state, job.result) == ("cancelled", None)

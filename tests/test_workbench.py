@@ -1,0 +1,439 @@
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compression import codec, runtimes, workbench
+from compression.errors import UnknownNameError
+from compression.jobs import Job
+from compression.measure.record import Latency
+from compression.measure.subject import Evaluation, Subject
+from compression.presets import presets
+from compression.recipe import BITS, Recipe
+from compression.store import Store
+from compression.workbench import LATER, NOW, SWEEP_CLUSTERS, SWEEP_SPARSITIES, Timing, Workbench, sweeps
+
+NAME = "lenet-300-100"
+RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8)
+# Generous: nothing waits this long unless the test has failed.
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return Subject.load(NAME)
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
+    return tmp_path / "records.sqlite"
+
+
+@pytest.fixture
+def start(subject, path, monkeypatch) -> Iterator[Callable[..., Workbench]]:
+    """start(): a workbench as after a restart, sparing it the loading of the model."""
+    load, benches = Subject.load, []
+    monkeypatch.setattr(Subject, "load", lambda name: subject if name == NAME else load(name))
+
+    def begin(path: Path | None = None) -> Workbench:
+        benches.append(Workbench(None if path is None else Store(path)))
+        return benches[-1]
+
+    yield begin
+    for bench in benches:
+        bench.close()
+
+
+@pytest.fixture
+def timed(monkeypatch) -> list[tuple[str, str]]:
+    """Replaces timing by a note of it: (description of the recipe, runtime)."""
+    log = []
+
+    def time(self, compressed, runtime, batch=1, threads=1, check=None):
+        check()
+        log.append((compressed.recipe.describe(), runtime))
+        number_format = runtimes.runtimes.get(runtime).number_format(compressed.recipe.bits)
+        ratio = 2.0 if number_format == "int8" else 1.0
+        return Latency(
+            runtime,
+            number_format,
+            batch,
+            threads,
+            "9" * 64,
+            1 / ratio,
+            1.0,
+            ratio,
+            0.9,
+            2.1,
+            45,
+            compressed.recipe.digest,
+        )
+
+    monkeypatch.setattr(Subject, "time", time)
+    return log
+
+
+@pytest.fixture
+def evaluated(monkeypatch) -> list[str]:
+    """Notes which recipes are evaluated; they are, all the same."""
+    log, evaluate = [], Subject.evaluate
+
+    def noting(self, recipe):
+        log.append(recipe.describe())
+        return evaluate(self, recipe)
+
+    monkeypatch.setattr(Subject, "evaluate", noting)
+    return log
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """A short fill: two presets, two values a sweep."""
+    monkeypatch.setattr(workbench, "presets", [presets.get("baseline"), presets.get("int8")])
+    monkeypatch.setattr(workbench, "SWEEP_SPARSITIES", (0.0, 0.5))
+    monkeypatch.setattr(workbench, "SWEEP_CLUSTERS", (None, 4))
+    monkeypatch.setattr(workbench, "BITS", (1, 8))
+
+
+class Holder:
+    """Keeps a workbench's worker busy until it is let go."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.entered, self.free = threading.Event(), threading.Event()
+        self.job = bench._scheduler.submit(self, priority=-1, label="holding")
+        assert self.entered.wait(SECONDS)
+
+    def __call__(self, job: Job) -> None:
+        self.entered.set()
+        assert self.free.wait(SECONDS)
+
+    def let_go(self) -> None:
+        self.free.set()
+        assert self.job.wait(SECONDS)
+
+
+def done(job: Job) -> object:
+    assert job.wait(SECONDS)
+    assert job.state == "done", job.error
+    return job.result
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), RECIPE, Recipe.of(sparsity=0.9, scope="layer", bits=4, granularity="tensor", rest="fp16")]
+)
+def test_a_sweep_moves_one_slider(recipe):
+    grids = {"sparsity": SWEEP_SPARSITIES, "clusters": SWEEP_CLUSTERS, "bits": BITS}
+    found = sweeps(recipe)
+    assert list(found) == list(grids)
+    for name, grid in grids.items():
+        assert found[name] == [Recipe.of(**{**recipe.settings(), name: value}) for value in grid]
+        own = recipe.settings()[name]
+        if own in grid:
+            assert found[name][grid.index(own)] == recipe
+        assert len({each.digest for each in found[name]}) == len(grid)
+
+
+def test_an_evaluation_is_found_after_a_restart(start, evaluated):
+    bench = start()
+    assert bench.find(NAME, RECIPE) is None
+    assert bench.records(NAME, Timing()) == []
+    job = bench.evaluate(NAME, RECIPE)
+    evaluation = done(job)
+    assert evaluation.record.figures.n == 797
+    assert evaluation.record.recipe == RECIPE
+    assert (job.partial.record, job.progress) == (evaluation.record, 1.0)
+    assert bench.find(NAME, RECIPE) is evaluation
+
+    again = start()
+    found = again.find(NAME, RECIPE)
+    assert found.record == evaluation.record
+    np.testing.assert_array_equal(found.predictions.classes, evaluation.predictions.classes)
+    np.testing.assert_array_equal(found.predictions.confidences, evaluation.predictions.confidences)
+    assert again.records(NAME, Timing()) == [evaluation.record]
+    assert done(again.evaluate(NAME, RECIPE)).record == evaluation.record
+    assert evaluated == [RECIPE.describe()]
+    assert again.store_error is None
+
+
+def test_an_evaluation_by_another_process_is_found(start, evaluated):
+    bench, other = start(), start()
+    assert bench.records(NAME, Timing()) == []
+    evaluation = done(other.evaluate(NAME, RECIPE))
+    assert bench.find(NAME, RECIPE).record == evaluation.record
+    assert bench.records(NAME, Timing()) == [evaluation.record]
+    assert len(evaluated) == 1
+
+
+def test_running_estimates_are_shown_for_what_is_asked_now(start, subject, monkeypatch):
+    bench, seen = start(), []
+    checkpoint = Job.checkpoint
+
+    def noting(self, progress=None, partial=None):
+        seen.append((progress, None if partial is None else partial.record.figures.n))
+        checkpoint(self, progress, partial)
+
+    monkeypatch.setattr(Job, "checkpoint", noting)
+    done(bench.evaluate(NAME, RECIPE, NOW))
+    sizes = [*range(100, 797, 100), 797]
+    assert seen == [(size / 797, size) for size in sizes]
+    seen.clear()
+    job = bench.evaluate(NAME, Recipe(), LATER)
+    done(job)
+    assert seen == [(None, None)] * len(sizes)
+    assert job.partial is None
+
+
+def test_asking_twice_measures_once(start, evaluated):
+    bench = start()
+    holder = Holder(bench)
+    first = bench.evaluate(NAME, RECIPE)
+    assert bench.evaluate(NAME, RECIPE) is first
+    assert bench.evaluate(NAME, RECIPE, LATER) is first
+    holder.let_go()
+    assert done(first) is done(bench.evaluate(NAME, RECIPE))
+    assert evaluated == [RECIPE.describe()]
+
+
+def test_what_is_urgent_overtakes_itself(start, evaluated):
+    bench = start()
+    holder = Holder(bench)
+    later = bench.evaluate(NAME, RECIPE, LATER)
+    other = bench.evaluate(NAME, Recipe(), LATER)
+    now = bench.evaluate(NAME, Recipe(), NOW)
+    assert now is not other
+    holder.let_go()
+    for job in (now, later, other):
+        done(job)
+    assert evaluated == [Recipe().describe(), RECIPE.describe()]
+
+
+def test_a_cancelled_job_is_not_handed_out_again(start, evaluated):
+    bench = start()
+    holder = Holder(bench)
+    cancelled = bench.evaluate(NAME, RECIPE)
+    cancelled.cancel()
+    again = bench.evaluate(NAME, RECIPE)
+    assert again is not cancelled
+    holder.let_go()
+    done(again)
+    assert cancelled.wait(SECONDS)
+    assert cancelled.state == "cancelled"
+    assert bench.find(NAME, RECIPE) is not None
+
+
+def test_a_cancelled_evaluation_leaves_nothing(start, monkeypatch):
+    bench, evaluate = start(), Subject.evaluate
+    first, go_on = threading.Event(), threading.Event()
+
+    def held(self, recipe) -> Iterator[Evaluation]:
+        for evaluation in evaluate(self, recipe):
+            first.set()
+            assert go_on.wait(SECONDS)
+            yield evaluation
+
+    monkeypatch.setattr(Subject, "evaluate", held)
+    job = bench.evaluate(NAME, RECIPE)
+    assert first.wait(SECONDS)
+    job.cancel()
+    go_on.set()
+    assert job.wait(SECONDS)
+    assert job.state == "cancelled"
+    assert bench.find(NAME, RECIPE) is None
+    assert start().find(NAME, RECIPE) is None
+
+
+def test_a_timing_serves_every_recipe_of_its_number_format(start, timed):
+    bench, timing = start(), Timing()
+    for recipe in (Recipe.of(bits=4), RECIPE, Recipe()):
+        done(bench.evaluate(NAME, recipe))
+    assert bench.latency(NAME, 8, timing) is None
+    latency = done(bench.time(NAME, RECIPE, timing))
+    assert latency.measured_for == RECIPE.digest
+    for bits in (1, 2, 3, 4, 5, 6, 7, 8):
+        assert bench.latency(NAME, bits, timing) == latency
+    assert bench.latency(NAME, 16, timing) is None
+    assert bench.latency(NAME, 32, timing) is None
+    assert done(bench.time(NAME, Recipe.of(bits=4), timing)) == latency
+    assert timed == [(RECIPE.describe(), "onnxruntime")]
+
+    records = {record.recipe: record for record in bench.records(NAME, timing)}
+    assert records[RECIPE].latency == records[Recipe.of(bits=4)].latency == latency
+    assert records[Recipe()].latency is None
+    assert records[Recipe.of(bits=4)].latency_reused
+    assert not records[RECIPE].latency_reused
+
+
+def test_a_timing_is_kept_and_belongs_to_its_settings(start, timed):
+    latency = done(start().time(NAME, RECIPE, Timing()))
+    bench = start()
+    assert bench.latency(NAME, 4, Timing()) == latency
+    assert done(bench.time(NAME, RECIPE, Timing())) == latency
+    for other in (Timing(batch=2), Timing(threads=2), Timing(runtime="torch")):
+        assert bench.latency(NAME, 8, other) is None
+    assert timed == [(RECIPE.describe(), "onnxruntime")]
+    # PyTorch computes in floats alone: one timing for all bits.
+    floats = done(bench.time(NAME, RECIPE, Timing(runtime="torch", batch=3, threads=2)))
+    assert (floats.batch, floats.threads, floats.number_format) == (3, 2, "fp32")
+    assert bench.latency(NAME, 32, Timing(runtime="torch", batch=3, threads=2)) == floats
+
+
+def test_timings_of_one_format_are_one_job(start, timed):
+    bench = start()
+    holder = Holder(bench)
+    job = bench.time(NAME, RECIPE, Timing())
+    assert bench.time(NAME, Recipe.of(bits=2), Timing()) is job
+    assert bench.time(NAME, Recipe(), Timing()) is not job
+    holder.let_go()
+    done(job)
+
+
+def test_a_real_timing(start):
+    latency = done(start().time(NAME, RECIPE, Timing(batch=2)))
+    assert (latency.runtime, latency.number_format, latency.batch, latency.threads) == ("onnxruntime", "int8", 2, 1)
+    assert 0 < latency.speedup_low <= latency.speedup <= latency.speedup_high
+    assert latency.median_ms > 0 and latency.baseline_median_ms > 0
+
+
+def test_a_fill_leaves_nothing_missing(start, timed, evaluated, few):
+    bench = start()
+    assert bench.missing(NAME, RECIPE, Timing())
+    fill = bench.fill(NAME, RECIPE, Timing())
+    done(fill)
+    assert not bench.missing(NAME, RECIPE, Timing())
+    wanted = {each.recipe for each in workbench.presets} | {each for sweep in sweeps(RECIPE).values() for each in sweep}
+    records = bench.records(NAME, Timing())
+    assert {record.recipe for record in records} == wanted
+    assert len(evaluated) == len(records) == len(wanted)
+    assert all(record.figures.n == 797 and record.latency is not None for record in records)
+    assert sorted(runtime for _, runtime in timed) == ["onnxruntime"] * 2
+
+    done(bench.fill(NAME, RECIPE, Timing()))
+    again = start()
+    assert not again.missing(NAME, RECIPE, Timing())
+    done(again.fill(NAME, RECIPE, Timing()))
+    assert (len(evaluated), len(timed)) == (len(wanted), 2)
+    # Elsewhere, and with another runtime, there is more to do.
+    assert again.missing(NAME, Recipe.of(bits=4), Timing())
+    assert again.missing(NAME, RECIPE, Timing(threads=2))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "first", "formats"),
+    [(RECIPE, RECIPE, 2), (Recipe.of(bits=16), Recipe.of(bits=16), 2), (Recipe.of(bits=1), Recipe.of(bits=1), 2)],
+    ids=["int8", "fp32", "binary"],
+)
+def test_a_fill_times_the_current_number_format_first(start, timed, few, recipe, first, formats):
+    done(start().fill(NAME, recipe, Timing()))
+    assert len(timed) == formats
+    assert timed[0] == (first.describe(), "onnxruntime")
+
+
+def test_a_fill_times_only_what_is_not_known(start, timed, few):
+    bench = start()
+    done(bench.time(NAME, RECIPE, Timing()))
+    timed.clear()
+    done(bench.fill(NAME, RECIPE, Timing()))
+    assert timed == [(Recipe().describe(), "onnxruntime")]
+    timed.clear()
+    done(bench.fill(NAME, RECIPE, Timing(runtime="torch")))
+    assert timed == [(RECIPE.describe(), "torch")]
+
+
+def test_a_slider_overtakes_a_fill(start, timed, evaluated, few, monkeypatch):
+    bench, evaluate = start(), Subject.evaluate
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(self, recipe) -> Iterator[Evaluation]:
+        begun.set()
+        assert go_on.wait(SECONDS)
+        return evaluate(self, recipe)
+
+    monkeypatch.setattr(Subject, "evaluate", held)
+    fill = bench.fill(NAME, RECIPE, Timing())
+    assert begun.wait(SECONDS)
+    slider = bench.evaluate(NAME, Recipe.of(sparsity=0.25))
+    go_on.set()
+    done(slider)
+    done(fill)
+    # The evaluation that had begun goes on after its first piece; the slider's comes before all others of the fill.
+    assert evaluated[1] == Recipe.of(sparsity=0.25).describe()
+    assert len(evaluated) > 3
+    assert not bench.missing(NAME, RECIPE, Timing())
+
+
+def test_a_cancelled_fill_keeps_what_it_has(start, timed, few, monkeypatch):
+    bench, evaluate = start(), Subject.evaluate
+    jobs: list[Job] = []
+
+    def counted(self, recipe) -> Iterator[Evaluation]:
+        if bench.records(NAME, Timing()):
+            jobs[0].cancel()
+        return evaluate(self, recipe)
+
+    monkeypatch.setattr(Subject, "evaluate", counted)
+    holder = Holder(bench)
+    jobs.append(bench.fill(NAME, RECIPE, Timing()))
+    holder.let_go()
+    assert jobs[0].wait(SECONDS)
+    assert jobs[0].state == "cancelled"
+    assert 0 < jobs[0].progress < 1
+    assert len(bench.records(NAME, Timing())) == 1
+    assert bench.missing(NAME, RECIPE, Timing())
+
+
+def test_without_a_store_measurements_go_on_in_memory(start, timed, tmp_path, few):
+    bench = start(tmp_path)
+    evaluation = done(bench.evaluate(NAME, RECIPE))
+    assert "must be a SQLite file" in bench.store_error
+    assert bench.find(NAME, RECIPE) is evaluation
+    latency = done(bench.time(NAME, RECIPE, Timing()))
+    assert bench.latency(NAME, 8, Timing()) == latency
+    assert [record.latency for record in bench.records(NAME, Timing())] == [latency]
+    done(bench.fill(NAME, RECIPE, Timing()))
+    assert not bench.missing(NAME, RECIPE, Timing())
+    assert "must be a SQLite file" in bench.store_error
+
+
+def test_a_store_that_works_again_takes_the_error_back(start, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    bench = start(place)
+    assert bench.find(NAME, RECIPE) is None
+    assert bench.store_error
+    place.rmdir()
+    evaluation = done(bench.evaluate(NAME, RECIPE))
+    assert bench.store_error is None
+    assert start(place).find(NAME, RECIPE).record == evaluation.record
+
+
+def test_downloads_are_what_was_measured(start):
+    bench = start()
+    evaluation = done(bench.evaluate(NAME, RECIPE))
+    artefact = bench.artefact(NAME, RECIPE)
+    assert hashlib.sha256(artefact).hexdigest() == evaluation.record.digests.artefact
+    assert len(artefact) == evaluation.record.size.artefact
+    assert codec.write(bench.compressed(NAME, RECIPE)) == artefact
+    onnx = bench.onnx(NAME, RECIPE)
+    assert onnx == bench.subject(NAME).program(codec.read(artefact), "onnxruntime").content
+    assert onnx != bench.onnx(NAME, Recipe())
+
+
+def test_an_unknown_model_is_told(start):
+    bench = start()
+    with pytest.raises(UnknownNameError, match=NAME):
+        bench.subject("no-such-model")
+    job = bench.evaluate("no-such-model", RECIPE)
+    assert job.wait(SECONDS)
+    assert job.state == "failed"
+    assert "must be registered; got 'no-such-model'" in job.error
+
+
+def test_the_subject_is_loaded_once(start, monkeypatch):
+    bench = start()
+    first = bench.subject(NAME)
+    monkeypatch.setattr(Subject, "load", lambda name: pytest.fail("loaded again"))
+    assert bench.subject(NAME) is first
