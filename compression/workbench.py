@@ -72,6 +72,10 @@ class Workbench:
                 self._subjects[model] = subject
             return self._subjects[model]
 
+    def loaded(self, model: str) -> bool:
+        """Whether `subject` would answer at once."""
+        return model in self._subjects
+
     def records(self, model: str, timing: Timing) -> list[Record]:
         """Every exact record of a model, with its latency under `timing` where that is known."""
         self.subject(model)

@@ -4,10 +4,12 @@ import streamlit as st
 
 from compression.errors import CompressionError
 from compression.figures import theme
-from pages.components import controls, export, kpis, plots, state, table
+from pages.components import controls, export, figure, kpis, plots, state, table
 
 look = theme.named(st.context.theme.type)
-controls.sidebar("explore")
+controls.open_view("explore")
+state.begin()
+controls.draw()
 view, bench = state.view(), state.workbench()
 try:
     with st.spinner("Loading the model", show_time=True):
@@ -48,6 +50,7 @@ def live() -> None:
         st.rerun(scope="app")
 
 
+figure.library()
 st.session_state.pace = state.start().pace
 st.fragment(live, run_every=st.session_state.pace)()
 

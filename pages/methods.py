@@ -11,7 +11,7 @@ from compression.methods.catalogue import MethodEntry, methods
 from compression.pipeline import CompressedModel, compress
 from compression.recipe import Recipe
 from compression.zoo import models
-from pages.components import controls, state
+from pages.components import controls, figure, state
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -29,14 +29,14 @@ def picture(entry: MethodEntry, model: str, layer: str, recipe: Recipe, look: Th
     shown = entry.alone(recipe)
     if entry.name == "code":
         data = ladder.gather(sizes(model, shown.to_json()))
-        figure, caption = ladder.draw(data, look, height=240), f"The whole model: {shown.describe()}"
+        drawn, caption = ladder.draw(data, look, height=240), f"The whole model: {shown.describe()}"
     else:
         after = compressed(model, shown.to_json()).decode(layer)
         data = distribution.gather(state.statistics(model).layers[layer].weight, after, name=layer)
-        figure, caption = distribution.draw(data, look), f"{layer}: {shown.describe()}"
+        drawn, caption = distribution.draw(data, look), f"{layer}: {shown.describe()}"
     if not entry.used_by(recipe):
         caption += " (an example: the current recipe does not use it)"
-    st.plotly_chart(figure, key=entry.name, theme=None, config=theme.CONFIG, alt=data.alt)
+    figure.show(drawn, f"picture_{entry.name}", alt=data.alt)
     st.caption(caption)
 
 
@@ -49,7 +49,9 @@ def explain(entry: MethodEntry) -> None:
 
 
 look = theme.named(st.context.theme.type)
-controls.sidebar("methods")
+controls.open_view("methods")
+controls.draw()
+figure.library()
 model, recipe = state.current_model(), state.current_recipe()
 st.title("Methods")
 

@@ -162,6 +162,19 @@ def test_processes_may_write_at_once(path):
     assert all(Store().get_latency(dataclasses.replace(KEY, batch=1 + step)) == LATENCY for step in range(count))
 
 
+def test_a_reader_does_not_wait_for_a_writer(path):
+    """The page reads while a sweep writes: a new store too, whose first use looks at the tables."""
+    Store().put(evaluation(Recipe()))
+    writer = sqlite3.connect(path, isolation_level=None)
+    try:
+        writer.execute("BEGIN EXCLUSIVE")
+        writer.execute("DELETE FROM records")
+        assert_same(get(Store(), Recipe()), evaluation(Recipe()))
+        assert len(Store().records(MODEL, DATASET)) == 1
+    finally:
+        writer.close()
+
+
 def assert_every_use_fails(store: Store, match: str) -> None:
     uses = [
         lambda: store.put(evaluation(Recipe())),

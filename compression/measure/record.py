@@ -87,8 +87,8 @@ class Latency:
     """One timing of a (graph, number format) against the baseline in the same runtime and process.
 
     median_ms, baseline_median_ms: milliseconds a batch. speedup: median of baseline / candidate over rounds of
-    interleaved pairs, each with sessions loaded anew, and its bootstrap 95 % interval. measured_for: digest of the recipe that was timed; another recipe of the
-    same graph and number format reuses the timing.
+    interleaved pairs, each round with sessions loaded anew, and its bootstrap 95 % interval. measured_for: digest of
+    the recipe that was timed; another recipe of the same graph and number format reuses the timing.
     """
 
     runtime: str

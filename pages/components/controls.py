@@ -28,51 +28,59 @@ WORDS = {
 }
 
 
-def _slider(label: str, key: str, options: tuple, value, format_func, help: str, order=None):
-    """A slider whose right end compresses most; `order` sorts its options, None for ascending."""
-    # A recipe from a link or a point may hold a value between the steps: it gets a step of its own.
-    if value not in options:
-        options = sorted((*options, value), key=order)
-    st.session_state.setdefault(CONTROLS + key, value)
-    if st.session_state[CONTROLS + key] not in options:
-        st.session_state[CONTROLS + key] = value
-    return st.select_slider(label, options, key=CONTROLS + key, format_func=format_func, help=help)
+SETTINGS = tuple(Recipe().settings())
+TIMING = ("runtime", "batch", "threads")
 
 
-def _choice(label: str, key: str, options: tuple, value, help: str, format_func=None):
-    st.session_state.setdefault(CONTROLS + key, value)
-    return st.selectbox(
-        label, options, key=CONTROLS + key, format_func=format_func or (lambda x: WORDS.get(x, str(x))), help=help
-    )
+def open_view(page: str) -> None:
+    """Take the view from the link or from the widgets, whichever changed; call first on every page with controls.
 
-
-def sidebar(page: str) -> None:
-    """Open the link, draw the controls of the session's view and take over what they say, write the link.
-
-    page: names the page that draws them. What cannot be opened is told, and the view stays as it was.
+    page: names the page. What cannot be opened is told, and the view stays as it was.
     """
     state.open_link()
     if st.session_state.get("controls_on") != page:
         # Widgets of the page before have left values behind under the same keys.
         state.load(state.view())
         st.session_state.controls_on = page
-    with st.sidebar:
-        _controls()
+    values = {name: st.session_state.get(CONTROLS + name) for name in ("model", *SETTINGS, *TIMING)}
+    if None not in values.values():
+        settings = {name: values[name] for name in SETTINGS} | {"clusters": values["clusters"] or None}
+        timing = Timing(**{name: values[name] for name in TIMING})
+        state.change(View(values["model"], Recipe.of(**settings), timing))
     state.write_link()
     if problem := st.session_state.get("link_error"):
         st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
 
 
-def _controls() -> None:
-    now = state.view()
-    settings = now.recipe.settings()
-    st.session_state.setdefault(CONTROLS + "model", now.model)
-    model = st.selectbox(
-        "Model", models.names(), key=CONTROLS + "model", format_func=lambda name: models.get(name).title
-    )
-    st.caption(models.get(model).summary)
+def _slider(label: str, key: str, options: tuple, value, format_func, help: str, order=None) -> None:
+    """A slider whose right end compresses most; `order` sorts its options, None for ascending."""
+    # A recipe from a link or a point may hold a value between the steps: it gets a step of its own.
+    if value not in options:
+        options = sorted((*options, value), key=order)
+    st.session_state.setdefault(CONTROLS + key, value)
+    st.select_slider(label, options, key=CONTROLS + key, format_func=format_func, help=help)
 
-    settings["sparsity"] = _slider(
+
+def _choice(label: str, key: str, options: tuple, value, help: str, format_func=None) -> None:
+    st.session_state.setdefault(CONTROLS + key, value)
+    words = format_func or (lambda option: WORDS.get(option, str(option)))
+    st.selectbox(label, options, key=CONTROLS + key, format_func=words, help=help)
+
+
+def draw() -> None:
+    """Draw the controls for the session's view into the sidebar."""
+    with st.sidebar:
+        _draw(state.view())
+
+
+def _draw(view: View) -> None:
+    settings = view.recipe.settings()
+    st.session_state.setdefault(CONTROLS + "model", view.model)
+    titles = {entry.name: entry.title for entry in models}
+    st.selectbox("Model", models.names(), key=CONTROLS + "model", format_func=titles.get)
+    st.caption(models.get(view.model).summary)
+
+    _slider(
         "Pruning sparsity",
         "sparsity",
         SPARSITIES,
@@ -80,7 +88,7 @@ def _controls() -> None:
         lambda value: f"{100 * value:.4g} %",
         "Share of the weights that become zero, the smallest first.",
     )
-    settings["clusters"] = _slider(
+    _slider(
         "Shared-weight clusters",
         "clusters",
         CLUSTERS,
@@ -89,8 +97,7 @@ def _controls() -> None:
         "How many different non-zero values each layer may keep (k-means). Off: any.",
         order=lambda value: -(value or math.inf),
     )
-    settings["clusters"] = settings["clusters"] or None
-    settings["bits"] = _slider(
+    _slider(
         "Quantization bits",
         "bits",
         tuple(reversed(BITS)),
@@ -109,40 +116,30 @@ def _controls() -> None:
                 help=preset.summary,
                 width="stretch",
                 wrap=True,
-                type="primary" if preset.recipe == Recipe.of(**settings) else "secondary",
+                type="primary" if preset.recipe == view.recipe else "secondary",
                 on_click=state.load_recipe,
                 args=(preset.recipe,),
             )
 
     with st.expander("Advanced"):
-        settings["scope"] = _choice(
-            "Prune", "scope", SCOPES, settings["scope"], "Where the smallest weights are looked for."
-        )
-        settings["granularity"] = _choice(
-            "Scales", "granularity", GRANULARITIES, settings["granularity"], "How many weights share one scale."
-        )
-        settings["calibration"] = _choice(
-            "Scale from", "calibration", CALIBRATIONS, settings["calibration"], "What the scale is chosen by."
-        )
-        settings["coder"] = _choice(
-            "Entropy coder", "coder", CODERS, settings["coder"], "How the codes are written to the file."
-        )
-        settings["rest"] = _choice(
+        _choice("Prune", "scope", SCOPES, settings["scope"], "Where the smallest weights are looked for.")
+        _choice("Scales", "granularity", GRANULARITIES, settings["granularity"], "How many weights share one scale.")
+        _choice("Scale from", "calibration", CALIBRATIONS, settings["calibration"], "What the scale is chosen by.")
+        _choice("Entropy coder", "coder", CODERS, settings["coder"], "How the codes are written to the file.")
+        _choice(
             "Biases and normalisation",
             "rest",
             REST_FORMATS,
             settings["rest"],
             "Format of the parameters that are not compressed otherwise.",
         )
-        runtime = _choice(
+        _choice(
             "Runtime",
             "runtime",
             runtimes.runtimes.names(),
-            now.timing.runtime,
+            view.timing.runtime,
             "What runs the model when latency is measured.",
             lambda name: runtimes.runtimes.get(name).title,
         )
-        batch = _choice("Batch", "batch", BATCHES, now.timing.batch, "Images a call when latency is measured.")
-        threads = _choice("Threads", "threads", THREADS, now.timing.threads, "Threads of the runtime.")
-
-    state.change(View(model, Recipe.of(**settings), Timing(runtime, batch, threads)))
+        _choice("Batch", "batch", BATCHES, view.timing.batch, "Images a call when latency is measured.")
+        _choice("Threads", "threads", THREADS, view.timing.threads, "Threads of the runtime.")

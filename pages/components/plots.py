@@ -5,24 +5,17 @@ import streamlit as st
 from compression.figures import confusion as confusion_figure
 from compression.figures import ladder as ladder_figure
 from compression.figures import sweeps as sweeps_figure
-from compression.figures import theme, tradeoff
+from compression.figures import tradeoff
 from compression.figures.theme import Theme
 from compression.recipe import Recipe
-from pages.components import state
+from pages.components import figure, state
 from pages.components.state import Work
 
 
-def _show(figure, key: str, alt: str, clickable: bool = False) -> None:
-    more = {"on_select": lambda: _clicked(key), "selection_mode": "points"} if clickable else {}
-    st.plotly_chart(figure, key=key, theme=None, config=theme.CONFIG, alt=alt, **more)
-
-
-def _clicked(key: str) -> None:
-    """Load the recipe of the point that was clicked; an empty selection is only a redrawn figure."""
-    points = st.session_state[key].selection.points
-    digest = points[0]["customdata"][0] if points else None
+def _load(digest: str) -> None:
+    """Load the recipe of the point that was clicked."""
     recipe = next((record.recipe for record in state.work().records if record.digests.recipe == digest), None)
-    if digest == Recipe().digest:
+    if recipe is None and digest == Recipe().digest:
         recipe = Recipe()
     if recipe is not None:
         state.load_recipe(recipe)
@@ -46,7 +39,7 @@ def tradeoffs(work: Work, look: Theme) -> None:
             samples=len(subject.labels),
         )
         with column:
-            _show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", data.alt, clickable=True)
+            figure.show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", alt=data.alt, on_click=_load)
 
 
 def progress(work: Work) -> None:
@@ -68,7 +61,7 @@ def ladder(work: Work, look: Theme) -> None:
         st.caption("Measuring.")
         return
     data = ladder_figure.gather(work.evaluation.record.size)
-    _show(ladder_figure.draw(data, look), "plot_ladder", data.alt)
+    figure.show(ladder_figure.draw(data, look), "plot_ladder", alt=data.alt)
     st.caption(
         "Bytes of the whole model under each form, biases, normalisation, scales and codebooks included. The last bar "
         "is the file that Export writes."
@@ -81,7 +74,7 @@ def sweeps(work: Work, look: Theme) -> None:
     swept = sweeps_figure.gather(work.records, work.view.recipe, subject.baseline)
     for column, (name, data) in zip(st.columns(len(swept)), swept.items(), strict=True):
         with column:
-            _show(sweeps_figure.draw(data, look), f"plot_sweep_{name}", data.alt, clickable=True)
+            figure.show(sweeps_figure.draw(data, look), f"plot_sweep_{name}", alt=data.alt, on_click=_load)
 
 
 def confusion(work: Work, look: Theme) -> None:
@@ -108,6 +101,6 @@ def confusion(work: Work, look: Theme) -> None:
     )
     matrix, recall = st.columns(2)
     with matrix:
-        _show(confusion_figure.draw(data, look, view=shown), "plot_confusion", data.alt)
+        figure.show(confusion_figure.draw(data, look, view=shown), "plot_confusion", alt=data.alt)
     with recall:
-        _show(confusion_figure.draw_recall(data, look), "plot_recall", data.alt)
+        figure.show(confusion_figure.draw_recall(data, look), "plot_recall", alt=data.alt)

@@ -4,12 +4,11 @@ A view is a model, a recipe and how latency is measured. It lives in the session
 when their page is left; the link in the address bar carries it, and is read when it is not the one last written.
 """
 
-import os
+import sys
 import time
 from dataclasses import dataclass, field, replace
 
 import streamlit as st
-import torch
 
 from compression import runtimes
 from compression.errors import CompressionError, RecipeError
@@ -68,8 +67,9 @@ def _count(name: str, text: str) -> int:
 
 @st.cache_resource(show_spinner=False)
 def workbench() -> Workbench:
-    """The one workbench of this process. One core stays free, for the page and for a browser on the same machine."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))
+    """The one workbench of this process."""
+    # Jobs and pages are threads of one process: hand over between them more often than every 5 ms.
+    sys.setswitchinterval(0.0005)
     return Workbench()
 
 
@@ -189,6 +189,13 @@ class Work:
         if self.job is not None and (not self.exact or self.latency is None):
             return 0.5
         return 2.0 if self.due or self.job is not None else None
+
+
+def begin() -> None:
+    """Start the evaluation of the view, where its model is loaded, so that it runs while the page is drawn."""
+    now, bench = view(), workbench()
+    if bench.loaded(now.model) and bench.find(now.model, now.recipe) is None:
+        follow("evaluate", (now.model, now.recipe), lambda: bench.evaluate(now.model, now.recipe))
 
 
 def start() -> Work:

@@ -275,8 +275,9 @@ def test_frequencies_of_known_counts(counts, precision, expected):
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_a_histogram_counts_symbols(kind):
-    symbols = np.random.default_rng(4).integers(0, 200, (5, 40)).astype(kind)
+@pytest.mark.parametrize("shape", [(0,), (1,), (2,), (7, 11), (5, 40)])
+def test_a_histogram_counts_symbols(kind, shape):
+    symbols = np.random.default_rng(4).integers(0, 200, shape).astype(kind)
     np.testing.assert_array_equal(histogram(symbols, 256), np.bincount(symbols.reshape(-1), minlength=256))
 
 

@@ -1,0 +1,189 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from compression.methods import binarize
+from compression.recipe import CALIBRATIONS, GRANULARITIES, Quantize
+from compression.tensors import Integers
+
+examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
+
+POSITIVE = st.floats(2.0**-40, 2.0**40, width=32)
+WEIGHTS = arrays.arrays(
+    np.float32,
+    arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6),
+    elements=POSITIVE | POSITIVE.map(lambda value: -value),
+)
+SETTINGS = st.builds(Quantize, st.just(1), st.sampled_from(GRANULARITIES), st.sampled_from(CALIBRATIONS))
+
+
+def binarized(weight: np.ndarray, settings: Quantize, kept: np.ndarray | None = None) -> Integers:
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    weight = weight if kept is None else np.where(kept, weight, np.float32(0))
+    return binarize.apply(weight, kept, largest, settings)
+
+
+def alpha_by_hand(values: list[float], calibration: str) -> np.float32:
+    magnitudes = [abs(value) for value in values]
+    return np.float32(max(magnitudes) if calibration == "range" else math.fsum(magnitudes) / len(magnitudes))
+
+
+def test_by_hand():
+    weight = np.float32([[1, -2, 3], [-4, 0.5, 0]])
+    for granularity, calibration, alpha in [
+        ("channel", "range", [3, 4]),
+        ("channel", "mse", [2, 1.5]),
+        ("tensor", "range", 4),
+        ("tensor", "mse", 1.75),
+    ]:
+        tensor = binarized(weight, Quantize(1, granularity, calibration))
+        assert tensor.codes.tolist() == [[1, -1, 1], [-1, 1, 1]]
+        assert tensor.scale.tolist() == alpha
+
+
+def test_pruned_weights_by_hand():
+    weight = np.float32([[1, -2, 3], [-4, 0.5, 6]])
+    kept = np.array([[False, True, True], [True, False, False]])
+    for granularity, alpha in [("channel", [2.5, 4]), ("tensor", 3)]:
+        tensor = binarized(weight, Quantize(1, granularity, "mse"), kept)
+        assert tensor.codes.tolist() == [[0, -1, 1], [-1, 0, 0]]
+        assert tensor.scale.tolist() == alpha
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_closed_form(weight, settings):
+    tensor = binarized(weight, settings)
+    assert tensor.bits == 1 and tensor.codes.dtype == np.int8 and tensor.scale.dtype == np.float32
+    assert np.array_equal(tensor.codes, np.sign(weight))
+    rows = weight if settings.granularity == "channel" else [weight]
+    alphas = [alpha_by_hand(np.reshape(row, -1).tolist(), settings.calibration) for row in rows]
+    assert tensor.scale.shape == ((len(weight),) if settings.granularity == "channel" else ())
+    assert np.allclose(tensor.scale.reshape(-1), alphas, rtol=2e-7, atol=0)
+    if settings.calibration == "range":
+        assert tensor.scale.reshape(-1).tolist() == alphas
+
+
+@given(WEIGHTS, st.sampled_from(GRANULARITIES), st.booleans())
+@examples
+def test_mean_magnitude_is_the_alpha_of_least_squares(weight, granularity, prune):
+    kept = np.arange(weight.size).reshape(weight.shape) % 3 != 1 if prune else None
+    tensor = binarized(weight, Quantize(1, granularity, "mse"), kept)
+    target = (weight if kept is None else np.where(kept, weight, 0)).astype(np.float64)
+    rows = len(weight) if granularity == "channel" else 1
+    target, codes = target.reshape(rows, -1), tensor.codes.reshape(rows, -1).astype(np.float64)
+    used = codes.any(axis=1)
+    solution = (codes * target).sum(axis=1)[used] / (codes * codes).sum(axis=1)[used]
+    assert np.allclose(tensor.scale.reshape(-1)[used], solution, rtol=2e-7, atol=0)
+
+
+@given(WEIGHTS, st.sampled_from(GRANULARITIES))
+@examples
+def test_least_error_is_never_worse_than_the_range(weight, granularity):
+    best, plain = (
+        np.square(weight.astype(np.float64) - binarized(weight, Quantize(1, granularity, c)).decode()).sum()
+        for c in ("mse", "range")
+    )
+    scale = float(np.square(weight.astype(np.float64)).sum())
+    assert best <= plain + 1e-12 * scale
+
+
+@given(WEIGHTS, SETTINGS, st.integers(-40, 40))
+@examples
+def test_scaling_by_a_power_of_two(weight, settings, exponent):
+    factor = np.float32(2.0**exponent)
+    one, other = binarized(weight, settings), binarized(weight * factor, settings)
+    assert np.array_equal(one.codes, other.codes) and np.array_equal(one.scale * factor, other.scale)
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_signs_flip_with_the_weights(weight, settings):
+    one, other = binarized(weight, settings), binarized(-weight, settings)
+    assert np.array_equal(one.codes, -other.codes) and np.array_equal(one.scale, other.scale)
+
+
+@given(WEIGHTS, SETTINGS, st.randoms(use_true_random=False))
+@examples
+def test_order_does_not_matter(weight, settings, random):
+    settings = Quantize(1, "tensor", settings.calibration)
+    order = random.sample(range(weight.size), weight.size)
+    one = binarized(weight, settings).decode().reshape(-1)[order]
+    other = binarized(weight.reshape(-1)[order], settings).decode()
+    assert np.allclose(one, other, rtol=2e-7, atol=0)
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_a_channel_knows_nothing_of_the_others(weight, settings):
+    settings = Quantize(1, "channel", settings.calibration)
+    decoded = binarized(weight, settings).decode()
+    for i in range(len(weight)):
+        assert np.array_equal(decoded[i], binarized(weight[i : i + 1], settings).decode()[0])
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_two_values_are_their_own_binarization(weight, settings):
+    once = binarized(weight, settings)
+    twice = binarized(once.decode(), settings)
+    assert np.array_equal(once.codes, twice.codes)
+    assert np.allclose(once.scale, twice.scale, rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+class TestDegenerate:
+    def test_an_unpruned_zero_takes_the_positive_value(self, granularity, calibration):
+        tensor = binarized(np.float32([[0.0, -0.0, -3]]), Quantize(1, granularity, calibration))
+        assert tensor.codes.tolist() == [[1, 1, -1]]
+        assert tensor.scale.reshape(-1).tolist() == [3 if calibration == "range" else 1]
+
+    def test_all_zeros_stay_zeros(self, granularity, calibration):
+        tensor = binarized(np.zeros((2, 3), np.float32), Quantize(1, granularity, calibration))
+        assert tensor.decode().tolist() == [[0, 0, 0], [0, 0, 0]]
+
+    def test_all_pruned_is_all_zeros(self, granularity, calibration):
+        weight = np.ones((2, 3), np.float32)
+        tensor = binarized(weight, Quantize(1, granularity, calibration), np.zeros((2, 3), bool))
+        assert tensor.decode().tolist() == [[0, 0, 0], [0, 0, 0]] and np.isfinite(tensor.scale).all()
+
+    @pytest.mark.parametrize("value", [1e-45, -1e-45, 0.3, np.finfo(np.float32).max, -np.finfo(np.float32).max])
+    def test_one_weight_and_constants_lose_nothing(self, value, granularity, calibration):
+        for shape in [(1,), (3, 4)]:
+            weight = np.full(shape, value, np.float32)
+            assert np.array_equal(binarized(weight, Quantize(1, granularity, calibration)).decode(), weight)
+
+    def test_is_pure(self, granularity, calibration):
+        weight, kept = np.float32([[1, -2], [3, 0]]), np.array([[True, False], [True, True]])
+        before = weight.tobytes(), kept.tobytes()
+        binarized(weight, Quantize(1, granularity, calibration), kept)
+        binarize.apply(weight, None, np.float32([2, 3]), Quantize(1, granularity, calibration))
+        assert (weight.tobytes(), kept.tobytes()) == before
+
+
+class TestGrid:
+    ENTRIES, COUNTS = np.float32([-3, -1, 2]), np.array([1, 2, 5])
+
+    def test_range_is_the_largest_entry(self):
+        tensor = binarize.grid(self.ENTRIES, self.COUNTS, Quantize(1, "channel", "range"))
+        assert tensor.codes.tolist() == [-1, -1, 1] and tensor.scale.shape == () and tensor.scale == 3
+
+    def test_least_error_is_the_mean_over_the_weights(self):
+        tensor = binarize.grid(self.ENTRIES, self.COUNTS, Quantize(1, "channel", "mse"))
+        assert tensor.codes.tolist() == [-1, -1, 1] and tensor.scale == np.float32((3 + 2 + 10) / 8)
+        assert tensor.bits == 1 and tensor.codes.dtype == np.int8
+
+    @given(st.lists(st.tuples(POSITIVE, st.booleans(), st.integers(1, 50)), min_size=1, max_size=8))
+    @examples
+    def test_counts_weigh_as_if_the_weights_were_there(self, rows):
+        entries = np.float32([-value if negative else value for value, negative, _ in rows])
+        counts = np.array([count for _, _, count in rows])
+        tensor = binarize.grid(entries, counts, Quantize(1, "tensor", "mse"))
+        whole = binarized(np.repeat(entries, counts), Quantize(1, "tensor", "mse"))
+        assert float(tensor.scale) == pytest.approx(float(whole.scale), rel=2e-7)
+        assert np.array_equal(np.repeat(tensor.codes, counts), whole.codes)

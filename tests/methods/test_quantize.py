@@ -1,0 +1,306 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from compression.methods import quantize
+from compression.recipe import CALIBRATIONS, GRANULARITIES, Quantize
+from compression.tensors import Integers
+
+examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
+
+BITS = (2, 3, 4, 5, 6, 7, 8, 16)
+NORMAL_FLOATS = st.floats(2.0**-40, 2.0**40, width=32)
+WEIGHTS = arrays.arrays(
+    np.float32,
+    arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6),
+    elements=st.just(0.0) | NORMAL_FLOATS | NORMAL_FLOATS.map(lambda value: -value),
+)
+SETTINGS = st.builds(
+    Quantize, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.sampled_from(CALIBRATIONS)
+)
+
+
+def quantized(weight: np.ndarray, settings: Quantize) -> Integers:
+    return quantize.apply(weight, np.abs(weight).reshape(len(weight), -1).max(axis=1), settings)
+
+
+def error_of(weight: np.ndarray, tensor: Integers) -> float:
+    return float(np.square(weight.astype(np.float64) - tensor.decode()).sum())
+
+
+def heavy(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_t(3, shape).astype(np.float32)
+
+
+def by_hand(weight: np.ndarray, bits: int) -> tuple[list[int], float]:
+    """Range calibration of one row, value by value, in Python's own floats and banker's rounding."""
+    top = 2 ** (bits - 1) - 1
+    scale = float(np.float32(max(abs(float(value)) for value in weight)) / np.float32(top)) or 1.0
+    codes = [round(float(np.float32(value) / np.float32(scale))) for value in weight]
+    return [min(max(code, -top), top) for code in codes], scale
+
+
+def least_error_by_scan(row: np.ndarray, bits: int, steps: int = 2000) -> float:
+    """The least squared error over a fine scan of clipping ranges, from all of the range to a 64th of it."""
+    row = row.astype(np.float64)
+    top = 2 ** (bits - 1) - 1
+    errors = []
+    for ratio in np.geomspace(1 / 64, 1, steps):
+        scale = np.abs(row).max() / top * ratio
+        codes = np.clip(np.rint(row / scale), -top, top)
+        errors.append(np.square(row - codes * scale).sum())
+    return min(errors)
+
+
+@pytest.mark.parametrize(("bits", "top"), [(2, 1), (3, 3), (4, 7), (8, 127), (16, 32767)])
+def test_levels(bits, top):
+    assert quantize.levels(bits) == top
+
+
+def test_four_bits_by_hand():
+    weight = np.float32([[7, -3.4, 0.5, 1.5], [-14, 2, 1, 14]])
+    tensor = quantized(weight, Quantize(4))
+    assert tensor.scale.tolist() == [1, 2]
+    assert tensor.codes.tolist() == [[7, -3, 0, 2], [-7, 1, 0, 7]]  # halves round to even
+    assert tensor.decode().tolist() == [[7, -3, 0, 2], [-14, 2, 0, 14]]
+    whole = quantized(weight, Quantize(4, "tensor"))
+    assert whole.scale.shape == () and whole.scale == 2
+    assert whole.codes.tolist() == [[4, -2, 0, 1], [-7, 1, 0, 7]]
+
+
+@given(WEIGHTS, st.sampled_from(BITS))
+@examples
+def test_slow_twin_of_the_range(weight, bits):
+    whole = quantized(weight, Quantize(bits, "tensor"))
+    codes, scale = by_hand(weight.reshape(-1), bits)
+    assert whole.codes.reshape(-1).tolist() == codes and float(whole.scale) == scale
+    each = quantized(weight, Quantize(bits, "channel"))
+    for row, row_codes, row_scale in zip(weight, each.codes, each.scale, strict=True):
+        codes, scale = by_hand(row.reshape(-1), bits)
+        assert row_codes.reshape(-1).tolist() == codes and float(row_scale) == scale
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_form_of_the_result(weight, settings):
+    tensor = quantized(weight, settings)
+    top = 2 ** (settings.bits - 1) - 1
+    assert tensor.bits == settings.bits
+    assert tensor.codes.dtype == (np.int16 if settings.bits == 16 else np.int8)
+    assert tensor.codes.shape == weight.shape
+    assert np.abs(tensor.codes.astype(np.int32)).max() <= top
+    assert tensor.scale.dtype == np.float32
+    assert tensor.scale.shape == ((len(weight),) if settings.granularity == "channel" else ())
+    assert (tensor.scale > 0).all() and np.isfinite(tensor.scale).all()
+    assert not tensor.codes[weight == 0].any()
+    assert (tensor.codes.astype(np.float32) * weight >= 0).all()
+
+
+@given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES))
+@examples
+def test_range_reaches_the_largest_weight_and_misses_none_by_more_than_half_a_step(weight, bits, granularity):
+    tensor = quantized(weight, Quantize(bits, granularity))
+    rows = weight.reshape(len(weight) if granularity == "channel" else 1, -1).astype(np.float64)
+    codes = tensor.codes.reshape(rows.shape)
+    scale = tensor.scale.reshape(-1, 1).astype(np.float64)
+    largest = np.abs(rows).max(axis=1)
+    assert (np.abs(codes).max(axis=1)[largest > 0] == quantize.levels(bits)).all()
+    # Scale and quotient are float32: of the largest code, a relative 2**-22 comes on top of the half.
+    half = scale * (0.5 + quantize.levels(bits) * 2.0**-22)
+    assert (np.abs(rows - codes * scale) <= half).all()
+
+
+@given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES))
+@examples
+def test_a_grid_is_its_own_quantization(weight, bits, granularity):
+    once = quantized(weight, Quantize(bits, granularity))
+    twice = quantized(once.decode(), Quantize(bits, granularity))
+    assert np.array_equal(once.codes, twice.codes)
+    assert np.allclose(once.decode(), twice.decode(), rtol=1e-6, atol=0)
+
+
+@given(WEIGHTS, SETTINGS, st.integers(-40, 40))
+@examples
+def test_scaling_by_a_power_of_two(weight, settings, exponent):
+    factor = np.float32(2.0**exponent)
+    one, other = quantized(weight, settings), quantized(weight * factor, settings)
+    assert np.array_equal(one.codes, other.codes)
+    used = np.abs(weight).reshape(one.scale.size, -1).max(axis=1) > 0  # all-zero rows have any scale
+    assert np.array_equal((one.scale * factor).reshape(-1)[used], other.scale.reshape(-1)[used])
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_signs_flip_with_the_weights(weight, settings):
+    one, other = quantized(weight, settings), quantized(-weight, settings)
+    assert np.array_equal(one.codes, -other.codes) and np.array_equal(one.scale, other.scale)
+
+
+@given(WEIGHTS, st.sampled_from(BITS), st.randoms(use_true_random=False))
+@examples
+def test_order_does_not_matter(weight, bits, random):
+    order = random.sample(range(weight.size), weight.size)
+    settings = Quantize(bits, "tensor")
+    shuffled = quantized(weight.reshape(-1)[order], settings)
+    assert np.array_equal(quantized(weight, settings).decode().reshape(-1)[order], shuffled.decode())
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_a_channel_knows_nothing_of_the_others(weight, settings):
+    settings = Quantize(settings.bits, "channel", settings.calibration)
+    tensor = quantized(weight, settings)
+    for i in range(len(weight)):
+        alone = quantized(weight[i : i + 1], settings)
+        assert np.array_equal(tensor.decode()[i], alone.decode()[0])
+        whole = quantized(weight[i : i + 1], Quantize(settings.bits, "tensor", settings.calibration))
+        assert np.array_equal(whole.decode(), alone.decode())
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_pruned_weights_stay_pruned(weight, settings):
+    kept = np.arange(weight.size).reshape(weight.shape) % 3 == 0
+    tensor = quantize.apply(
+        np.where(kept, weight, np.float32(0)), np.abs(weight).reshape(len(weight), -1).max(axis=1), settings
+    )
+    assert not tensor.codes[~kept].any()
+
+
+@given(WEIGHTS, SETTINGS)
+@examples
+def test_is_pure(weight, settings):
+    before, largest = weight.tobytes(), np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    one, other = quantize.apply(weight, largest, settings), quantize.apply(weight, largest, settings)
+    assert weight.tobytes() == before
+    assert np.array_equal(one.codes, other.codes) and np.array_equal(one.scale, other.scale)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+@pytest.mark.parametrize("bits", BITS)
+class TestDegenerate:
+    def test_all_zeros(self, bits, granularity, calibration):
+        tensor = quantized(np.zeros((3, 4), np.float32), Quantize(bits, granularity, calibration))
+        assert not tensor.codes.any() and (tensor.scale > 0).all()
+
+    @pytest.mark.parametrize("value", [0.3, -7.0, 1e-20, -1e20, 1e38])
+    def test_one_weight_and_constant_layers_lose_nothing(self, value, bits, granularity, calibration):
+        for shape in [(1,), (2, 3)]:
+            tensor = quantized(np.full(shape, value, np.float32), Quantize(bits, granularity, calibration))
+            assert np.allclose(tensor.decode(), np.float32(value), rtol=2e-7, atol=0)
+
+    def test_a_row_of_zeros_among_others(self, bits, granularity, calibration):
+        weight = np.float32([[0, 0], [1, -1]])
+        decoded = quantized(weight, Quantize(bits, granularity, calibration)).decode()
+        assert np.allclose(decoded, weight, rtol=2e-7, atol=0)
+
+    @pytest.mark.parametrize("magnitude", [1e-30, 1e30])
+    def test_tiny_and_huge_magnitudes_are_as_good_as_others(self, magnitude, bits, granularity, calibration):
+        settings = Quantize(bits, granularity, calibration)
+        weight = heavy(1, 4, 25)
+        factor = np.float32(2.0 ** round(np.log2(magnitude)))
+        assert np.array_equal(quantized(weight, settings).codes, quantized(weight * factor, settings).codes)
+
+    def test_the_largest_float_stays_finite(self, bits, granularity, calibration):
+        weight = np.float32([[np.finfo(np.float32).max, 1.0]])
+        decoded = quantized(weight, Quantize(bits, granularity, calibration)).decode()
+        assert np.isfinite(decoded).all()
+
+    def test_magnitudes_near_the_smallest_float(self, bits, granularity, calibration):
+        """Too small for a scale of their own, they may become zero; nothing becomes larger than it was."""
+        weight = np.float32([[1e-45, -3e-45], [1e-44, 1e-45]])
+        decoded = quantized(weight, Quantize(bits, granularity, calibration)).decode()
+        assert np.isfinite(decoded).all() and np.abs(decoded).max() <= 1e-44
+
+
+class TestLeastError:
+    @given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES))
+    @examples
+    def test_never_worse_than_the_range(self, weight, bits, granularity):
+        best, plain = (error_of(weight, quantized(weight, Quantize(bits, granularity, c))) for c in ("mse", "range"))
+        # At 16 bits a rounding of the quotient may pick the other of two codes that are equally near.
+        assert best <= plain * (1 + (1e-3 if bits == 16 else 1e-6))
+
+    @pytest.mark.parametrize("bits", BITS)
+    @pytest.mark.parametrize("magnitude", [1e-44, 1e-40, 1e-38, 1e-36, 1e-30, 1e30, 1e37])
+    def test_never_worse_at_any_magnitude(self, magnitude, bits):
+        """Channels that training let die hold weights whose scale is smaller than the least normal float."""
+        weight = (heavy(2, 1, 200) * magnitude).astype(np.float32)
+        best, plain = (error_of(weight, quantized(weight, Quantize(bits, "tensor", c))) for c in ("mse", "range"))
+        assert best <= plain * (1 + (1e-3 if bits == 16 else 1e-6))
+
+    @pytest.mark.parametrize("bits", BITS)
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            lambda rng: rng.normal(size=1500),
+            lambda rng: rng.laplace(size=1500),
+            lambda rng: rng.standard_t(2, 1500),
+            lambda rng: rng.uniform(-1, 1, 1500),
+            lambda rng: rng.lognormal(0, 1, 1500),
+            lambda rng: np.where(rng.random(1500) < 0.8, 0, rng.normal(size=1500)),
+        ],
+        ids=["normal", "laplace", "student", "uniform", "lognormal", "pruned"],
+    )
+    def test_near_the_best_of_a_fine_scan(self, draw, bits):
+        row = draw(np.random.default_rng(bits)).astype(np.float32)
+        error = error_of(row[None], quantized(row[None], Quantize(bits, "channel", "mse")))
+        assert error <= 1.01 * least_error_by_scan(row, bits)
+
+    def test_clips_an_outlier_that_would_cost_all_the_others(self):
+        weight = np.append(np.linspace(-1, 1, 999), 16).astype(np.float32)[None]
+        best, plain = (quantized(weight, Quantize(4, "tensor", c)) for c in ("mse", "range"))
+        assert best.scale < plain.scale / 1.5
+        assert error_of(weight, best) < 0.8 * error_of(weight, plain)
+
+    def test_two_bits_of_a_symmetric_pair_by_hand(self):
+        """Codes -1, 0, 1: with weights 1 and n times 1/4 the best scale is 1 until the small ones outweigh it."""
+        few = np.float32([[1, 0.25]])
+        many = np.float32([[1, *[0.25] * 200]])
+        assert quantized(few, Quantize(2, "tensor", "mse")).scale == pytest.approx(1, rel=0.02)
+        assert quantized(many, Quantize(2, "tensor", "mse")).scale == pytest.approx(0.25, rel=0.03)
+
+    def test_zeros_do_not_weigh(self):
+        weight = heavy(3, 1, 300)
+        padded = np.concatenate([weight, np.zeros((1, 700), np.float32)], axis=1)
+        settings = Quantize(4, "channel", "mse")
+        assert quantized(weight, settings).scale == quantized(padded, settings).scale
+
+
+class TestGrid:
+    ENTRIES = np.float32([-1.2, -0.3, 0.05, 0.4, 2.1])
+
+    @pytest.mark.parametrize("bits", BITS)
+    @pytest.mark.parametrize("calibration", CALIBRATIONS)
+    @pytest.mark.parametrize("granularity", GRANULARITIES)
+    def test_is_one_scale_of_codes(self, bits, calibration, granularity):
+        counts = np.array([5, 100, 1000, 80, 2])
+        tensor = quantize.grid(self.ENTRIES, counts, Quantize(bits, granularity, calibration))
+        assert tensor.scale.shape == () and tensor.codes.shape == (5,) and tensor.bits == bits
+        assert np.abs(tensor.codes.astype(int)).max() <= quantize.levels(bits)
+        assert (np.diff(tensor.decode()) >= 0).all()
+
+    def test_range_by_hand(self):
+        tensor = quantize.grid(np.float32([-7, 3.4, 0.4]), np.ones(3, np.int64), Quantize(4))
+        assert tensor.codes.tolist() == [-7, 3, 0] and tensor.scale == 1
+
+    @pytest.mark.parametrize("bits", [2, 3, 4, 8])
+    def test_counts_weigh_as_if_the_weights_were_there(self, bits):
+        counts = np.array([5, 100, 1000, 80, 2])
+        settings = Quantize(bits, "tensor", "mse")
+        tensor = quantize.grid(self.ENTRIES, counts, settings)
+        spread = np.repeat(self.ENTRIES, counts)[None]
+        assert float(tensor.scale) == pytest.approx(float(quantized(spread, settings).scale), rel=1e-6)
+
+    def test_counts_move_the_scale(self):
+        entries, settings = np.float32([0.25, 1]), Quantize(2, "tensor", "mse")
+        assert quantize.grid(entries, np.array([1, 1]), settings).scale == pytest.approx(1, rel=0.02)
+        assert quantize.grid(entries, np.array([200, 1]), settings).scale == pytest.approx(0.25, rel=0.03)
+
+    @pytest.mark.parametrize("calibration", CALIBRATIONS)
+    def test_one_entry(self, calibration):
+        tensor = quantize.grid(np.float32([-0.7]), np.array([9]), Quantize(8, "channel", calibration))
+        assert tensor.decode().tolist() == pytest.approx([-0.7], rel=2e-7)
