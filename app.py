@@ -5,8 +5,8 @@ from pathlib import Path
 
 import streamlit as st
 
-# Threads that wait must sleep, not spin: the page and often the browser share these cores. Read when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP threads that wait soon sleep: the page, and often the browser, share these cores. Read when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ASSETS = Path(__file__).parent / "assets"
 

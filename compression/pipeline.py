@@ -16,6 +16,9 @@ from compression.recipe import Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
+# Measured: below about this many weights, handing layers to threads costs more than it saves.
+WEIGHTS_FOR_THREADS = 1_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class CompressedModel:
@@ -34,7 +37,7 @@ class CompressedModel:
 
     def decode(self, name: str) -> np.ndarray:
         """One tensor of the state dict, exactly as it is evaluated."""
-        return (self.weights.get(name) or self.rest[name]).decode()
+        return self._tensor(name).decode()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The full decoded state dict; the tensors are the caller's own."""
@@ -45,14 +48,23 @@ class CompressedModel:
 
         Raises ModelError when the model's state dict has other names or shapes.
         """
-        try:
-            model.load_state_dict(self.state_dict())
-        except RuntimeError as error:
+        target = model.state_dict()
+        shapes = {name: tuple(tensor.shape) for name, tensor in target.items()}
+        ours = {name: self._tensor(name).shape for name in self.order}
+        if shapes != ours:
+            differing = sorted(name for name in shapes.keys() | ours.keys() if shapes.get(name) != ours.get(name))
             raise ModelError(
-                f"a compressed {self.architecture} needs a model of the same state dict; {error}. "
-                "Build the architecture that it names."
-            ) from None
+                f"a compressed {self.architecture} needs a model of the same state dict; these entries differ: "
+                f"{', '.join(differing[:5])}. Build the architecture that it names."
+            )
+        # Copied entry by entry: load_state_dict takes several times as long, and a slider waits for this.
+        with torch.no_grad():
+            for name, tensor in target.items():
+                tensor.copy_(torch.from_numpy(np.asarray(self.decode(name))))
         return model.eval()
+
+    def _tensor(self, name: str) -> CompressedTensor:
+        return self.weights[name] if name in self.weights else self.rest[name]
 
 
 def compress(statistics: ModelStatistics, recipe: Recipe) -> CompressedModel:
@@ -62,8 +74,13 @@ def compress(statistics: ModelStatistics, recipe: Recipe) -> CompressedModel:
     def step(layer: LayerStatistics) -> CompressedTensor:
         return compress_layer(layer, recipe, cuts.get(layer.name))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        weights = dict(zip(statistics.layers, pool.map(step, statistics.layers.values()), strict=True))
+    layers = statistics.layers.values()
+    if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
+        tensors = list(map(step, layers))
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            tensors = list(pool.map(step, layers))
+    weights = dict(zip(statistics.layers, tensors, strict=True))
     rest = {name: _rest(array, recipe.code.rest) for name, array in statistics.rest.items()}
     return CompressedModel(statistics.architecture, statistics.digest, recipe, weights, rest, statistics.order)
 

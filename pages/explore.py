@@ -50,9 +50,9 @@ def live() -> None:
         st.rerun(scope="app")
 
 
-figure.library()
 st.session_state.pace = state.start().pace
 st.fragment(live, run_every=st.session_state.pace)()
+figure.library()
 
 with st.sidebar:
     export.render(state.work())

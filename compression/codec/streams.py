@@ -56,7 +56,7 @@ class _Plan:
     @property
     def total_bits(self) -> float:
         """Bits of the payload and of the numbers."""
-        return self.bits + float(_gamma_bits(np.array(self.numbers, np.uint64)).sum())
+        return self.bits + _gamma_bits(np.array(self.numbers, np.uint64))
 
 
 @dataclass
@@ -219,33 +219,61 @@ def _plan_ans(stream: Stream) -> _Plan:
     if len(counts) == 1:
         return _Plan([1, first], 0.0, first, np.ones(1, np.int64))
     best = _Plan([0], count * float(np.log2(stream.alphabet)), 0, np.ones(stream.alphabet, np.int64))
-    for choice, precision in enumerate(PRECISIONS):
-        if np.count_nonzero(counts) > 2**precision:
-            continue
-        frequencies = _frequencies(counts, precision)
-        used = frequencies > 0
-        bits = float((counts[used] * (precision - np.log2(frequencies[used]))).sum())
-        numbers = [choice + 2, first, len(counts), *frequencies[:-1].tolist()]
-        plan = _Plan(numbers, bits, first, frequencies)
-        if plan.total_bits < best.total_bits:
+    choice, frequencies, bits, table_bits = _best_frequencies(counts, _PRECISIONS)
+    if choice >= 0:
+        plan = _Plan([choice + 2, first, len(counts), *frequencies[:-1].tolist()], bits, first, frequencies)
+        # Few tables are near the balance; only they need their exact cost.
+        if bits + table_bits < best.total_bits and plan.total_bits < best.total_bits:
             best = plan
     return best
 
 
-def _frequencies(counts: np.ndarray, precision: int) -> np.ndarray:
+_PRECISIONS = np.array(PRECISIONS)
+
+
+@numba.njit(cache=True, nogil=True)
+def _best_frequencies(counts, precisions):
+    """The cheapest table among the precisions: its position (-1 for none), frequencies, payload bits, table bits."""
+    present = np.count_nonzero(counts)
+    best, least, least_bits, least_table = -1, np.inf, 0.0, 0.0
+    chosen = np.zeros(len(counts), np.int64)
+    for position in range(len(precisions)):
+        precision = precisions[position]
+        if present > 1 << precision:
+            continue
+        frequencies = _frequencies(counts, precision)
+        bits, table = 0.0, 0.0
+        for symbol in range(len(counts)):
+            if counts[symbol] > 0:
+                bits += counts[symbol] * (precision - np.log2(frequencies[symbol]))
+            if symbol < len(counts) - 1:
+                table += 2 * np.floor(np.log2(frequencies[symbol] + 1.0)) + 1
+        if bits + table < least:
+            best, least, least_bits, least_table = position, bits + table, bits, table
+            chosen[:] = frequencies
+    return best, chosen, least_bits, least_table
+
+
+@numba.njit(cache=True, nogil=True)
+def _frequencies(counts, precision):
     """Whole frequencies in proportion to the counts, at least 1 where a symbol occurs, that sum to 2 ** precision."""
-    total = 2**precision
-    frequencies = np.where(counts > 0, np.maximum(1, counts * total // counts.sum()), 0)
-    missing = total - int(frequencies.sum())
+    total = 1 << precision
+    everything = counts.sum()
+    frequencies = np.zeros(len(counts), np.int64)
+    remainders = np.full(len(counts), -np.inf)
+    for symbol in range(len(counts)):
+        if counts[symbol] > 0:
+            frequencies[symbol] = max(1, counts[symbol] * total // everything)
+            remainders[symbol] = counts[symbol] * total / everything - frequencies[symbol]
+    missing = total - frequencies.sum()
     if missing > 0:
         # Each unit goes where it saves most: to the largest remainders first.
-        remainder = np.where(counts > 0, counts * total / counts.sum() - frequencies, -np.inf)
-        order = np.argsort(-remainder, kind="stable")[: np.count_nonzero(counts)]
-        frequencies[order] += missing // len(order)
-        frequencies[order[: missing % len(order)]] += 1
+        order = np.argsort(-remainders, kind="mergesort")[: np.count_nonzero(counts)]
+        for position in range(len(order)):
+            frequencies[order[position]] += missing // len(order) + (position < missing % len(order))
     while missing < 0:
-        largest = int(frequencies.argmax())
-        taken = min(-missing, int(frequencies[largest]) // 2)
+        largest = frequencies.argmax()
+        taken = min(-missing, frequencies[largest] // 2)
         frequencies[largest] -= taken
         missing += taken
     return frequencies
@@ -347,8 +375,20 @@ def _dyadic(lengths: np.ndarray) -> np.ndarray:
 # Elias gamma code of v + 1: as many zeros as v + 1 has bits after its first, then v + 1 in binary.
 
 
-def _gamma_bits(values: np.ndarray) -> np.ndarray:
-    return 2 * np.floor(np.log2(values.astype(np.float64) + 1)) + 1
+@numba.njit(cache=True, nogil=True)
+def _gamma_width(value):
+    width = 0
+    while (value + np.uint64(1)) >> np.uint64(width + 1):
+        width += 1
+    return width
+
+
+@numba.njit(cache=True, nogil=True)
+def _gamma_bits(values):
+    total = 0
+    for value in values:
+        total += 2 * _gamma_width(value) + 1
+    return total
 
 
 def _gamma_encode(values: list[int]) -> bytes:
@@ -357,18 +397,10 @@ def _gamma_encode(values: list[int]) -> bytes:
 
 @numba.njit(cache=True, nogil=True)
 def _gamma_bit_array(values):
-    total = 0
-    for value in values:
-        width = 0
-        while (value + np.uint64(1)) >> np.uint64(width + 1):
-            width += 1
-        total += 2 * width + 1
-    bits = np.zeros(total, np.uint8)
+    bits = np.zeros(_gamma_bits(values), np.uint8)
     position = 0
     for value in values:
-        width = 0
-        while (value + np.uint64(1)) >> np.uint64(width + 1):
-            width += 1
+        width = _gamma_width(value)
         position += width
         for shift in range(width, -1, -1):
             bits[position] = ((value + np.uint64(1)) >> np.uint64(shift)) & np.uint64(1)

@@ -22,7 +22,7 @@ from compression.workbench import Timing, Workbench
 from compression.zoo import DEFAULT_MODEL, models
 
 CONTROLS = "control_"
-FIRST_ANSWER_S = 0.3
+FIRST_ANSWER_S = 0.15
 STILL_S = 1.0
 
 

@@ -122,6 +122,20 @@ def test_an_evaluation_can_be_given_up(subject):
     running.close()
 
 
+def test_evaluations_that_take_turns_do_not_mix(subject, evaluations):
+    """The page gives up one recipe for another in the middle, and a sweep waits while a slider is measured."""
+    other = Recipe.of(bits=1, granularity="tensor")
+    first = subject.evaluate(RECIPE)
+    next(first)
+    *_, between = subject.evaluate(other)
+    *_, last = first
+    np.testing.assert_array_equal(last.predictions.confidences, evaluations[-1].predictions.confidences)
+    *_, alone = subject.evaluate(other)
+    np.testing.assert_array_equal(between.predictions.confidences, alone.predictions.confidences)
+    assert between.record == alone.record
+    assert not np.array_equal(alone.predictions.classes, last.predictions.classes)
+
+
 def test_an_artefact_of_other_weights_is_refused(subject):
     stranger = dataclasses.replace(subject.compress(RECIPE), source="f" * 64)
     with pytest.raises(ModelError, match="must come from the weights of lenet-300-100") as raised:
