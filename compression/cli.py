@@ -283,7 +283,7 @@ def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedMo
     from compression import codec, zoo
     from compression.measure.subject import Subject
 
-    if model in zoo.models.names() or not Path(model).exists():
+    if model in zoo.models.names() or not (Path(model).exists() or Path(model).suffix):
         subject = Subject.load(model)
         compressed = subject.compress(options.build())
         return subject, compressed, codec.write(compressed)

@@ -11,6 +11,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path`; a crash or a full disk leaves the old file, or none. Raises CompressionError."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise CompressionError(f"{path} must be a file or new; it is a folder or a device. Choose another place.")
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:

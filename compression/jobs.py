@@ -46,6 +46,7 @@ class Job:
         self._work = work
         self._cancel = threading.Event()
         self._ended = threading.Event()
+        self._reported = threading.Event()
 
     @property
     def ended(self) -> bool:
@@ -76,6 +77,10 @@ class Job:
         """Wait until the job has ended; False when `timeout` seconds were not enough."""
         return self._ended.wait(timeout)
 
+    def wait_for_report(self, timeout: float | None = None) -> bool:
+        """Wait until there is a partial result, or the job has ended; False when `timeout` seconds were not enough."""
+        return self._reported.wait(timeout)
+
     def checkpoint(self, progress: float | None = None, partial: Any = None) -> None:
         """Called by the work between its pieces; raises Cancelled once the job was cancelled."""
         if time.monotonic() - self._wanted > self._patience:
@@ -84,6 +89,7 @@ class Job:
             self.progress = progress
         if partial is not None:
             self.partial = partial
+            self._reported.set()
         if not self._cancel.is_set():
             self._scheduler._run_above(self.priority)
         if self._cancel.is_set():
@@ -111,6 +117,7 @@ class Job:
     def _end(self, state: str) -> None:
         self.state = state
         self._work = None
+        self._reported.set()
         self._ended.set()
 
 
@@ -159,7 +166,7 @@ class Scheduler:
                     self._changed.wait()
                 if not self._queue:
                     return
-                job = heapq.heappop(self._queue)[2]
+                job = self._next()
             self._run(job)
 
     def _run_above(self, priority: int) -> None:
@@ -167,10 +174,16 @@ class Scheduler:
             with self._changed:
                 if not self._queue or self._queue[0][0] >= priority:
                     return
-                job = heapq.heappop(self._queue)[2]
+                job = self._next()
             self._run(job)
 
-    def _run(self, job: Job) -> None:
+    def _next(self) -> Job:
+        """Take the next job, under the lock, so that `close` sees it in one place or the other."""
+        job = heapq.heappop(self._queue)[2]
         self._running.append(job)
+        return job
+
+    def _run(self, job: Job) -> None:
         job._run()
-        self._running.pop()
+        with self._changed:
+            self._running.pop()

@@ -119,7 +119,7 @@ def _merged(symbols: np.ndarray, entries: Plain | Integers) -> Codebook:
     kept = np.unique(codes[codes != 0])
     if len(kept) == len(codes):
         return Codebook(symbols, entries)
-    table = np.zeros(len(codes) + 1, symbols.dtype)
+    table = np.zeros(len(codes) + 1, np.uint8 if len(kept) <= 255 else np.uint16)
     table[1:] = np.where(codes == 0, 0, np.searchsorted(kept, codes) + 1)
     merged = Integers(kept, entries.scale, entries.bits) if isinstance(entries, Integers) else Plain(kept)
     return Codebook(table[symbols], merged)

@@ -8,7 +8,7 @@ that two recipes with the same effect have the same digest.
 import dataclasses
 import hashlib
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +52,7 @@ class Prune:
 
     def __post_init__(self) -> None:
         value = self.sparsity
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
             raise RecipeError(f"sparsity must be a number in [0, 1); got {value!r}. Pass a fraction, e.g. 0.95.")
         if not 0 <= value < 1:
             raise RecipeError(f"sparsity must be in [0, 1); got {value:g}. Pass a fraction, e.g. 0.95.")

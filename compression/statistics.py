@@ -98,8 +98,11 @@ class ModelStatistics:
         layers, rest = {}, {}
         state = model.state_dict()
         for name, tensor in state.items():
-            if tensor.is_floating_point() and tensor.dtype != torch.float32:
-                raise ModelError(f"weights must be float32; {name} is {tensor.dtype}. Convert the model with .float().")
+            if tensor.dtype not in (torch.float32, torch.int64):
+                raise ModelError(
+                    f"weights must be float32 and counters int64; {name} is {tensor.dtype}. "
+                    "Convert the model, e.g. with .float()."
+                )
             array = tensor.detach().cpu().contiguous().numpy()
             if name in names:
                 layers[name] = LayerStatistics.of(name, array)

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     engine INTEGER NOT NULL, model TEXT NOT NULL, dataset TEXT NOT NULL, recipe TEXT NOT NULL,
     record TEXT NOT NULL, classes BLOB NOT NULL, confidences BLOB NOT NULL,
-    created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    created TEXT NOT NULL,
     PRIMARY KEY (engine, model, dataset, recipe)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS latencies (
@@ -78,13 +79,15 @@ class Store:
             digests.dataset,
             digests.recipe,
             record.to_json(),
+            datetime.now(UTC).isoformat(" ", "microseconds"),
             evaluation.predictions.classes.astype("<i8").tobytes(),
             evaluation.predictions.confidences.astype("<f4").tobytes(),
         )
         with self._connection() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO records (engine, model, dataset, recipe, record, classes, confidences) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO records "
+                "(engine, model, dataset, recipe, record, created, classes, confidences) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
 
@@ -98,8 +101,14 @@ class Store:
             ).fetchone()
         if row is None:
             return None
-        predictions = Predictions(np.frombuffer(row[1], "<i8"), np.frombuffer(row[2], "<f4"))
-        return Evaluation(_record(row[0], self.path), predictions)
+        record = _record(row[0], self.path)
+        try:
+            predictions = Predictions(np.frombuffer(row[1], "<i8"), np.frombuffer(row[2], "<f4"))
+        except (TypeError, ValueError) as error:
+            raise _damaged(self.path, error) from None
+        if not len(predictions.classes) == len(predictions.confidences) == record.figures.n:
+            raise _damaged(self.path, ValueError(f"{len(predictions.classes)} classes of {record.figures.n}"))
+        return Evaluation(record, predictions)
 
     def records(self, model: str, dataset: str) -> list[Record]:
         """All records of a model on a dataset (digests), oldest first."""
@@ -130,12 +139,13 @@ class Store:
             ).fetchone()
         try:
             return None if row is None else Latency(**json.loads(row[0]))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise _damaged(self.path, error) from None
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
+            self._ready = self._ready and self.path.exists()
             if not self._ready:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=10)
@@ -159,7 +169,7 @@ class Store:
 def _record(text: str, path: Path) -> Record:
     try:
         return Record.from_dict(json.loads(text))
-    except (KeyError, TypeError, ValueError, RecipeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, RecipeError) as error:
         raise _damaged(path, error) from None
 
 

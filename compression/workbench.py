@@ -50,6 +50,7 @@ class Workbench:
     def __init__(self, store: Store | None = None) -> None:
         self.store = store or Store()
         self.store_error: str | None = None
+        self._machine = machine_id()
         self._scheduler = Scheduler()
         self._lock = threading.RLock()
         self._subjects: dict[str, Subject] = {}
@@ -201,11 +202,10 @@ class Workbench:
 
     def _untimed(self, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
         """One recipe for each number format that has no timing, the current recipe's own format first."""
-        recipes = {
-            runtimes.runtimes.get(timing.runtime).number_format(each.bits): each
-            for each in (Recipe.of(bits=8), Recipe.of(bits=FULL_PRECISION), recipe)
-        }
-        return [each for each in reversed(recipes.values()) if self.latency(model, each.bits, timing) is None]
+        recipes: dict[str, Recipe] = {}
+        for each in (recipe, Recipe.of(bits=FULL_PRECISION), Recipe.of(bits=8)):
+            recipes.setdefault(runtimes.runtimes.get(timing.runtime).number_format(each.bits), each)
+        return [each for each in recipes.values() if self.latency(model, each.bits, timing) is None]
 
     def _remember(self, evaluation: Evaluation) -> None:
         record = evaluation.record
@@ -216,7 +216,7 @@ class Workbench:
     def _timing_key(self, model: str, bits: int, timing: Timing) -> TimingKey:
         return TimingKey(
             model=self.subject(model).statistics.digest,
-            machine=machine_id(),
+            machine=self._machine,
             runtime=timing.runtime,
             number_format=runtimes.runtimes.get(timing.runtime).number_format(bits),
             batch=timing.batch,

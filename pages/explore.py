@@ -21,10 +21,11 @@ except CompressionError as error:
 
 def live() -> None:
     """All that changes while jobs run; redrawn by itself until they are done."""
-    if st.session_state.pop("reload", False):
-        # A point or a line was chosen inside the fragment: the sidebar must follow.
+    work = st.session_state.pop("started", None) or state.start()
+    if st.session_state.pop("reload", False) or work.pace != st.session_state.pace:
+        # A point was chosen in here, and the sidebar must follow; or only a whole run can change how often this one is
+        # repeated.
         st.rerun(scope="app")
-    work = state.start()
     kpis.render(work)
     plots.tradeoffs(work, look)
     plots.progress(work)
@@ -45,14 +46,12 @@ def live() -> None:
     if records.open:
         with records:
             table.render(work)
-    if work.pace != st.session_state.get("pace"):
-        # Only a whole run can change how often this one is repeated.
-        st.rerun(scope="app")
 
 
-st.session_state.pace = state.start().pace
+work = st.session_state.started = state.start()
+st.session_state.pace = work.pace
 st.fragment(live, run_every=st.session_state.pace)()
 figure.library()
 
 with st.sidebar:
-    export.render(state.work())
+    export.render(work)

@@ -51,7 +51,6 @@ def explain(entry: MethodEntry) -> None:
 look = theme.named(st.context.theme.type)
 controls.open_view("methods")
 controls.draw()
-figure.library()
 model, recipe = state.current_model(), state.current_recipe()
 st.title("Methods")
 
@@ -83,3 +82,5 @@ for entry in methods:
         explain(entry)
     with image:
         picture(entry, model, layer, recipe, look)
+
+figure.library()

@@ -45,7 +45,9 @@ def test_the_file_says_what_is_loaded():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(UnknownNameError, match=r"^a preset must be registered; got 'small'\. Choose one of: baseline, "):
+    with pytest.raises(
+        UnknownNameError, match=r"^a preset must be registered; got 'small'\. Choose one of: baseline, "
+    ):
         presets.get("small")
     assert "small" not in presets
 

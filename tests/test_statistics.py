@@ -239,7 +239,10 @@ class TestDigest:
         with torch.no_grad():
             layer.weight.copy_(torch.tensor([[0.5, -1.0]]))
             layer.bias.zero_()
-        assert ModelStatistics.of(layer, "one").digest == "9f61ad5480a9bfbb7b296dcc1c39b3f6e172cc6706afc584b81e02c85443f509"
+        assert (
+            ModelStatistics.of(layer, "one").digest
+            == "9f61ad5480a9bfbb7b296dcc1c39b3f6e172cc6706afc584b81e02c85443f509"
+        )
 
     @pytest.mark.parametrize("name", ["conv.weight", "fc.bias", "norm.running_mean", "embedding.weight"])
     def test_one_bit_of_any_entry_changes_it(self, statistics, name):

@@ -10,7 +10,7 @@ zeros that come in long runs, as under dead inputs, cost any order-0 coder more 
 import numba
 import numpy as np
 
-from compression.codec.streams import Stream, StreamReader, StreamWriter
+from compression.codec.streams import Stream, StreamReader, StreamWriter, gamma_bits
 from compression.errors import ArtefactError
 
 ESCAPE = 255
@@ -25,10 +25,10 @@ def write_narrow(writer: StreamWriter, symbols: np.ndarray, alphabet: int, zero:
         runs, values = split_zeros(flat, zero)
         parts = Stream.of(runs, ESCAPE + 1), Stream.of(values, alphabet)
         plans = [writer.plan(part) for part in parts]
-        if sum(part.total_bits for part in plans) < plan.total_bits:
-            writer.number(1)
-            writer.number(len(flat) - len(values))
-            writer.number(len(runs) - len(values))
+        numbers = [1, len(flat) - len(values), len(runs) - len(values)]
+        if gamma_bits(numbers) + sum(part.total_bits for part in plans) < gamma_bits([0]) + plan.total_bits:
+            for number in numbers:
+                writer.number(number)
             for part, its_plan in zip(parts, plans, strict=True):
                 writer.stream(part, its_plan)
             return

@@ -26,6 +26,7 @@ DecoderHuffmanTree = constriction.symbol.huffman.DecoderHuffmanTree
 # Frequencies of an ANS table sum to 2 ** precision. Short streams want coarse tables, long ones fine tables.
 PRECISIONS = (5, 8, 11, 14)
 MAX_ALPHABET = 512
+MAX_NUMBER_BITS = 64
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,7 +57,7 @@ class _Plan:
     @property
     def total_bits(self) -> float:
         """Bits of the payload and of the numbers."""
-        return self.bits + _gamma_bits(np.array(self.numbers, np.uint64))
+        return self.bits + gamma_bits(self.numbers)
 
 
 @dataclass
@@ -139,6 +140,8 @@ class StreamReader:
         self._numbers = _GammaReader(block[4 : 4 + length])
         self._ans = coder == "ans"
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
+        self._words = len(words)
+        self._huffman_bits = 0
         try:
             self._coder = AnsCoder(words) if self._ans else QueueDecoder(words)
         except ValueError as error:
@@ -170,7 +173,8 @@ class StreamReader:
 
     def close(self) -> None:
         """Check that nothing is left over."""
-        if not self._numbers.exhausted() or (self._ans and not self._coder.is_empty()):
+        empty = self._coder.is_empty() if self._ans else self._words == -(-self._huffman_bits // 32)
+        if not (self._numbers.exhausted() and empty):
             raise ArtefactError("a block of streams must end with its last stream; bytes are left over. Copy it again.")
 
     def _decode_ans(self, frequencies: np.ndarray, count: int) -> np.ndarray:
@@ -180,9 +184,11 @@ class StreamReader:
         tree = DecoderHuffmanTree(_dyadic(lengths))
         decode = self._coder.decode_symbol
         try:
-            return np.fromiter((decode(tree) for _ in range(count)), np.int64, count)
+            symbols = np.fromiter((decode(tree) for _ in range(count)), np.int64, count)
         except (ValueError, AssertionError) as error:
             raise ArtefactError(f"a Huffman stream must hold {count} symbols; {error}. Copy the file again.") from None
+        self._huffman_bits += int(lengths[symbols].sum())
+        return symbols
 
 
 def histogram(symbols: np.ndarray, alphabet: int) -> np.ndarray:
@@ -356,7 +362,7 @@ def code_lengths(counts):
 def _read_lengths(reader: StreamReader, alphabet: int) -> tuple[int, np.ndarray]:
     kind = reader.number(2)
     if kind == 0:
-        return 0, code_lengths(np.ones(alphabet, np.int64))
+        return 0, code_lengths(np.ones(alphabet, np.int64)) if alphabet > 1 else np.ones(1, np.int64)
     first = reader.number(alphabet - 1)
     if kind == 1:
         return first, np.ones(1, np.int64)
@@ -391,6 +397,11 @@ def _gamma_bits(values):
     return total
 
 
+def gamma_bits(numbers: list[int]) -> int:
+    """Bits that these numbers take."""
+    return _gamma_bits(np.array(numbers, np.uint64))
+
+
 def _gamma_encode(values: list[int]) -> bytes:
     return np.packbits(_gamma_bit_array(np.array(values, np.uint64))).tobytes()
 
@@ -416,7 +427,7 @@ class _GammaReader:
     def next(self) -> int:
         start = self._bits.find(b"\x01", self._position)
         end = 2 * start - self._position + 1
-        if start < 0 or end > len(self._bits):
+        if start < 0 or end > len(self._bits) or start - self._position > MAX_NUMBER_BITS:
             raise ArtefactError("a number runs past the end of its section. The file is damaged: copy it again.")
         self._position = end
         return int(self._bits[start:end].translate(_TO_DIGITS), 2) - 1

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +265,6 @@ def measure_latency(
     )
 
 
-@cache
 def machine_id() -> str:
     """SHA-256 of what timings depend on: processor and its features, cores, system, versions of the runtimes."""
     parts = [

@@ -20,6 +20,8 @@ def rates(model: CompressedModel) -> Rates:
             shared += int(counts[1:][counts[1:] >= 2].sum())
         else:
             zeros += codes.size - int(np.count_nonzero(codes))
+            if isinstance(tensor, Integers) and not tensor.scale.all():
+                zeros += int(np.count_nonzero(codes[tensor.scale == 0]))
     return Rates(sparse_rate=zeros / total, shared_rate=shared / total, architecture_simplification=1.0)
 
 

@@ -51,8 +51,9 @@ def _nonzero(tensor: CompressedTensor) -> np.ndarray:
     match tensor:
         case Plain(values=values):
             return values != 0
-        case Integers(codes=codes):
-            return codes != 0
+        case Integers(codes=codes, scale=scale):
+            # A dead channel, binarized, has codes of one and a scale of zero.
+            return codes != 0 if scale.all() else tensor.decode() != 0
         case Codebook(indices=indices):
             return indices != 0
 
@@ -62,8 +63,8 @@ def _packed_bits(tensor: CompressedTensor, has_zeros: bool) -> tuple[int, int, i
     match tensor:
         case Plain():
             return 32, 32, 0
-        case Integers(scale=scale, bits=bits):
-            return (2 if bits == 1 and has_zeros else bits), max(bits, 2), scale.nbytes
+        case Integers(codes=codes, scale=scale, bits=bits):
+            return (2 if bits == 1 and has_zeros and not codes.all() else bits), max(bits, 2), scale.nbytes
         case Codebook(entries=entries):
             count = entries.shape[0]
             side = 4 * count if isinstance(entries, Plain) else 4 + math.ceil(count * entries.bits / 8)

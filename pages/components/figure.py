@@ -13,7 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from compression.figures import theme
 
-_LIBRARY = st.components.v2.component("plotly", js=get_plotlyjs() + "\nexport default function () {}")
+_LIBRARY = st.components.v2.component(
+    "plotly", js=get_plotlyjs() + "\nexport default ({ setTriggerValue }) => setTriggerValue('ready', true);"
+)
 _FIGURE = st.components.v2.component(
     "figure",
     html='<div class="figure" role="img"></div>',
@@ -24,9 +26,13 @@ _FIGURE = st.components.v2.component(
 
 
 def library() -> None:
-    """Bring Plotly to the browser; once on every page that shows figures."""
-    with st.container(height=1, border=False, key="plotly_library"):
-        _LIBRARY(key="plotly")
+    """Bring Plotly to the browser, until it has said that it is there; call at the end of every page with figures."""
+    if not st.session_state.get("plotly_ready"):
+        _LIBRARY(key="plotly", on_ready_change=_ready)
+
+
+def _ready() -> None:
+    st.session_state.plotly_ready = True
 
 
 def show(figure: go.Figure, key: str, *, alt: str, on_click: Callable[[str], None] | None = None) -> None:

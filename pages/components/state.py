@@ -22,7 +22,8 @@ from compression.workbench import Timing, Workbench
 from compression.zoo import DEFAULT_MODEL, models
 
 CONTROLS = "control_"
-FIRST_ANSWER_S = 0.15
+EXACT_ANSWER_S = 0.25
+FIRST_ANSWER_S = 1.0
 STILL_S = 1.0
 
 
@@ -201,8 +202,9 @@ def begin() -> None:
 def start() -> Work:
     """Start what the view needs, wait briefly for its evaluation, and say what is known.
 
-    Fast models are exact within that wait, so that most moves of a slider draw once. The plots are filled in only when
-    the view has stood still for a while: that work must not take the cores from a hand that is still moving.
+    Fast models are exact within that wait, so that most moves of a slider draw once; others show their first estimate.
+    The plots are filled in only when the view has stood still for a while: that work must not take the cores from a
+    hand that is still moving.
     """
     now, bench = view(), workbench()
     if st.session_state.get("moved", (None, 0.0))[0] != now:
@@ -211,7 +213,9 @@ def start() -> Work:
     still = time.monotonic() - st.session_state.moved[1] > STILL_S
     key = now.model, now.recipe
     if bench.find(*key) is None:
-        follow("evaluate", key, lambda: bench.evaluate(*key)).wait(FIRST_ANSWER_S)
+        job = follow("evaluate", key, lambda: bench.evaluate(*key))
+        if not job.wait(EXACT_ANSWER_S):
+            job.wait_for_report(FIRST_ANSWER_S)
     else:
         stop("evaluate")
     if bench.latency(now.model, now.recipe.bits, now.timing) is None:

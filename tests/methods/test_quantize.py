@@ -17,9 +17,7 @@ WEIGHTS = arrays.arrays(
     arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6),
     elements=st.just(0.0) | NORMAL_FLOATS | NORMAL_FLOATS.map(lambda value: -value),
 )
-SETTINGS = st.builds(
-    Quantize, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.sampled_from(CALIBRATIONS)
-)
+SETTINGS = st.builds(Quantize, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.sampled_from(CALIBRATIONS))
 
 
 def quantized(weight: np.ndarray, settings: Quantize) -> Integers:
