@@ -28,15 +28,24 @@ BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 MIN_CLUSTERS, MAX_CLUSTERS = 2, 256
 
 
+def _shown(value: object) -> str:
+    """A value for a message: short, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         options = " or ".join(repr(option) for option in allowed)
-        raise RecipeError(f"{name} must be {options}; got {value!r}. Choose one of these names.")
+        raise RecipeError(f"{name} must be {options}; got {_shown(value)}. Choose one of these names.")
 
 
 def _integer(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RecipeError(f"{name} must be a whole number; got {value!r}. Pass an integer, e.g. 8.")
+        raise RecipeError(f"{name} must be a whole number; got {_shown(value)}. Pass an integer, e.g. 8.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class Prune:
     def __post_init__(self) -> None:
         value = self.sparsity
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-            raise RecipeError(f"sparsity must be a number in [0, 1); got {value!r}. Pass a fraction, e.g. 0.95.")
+            raise RecipeError(f"sparsity must be a number in [0, 1); got {_shown(value)}. Pass a fraction, e.g. 0.95.")
         if not 0 <= value < 1:
             raise RecipeError(f"sparsity must be in [0, 1); got {value:g}. Pass a fraction, e.g. 0.95.")
         object.__setattr__(self, "sparsity", float(value))
@@ -70,7 +79,7 @@ class Share:
         _integer("clusters", self.clusters)
         if not MIN_CLUSTERS <= self.clusters <= MAX_CLUSTERS:
             raise RecipeError(
-                f"clusters must be in {MIN_CLUSTERS}..{MAX_CLUSTERS}; got {self.clusters}. "
+                f"clusters must be in {MIN_CLUSTERS}..{MAX_CLUSTERS}; got {_shown(self.clusters)}. "
                 "Pass e.g. 16, or leave the step out to share no weights."
             )
 
@@ -91,7 +100,7 @@ class Quantize:
     def __post_init__(self) -> None:
         _integer("bits", self.bits)
         if self.bits not in BITS:
-            raise RecipeError(f"bits must be 32, 16 or 1..8; got {self.bits}. Pass e.g. 8, or 32 for none.")
+            raise RecipeError(f"bits must be 32, 16 or 1..8; got {_shown(self.bits)}. Pass e.g. 8, or 32 for none.")
         _choice("granularity", self.granularity, GRANULARITIES)
         _choice("calibration", self.calibration, CALIBRATIONS)
 
@@ -125,7 +134,9 @@ class Recipe:
         for name, kind in STEPS.items():
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name == "code"):
-                raise RecipeError(f"{name} must be a {kind.__name__} step; got {value!r}. Pass {kind.__name__}(...).")
+                raise RecipeError(
+                    f"{name} must be a {kind.__name__} step; got {_shown(value)}. Pass {kind.__name__}(...)."
+                )
         if self.prune is not None and self.prune.sparsity == 0:
             object.__setattr__(self, "prune", None)
         if self.quantize is not None and self.quantize.bits == FULL_PRECISION:
@@ -188,7 +199,7 @@ class Recipe:
                 settings[name] = kinds.get(name, str)(text)
             except ValueError:
                 raise RecipeError(
-                    f"{name} in a link must be a number; got {text!r}. Write e.g. {name}={_SAMPLES[name]}."
+                    f"{name} in a link must be a number; got {_shown(text)}. Write e.g. {name}={_SAMPLES[name]}."
                 ) from None
         return cls.of(**settings)
 
@@ -241,7 +252,8 @@ class Recipe:
         version = fields.pop("version", None)
         if type(version) is not int or version != VERSION:
             raise RecipeError(
-                f'version must be {VERSION}; got {version!r}. Add "version": {VERSION}, or export the recipe again.'
+                f'version must be {VERSION}; got {_shown(version)}. Add "version": {VERSION}, '
+                "or export the recipe again."
             )
         return cls(**{name: _step(name, value) for name, value in fields.items()})
 
@@ -262,11 +274,11 @@ STEPS = {"prune": Prune, "share": Share, "quantize": Quantize, "code": Code}
 
 def _mapping(what: str, data: object, allowed: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise RecipeError(f"{what} must be a JSON object; got {data!r}. Write it as {{...}}.")
-    unknown = sorted(set(data) - set(allowed))
+        raise RecipeError(f"{what} must be a JSON object; got {_shown(data)}. Write it as {{...}}.")
+    unknown = sorted((name for name in data if name not in allowed), key=_shown)
     if unknown:
         raise RecipeError(
-            f"{what} may have the fields {', '.join(allowed)}; got {', '.join(map(repr, unknown))}. "
+            f"{what} may have the fields {', '.join(allowed)}; got {', '.join(map(_shown, unknown))}. "
             "Remove or rename what is not in that list."
         )
     return dict(data)

@@ -90,24 +90,23 @@ class ModelStatistics:
     def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
         """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
         names = compressible(model)
-        if not names:
+        layers, rest = {}, {}
+        state = model.state_dict()
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise ModelError(f"weights must be float32; {name} is {tensor.dtype}. Convert the model with .float().")
+            if not tensor.is_floating_point() and tensor.dtype != torch.int64:
+                raise ModelError(f"counters must be int64; {name} is {tensor.dtype}. Convert it with .long().")
+            array = tensor.detach().cpu().contiguous().numpy().copy()
+            if name in names and array.size:
+                layers[name] = LayerStatistics.of(name, array)
+            else:
+                rest[name] = array
+        if not layers:
             raise ModelError(
                 f"a model needs a convolution, linear or attention layer to be compressed; {architecture} has none. "
                 "Pass another model."
             )
-        layers, rest = {}, {}
-        state = model.state_dict()
-        for name, tensor in state.items():
-            if tensor.dtype not in (torch.float32, torch.int64):
-                raise ModelError(
-                    f"weights must be float32 and counters int64; {name} is {tensor.dtype}. "
-                    "Convert the model, e.g. with .float()."
-                )
-            array = tensor.detach().cpu().contiguous().numpy()
-            if name in names:
-                layers[name] = LayerStatistics.of(name, array)
-            else:
-                rest[name] = array
         magnitudes = np.concatenate([layer.ordered for layer in layers.values()])
         np.abs(magnitudes, out=magnitudes)
         magnitudes.sort()

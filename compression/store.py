@@ -8,6 +8,7 @@ processes may share one file.
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -151,8 +152,7 @@ class Store:
             connection = sqlite3.connect(self.path, timeout=10)
             try:
                 if not self._ready:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    connection.executescript(_SCHEMA)
+                    _prepare(connection)
                     self._ready = True
                 connection.execute("PRAGMA synchronous = NORMAL")
                 with connection:
@@ -164,6 +164,20 @@ class Store:
                 f"the record store must be a SQLite file that can be written; {self.path}: {error}. "
                 f"Free space, move the file away, or set {ENVIRONMENT} to another path."
             ) from None
+
+
+def _prepare(connection: sqlite3.Connection, seconds: float = 10.0) -> None:
+    """Make the tables. SQLite does not wait for another process that switches the same new file to its journal."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(_SCHEMA)
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _record(text: str, path: Path) -> Record:

@@ -83,6 +83,8 @@ def as_integers(tensor: CompressedTensor) -> Integers:
 
     Raises ModelError for a tensor that does not lie on a grid of 8 bits or fewer.
     """
+    if isinstance(tensor, Codebook) and tensor.entries.shape[0] == 0:
+        return Integers(np.zeros(tensor.shape, np.int8), np.float32(1).reshape(()), 8)
     if isinstance(tensor, Codebook) and isinstance(tensor.entries, Integers) and tensor.entries.bits <= 8:
         table = np.concatenate([np.zeros(1, np.int8), tensor.entries.codes])
         return Integers(table[tensor.indices], tensor.entries.scale, tensor.entries.bits)

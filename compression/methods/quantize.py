@@ -11,9 +11,8 @@ import numpy as np
 from compression.recipe import Quantize
 from compression.tensors import Integers
 
-# Clip ratios 1 .. 1/64 in quarter octaves, then finer steps around the best one.
-COARSE = 2.0 ** (-np.arange(25) / 4)
-FINE = 2.0 ** (np.arange(-7, 8) / 32)
+# Clip ratios 1 .. 1/64 in quarter octaves, then twice finer steps around the best one.
+RATIOS = (2.0 ** (-np.arange(25) / 4), 2.0 ** (np.arange(-7, 8) / 32), 2.0 ** (np.arange(-7, 8) / 256))
 
 
 def levels(bits: int) -> int:
@@ -47,9 +46,12 @@ def grid(entries: np.ndarray, counts: np.ndarray, quantize: Quantize) -> Integer
 def _scales(rows: np.ndarray, counts: np.ndarray, largest: np.ndarray, quantize: Quantize) -> np.ndarray:
     top = levels(quantize.bits)
     scale = largest / np.float32(top)
+    # Rounded up, the scale of the largest floats would decode them to infinity.
+    with np.errstate(over="ignore"):
+        scale = np.where(np.isinf(scale * np.float32(top)), np.nextafter(scale, np.float32(0)), scale)
     if quantize.calibration == "mse":
-        scale = _least_error(np.ascontiguousarray(rows), counts, scale, top, COARSE)
-        scale = _least_error(np.ascontiguousarray(rows), counts, scale, top, FINE)
+        for ratios in RATIOS:
+            scale = _least_error(np.ascontiguousarray(rows), counts, scale, top, ratios)
     # A row of zeros, or of magnitudes too small to divide, has any scale.
     return np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
 
@@ -71,13 +73,12 @@ def _least_error(rows, counts, scales, top, ratios):
             scale = np.float32(scales[row] * ratio)
             if scale == 0:
                 continue
-            inverse = np.float32(1) / scale
+            inverse = 1.0 / float(scale)
             error = 0.0
             for i in range(rows.shape[1]):
-                value = rows[row, i]
-                code = np.rint(value * inverse)
-                code = min(max(code, np.float32(-top)), np.float32(top))
-                miss = float(value) - float(code) * float(scale)
+                value = float(rows[row, i])
+                code = min(max(np.rint(value * inverse), -float(top)), float(top))
+                miss = value - code * float(scale)
                 error += counts[i] * miss * miss
             if error < least:
                 least, best_scales[row] = error, scale

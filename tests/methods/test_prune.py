@@ -157,7 +157,7 @@ def test_constant_layers(value, scope):
     weight = np.full((4, 5), value, np.float32)
     result = pruned([weight], 0.3, scope)[0]
     assert result.reshape(-1)[:6].tolist() == [0] * 6
-    assert result.reshape(-1)[6:].tolist() == [value] * 14
+    assert result.reshape(-1)[6:].tolist() == [float(np.float32(value))] * 14
 
 
 def test_one_weight_stays():

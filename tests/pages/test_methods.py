@@ -27,7 +27,8 @@ def page():
 
 
 def figures(page) -> list[dict]:
-    return [json.loads(chart.proto.spec) for chart in page.get("plotly_chart")]
+    elements = [element.proto for element in page.get("bidi_component")]
+    return [json.loads(json.loads(proto.json)["figure"]) for proto in elements if proto.component_name == "figure"]
 
 
 def trace(figure: dict, name: str) -> dict:
