@@ -16,8 +16,9 @@ from compression.recipe import Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
-# Measured: below about this many weights, handing layers to threads costs more than it saves.
+# Measured: below about this much work, handing layers to threads costs more than it saves.
 WEIGHTS_FOR_THREADS = 1_000_000
+CLUSTERS_FOR_THREADS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,8 @@ def compress(statistics: ModelStatistics, recipe: Recipe) -> CompressedModel:
         return compress_layer(layer, recipe, cuts.get(layer.name))
 
     layers = statistics.layers.values()
-    if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
+    costly = recipe.share is not None and recipe.share.clusters >= CLUSTERS_FOR_THREADS
+    if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS and not costly:
         tensors = list(map(step, layers))
     else:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -64,7 +64,8 @@ def _round(rows: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
     return codes.astype(np.int8 if bits <= 8 else np.int16)
 
 
-@numba.njit(cache=True, nogil=True)
+# Sums may be reordered, so that they vectorise: which of two scales of equal error wins does not matter.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _least_error(rows, counts, scales, top, ratios):
     best_scales = scales.copy()
     for row in range(len(rows)):

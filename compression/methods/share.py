@@ -23,7 +23,7 @@ from compression.statistics import BLOCK, LayerStatistics
 CELLS_PER_CLUSTER = 6
 # Up to this many cells all groupings are tried; above, those whose edges lie within BAND cells of the last best.
 MAX_CELLS_FOR_ALL = 192
-BAND = 32
+BAND = 24
 MAX_ROUNDS = 20
 LLOYD_ITERATIONS = 30
 
