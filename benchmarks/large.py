@@ -34,7 +34,7 @@ def heavy_tailed_resnet18(seed: int = 0) -> torch.nn.Module:
     rng = np.random.default_rng(seed)
     model = resnet18(weights=None).eval()
     state = model.state_dict()
-    for name in compressible(model):
+    for name in sorted(compressible(model)):
         shape = tuple(state[name].shape)
         scale = math.sqrt(2 / math.prod(shape[1:]))
         state[name].copy_(torch.from_numpy((scale * rng.standard_t(3, shape)).astype(np.float32)))

@@ -103,7 +103,9 @@ class StreamWriter:
                 continue
             lookup = np.zeros(stream.alphabet, np.int32)
             lookup[present + plan.first] = np.arange(len(present))
-            coder.encode_reverse(lookup[stream.symbols], _model(plan.weights[present]))
+            dense = len(present) == present[-1] + 1
+            positions = stream.symbols.astype(np.int32) - plan.first if dense else lookup[stream.symbols]
+            coder.encode_reverse(positions, _model(plan.weights[present]))
         return coder.get_compressed()
 
     def _huffman(self) -> np.ndarray:
