@@ -131,6 +131,6 @@ def _rest(array: np.ndarray, form: str) -> Plain:
     if form == "fp16" and array.dtype == np.float32:
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
-        if np.isfinite(half).all() or not np.isfinite(array).all():
+        if np.array_equal(np.isfinite(half), np.isfinite(array)):
             return Plain(half)
     return Plain(array)

@@ -7,8 +7,8 @@ sums, so no pass over the weights is needed to find them:
 1. The sorted values are split into a few cells per cluster, always the cell of largest squared error at its mean,
    until all cells hold about the same error. This covers heavy tails, where equal-width, quantile and density starts
    leave errors many times the optimum.
-2. Dynamic programming over the cells finds their optimal grouping (Wang & Song 2011, Ckmeans.1d.dp; divide and
-   conquer over the monotone split positions).
+2. Their optimal grouping is found as a shortest path with a penalty on each group, O(cells log cells) a penalty
+   (Grønlund et al. 2017, Fast exact k-means, k-medians and Bregman divergence clustering in 1D).
 3. Lloyd's iterations move the boundaries from cell edges to single weights.
 
 Zero is its own symbol: pruned weights stay zero and are not clustered.
@@ -21,10 +21,7 @@ from compression.statistics import BLOCK, LayerStatistics
 
 # Measured: 6 cells a cluster stay within 0.5 % of the optimum.
 CELLS_PER_CLUSTER = 6
-# Up to this many cells all groupings are tried; above, those whose edges lie within BAND cells of the last best.
-MAX_CELLS_FOR_ALL = 192
-BAND = 24
-MAX_ROUNDS = 20
+MIN_CELLS = 96
 LLOYD_ITERATIONS = 30
 BLOCK_OF_SEARCHES = 1024
 
@@ -192,74 +189,122 @@ def _sift_down(heap, errors, used):
 
 
 @numba.njit(cache=True, nogil=True)
-def _group_cells(counts, totals, squares, guess, band):
-    """Optimal grouping of consecutive cells among those whose edges lie within `band` cells of a guess.
+def _cost(prefixes, start, end):
+    """Squared error of one group of the cells start..end."""
+    total = prefixes[1, end] - prefixes[1, start]
+    return prefixes[2, end] - prefixes[2, start] - total * total / (prefixes[0, end] - prefixes[0, start])
 
-    counts, totals, squares: float64 (cells + 1,), prefix counts, sums and sums of squares. guess: int64 (groups + 1,),
-    from 0 to the number of cells, ascending. Returns the edges of the groups.
+
+@numba.njit(cache=True, nogil=True)
+def _cheapest(prefixes, penalty):
+    """Edges of the grouping of least error + penalty * groups, however many those are.
+
+    Errors of groups satisfy the quadrangle inequality, so a start that is overtaken stays behind: a queue holds the
+    starts that are best for some end yet to come, in the order of those ends (Galil & Giancarlo 1989).
     """
-    cells, groups = len(counts) - 1, len(guess) - 1
-    previous = np.full(cells + 1, np.inf)
-    current = np.full(cells + 1, np.inf)
-    for end in range(1, min(cells, guess[1] + band) + 1):
-        previous[end] = squares[end] - totals[end] * totals[end] / counts[end]
-    origin = np.zeros((groups, cells + 1), np.int32)
-    stack = np.empty((128, 4), np.int64)
-    for group in range(1, groups):
-        before, after = guess[group], guess[group + 1]
-        # The split that is best for `end` grows with `end`: halve the ends, narrow the splits.
-        stack[0, 0], stack[0, 1] = max(group + 1, after - band), min(cells, after + band)
-        stack[0, 2], stack[0, 3] = max(group, before - band), min(cells, before + band)
-        depth = 1
-        while depth > 0:
-            depth -= 1
-            low, high, first, last = stack[depth]
-            end = (low + high) // 2
-            best, choice = np.inf, first
-            for start in range(first, min(end - 1, last) + 1):
-                total = totals[end] - totals[start]
-                error = previous[start] + squares[end] - squares[start] - total * total / (counts[end] - counts[start])
-                if error < best:
-                    best, choice = error, start
-            current[end], origin[group, end] = best, choice
-            if low < end:
-                stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = low, end - 1, first, choice
-                depth += 1
-            if end < high:
-                stack[depth, 0], stack[depth, 1], stack[depth, 2], stack[depth, 3] = end + 1, high, choice, last
-                depth += 1
-        previous, current = current, previous
-        current[:] = np.inf
+    cells = prefixes.shape[1] - 1
+    least = np.zeros(cells + 1)
+    origin = np.zeros(cells + 1, np.int64)
+    starts = np.zeros(cells + 1, np.int64)
+    firsts = np.ones(cells + 1, np.int64)
+    head, tail = 0, 1
+    for end in range(1, cells + 1):
+        while head + 1 < tail and firsts[head + 1] <= end:
+            head += 1
+        origin[end] = starts[head]
+        least[end] = least[starts[head]] + _cost(prefixes, starts[head], end) + penalty
+        if end == cells:
+            break
+        while tail > head:
+            first, last = max(firsts[tail - 1], end + 1), starts[tail - 1]
+            if least[end] + _cost(prefixes, end, first) >= least[last] + _cost(prefixes, last, first):
+                break
+            tail -= 1
+        if tail == head:
+            starts[tail], firsts[tail] = end, end + 1
+            tail += 1
+            continue
+        last, low, high = starts[tail - 1], max(firsts[tail - 1], end + 1), cells + 1
+        while low + 1 < high:
+            middle = (low + high) // 2
+            if least[end] + _cost(prefixes, end, middle) < least[last] + _cost(prefixes, last, middle):
+                high = middle
+            else:
+                low = middle
+        if high <= cells:
+            starts[tail], firsts[tail] = end, high
+            tail += 1
+    groups, end = 0, cells
+    while end > 0:
+        groups, end = groups + 1, origin[end]
     edges = np.empty(groups + 1, np.int64)
-    edges[0], edges[groups] = 0, cells
-    for group in range(groups - 1, 0, -1):
-        edges[group] = origin[group, edges[group + 1]]
+    edges[groups] = cells
+    for group in range(groups - 1, -1, -1):
+        edges[group] = origin[edges[group + 1]]
     return edges
 
 
 @numba.njit(cache=True, nogil=True)
+def _grouping(prefixes, groups, penalty):
+    """Edges of the grouping of the cells into `groups` groups of least error; `penalty` is a first guess.
+
+    prefixes: float64 (3, cells + 1), counts, sums and sums of squares before each cell; groups < cells.
+    The least error is convex in the number of groups, so some penalty on each group brings out the wanted number.
+    """
+    low, high = 0.0, np.inf
+    many = np.arange(prefixes.shape[1])
+    few = np.array([0, prefixes.shape[1] - 1])
+    while True:
+        edges = _cheapest(prefixes, penalty)
+        found = len(edges) - 1
+        if found == groups:
+            return edges
+        if found > groups:
+            low, many = penalty, edges
+        else:
+            high, few = penalty, edges
+        # The error falls as 1 / groups**2 on smooth densities, its slope as 1 / groups**3.
+        guess = penalty * (found / groups) ** 3
+        if not low < guess < high or not guess < np.inf:
+            guess = np.sqrt(low) * np.sqrt(high) if low > 0 and high < np.inf else (2 * low if low > 0 else high / 16)
+        if not low * (1 + 1e-12) < guess < high * (1 - 1e-12) or guess < 1e-300:
+            return _between(few, many, groups)
+        penalty = guess
+
+
+@numba.njit(cache=True, nogil=True)
+def _between(few, many, groups):
+    """A grouping of `groups` groups out of two that cost the same, one of fewer and one of more.
+
+    Where a group of `few` holds a whole group of `many`, one can change over from `many` to `few`: by the quadrangle
+    inequality the two groupings that result cost no more together (Aggarwal, Schieber & Tokuyama 1994).
+    """
+    more = groups - (len(few) - 1)
+    group = 0
+    while many[group + more + 1] > few[group + 1]:
+        group += 1
+    return np.concatenate((many[: group + more + 1], few[group + 1 :]))
+
+
+@numba.njit(cache=True, nogil=True)
 def _fit(ordered, centre, sums, negatives, gap, clusters):
-    cells = max(96, CELLS_PER_CLUSTER * clusters)
     count = len(ordered) - gap
-    coarse = _split_cells(ordered, centre, sums, negatives, gap, count, clusters)
-    cell_edges = _split_cells(ordered, centre, sums, negatives, gap, count, cells)
-    used = len(cell_edges) - 1
-    counts, totals, squares = np.zeros(used + 1), np.zeros(used + 1), np.zeros(used + 1)
-    for cell in range(used):
+    cell_edges = _split_cells(
+        ordered, centre, sums, negatives, gap, count, max(MIN_CELLS, CELLS_PER_CLUSTER * clusters)
+    )
+    cells = len(cell_edges) - 1
+    prefixes = np.zeros((3, cells + 1))
+    for cell in range(cells):
         total, square = _range_sums(ordered, centre, sums, negatives, gap, cell_edges[cell], cell_edges[cell + 1])
-        counts[cell + 1] = cell_edges[cell + 1]
-        totals[cell + 1] = totals[cell] + total
-        squares[cell + 1] = squares[cell] + square
-    grouping = np.searchsorted(cell_edges, coarse)
-    groups = len(grouping) - 1
-    band = used if used <= MAX_CELLS_FOR_ALL else BAND
-    for _ in range(MAX_ROUNDS):
-        better = _group_cells(counts, totals, squares, grouping, band)
-        settled = band == used or np.array_equal(better, grouping)
-        grouping = better
-        if settled:
-            break
-    edges = cell_edges[grouping]
+        prefixes[0, cell + 1] = cell_edges[cell + 1]
+        prefixes[1, cell + 1] = prefixes[1, cell] + total
+        prefixes[2, cell + 1] = prefixes[2, cell] + square
+    if clusters >= cells:
+        edges = cell_edges
+    else:
+        whole = max(_cost(prefixes, 0, cells), 1e-250)
+        edges = cell_edges[_grouping(prefixes, clusters, 2 * whole / clusters**3)]
+    groups = len(edges) - 1
     entries = np.empty(groups)
     for _ in range(LLOYD_ITERATIONS):
         for group in range(groups):

@@ -1,102 +1,336 @@
-"""Weight sharing against an exact, slow k-means; zero stays zero; invariances."""
+"""Weight sharing against the exact one-dimensional k-means; zero stays zero; invariances."""
+
+import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from compression.methods import share
 from compression.statistics import LayerStatistics
 
+examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
+
 SAMPLES = {
-    "normal": lambda rng, n: rng.standard_normal(n),
+    "normal": lambda rng, n: rng.normal(size=n),
     "laplace": lambda rng, n: rng.laplace(size=n),
-    "student-2": lambda rng, n: rng.standard_t(2, n),
     "student-1": lambda rng, n: rng.standard_t(1, n),
-    "uniform": lambda rng, n: rng.random(n) + 0.01,
-    "two modes": lambda rng, n: np.concatenate([rng.normal(-3, 1, n // 2), rng.normal(3, 0.3, n - n // 2)]),
+    "student-2": lambda rng, n: rng.standard_t(2, n),
+    "pareto": lambda rng, n: rng.pareto(1, n) * rng.choice([-1, 1], n),
+    "uniform": lambda rng, n: rng.uniform(-1, 1, n),
     "lognormal": lambda rng, n: rng.lognormal(0, 1.5, n),
-    "few values": lambda rng, n: rng.integers(1, 60, n),
-    "tight": lambda rng, n: 1 + 1e-4 * rng.standard_normal(n),
+    "bimodal": lambda rng, n: np.where(rng.random(n) < 0.5, rng.normal(-3, 0.1, n), rng.normal(2, 0.5, n)),
+    "few outliers": lambda rng, n: rng.normal(size=n) * np.where(rng.random(n) < 0.01, 100, 1),
+    "discrete": lambda rng, n: rng.integers(1, 81, n) * rng.choice([-0.01, 0.01], n),
+    "tight, far from zero": lambda rng, n: rng.normal(10, 0.01, n),
+    "tighter, farther": lambda rng, n: rng.normal(1000, 0.01, n),
 }
+CLUSTERS = (2, 3, 4, 5, 7, 8, 12, 16, 24, 31, 32, 33, 35, 41, 48, 64, 90, 100, 128, 141, 166, 186, 200, 255, 256)
+
+# Drawings whose best grouping lies far from where a greedy start puts it: sample, seed, n, sparsity, clusters.
+HARD = [
+    ("student-1", 4, 4000, 0.95, (34, 35, 36)),
+    ("student-1", 0, 4000, 0.8, (136, 138, 139, 140, 141, 142)),
+    ("student-1", 3, 1000, 0.0, (165, 166, 167, 170)),
+    ("student-2", 0, 1000, 0.8, (35, 36)),
+    ("lognormal", 3, 1000, 0.0, (166, 167, 168)),
+    ("pareto", 0, 1000, 0.8, (42, 43, 44)),
+    ("pareto", 0, 4000, 0.8, (89, 90, 91, 105)),
+]
+
+TIED = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.0])
+# Magnitudes in 2**-10 .. 2**10, so that differences and middles of any two are exact in float64.
+POSITIVE = st.floats(2.0**-10, 2.0**10, width=32)
+VALUES = POSITIVE | POSITIVE.map(lambda value: -value)
+WEIGHTS = arrays.arrays(
+    np.float32, arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6), elements=TIED
+) | arrays.arrays(np.float32, st.integers(1, 60), elements=VALUES)
 
 
-def least_error(values: np.ndarray, clusters: int) -> float:
-    """The least squared error that `clusters` values can have: dynamic programming over all splits, O(k n^2)."""
+def least_errors(values: np.ndarray, most: int) -> np.ndarray:
+    """The least squared error of 1..most clusters, at index 1..most: exact dynamic programming in float64.
+
+    Row by row as in Wang & Song 2011; the best split of a prefix never moves left when the prefix grows, so each row
+    takes its prefixes from coarse strides to fine ones, each between the splits of its two neighbours.
+    """
     ordered = np.sort(values.astype(np.float64))
     ordered -= ordered.mean()
     count = len(ordered)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    squares = np.concatenate([[0.0], np.cumsum(ordered**2)])
-    start, end = np.arange(count)[:, None], np.arange(1, count + 1)[None, :]
-    length = np.maximum(end - start, 1)
-    cost = squares[end] - squares[start] - (sums[end] - sums[start]) ** 2 / length
-    cost = np.where(end > start, np.maximum(cost, 0), np.inf)
-    best = cost[0]
-    for _ in range(1, min(clusters, count)):
-        before = np.concatenate([[np.inf], best[:-1]])[:, None]
-        best = np.minimum(best, (before + cost).min(axis=0))
-    return float(best[-1])
+    sums, squares = (np.concatenate([[0.0], np.cumsum(ordered**power)]) for power in (1, 2))
+
+    def cost(start, end):
+        return np.maximum(squares[end] - squares[start] - (sums[end] - sums[start]) ** 2 / (end - start), 0)
+
+    best = np.concatenate([[np.inf], cost(0, np.arange(1, count + 1))])
+    result = [np.inf, best[count]]
+    for clusters in range(2, most + 1):
+        split = np.full((1 << count.bit_length()) + 1, count - 1)
+        split[: count + 1] = clusters - 1
+        row = np.full(count + 1, np.inf)
+        stride = len(split) // 2
+        while stride and clusters <= count:
+            ends = np.arange(stride, count + 1, 2 * stride)
+            ends = ends[ends >= clusters]
+            first, last = split[ends - stride], np.minimum(split[ends + stride], ends - 1)
+            lengths = last - first + 1
+            offsets = np.cumsum(lengths) - lengths
+            starts = np.arange(lengths.sum()) + np.repeat(first - offsets, lengths)
+            errors = best[starts] + cost(starts, np.repeat(ends, lengths))
+            if len(ends):
+                row[ends] = np.minimum.reduceat(errors, offsets)
+                hits = np.flatnonzero(errors == np.repeat(row[ends], lengths))
+                split[ends] = starts[hits[np.searchsorted(hits, offsets)]]
+            stride //= 2
+        best = row
+        result.append(best[count] if clusters <= count else 0.0)
+    return np.array(result)
+
+
+def least_errors_by_all_splits(values: np.ndarray, most: int) -> list[float]:
+    """The same without any idea: every way to cut the sorted values into groups."""
+    ordered = sorted(float(value) for value in values)
+    result = [np.inf]
+    for clusters in range(1, most + 1):
+        errors = []
+        for cuts in itertools.combinations(range(1, len(ordered)), clusters - 1):
+            groups = [ordered[i:j] for i, j in itertools.pairwise([0, *cuts, len(ordered)])]
+            errors.append(sum(sum((v - sum(g) / len(g)) ** 2 for v in g) for g in groups))
+        result.append(min(errors))
+    return result
+
+
+def draw(kind: str, seed: int, count: int, sparsity: float) -> np.ndarray:
+    """A layer (count,) whose floor(sparsity * count) least magnitudes are zero."""
+    weight = SAMPLES[kind](np.random.default_rng(seed), count).astype(np.float32)
+    weight[np.argsort(np.abs(weight), kind="stable")[: int(sparsity * count)]] = 0
+    return weight
 
 
 def shared(weight: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    layer = LayerStatistics.of("layer", weight)
-    entries = share.fit(layer, np.count_nonzero(weight < 0), np.count_nonzero(weight > 0), clusters)
+    """Entries, symbols and decoded weights; the layer's statistics are those of the weight itself."""
+    entries = fitted(LayerStatistics.of("layer", weight), weight, clusters)
     symbols = share.assign(weight, entries)
     return entries, symbols, np.concatenate([np.zeros(1, np.float32), entries])[symbols]
 
 
-@pytest.mark.parametrize("pruned", [0.0, 0.7])
-@pytest.mark.parametrize("kind", SAMPLES)
-def test_error_is_within_one_percent_of_the_least(kind: str, pruned: float) -> None:
-    for seed, count in ((0, 60), (1, 700)):
-        weight = SAMPLES[kind](np.random.default_rng(seed), count).astype(np.float32)[:, None]
-        weight[np.abs(weight) < np.quantile(np.abs(weight), pruned)] = 0
-        kept = weight[weight != 0]
-        for clusters in (2, 3, 5, 8, 16, 31, 64, 100, 256):
-            entries, _, decoded = shared(weight, clusters)
-            error = ((decoded - weight).astype(np.float64) ** 2).sum()
-            rounding = 1e-12 * (kept.astype(np.float64) ** 2).sum()
+def fitted(layer: LayerStatistics, survivors: np.ndarray, clusters: int) -> np.ndarray:
+    return share.fit(layer, np.count_nonzero(survivors < 0), np.count_nonzero(survivors > 0), clusters)
+
+
+def error_of(weight: np.ndarray, decoded: np.ndarray) -> float:
+    return float(np.square(weight.astype(np.float64) - decoded).sum())
+
+
+def rounding_of(weight: np.ndarray) -> float:
+    """What rounding the entries to float32 can add to the squared error: half a unit in the last place each."""
+    return weight.size * float(np.spacing(np.abs(weight).max()) / 2) ** 2
+
+
+class TestOptimum:
+    @pytest.mark.parametrize("seed", range(6))
+    def test_the_oracle_itself(self, seed):
+        rng = np.random.default_rng(seed)
+        values = rng.standard_t(2, 9) if seed % 2 else rng.integers(-3, 4, 9)
+        assert np.allclose(least_errors(values, 9)[1:], least_errors_by_all_splits(values, 9)[1:], atol=1e-12)
+
+    @pytest.mark.parametrize("sparsity", [0.0, 0.8])
+    @pytest.mark.parametrize("count", [60, 1000, 4000])
+    @pytest.mark.parametrize("kind", SAMPLES)
+    def test_within_one_percent(self, kind, count, sparsity):
+        weight = draw(kind, 0, count, sparsity)
+        layer = LayerStatistics.of("layer", weight)
+        least, rounding = least_errors(weight[weight != 0], max(CLUSTERS)), rounding_of(weight)
+        for clusters in CLUSTERS:
+            entries = fitted(layer, weight, clusters)
+            decoded = np.concatenate([np.zeros(1, np.float32), entries])[share.assign(weight, entries)]
             assert len(entries) <= clusters
-            assert error <= 1.01 * least_error(kept, clusters) + rounding
+            assert error_of(weight, decoded) <= 1.01 * least[clusters] + rounding, clusters
+
+    @pytest.mark.parametrize(("kind", "seed", "count", "sparsity", "clusters"), HARD)
+    def test_within_one_percent_where_it_is_hard(self, kind, seed, count, sparsity, clusters):
+        weight = draw(kind, seed, count, sparsity)
+        least = least_errors(weight[weight != 0], max(clusters))
+        for number in clusters:
+            _, _, decoded = shared(weight, number)
+            assert error_of(weight, decoded) <= 1.01 * least[number] + rounding_of(weight), number
+
+    @given(WEIGHTS, st.integers(2, 12))
+    @examples
+    def test_within_one_percent_of_anything_small(self, weight, clusters):
+        _, _, decoded = shared(weight, clusters)
+        kept = weight[weight != 0]
+        least = least_errors(kept, clusters)[clusters] if kept.size else 0
+        # Sums of squares up to n * 1e6 are known to about 1e-16 of that.
+        assert error_of(weight, decoded) <= 1.01 * least + rounding_of(weight) + 1e-14 * np.square(kept).sum()
+
+    def test_two_clusters_by_hand(self):
+        entries, symbols, _ = shared(np.float32([-1, 9, -3, 11, 0, 10, -2]), 2)
+        assert entries.tolist() == [-2, 10]
+        assert symbols.tolist() == [1, 2, 1, 2, 0, 2, 1]
+
+    def test_statistics_of_the_whole_layer_serve_every_sparsity(self):
+        """Sums over survivors are differences of the whole layer's: the same codebook as from the survivors alone."""
+        weight = draw("laplace", 1, 3000, 0)
+        layer = LayerStatistics.of("layer", weight)
+        for sparsity in (0.1, 0.5, 0.9, 0.99):
+            pruned = draw("laplace", 1, 3000, sparsity)
+            survivors = pruned[pruned != 0]
+            one = fitted(layer, pruned, 16)
+            other = fitted(LayerStatistics.of("alone", survivors), survivors, 16)
+            assert np.allclose(one, other, rtol=1e-6, atol=1e-7)
+
+    @pytest.mark.parametrize("signs", [1, -1])
+    def test_survivors_of_one_sign(self, signs):
+        weight = signs * np.abs(draw("normal", 2, 500, 0.6))
+        kept = weight[weight != 0]
+        _, _, decoded = shared(weight, 8)
+        assert error_of(weight, decoded) <= 1.01 * least_errors(kept, 8)[8] + rounding_of(weight)
 
 
-@pytest.mark.parametrize("kind", SAMPLES)
-def test_every_weight_takes_its_nearest_entry_and_zero_stays_zero(kind: str) -> None:
-    weight = SAMPLES[kind](np.random.default_rng(3), 3000).astype(np.float32).reshape(60, 50)
-    weight[::7] = 0
-    entries, symbols, decoded = shared(weight, 12)
-    assert np.array_equal(symbols == 0, weight == 0)
-    distance = np.abs(weight[..., None].astype(np.float64) - entries.astype(np.float64)).min(axis=-1)
-    nonzero = weight != 0
-    assert np.array_equal(np.abs(weight.astype(np.float64) - decoded)[nonzero], distance[nonzero])
+class TestCodebook:
+    @given(WEIGHTS, st.integers(2, 256))
+    @examples
+    def test_entries_are_few_distinct_ascending_and_among_the_weights(self, weight, clusters):
+        entries, _, _ = shared(weight, clusters)
+        kept = weight[weight != 0]
+        assert entries.dtype == np.float32 and entries.ndim == 1
+        assert len(entries) <= min(clusters, len(np.unique(kept)))
+        assert (np.diff(entries) > 0).all()
+        if kept.size:
+            assert kept.min() <= entries[0] and entries[-1] <= kept.max()
+
+    @given(WEIGHTS)
+    @examples
+    def test_few_distinct_weights_are_kept_as_they_are(self, weight):
+        distinct = np.unique(weight[weight != 0])
+        clusters = max(2, len(distinct))
+        entries, _, decoded = shared(weight, clusters)
+        assert entries.tolist() == distinct.tolist()
+        assert np.array_equal(decoded, weight)
+
+    @pytest.mark.parametrize("value", [1e-45, -1e-30, 0.1, -7.0, 3e38])
+    @pytest.mark.parametrize("shape", [(1,), (1, 1), (37, 5)])
+    def test_one_weight_and_constant_layers(self, value, shape):
+        weight = np.full(shape, value, np.float32)
+        entries, symbols, decoded = shared(weight, 16)
+        assert entries.tolist() == [weight.flat[0]] and (symbols == 1).all()
+        assert np.array_equal(decoded, weight)
+
+    def test_a_layer_without_survivors_has_no_entries(self):
+        entries, symbols, decoded = shared(np.array([[0.0, -0.0], [0.0, 0.0]], np.float32), 8)
+        assert entries.shape == (0,) and entries.dtype == np.float32
+        assert symbols.dtype == np.uint8 and not symbols.any() and not decoded.any()
+
+    @pytest.mark.parametrize("offset", [0, 60])
+    @pytest.mark.parametrize("exponent", [-90, 0, 90])
+    def test_tiny_and_huge_magnitudes_are_as_good_as_others(self, exponent, offset):
+        """Scaling by a power of two is exact, so the codebook scales with the weights, bit for bit."""
+        weight = (draw("student-2", 4, 2000, 0) + offset).clip(-100, 100)
+        factor = np.float32(2.0**exponent)
+        for clusters in (2, 16, 100):
+            entries, symbols, _ = shared(weight, clusters)
+            scaled, same_symbols, _ = shared(weight * factor, clusters)
+            assert np.array_equal(entries * factor, scaled) and np.array_equal(symbols, same_symbols)
+
+    def test_magnitudes_far_apart(self):
+        """A single outlier must not cost all other weights their digits."""
+        weight = np.append(draw("normal", 5, 999, 0), np.float32(1e8))
+        _, _, decoded = shared(weight, 17)
+        assert error_of(weight[:-1], decoded[:-1]) <= 1.01 * least_errors(weight[:-1], 16)[16] + 1e-6
+
+    @pytest.mark.parametrize("kind", SAMPLES)
+    def test_order_of_the_weights_does_not_matter(self, kind):
+        weight = draw(kind, 6, 1200, 0.5)
+        order = np.random.default_rng(0).permutation(weight.size)
+        entries, symbols, _ = shared(weight.reshape(30, 40), 20)
+        shuffled, shuffled_symbols, _ = shared(weight[order], 20)
+        assert np.array_equal(entries, shuffled)
+        assert np.array_equal(symbols.reshape(-1)[order], shuffled_symbols)
+
+    @pytest.mark.parametrize("kind", SAMPLES)
+    def test_flipping_the_signs_costs_nothing(self, kind):
+        weight = draw(kind, 7, 1200, 0.5)
+        for clusters in (2, 16, 64):
+            one, other = (error_of(w, shared(w, clusters)[2]) for w in (weight, -weight))
+            assert one <= 1.01 * other + rounding_of(weight) and other <= 1.01 * one + rounding_of(weight)
+
+    def test_duplicates_weigh(self):
+        """Every weight twice is the same problem; one of them a hundred times draws an entry to it."""
+        weight = draw("laplace", 8, 700, 0)
+        assert np.allclose(shared(weight, 16)[0], shared(np.repeat(weight, 2), 16)[0], rtol=1e-6)
+        entries, _, _ = shared(np.float32([0.9, 1.0, *[1.3] * 100, 5.0]), 2)
+        assert entries.tolist() == pytest.approx([(0.9 + 1.0 + 130) / 102, 5.0], rel=1e-6)
+
+    def test_is_pure(self):
+        weight = draw("normal", 9, 1000, 0)
+        layer = LayerStatistics.of("layer", weight.copy())
+        before = [array.tobytes() for array in (layer.weight, layer.ordered, layer.block_sums)]
+        one, other = fitted(layer, weight, 32), fitted(layer, weight, 32)
+        assert np.array_equal(one, other)
+        assert [array.tobytes() for array in (layer.weight, layer.ordered, layer.block_sums)] == before
 
 
-def test_order_of_the_weights_does_not_matter() -> None:
-    rng = np.random.default_rng(4)
-    weight = rng.standard_t(3, (40, 30)).astype(np.float32)
-    shuffled = rng.permutation(weight.reshape(-1)).reshape(weight.shape)
-    assert np.array_equal(shared(weight, 20)[0], shared(shuffled, 20)[0])
+class TestAssign:
+    @given(WEIGHTS, st.lists(VALUES, min_size=1, max_size=20, unique=True))
+    @examples
+    def test_slow_twin(self, weight, entries):
+        """The nearest entry of each weight, the lower one of two that are equally near; zero for zero."""
+        entries = np.unique(np.float32(entries))
+        symbols = share.assign(weight, entries)
+        assert symbols.shape == weight.shape and symbols.dtype == np.uint8
+        for value, symbol in zip(weight.reshape(-1).tolist(), symbols.reshape(-1).tolist(), strict=True):
+            if value == 0:
+                assert symbol == 0
+            else:
+                distances = [abs(value - entry) for entry in entries.tolist()]
+                assert symbol == 1 + distances.index(min(distances))
 
+    @pytest.mark.parametrize("kind", SAMPLES)
+    @pytest.mark.parametrize("clusters", [2, 16, 255, 256])
+    def test_of_the_fitted_entries_the_nearest(self, kind, clusters):
+        weight = draw(kind, 10, 5000, 0.3).reshape(50, 4, 25)
+        entries, symbols, decoded = shared(weight, clusters)
+        assert np.array_equal(symbols == 0, weight == 0)
+        nonzero = weight != 0
+        nearest = np.abs(weight[nonzero][:, None].astype(np.float64) - entries).min(axis=1)
+        assert np.array_equal(np.abs(weight.astype(np.float64) - decoded)[nonzero], nearest)
 
-@pytest.mark.parametrize("factor", [0.5, 4.0, 2.0**-20])
-def test_scaling_by_a_power_of_two_scales_the_entries(factor: float) -> None:
-    weight = np.random.default_rng(5).laplace(size=(50, 20)).astype(np.float32)
-    assert np.array_equal(shared(weight * np.float32(factor), 16)[0], shared(weight, 16)[0] * np.float32(factor))
+    def test_between_two_entries_the_lower(self):
+        entries = np.float32([-1, 1, 2])
+        assert share.assign(np.float32([-9, 1.5, 1.5000001, 1.4999999, 9]), entries).tolist() == [1, 2, 3, 2, 3]
 
+    def test_middles_that_no_float32_can_hold(self):
+        one = np.float32(1)
+        above = np.nextafter(one, np.float32(2))
+        weight = np.array([one, above, -one, -above], np.float32)
+        assert share.assign(weight, np.array([-above, -one, one, above])).tolist() == [3, 4, 2, 1]
 
-@pytest.mark.parametrize("clusters", [2, 3, 256])
-def test_few_distinct_weights_are_kept_as_they_are(clusters: int) -> None:
-    weight = np.array([[1.5, -2.0, 1.5], [0.0, -2.0, 1.5]], np.float32)
-    entries, _, decoded = shared(weight, clusters)
-    assert entries.tolist() == [-2.0, 1.5]
-    assert np.array_equal(decoded, weight)
+    def test_middles_of_the_largest_floats(self):
+        largest = np.finfo(np.float32).max
+        weight = np.array([-largest, largest, 1], np.float32)
+        assert share.assign(weight, np.array([-largest, largest], np.float32)).tolist() == [1, 2, 2]
+        assert share.assign(weight, np.array([largest / 2, largest], np.float32)).tolist() == [1, 2, 1]
 
+    @pytest.mark.parametrize(("count", "kind"), [(1, np.uint8), (255, np.uint8), (256, np.uint16)])
+    def test_symbols_are_as_narrow_as_the_codebook_allows(self, count, kind):
+        entries = np.arange(1, count + 1, dtype=np.float32)
+        symbols = share.assign(entries[::-1], entries)
+        assert symbols.dtype == kind
+        assert symbols.tolist() == list(range(count, 0, -1))
 
-def test_256_entries_need_symbols_of_16_bits() -> None:
-    weight = np.arange(1, 301, dtype=np.float32).reshape(30, 10)
-    entries, symbols, _ = shared(weight, 256)
-    assert len(entries) == 256 and symbols.dtype == np.uint16 and symbols.max() == 256
+    @pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 5000])
+    def test_any_number_of_weights(self, count):
+        weight = np.arange(count, dtype=np.float32) % 5
+        assert share.assign(weight, np.float32([1, 2, 3, 4])).tolist() == (np.arange(count) % 5).tolist()
 
+    def test_no_weight_at_all(self):
+        symbols = share.assign(np.zeros((0, 3), np.float32), np.float32([1]))
+        assert symbols.shape == (0, 3) and symbols.dtype == np.uint8
 
-def test_a_layer_without_survivors_has_no_entries() -> None:
-    entries, symbols, _ = shared(np.zeros((3, 4), np.float32), 8)
-    assert len(entries) == 0 and not symbols.any() and symbols.dtype == np.uint8
+    def test_input_is_not_touched(self):
+        weight, entries = np.float32([[0, 1], [2, -3]]), np.float32([-3, 2])
+        before = weight.tobytes(), entries.tobytes()
+        share.assign(weight, entries)
+        assert (weight.tobytes(), entries.tobytes()) == before
