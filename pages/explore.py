@@ -13,7 +13,7 @@ controls.draw()
 view, bench = state.view(), state.workbench()
 try:
     with st.spinner("Loading the model", show_time=True):
-        subject = bench.subject(view.model)
+        state.subject(view.model)
 except CompressionError as error:
     st.error(str(error))
     st.stop()

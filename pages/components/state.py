@@ -4,6 +4,7 @@ A view is a model, a recipe and how latency is measured. It lives in the session
 when their page is left; the link in the address bar carries it, and is read when it is not the one last written.
 """
 
+import gc
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from compression import runtimes
 from compression.errors import CompressionError, RecipeError
 from compression.jobs import Job
 from compression.measure.record import Latency, Record
-from compression.measure.subject import Evaluation
+from compression.measure.subject import Evaluation, Subject
 from compression.presets import presets
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
@@ -74,9 +75,22 @@ def workbench() -> Workbench:
     return Workbench()
 
 
+def subject(model: str) -> Subject:
+    """A model of the zoo, loaded when it is first asked for; raises CompressionError."""
+    bench = workbench()
+    if bench.loaded(model):
+        return bench.subject(model)
+    result = bench.subject(model)
+    # Streamlit collects garbage after every run. Modules and models never become garbage; walking over them each time
+    # holds everything up for some 400 ms.
+    gc.collect()
+    gc.freeze()
+    return result
+
+
 def statistics(model: str) -> ModelStatistics:
     """Statistics of a model of the zoo; raises CompressionError."""
-    return workbench().subject(model).statistics
+    return subject(model).statistics
 
 
 def view() -> View:
