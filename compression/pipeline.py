@@ -18,7 +18,6 @@ from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
 # Measured: below about this much work, handing layers to threads costs more than it saves.
 WEIGHTS_FOR_THREADS = 1_000_000
-CLUSTERS_FOR_THREADS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,11 @@ class CompressedModel:
 
         Raises ModelError when the model's state dict has other names or shapes.
         """
-        target = model.state_dict()
+        self.copy_into(model.state_dict())
+        return model.eval()
+
+    def copy_into(self, target: Mapping[str, torch.Tensor]) -> None:
+        """Put the decoded tensors into the state dict of a model, in place; raises ModelError like `load_into`."""
         shapes = {name: tuple(tensor.shape) for name, tensor in target.items()}
         ours = {name: self._tensor(name).shape for name in self.order}
         if shapes != ours:
@@ -62,7 +65,6 @@ class CompressedModel:
         with torch.no_grad():
             for name, tensor in target.items():
                 tensor.copy_(torch.from_numpy(np.asarray(self.decode(name))))
-        return model.eval()
 
     def _tensor(self, name: str) -> CompressedTensor:
         return self.weights[name] if name in self.weights else self.rest[name]
@@ -76,8 +78,7 @@ def compress(statistics: ModelStatistics, recipe: Recipe) -> CompressedModel:
         return compress_layer(layer, recipe, cuts.get(layer.name))
 
     layers = statistics.layers.values()
-    costly = recipe.share is not None and recipe.share.clusters >= CLUSTERS_FOR_THREADS
-    if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS and not costly:
+    if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
         tensors = list(map(step, layers))
     else:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -199,7 +199,6 @@ class TestAnyRecipe:
             patch.setattr(pipeline, "WEIGHTS_FOR_THREADS", 0)
             threaded = compress(statistics, recipe)
             patch.setattr(pipeline, "WEIGHTS_FOR_THREADS", 1 << 60)
-            patch.setattr(pipeline, "CLUSTERS_FOR_THREADS", 1 << 60)
             serial = compress(statistics, recipe)
         assert bits_of(threaded) == bits_of(serial)
 

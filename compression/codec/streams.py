@@ -10,6 +10,7 @@ coded), the payload (32-bit little-endian words).
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import constriction
 import numba
@@ -47,17 +48,18 @@ class _Plan:
     """How one stream is coded: the numbers that tell the reader, and the payload's bits.
 
     first, weights: the table, from its first symbol on; frequencies for ANS, code lengths for Huffman (0: absent).
+    total_bits: bits of the payload and of the numbers.
     """
 
     numbers: list[int]
     bits: float
     first: int
     weights: np.ndarray
+    total_bits: float
 
-    @property
-    def total_bits(self) -> float:
-        """Bits of the payload and of the numbers."""
-        return self.bits + gamma_bits(self.numbers)
+    @classmethod
+    def of(cls, numbers: list[int], bits: float, first: int, weights: np.ndarray) -> "_Plan":
+        return cls(numbers, bits, first, weights, bits + gamma_bits(numbers))
 
 
 @dataclass
@@ -222,17 +224,16 @@ def _span(counts: np.ndarray) -> tuple[int, np.ndarray]:
 def _plan_ans(stream: Stream) -> _Plan:
     count = len(stream.symbols)
     if count == 0:
-        return _Plan([], 0.0, 0, np.ones(1, np.int64))
+        return _Plan.of([], 0.0, 0, np.ones(1, np.int64))
     first, counts = _span(stream.counts)
     if len(counts) == 1:
-        return _Plan([1, first], 0.0, first, np.ones(1, np.int64))
-    best = _Plan([0], count * float(np.log2(stream.alphabet)), 0, np.ones(stream.alphabet, np.int64))
+        return _Plan.of([1, first], 0.0, first, np.ones(1, np.int64))
+    best = _Plan.of([0], count * float(np.log2(stream.alphabet)), 0, np.ones(stream.alphabet, np.int64))
     choice, frequencies, bits, table_bits = _best_frequencies(counts, _PRECISIONS)
-    if choice >= 0:
-        plan = _Plan([choice + 2, first, len(counts), *frequencies[:-1].tolist()], bits, first, frequencies)
-        # Few tables are near the balance; only they need their exact cost.
-        if bits + table_bits < best.total_bits and plan.total_bits < best.total_bits:
-            best = plan
+    # Few tables are near the balance; only they need their exact cost.
+    if choice >= 0 and bits + table_bits < best.total_bits:
+        plan = _Plan.of([choice + 2, first, len(counts), *frequencies[:-1].tolist()], bits, first, frequencies)
+        best = min(best, plan, key=lambda plan: plan.total_bits)
     return best
 
 
@@ -319,16 +320,23 @@ def _model(frequencies: np.ndarray) -> Categorical | Uniform:
 def _plan_huffman(stream: Stream) -> _Plan:
     count = len(stream.symbols)
     if count == 0:
-        return _Plan([], 0.0, 0, np.ones(1, np.int64))
+        return _Plan.of([], 0.0, 0, np.ones(1, np.int64))
     first, counts = _span(stream.counts)
     if len(counts) == 1:
-        return _Plan([1, first], 0.0, first, np.ones(1, np.int64))
+        return _Plan.of([1, first], 0.0, first, np.ones(1, np.int64))
     lengths = code_lengths(counts)
-    bits = float((counts * lengths).sum())
-    numbers = [2, first, len(counts), *lengths.tolist()]
-    equal = code_lengths(np.ones(stream.alphabet, np.int64))
-    plans = _Plan([0], float((stream.counts * equal).sum()), 0, equal), _Plan(numbers, bits, first, lengths)
-    return min(plans, key=lambda plan: plan.total_bits)
+    bits = float(np.dot(counts, lengths))
+    own = _Plan.of([2, first, len(counts), *lengths.tolist()], bits, first, lengths)
+    lengths = _equal_lengths(stream.alphabet)
+    equal = _Plan.of([0], float(np.dot(stream.counts, lengths)), 0, lengths)
+    return min(equal, own, key=lambda plan: plan.total_bits)
+
+
+@lru_cache(maxsize=2 * MAX_ALPHABET)
+def _equal_lengths(alphabet: int) -> np.ndarray:
+    lengths = code_lengths(np.ones(alphabet, np.int64))
+    lengths.setflags(write=False)
+    return lengths
 
 
 @numba.njit(cache=True, nogil=True)
@@ -364,7 +372,7 @@ def code_lengths(counts):
 def _read_lengths(reader: StreamReader, alphabet: int) -> tuple[int, np.ndarray]:
     kind = reader.number(2)
     if kind == 0:
-        return 0, code_lengths(np.ones(alphabet, np.int64)) if alphabet > 1 else np.ones(1, np.int64)
+        return 0, _equal_lengths(alphabet) if alphabet > 1 else np.ones(1, np.int64)
     first = reader.number(alphabet - 1)
     if kind == 1:
         return first, np.ones(1, np.int64)

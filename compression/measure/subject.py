@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import nn
 
 from compression import codec, runtimes, zoo
@@ -45,7 +46,7 @@ class Subject:
     labels: np.ndarray
     predictions: Predictions
     baseline: Baseline
-    _idle: list[nn.Module] = field(default_factory=list, repr=False)
+    _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
 
     @classmethod
     def load(cls, name: str) -> "Subject":
@@ -86,16 +87,21 @@ class Subject:
             artefact=hashlib.sha256(artefact).hexdigest(),
         )
         # A copy of the module is reused from one evaluation to the next: making one takes longer than filling it.
-        model = self._idle.pop() if self._idle else copy.deepcopy(self.model)
+        model, state = self._idle.pop() if self._idle else self._copy()
+        compressed.copy_into(state)
         try:
-            for predictions in predict(compressed.load_into(model), self.data.test_images):
+            for predictions in predict(model, self.data.test_images):
                 figures = score(predictions.classes, self.labels, self.predictions.classes, len(self.data.classes))
                 record = Record(
                     self.name, self.dataset, compressed.recipe, digests, figures, self.baseline, share, size
                 )
                 yield Evaluation(record, predictions)
         finally:
-            self._idle.append(model)
+            self._idle.append((model, state))
+
+    def _copy(self) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+        model = copy.deepcopy(self.model).eval()
+        return model, model.state_dict()
 
     def decoded(self, compressed: CompressedModel) -> nn.Module:
         """A module of its own with the decoded weights."""

@@ -22,6 +22,7 @@ from compression.statistics import BLOCK, LayerStatistics
 # Measured: 6 cells a cluster stay within 0.5 % of the optimum.
 CELLS_PER_CLUSTER = 6
 MIN_CELLS = 96
+POWER_LAW_TRIES = 5
 LLOYD_ITERATIONS = 30
 BLOCK_OF_SEARCHES = 1024
 
@@ -134,6 +135,15 @@ def _error(ordered, centre, sums, negatives, gap, start, end):
 @numba.njit(cache=True, nogil=True)
 def _split_cells(ordered, centre, sums, negatives, gap, count, cells):
     """Edges of at most `cells` cells of about equal squared error, each split at its mean, largest error first."""
+    if count <= cells:
+        changes = np.zeros(count + 1, np.int64)
+        used = 1
+        for position in range(1, count):
+            if _at(ordered, negatives, gap, position - 1) != _at(ordered, negatives, gap, position):
+                changes[used] = position
+                used += 1
+        changes[used] = count
+        return changes[: used + 1]
     starts = np.empty(cells, np.int64)
     ends = np.empty(cells, np.int64)
     errors = np.empty(cells)
@@ -252,24 +262,34 @@ def _grouping(prefixes, groups, penalty):
     The least error is convex in the number of groups, so some penalty on each group brings out the wanted number.
     """
     low, high = 0.0, np.inf
-    many = np.arange(prefixes.shape[1])
-    few = np.array([0, prefixes.shape[1] - 1])
+    few, many = np.array([0, prefixes.shape[1] - 1]), np.arange(prefixes.shape[1])
+    tries, chord = 0, False
     while True:
         edges = _cheapest(prefixes, penalty)
         found = len(edges) - 1
         if found == groups:
             return edges
+        if chord and not len(few) < len(edges) < len(many):
+            return _between(few, many, groups)
         if found > groups:
             low, many = penalty, edges
         else:
             high, few = penalty, edges
-        # The error falls as 1 / groups**2 on smooth densities, its slope as 1 / groups**3.
-        guess = penalty * (found / groups) ** 3
-        if not low < guess < high or not guess < np.inf:
-            guess = np.sqrt(low) * np.sqrt(high) if low > 0 and high < np.inf else (2 * low if low > 0 else high / 16)
-        if not low * (1 + 1e-12) < guess < high * (1 - 1e-12) or guess < 1e-300:
-            return _between(few, many, groups)
-        penalty = guess
+        # Where the error falls as 1 / groups**2, as on smooth densities, its slope falls as 1 / groups**3.
+        penalty *= (found / groups) ** 3
+        tries += 1
+        chord = tries >= POWER_LAW_TRIES or not low < penalty < high
+        if chord:
+            # The chord's slope brings out a grouping below the chord; where there is none, both ends are cheapest.
+            penalty = (_errors(prefixes, few) - _errors(prefixes, many)) / (len(many) - len(few))
+
+
+@numba.njit(cache=True, nogil=True)
+def _errors(prefixes, edges):
+    total = 0.0
+    for group in range(len(edges) - 1):
+        total += _cost(prefixes, edges[group], edges[group + 1])
+    return total
 
 
 @numba.njit(cache=True, nogil=True)
