@@ -3,7 +3,7 @@
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,6 +54,8 @@ class RecipeOptions:
             return Recipe.from_json(files.read(self.recipe))
         if self.preset is not None:
             return presets.get(self.preset).recipe
+        if "drop" in given:
+            given["drop"] = tuple(filter(None, given["drop"].split(",")))
         return Recipe.of(**given)
 
 
@@ -63,36 +65,61 @@ def _option(help: str, *names: str, **more: Any) -> Any:
 
 RecipeFile = Annotated[Path | None, _option("Read the recipe from a JSON file.", "--recipe", metavar="FILE")]
 PresetName = Annotated[str | None, _option(f"Use a preset: {', '.join(presets.names())}.", metavar="NAME")]
-Sparsity = Annotated[float | None, _option("Fraction of the weights to remove, in [0, 1). (default 0)")]
-Scope = Annotated[
-    str | None, _option("Rank weights of all layers together (global) or of each (layer).", metavar="global|layer")
-]
-Clusters = Annotated[int | None, _option("Different non-zero values a layer may keep, 2..256. (default: any)")]
-Bits = Annotated[int | None, _option("Bits of a weight: 32 (off), 16, 8..2, or 1 (binary). (default 32)")]
-Granularity = Annotated[str | None, _option("One scale per output channel or per tensor.", metavar="channel|tensor")]
-Calibration = Annotated[
-    str | None, _option("Scale from the largest weight, or of least squared error.", metavar="range|mse")
-]
-Coder = Annotated[str | None, _option("Entropy coder of the file.", metavar="ans|huffman")]
-Rest = Annotated[str | None, _option("Format of biases and normalisation.", metavar="fp32|fp16")]
+SETTINGS: dict[str, Any] = {
+    "sparsity": Annotated[float | None, _option("Fraction of the weights to remove, in [0, 1). (default 0)")],
+    "scope": Annotated[
+        str | None, _option("Rank weights of all layers together (global) or of each (layer).", metavar="global|layer")
+    ],
+    "threshold": Annotated[float | None, _option("Remove every weight of a smaller magnitude instead.")],
+    "pattern": Annotated[str | None, _option("Keep N of every M weights instead, e.g. 2:4.", metavar="N:M")],
+    "clusters": Annotated[int | None, _option("Different non-zero values a layer may keep, 2..256. (default: any)")],
+    "start": Annotated[
+        str | None, _option("Start of k-means.", metavar="optimal|linear|density|k-means++|best (default optimal)")
+    ],
+    "population": Annotated[int | None, _option("Drop shared values that fewer weights use.")],
+    "rarest": Annotated[int | None, _option("Drop so many of the rarest shared values.")],
+    "moved": Annotated[str | None, _option("Where the weights of a dropped value go.", metavar="zero|nearest")],
+    "bits": Annotated[int | None, _option("Bits of a weight: 32 (off), 16..2, or 1 (binary). (default 32)")],
+    "granularity": Annotated[
+        str | None, _option("One scale per output channel or per tensor.", metavar="channel|tensor")
+    ],
+    "calibration": Annotated[
+        str | None,
+        _option("Scale from the largest weight or from a clipping.", metavar="range|mse|percentile|kl"),
+    ],
+    "percentile": Annotated[float | None, _option("Of the magnitudes, with --calibration percentile.")],
+    "symmetric": Annotated[
+        bool | None, _option("A grid around zero, or one with a zero point.", "--symmetric/--asymmetric")
+    ],
+    "power_of_two": Annotated[bool | None, _option("With 1 bit: magnitudes are powers of two.", "--power-of-two")],
+    "ternary": Annotated[float | None, _option("With 1 bit: zero below this share of the mean magnitude, e.g. 0.7.")],
+    "activations": Annotated[
+        int | None, _option("8: layers of at most 8 bits run on integers; 32: on floats. (default 32)")
+    ],
+    "keep_ends": Annotated[bool | None, _option("Keep the first and the last layer at 8 bits.", "--keep-ends")],
+    "nodes": Annotated[float | None, _option("Fraction of the channels and neurons to cut out, in [0, 1).")],
+    "importance": Annotated[str | None, _option("What ranks channels.", metavar="l1|l2|bn")],
+    "drop": Annotated[str | None, _option("Blocks to remove, by name, separated by commas.", metavar="NAMES")],
+    "blocks": Annotated[int | None, _option("How many blocks of least harm to remove.")],
+    "fold": Annotated[bool | None, _option("Fold batch normalisation into the convolutions.", "--fold")],
+    "merge": Annotated[bool | None, _option("Merge linear maps that follow each other.", "--merge")],
+    "energy": Annotated[float | None, _option("Low-rank layers that keep this share of the energy, in (0, 1].")],
+    "rounding": Annotated[str | None, _option("Plain, or with error compensation.", metavar="nearest|gptq")],
+    "bias": Annotated[bool | None, _option("Shift each layer's output back to its mean.", "--bias")],
+    "batchnorm": Annotated[bool | None, _option("Re-estimate batch normalisation.", "--batchnorm")],
+    "coder": Annotated[str | None, _option("Entropy coder of the file.", metavar="ans|huffman")],
+    "rest": Annotated[str | None, _option("Format of biases and normalisation.", metavar="fp32|fp16")],
+    "overrides": Annotated[
+        str | None, _option('Other settings for some layers: \'[{"layers": "conv1*", "bits": 8}]\'.', metavar="JSON")
+    ],
+}
 
 
 def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the recipe options; its parameter `options` gets them as RecipeOptions."""
     import inspect
 
-    kinds = {
-        "recipe": RecipeFile,
-        "preset": PresetName,
-        "sparsity": Sparsity,
-        "scope": Scope,
-        "clusters": Clusters,
-        "bits": Bits,
-        "granularity": Granularity,
-        "calibration": Calibration,
-        "coder": Coder,
-        "rest": Rest,
-    }
+    kinds = {"recipe": RecipeFile, "preset": PresetName, **SETTINGS}
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
@@ -234,6 +261,12 @@ def evaluate(
     *_, evaluation = subject.evaluate_compressed(compressed, artefact)
     record = _timed(subject, compressed, evaluation, runtime, batch, threads)
     print(record.to_json(indent=2) if as_json else _summary(record))
+    _tell(compressed.notes)
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
 
 
 @app.command()
@@ -246,13 +279,106 @@ def compress(
 ) -> None:
     """Compress a model and write the artefact."""
     from compression import codec
+    from compression.measure.subject import Subject
 
-    compressed, dense = _compressed(model, options.build())
+    recipe = options.build()
+    subject = Subject.load(model)
+    compressed = subject.compress(recipe)
     data = codec.write(compressed)
     files.write_atomically(out, data)
-    print(
-        f"{out}: {len(data):,} bytes, {dense / len(data):.1f} times smaller than fp32 ({compressed.recipe.describe()})"
-    )
+    ratio = subject.baseline.size_bytes / len(data)
+    print(f"{out}: {len(data):,} bytes, {ratio:.1f} times smaller than fp32 ({recipe.describe()})")
+    _tell(compressed.notes)
+
+
+@app.command()
+@reporting
+@with_recipe
+def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
+    """List a model's layers with their shares of size and of measured time; with a recipe, those of the result."""
+    from compression.measure.layers import layer_table
+    from compression.measure.subject import Subject
+
+    recipe = options.build()
+    subject = Subject.load(model)
+    rows = layer_table(subject, subject.compress(recipe))
+    if as_json:
+        print(json.dumps([row.to_dict() for row in rows], indent=2))
+        return
+    print(f"{'layer':<52}{'kind':<22}{'shape':<18}{'parameters':>11}{'MACs':>12}{'bytes':>11}{'size':>8}{'time':>8}")
+    for row in rows:
+        shape = "x".join(map(str, row.shape))
+        print(
+            f"{row.name:<52}{row.kind:<22}{shape:<18}{row.parameters:>11,}{row.macs:>12,}{row.bytes:>11,}"
+            f"{row.size_share:>8.1%}{row.time_share:>8.1%}"
+        )
+
+
+@app.command()
+@reporting
+def sensitivity(
+    model: Model,
+    layer: Annotated[list[str] | None, typer.Option(help="Only this layer; may be given more than once.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the accuracy when one layer alone is pruned, shared or quantized, over the whole range."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from compression.measure.sensitivity import measure_sensitivity
+    from compression.measure.subject import Subject
+
+    subject = Subject.load(model)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"Measuring the layers of {model}", total=1.0)
+        found = measure_sensitivity(subject, layer, check=lambda done, partial: progress.update(task, completed=done))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+        return
+    print(f"baseline {found.correct / found.n:.2%}; accuracy with one layer alone at each value")
+    for setting in next(iter(found.curves.values()), {}):
+        values = [point.value for point in next(iter(found.curves.values()))[setting]]
+        print(f"\n{setting:<52}" + "".join(f"{value:>9g}" for value in values))
+        for name, curve in found.curves.items():
+            print(f"{name:<52}" + "".join(f"{point.correct / point.n:>9.2%}" for point in curve[setting]))
+
+
+@app.command()
+@reporting
+@with_recipe
+def suggest(
+    options: RecipeOptions,
+    model: Model,
+    size: Annotated[int | None, typer.Option(help="Wanted bytes of the artefact, at most.")] = None,
+    loss: Annotated[float | None, typer.Option(help="Wanted loss of accuracy, at most, in points.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
+) -> None:
+    """Find a recipe that treats each layer as it can bear, for a wanted size or loss, and measure it."""
+    from compression import codec
+    from compression.measure.sensitivity import measure_sensitivity
+    from compression.measure.subject import Subject
+    from compression.search import suggest as search
+
+    target, base = search.Target(bytes=size, drop=loss), options.build()
+    subject = Subject.load(model)
+    curves = measure_sensitivity(subject)
+
+    def lost(recipe: Recipe) -> float:
+        *_, last = subject.evaluate(recipe)
+        return 100 * (subject.baseline.accuracy - last.record.figures.accuracy)
+
+    if target.drop is None:
+        made = search.suggest(
+            curves, subject.statistics, target, base, lambda recipe: len(codec.write(subject.compress(recipe)))
+        )
+    else:
+        made = search.suggest_measured(curves, subject.statistics, target.drop, lost, base)
+    *_, evaluation = subject.evaluate(made.recipe)
+    if out is not None:
+        files.write_atomically(out, made.recipe.to_json(indent=2).encode())
+    if not made.reached:
+        print("The wish is out of reach; this is the nearest.", file=sys.stderr)
+    print(_summary(evaluation.record))
 
 
 @app.command()
@@ -268,15 +394,6 @@ def decompress(
     data = export.weights(compressed)
     files.write_atomically(out, data)
     print(f"{out}: {len(data):,} bytes, {len(compressed.order)} tensors of {compressed.architecture}")
-
-
-def _compressed(model: str, recipe: Recipe) -> "tuple[CompressedModel, int]":
-    """A model compressed, and the bytes of its fp32 state; needs no data."""
-    from compression import pipeline, zoo
-    from compression.statistics import ModelStatistics
-
-    statistics = ModelStatistics.of(zoo.load_model(model), model)
-    return pipeline.compress(statistics, recipe), statistics.size_bytes
 
 
 def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedModel, bytes]":
@@ -309,7 +426,8 @@ def _timed(
         store = Store()
         store.put(evaluation)
         if latency is not None:
-            key = TimingKey(record.digests.model, machine_id(), runtime, latency.number_format, batch, threads)
+            form = compressed.recipe.form
+            key = TimingKey(record.digests.model, form, machine_id(), runtime, latency.number_format, batch, threads)
             store.put_latency(key, latency)
     except StoreError as error:
         print(f"Not kept in the history: {error}", file=sys.stderr)
@@ -329,7 +447,8 @@ def _summary(record: "Record") -> str:
         f"{record.baseline.size_bytes:,} bytes",
         f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "
         f"> ans {size.ans:,}",
-        f"rates      {rates.sparse_rate:.1%} zero, {rates.shared_rate:.1%} shared",
+        f"rates      {rates.sparse_rate:.1%} zero, {rates.shared_rate:.1%} shared, "
+        f"{rates.architecture_simplification:.1%} of the parameters kept",
     ]
     if (latency := record.latency) is not None:
         lines += [

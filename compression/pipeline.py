@@ -1,19 +1,25 @@
-"""From a model and a recipe to a compressed model: the steps in their canonical order, prune -> share -> quantize."""
+"""From a model and a recipe to a compressed model: the steps in their canonical order.
+
+simplify -> prune -> share -> quantize -> repair -> code. Here are the steps on the weights, prune to quantize, with
+repair's rounding among them; `measure.variant` simplifies before and repairs the rest after, because both need data.
+"""
 
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from compression.errors import ModelError
-from compression.methods import binarize, prune, quantize, share
+from compression.methods import binarize, compensate, groups, prune, quantize, share
+from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
-from compression.recipe import Recipe
+from compression.recipe import LayerRecipe, Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
+from compression.structure import Structure, build
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
 # Measured: below about this much work, handing layers to threads costs more than it saves.
@@ -26,6 +32,8 @@ class CompressedModel:
 
     architecture: the name it is rebuilt by. source: digest of the model that was compressed. weights: the compressible
     tensors by name. rest: every other entry of the state dict. order: all names, in the order of the state dict.
+    structure: how the network differs from the architecture. ties: names that stand for the tensor of another name.
+    notes: what a person should know of how the recipe was applied, a sentence each; not part of the artefact.
     """
 
     architecture: str
@@ -34,6 +42,17 @@ class CompressedModel:
     weights: Mapping[str, CompressedTensor]
     rest: Mapping[str, Plain]
     order: tuple[str, ...]
+    structure: Structure = field(default_factory=Structure)
+    ties: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def build(self) -> nn.Module:
+        """The network with the decoded tensors, from nothing but what the artefact holds; raises ArtefactError."""
+        return self.load_into(build(self.architecture, self.structure, self.shapes()))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every entry of the state dict."""
+        return {name: self._tensor(name).shape for name in self.order}
 
     def decode(self, name: str) -> np.ndarray:
         """One tensor of the state dict, exactly as it is evaluated."""
@@ -54,7 +73,7 @@ class CompressedModel:
     def copy_into(self, target: Mapping[str, torch.Tensor]) -> None:
         """Put the decoded tensors into the state dict of a model, in place; raises ModelError like `load_into`."""
         shapes = {name: tuple(tensor.shape) for name, tensor in target.items()}
-        ours = {name: self._tensor(name).shape for name in self.order}
+        ours = self.shapes()
         if shapes != ours:
             differing = sorted(name for name in shapes.keys() | ours.keys() if shapes.get(name) != ours.get(name))
             raise ModelError(
@@ -67,15 +86,35 @@ class CompressedModel:
                 tensor.copy_(torch.from_numpy(np.asarray(self.decode(name))))
 
     def _tensor(self, name: str) -> CompressedTensor:
+        name = self.ties.get(name, name)
         return self.weights[name] if name in self.weights else self.rest[name]
 
+    def with_rest(self, changed: Mapping[str, np.ndarray]) -> "CompressedModel":
+        """The same model with other values of some entries that are not compressed, in the recipe's format."""
+        rest = {name: _rest(array, self.recipe.code.rest) for name, array in changed.items()}
+        return replace(self, rest={**self.rest, **rest})
 
-def compress(statistics: ModelStatistics, recipe: Recipe) -> CompressedModel:
-    """Compress a model, given its statistics. The model itself is not touched; same input, same output."""
-    cuts = prune.cuts(statistics, recipe.prune) if recipe.prune else {}
+
+def compress(
+    statistics: ModelStatistics,
+    recipe: Recipe,
+    *,
+    source: str | None = None,
+    structure: Structure | None = None,
+    hessians: Mapping[str, np.ndarray] | None = None,
+    notes: tuple[str, ...] = (),
+) -> CompressedModel:
+    """Compress the weights of a model, given its statistics. The model itself is not touched; same input, same output.
+
+    source, structure, notes: of a simplified model, whose statistics these are. hessians: second moments of the layers'
+    inputs, for rounding with error compensation.
+    """
+    names = tuple(statistics.layers)
+    plans = layer_plans(names, recipe)
+    cuts = prune.cuts_of(statistics, plans, recipe.prune)
 
     def step(layer: LayerStatistics) -> CompressedTensor:
-        return compress_layer(layer, recipe, cuts.get(layer.name))
+        return compress_layer(layer, plans[layer.name], cuts.get(layer.name), (hessians or {}).get(layer.name))
 
     layers = statistics.layers.values()
     if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
@@ -83,37 +122,122 @@ def compress(statistics: ModelStatistics, recipe: Recipe) -> CompressedModel:
     else:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             tensors = list(pool.map(step, layers))
-    weights = dict(zip(statistics.layers, tensors, strict=True))
-    rest = {name: _rest(array, recipe.code.rest) for name, array in statistics.rest.items()}
-    return CompressedModel(statistics.architecture, statistics.digest, recipe, weights, rest, statistics.order)
+    return CompressedModel(
+        architecture=statistics.architecture,
+        source=source or statistics.digest,
+        recipe=recipe,
+        weights=dict(zip(names, tensors, strict=True)),
+        rest={name: _rest(array, recipe.code.rest) for name, array in statistics.rest.items()},
+        order=statistics.order,
+        structure=structure or Structure(),
+        ties=statistics.ties,
+        notes=(*notes, *_left_dense(statistics, plans), *_unmatched(names, recipe)),
+    )
 
 
-def compress_layer(layer: LayerStatistics, recipe: Recipe, cut: Cut | None) -> CompressedTensor:
-    """Run a recipe's steps on one layer; `cut` is where it is pruned, None for not at all."""
-    weight = prune.apply(layer.weight, cut) if cut else layer.weight
-    if recipe.share:
-        return _shared(layer, weight, recipe)
-    if recipe.quantize is None:
+def layer_plans(names: tuple[str, ...], recipe: Recipe) -> dict[str, LayerRecipe]:
+    """Each layer's steps; `names` in the order of the state dict, its first and last being the ends."""
+    if not recipe.overrides and not recipe.keep_ends:
+        return dict.fromkeys(names, LayerRecipe(recipe.prune, recipe.share, recipe.quantize))
+    return {name: recipe.for_layer(name, end=name in (names[0], names[-1])) for name in names}
+
+
+def compress_layer(
+    layer: LayerStatistics, plan: LayerRecipe | Recipe, cut: Cut | None, hessian: np.ndarray | None = None
+) -> CompressedTensor:
+    """Run the steps on one layer.
+
+    cut: where it is pruned by magnitude, None for not at all. hessian: float64 (groups, columns, columns), second
+    moments of its inputs; with it, rounding errors are made good by the weights that are rounded after them.
+    """
+    weight = layer.weight
+    if cut:
+        weight = prune.apply(weight, cut)
+    elif plan.prune and plan.prune.pattern and prune.divides(weight.shape, plan.prune.kept_of[1]):
+        weight = prune.apply_pattern(weight, *plan.prune.kept_of)
+    pruned = weight is not layer.weight
+    if plan.share:
+        return _shared(layer, weight, plan, hessian)
+    if plan.quantize is None:
         return Plain(weight)
-    if recipe.quantize.bits == 1:
-        return binarize.apply(weight, weight != 0 if cut else None, layer.channel_max, recipe.quantize)
-    return quantize.apply(weight, layer.channel_max, recipe.quantize)
+    kept = weight != 0 if pruned else None
+    if plan.quantize.bits == 1:
+        tensor = binarize.apply(weight, kept, layer.channel_max, plan.quantize)
+    else:
+        tensor = quantize.apply(weight, layer.channel_max, plan.quantize)
+    return tensor if hessian is None else _compensated(layer.weight, kept, tensor, hessian)
 
 
-def _shared(layer: LayerStatistics, weight: np.ndarray, recipe: Recipe) -> Codebook:
+def _compensated(
+    weight: np.ndarray, kept: np.ndarray | None, tensor: Integers | Codebook, hessian: np.ndarray
+) -> Integers | Codebook:
+    """The tensor with its codes chosen anew, by the error of the layer's output rather than of each weight.
+
+    weight: as it was before pruning, so that what pruning takes away is made good too.
+    """
+    rounded = compensate.round_with_compensation
+    if isinstance(tensor, Codebook):
+        symbols = rounded(weight, hessian, tensor.indices != 0, Entries(tensor.entries.decode()))
+        return replace(tensor, indices=symbols)
+    if tensor.bits == 1:
+        alpha = np.broadcast_to(tensor.scale, (len(weight),))
+        symbols = rounded(weight, hessian, tensor.codes != 0, Entries(np.stack([-alpha, alpha], axis=1)))
+        return replace(tensor, codes=np.array([0, -1, 1], np.int8)[symbols])
+    top = quantize.levels(tensor.bits)
+    low = -top if tensor.zero is None else -top - 1
+    codes = rounded(weight, hessian, kept, Steps(tensor.scale, low, top, tensor.zero))
+    return replace(tensor, codes=codes.astype(tensor.codes.dtype))
+
+
+def _shared(
+    layer: LayerStatistics, weight: np.ndarray, plan: LayerRecipe | Recipe, hessian: np.ndarray | None
+) -> Codebook:
+    codebook = _grouped(layer, weight, plan)
+    if plan.share.population or plan.share.rarest:
+        codebook = groups.drop(codebook, plan.share.population, plan.share.rarest, plan.share.moved, weight)
+    if hessian is not None and codebook.entries.shape[0]:
+        codebook = _compensated(layer.weight, None, codebook, hessian)
+    return codebook
+
+
+def _grouped(layer: LayerStatistics, weight: np.ndarray, plan: LayerRecipe | Recipe) -> Codebook:
     negatives, positives = np.count_nonzero(weight < 0), np.count_nonzero(weight > 0)
-    entries = share.fit(layer, negatives, positives, recipe.share.clusters)
+    # Survivors of a pattern are not those of largest magnitude, so only their own statistics describe them.
+    scattered = negatives + positives < weight.size and plan.prune is not None and plan.prune.pattern
+    described = LayerStatistics.of(layer.name, weight[weight != 0]) if scattered and negatives + positives else layer
+    entries = share.fit(described, negatives, positives, plan.share.clusters, plan.share.start)
     symbols = share.assign(weight, entries)
-    if recipe.quantize is None:
+    if plan.quantize is None:
         return _merged(symbols, Plain(entries))
     if len(entries) == 0:
-        kind = np.int8 if recipe.quantize.bits <= 8 else np.int16
-        return Codebook(symbols, Integers(np.zeros(0, kind), np.float32(1).reshape(()), recipe.quantize.bits))
-    # Only the least squared error asks how often each entry is used.
-    weighted = recipe.quantize.calibration == "mse"
+        kind = np.int8 if plan.quantize.bits <= 8 else np.int16
+        return Codebook(symbols, Integers(np.zeros(0, kind), np.float32(1).reshape(()), plan.quantize.bits))
+    # The largest weight does not ask how often each entry is used; every other choice of a scale does.
+    weighted = plan.quantize.calibration != "range" or plan.quantize.ternary
     counts = np.bincount(symbols.reshape(-1), minlength=len(entries) + 1)[1:] if weighted else np.ones(len(entries))
-    to_grid = binarize.grid if recipe.quantize.bits == 1 else quantize.grid
-    return _merged(symbols, to_grid(entries, counts, recipe.quantize))
+    to_grid = binarize.grid if plan.quantize.bits == 1 else quantize.grid
+    return _merged(symbols, to_grid(entries, counts, plan.quantize))
+
+
+def _left_dense(statistics: ModelStatistics, plans: Mapping[str, LayerRecipe]) -> list[str]:
+    dense: dict[str, list[str]] = {}
+    for name, plan in plans.items():
+        pattern = plan.prune.pattern if plan.prune else ""
+        if pattern and not prune.divides(statistics.layers[name].weight.shape, plan.prune.kept_of[1]):
+            dense.setdefault(pattern, []).append(name)
+    return [
+        f"Left dense, because the inputs of a weight do not divide into groups of {pattern.split(':')[1]}: "
+        f"{', '.join(names)}."
+        for pattern, names in dense.items()
+    ]
+
+
+def _unmatched(names: tuple[str, ...], recipe: Recipe) -> list[str]:
+    return [
+        f"No layer is called {override.layers}: its override has no effect."
+        for override in recipe.overrides
+        if not any(override.matches(name) for name in names)
+    ]
 
 
 def _merged(symbols: np.ndarray, entries: Plain | Integers) -> Codebook:

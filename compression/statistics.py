@@ -6,7 +6,7 @@ look-up) and the largest magnitude of each output channel; for the model: all ma
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numba
@@ -77,7 +77,8 @@ class ModelStatistics:
 
     architecture: the name it is rebuilt by. layers: the compressible tensors by name, in the order of the state dict.
     rest: every other entry of the state dict (biases, normalisation, embeddings, counters). order: all names, in the
-    order of the state dict. magnitudes: the magnitudes of all layers, ascending.
+    order of the state dict. magnitudes: the magnitudes of all layers, ascending. ties: names that stand for the very
+    tensor of an earlier name; such a tensor is counted and stored once, under the earlier one.
     """
 
     architecture: str
@@ -85,14 +86,20 @@ class ModelStatistics:
     rest: Mapping[str, np.ndarray]
     order: tuple[str, ...]
     magnitudes: np.ndarray
+    ties: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
         """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
         names = compressible(model)
         layers, rest = {}, {}
-        state = model.state_dict()
+        state = model.state_dict(keep_vars=True)
+        first: dict[int, str] = {}
+        ties = {name: first[id(t)] for name, t in state.items() if first.setdefault(id(t), name) != name}
+        names |= {ties[name] for name in names & ties.keys()}
         for name, tensor in state.items():
+            if name in ties:
+                continue
             if tensor.is_floating_point() and tensor.dtype != torch.float32:
                 raise ModelError(f"weights must be float32; {name} is {tensor.dtype}. Convert the model with .float().")
             if not tensor.is_floating_point() and tensor.dtype != torch.int64:
@@ -110,7 +117,7 @@ class ModelStatistics:
         magnitudes = np.concatenate([layer.ordered for layer in layers.values()])
         np.abs(magnitudes, out=magnitudes)
         magnitudes.sort()
-        return cls(architecture, layers, rest, tuple(state), magnitudes)
+        return cls(architecture, layers, rest, tuple(state), magnitudes, ties)
 
     @property
     def size_bytes(self) -> int:
@@ -122,6 +129,9 @@ class ModelStatistics:
         """SHA-256 over the architecture's name and every tensor's name, type, shape and bytes (64 hex characters)."""
         digest = hashlib.sha256(self.architecture.encode())
         for name in self.order:
+            if name in self.ties:
+                digest.update(f"\0{name}\0= {self.ties[name]}".encode())
+                continue
             array = self.layers[name].weight if name in self.layers else self.rest[name]
             digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
             digest.update(np.ascontiguousarray(array).tobytes())

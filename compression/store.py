@@ -25,7 +25,7 @@ from compression.measure.subject import Evaluation
 ENVIRONMENT = "PARETOSCOPE_STORE"
 
 # Raised whenever the engine measures something differently: records of another version are not shown.
-ENGINE = 1
+ENGINE = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -34,20 +34,29 @@ CREATE TABLE IF NOT EXISTS records (
     created TEXT NOT NULL,
     PRIMARY KEY (engine, model, dataset, recipe)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS latencies (
-    engine INTEGER NOT NULL, model TEXT NOT NULL, machine TEXT NOT NULL, runtime TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS timings (
+    engine INTEGER NOT NULL, model TEXT NOT NULL, form TEXT NOT NULL, machine TEXT NOT NULL, runtime TEXT NOT NULL,
     number_format TEXT NOT NULL, batch INTEGER NOT NULL, threads INTEGER NOT NULL,
     latency TEXT NOT NULL, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    PRIMARY KEY (engine, model, machine, runtime, number_format, batch, threads)
+    PRIMARY KEY (engine, model, form, machine, runtime, number_format, batch, threads)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents (
+    engine INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
+    created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (engine, kind, key)
 ) WITHOUT ROWID;
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TimingKey:
-    """What a timing depends on: the model's digest, the machine, the runtime, the number format, batch and threads."""
+    """What a timing depends on: the model's digest, the machine, the runtime, the number format, batch and threads.
+
+    form: what the recipe makes of the graph, `Recipe.form` for the layers of the model.
+    """
 
     model: str
+    form: str
     machine: str
     runtime: str
     number_format: str
@@ -124,9 +133,9 @@ class Store:
         """Keep a timing; one of the same key is replaced."""
         with self._connection() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO latencies "
-                "(engine, model, machine, runtime, number_format, batch, threads, latency) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO timings "
+                "(engine, model, form, machine, runtime, number_format, batch, threads, latency) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (ENGINE, *asdict(key).values(), json.dumps(asdict(latency))),
             )
 
@@ -134,14 +143,30 @@ class Store:
         """The timing of this key, or None."""
         with self._connection() as connection:
             row = connection.execute(
-                "SELECT latency FROM latencies WHERE engine = ? AND model = ? AND machine = ? AND runtime = ? "
-                "AND number_format = ? AND batch = ? AND threads = ?",
+                "SELECT latency FROM timings WHERE engine = ? AND model = ? AND form = ? AND machine = ? "
+                "AND runtime = ? AND number_format = ? AND batch = ? AND threads = ?",
                 (ENGINE, *asdict(key).values()),
             ).fetchone()
         try:
             return None if row is None else Latency(**json.loads(row[0]))
         except (TypeError, ValueError, RecursionError) as error:
             raise _damaged(self.path, error) from None
+
+    def put_document(self, kind: str, key: str, text: str) -> None:
+        """Keep the text of a finished study (a sensitivity, a waterfall); one of the same kind and key is replaced."""
+        with self._connection() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO documents (engine, kind, key, text) VALUES (?, ?, ?, ?)",
+                (ENGINE, kind, key, text),
+            )
+
+    def get_document(self, kind: str, key: str) -> str | None:
+        """The text of this kind and key, or None."""
+        with self._connection() as connection:
+            row = connection.execute(
+                "SELECT text FROM documents WHERE engine = ? AND kind = ? AND key = ?", (ENGINE, kind, key)
+            ).fetchone()
+        return None if row is None else row[0]
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -39,23 +39,28 @@ class Plain:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Integers:
-    """Symmetric integer codes: `codes * scale`.
+    """Integer codes: `(codes - zero) * scale`.
 
-    codes: int8 (bits <= 8) or int16, any shape, |code| < 2**(bits - 1), or in {-1, 0, 1} for 1 bit.
-    scale: float32, shape () for one scale or (codes.shape[0],) for one per output channel.
+    codes: int8 (bits <= 8) or int16, any shape, |code| < 2**(bits - 1), or in {-1, 0, 1} for 1 bit; with a zero point
+    -2**(bits - 1) too. scale: float32, shape () for one scale or (codes.shape[0],) for one per output channel.
+    zero: the zero points of an asymmetric grid, of the type of the codes and the shape of the scale; None for all 0.
     """
 
     codes: np.ndarray
     scale: np.ndarray
     bits: int
+    zero: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.codes.shape
 
     def decode(self) -> np.ndarray:
-        scale = self.scale.reshape(self.scale.shape + (1,) * (self.codes.ndim - self.scale.ndim))
-        return np.multiply(self.codes, scale, dtype=np.float32)
+        axes = self.scale.shape + (1,) * (self.codes.ndim - self.scale.ndim)
+        if self.zero is None:
+            return np.multiply(self.codes, self.scale.reshape(axes), dtype=np.float32)
+        steps = self.codes.astype(np.int32) - self.zero.reshape(axes)
+        return np.multiply(steps, self.scale.reshape(axes), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -4,19 +4,26 @@ One workbench serves all sessions of a process. It keeps subjects and records in
 store fails, memory goes on and `store_error` says why. All measurements are jobs of one scheduler: timings run alone.
 """
 
+import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from compression import codec, runtimes
 from compression.errors import StoreError
 from compression.jobs import Job, Scheduler
 from compression.measure.latency import machine_id
+from compression.measure.layers import layer_table
 from compression.measure.record import Latency, Record
+from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets
-from compression.recipe import BITS, FULL_PRECISION, Recipe
+from compression.recipe import Recipe
+from compression.search.cliff import Cliff, find_cliff
+from compression.search.suggest import Suggestion, Target, suggest, suggest_measured
+from compression.search.waterfall import Waterfall, attribute
 from compression.store import Store, TimingKey
 
 NOW, SOON, LATER = 0, 1, 2
@@ -26,6 +33,7 @@ PATIENCE_S = 90.0
 
 SWEEP_SPARSITIES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 SWEEP_CLUSTERS = (None, 256, 64, 32, 16, 8, 4, 2)
+SWEEP_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +46,12 @@ class Timing:
 
 
 def sweeps(recipe: Recipe) -> dict[str, list[Recipe]]:
-    """The three one-slider sweeps around a recipe, by the name of the setting that varies."""
-    settings = recipe.settings()
-    grids = {"sparsity": SWEEP_SPARSITIES, "clusters": SWEEP_CLUSTERS, "bits": BITS}
-    return {name: [Recipe.of(**{**settings, name: value}) for value in grid] for name, grid in grids.items()}
+    """The three one-slider sweeps around a recipe, by the name of the setting that varies.
+
+    Where another rule than a rate prunes the recipe, the sweep of the sparsity replaces it.
+    """
+    grids = {"sparsity": SWEEP_SPARSITIES, "clusters": SWEEP_CLUSTERS, "bits": SWEEP_BITS}
+    return {name: [recipe.with_setting(name, value) for value in grid] for name, grid in grids.items()}
 
 
 class Workbench:
@@ -57,6 +67,7 @@ class Workbench:
         self._records: dict[str, dict[str, Record]] = {}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._latencies: dict[TimingKey, Latency] = {}
+        self._studies: dict[tuple[str, str], Any] = {}
         self._jobs: dict[tuple[object, ...], Job] = {}
 
     def close(self) -> None:
@@ -82,8 +93,9 @@ class Workbench:
         self.subject(model)
         with self._lock:
             known = list(self._records[model].values())
-        formats = {bits: self.latency(model, bits, timing) for bits in {record.recipe.bits for record in known}}
-        return [replace(record, latency=formats[record.recipe.bits]) for record in known]
+        keys = [self._timing_key(model, record.recipe, timing) for record in known]
+        latencies = {key: self._known_latency(key) for key in set(keys)}
+        return [replace(record, latency=latencies[key]) for record, key in zip(known, keys, strict=True)]
 
     def find(self, model: str, recipe: Recipe) -> Evaluation | None:
         """The exact evaluation of a recipe, if it was made before, by this process or another."""
@@ -107,9 +119,11 @@ class Workbench:
             f"Measuring {recipe.describe()}",
         )
 
-    def latency(self, model: str, bits: int, timing: Timing) -> Latency | None:
-        """The timing of a number of bits, if it was taken before on this machine."""
-        key = self._timing_key(model, bits, timing)
+    def latency(self, model: str, recipe: Recipe, timing: Timing) -> Latency | None:
+        """The timing of a recipe's graph and number format, if it was taken before on this machine."""
+        return self._known_latency(self._timing_key(model, recipe, timing))
+
+    def _known_latency(self, key: TimingKey) -> Latency | None:
         with self._lock:
             if key in self._latencies:
                 return self._latencies[key]
@@ -121,9 +135,9 @@ class Workbench:
 
     def time(self, model: str, recipe: Recipe, timing: Timing, priority: int = SOON) -> Job:
         """The job that times a recipe against the baseline; its result is a Latency."""
-        number_format = runtimes.runtimes.get(timing.runtime).number_format(recipe.bits)
+        number_format = runtimes.runtimes.get(timing.runtime).number_format(recipe.integer)
         return self._submit(
-            ("time", model, number_format, timing),
+            ("time", self._timing_key(model, recipe, timing)),
             lambda job: self._time(job, model, recipe, timing),
             priority,
             f"Timing {number_format} on {timing.runtime}",
@@ -153,6 +167,113 @@ class Workbench:
         """The ONNX file of a recipe, the one that ONNX Runtime is timed with; equal recipes give equal files."""
         return self.subject(model).program(self.compressed(model, recipe), "onnxruntime").content
 
+    def layers(self, model: str) -> Job:
+        """The job that makes the table of a model's layers, with their shares of size and time: list[LayerRow]."""
+        return self._submit(
+            ("layers", model), lambda job: layer_table(self.subject(model)), SOON, "Profiling the layers"
+        )
+
+    def sensitivity(self, model: str) -> Sensitivity | None:
+        """The curves of a model, if they were measured before."""
+        return self._studied("sensitivity", self._study_key(model), Sensitivity.from_dict)
+
+    def measure_sensitivity(self, model: str) -> Job:
+        """The job that measures them; its partial results hold the layers that are complete."""
+        return self._submit(
+            ("sensitivity", model), lambda job: self._sensitivity(job, model), LATER, "Measuring each layer alone"
+        )
+
+    def waterfall(self, model: str, recipe: Recipe) -> Waterfall | None:
+        """What each step of a recipe contributes, if it was measured before."""
+        return self._studied("waterfall", self._study_key(model, recipe), Waterfall.from_dict)
+
+    def measure_waterfall(self, model: str, recipe: Recipe) -> Job:
+        """The job that evaluates all subsets of a recipe's steps."""
+        return self._submit(
+            ("waterfall", model, recipe),
+            lambda job: self._waterfall(job, model, recipe),
+            LATER,
+            "Evaluating the steps in every order",
+        )
+
+    def suggest(self, model: str, curves: Sensitivity, target: Target, base: Recipe) -> Job:
+        """The job that turns curves into a recipe for a wanted size or a wanted loss; its result is a Suggestion."""
+        return self._submit(
+            ("suggest", model, target, base),
+            lambda job: self._suggest(job, model, curves, target, base),
+            SOON,
+            "Looking for a recipe",
+        )
+
+    def cliff(self, model: str, recipe: Recipe, setting: str) -> Cliff | None:
+        """Where a slider's accuracy falls off, if it was looked for before."""
+        return self._studied(f"cliff {setting}", self._study_key(model, recipe), Cliff.from_dict)
+
+    def find_cliff(self, model: str, recipe: Recipe, setting: str) -> Job:
+        """The job that looks for the last value of a slider that cannot be told from the baseline."""
+        return self._submit(
+            ("cliff", model, recipe, setting),
+            lambda job: self._cliff(job, model, recipe, setting),
+            SOON,
+            f"Looking for the cliff of {setting}",
+        )
+
+    def _sensitivity(self, job: Job, model: str) -> Sensitivity:
+        found = measure_sensitivity(self.subject(model), check=job.checkpoint)
+        self._keep_study("sensitivity", self._study_key(model), found)
+        return found
+
+    def _waterfall(self, job: Job, model: str, recipe: Recipe) -> Waterfall:
+        def measure(each: Recipe) -> tuple[int, float]:
+            record = self._evaluate(job, model, each).record
+            return record.size.artefact, record.figures.accuracy
+
+        found = attribute(recipe, measure, self.subject(model).baseline.size_bytes, check=job.checkpoint)
+        self._keep_study("waterfall", self._study_key(model, recipe), found)
+        return found
+
+    def _suggest(self, job: Job, model: str, curves: Sensitivity, target: Target, base: Recipe) -> Suggestion:
+        subject = self.subject(model)
+        if target.drop is None:
+            return suggest(curves, subject.statistics, target, base, lambda recipe: len(self.artefact(model, recipe)))
+
+        def lost(recipe: Recipe) -> float:
+            figures = self._evaluate(job, model, recipe).record.figures
+            return 100 * (subject.baseline.accuracy - figures.accuracy)
+
+        return suggest_measured(curves, subject.statistics, target.drop, lost, base, check=job.checkpoint)
+
+    def _cliff(self, job: Job, model: str, recipe: Recipe, setting: str) -> Cliff:
+        found = find_cliff(
+            lambda each: self._evaluate(job, model, each).record.figures, recipe, setting, check=job.checkpoint
+        )
+        self._keep_study(f"cliff {setting}", self._study_key(model, recipe), found)
+        return found
+
+    def _study_key(self, model: str, recipe: Recipe | None = None) -> str:
+        subject = self.subject(model)
+        return " ".join([subject.statistics.digest, subject.data.digest, recipe.digest if recipe else ""])
+
+    def _studied(self, kind: str, key: str, read: Callable[[Any], Any]) -> Any:
+        with self._lock:
+            if (kind, key) in self._studies:
+                return self._studies[kind, key]
+        text = self._from_store(lambda: self.store.get_document(kind, key))
+        try:
+            found = None if text is None else read(json.loads(text))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            found = None  # of an earlier version: measured anew
+        if found is not None:
+            with self._lock:
+                self._studies[kind, key] = found
+        return found
+
+    def _keep_study(self, kind: str, key: str, study: Any) -> None:
+        with self._lock:
+            self._studies[kind, key] = study
+        text = json.dumps(study.to_dict())
+        self._from_store(lambda: self.store.put_document(kind, key, text))
+
     def _evaluate(self, job: Job, model: str, recipe: Recipe) -> Evaluation:
         known = self.find(model, recipe)
         if known is not None:
@@ -168,14 +289,14 @@ class Workbench:
         return evaluation
 
     def _time(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> Latency:
-        known = self.latency(model, recipe.bits, timing)
+        known = self.latency(model, recipe, timing)
         if known is not None:
             return known
         subject = self.subject(model)
         latency = subject.time(
             subject.compress(recipe), timing.runtime, timing.batch, timing.threads, check=job.checkpoint
         )
-        key = self._timing_key(model, recipe.bits, timing)
+        key = self._timing_key(model, recipe, timing)
         self._from_store(lambda: self.store.put_latency(key, latency))
         with self._lock:
             self._latencies[key] = latency
@@ -201,11 +322,11 @@ class Workbench:
             return [recipe for recipe in recipes if recipe.digest not in self._records[model]]
 
     def _untimed(self, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
-        """One recipe for each number format that has no timing, the current recipe's own format first."""
-        recipes: dict[str, Recipe] = {}
-        for each in (recipe, Recipe.of(bits=FULL_PRECISION), Recipe.of(bits=8)):
-            recipes.setdefault(runtimes.runtimes.get(timing.runtime).number_format(each.bits), each)
-        return [each for each in recipes.values() if self.latency(model, each.bits, timing) is None]
+        """One recipe for each graph and number format that has no timing, the current recipe's own first."""
+        recipes: dict[TimingKey, Recipe] = {}
+        for each in (recipe, Recipe(), Recipe.of(bits=8, activations=8)):
+            recipes.setdefault(self._timing_key(model, each, timing), each)
+        return [each for key, each in recipes.items() if self._known_latency(key) is None]
 
     def _remember(self, evaluation: Evaluation) -> None:
         record = evaluation.record
@@ -213,12 +334,13 @@ class Workbench:
             self._evaluations[record.model, record.digests.recipe] = evaluation
             self._records[record.model][record.digests.recipe] = record
 
-    def _timing_key(self, model: str, bits: int, timing: Timing) -> TimingKey:
+    def _timing_key(self, model: str, recipe: Recipe, timing: Timing) -> TimingKey:
         return TimingKey(
             model=self.subject(model).statistics.digest,
+            form=recipe.form,
             machine=self._machine,
             runtime=timing.runtime,
-            number_format=runtimes.runtimes.get(timing.runtime).number_format(bits),
+            number_format=runtimes.runtimes.get(timing.runtime).number_format(recipe.integer),
             batch=timing.batch,
             threads=timing.threads,
         )

@@ -8,31 +8,31 @@ from compression.figures.theme import Theme
 from compression.measure.record import Ladder
 from compression.measure.size import ladder as measure_ladder
 from compression.methods.catalogue import MethodEntry, methods
-from compression.pipeline import CompressedModel, compress
 from compression.recipe import Recipe
 from compression.zoo import models
 from pages.components import controls, figure, state
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def compressed(model: str, recipe: str) -> CompressedModel:
-    return compress(state.statistics(model), Recipe.from_json(recipe))
-
-
-@st.cache_resource(max_entries=32, show_spinner=False)
 def sizes(model: str, recipe: str) -> Ladder:
-    return measure_ladder(compressed(model, recipe))
+    return measure_ladder(state.compressed(model, recipe))
 
 
 def picture(entry: MethodEntry, model: str, layer: str, recipe: Recipe, look: Theme) -> None:
-    """The chosen layer before and after this method alone; for coding, the sizes of the whole model."""
+    """The chosen layer before and after this method alone; or the sizes of the whole model."""
+    if entry.picture == "none":
+        return
     shown = entry.alone(recipe)
-    if entry.name == "code":
+    compressed = state.compressed(model, shown.to_json())
+    before = state.statistics(model).layers[layer].weight
+    if entry.picture == "size":
         data = ladder.gather(sizes(model, shown.to_json()))
         drawn, caption = ladder.draw(data, look, height=240), f"The whole model: {shown.describe()}"
+    elif layer not in compressed.weights or compressed.weights[layer].shape != before.shape:
+        st.caption(f"{layer} has another shape in the simplified network: {shown.describe()}")
+        return
     else:
-        after = compressed(model, shown.to_json()).decode(layer)
-        data = distribution.gather(state.statistics(model).layers[layer].weight, after, name=layer)
+        data = distribution.gather(before, compressed.decode(layer), name=layer)
         drawn, caption = distribution.draw(data, look), f"{layer}: {shown.describe()}"
     if not entry.used_by(recipe):
         caption += " (an example: the current recipe does not use it)"
@@ -81,6 +81,9 @@ for entry in methods:
     with words:
         explain(entry)
     with image:
-        picture(entry, model, layer, recipe, look)
+        try:
+            picture(entry, model, layer, recipe, look)
+        except CompressionError as error:
+            st.caption(f"Not for this model: {error}")
 
 figure.library()

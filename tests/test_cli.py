@@ -235,7 +235,7 @@ def test_the_baseline_in_words(own_store):
 
 @pytest.mark.parametrize(
     ("options", "number_format"),
-    [(["--bits", 8, "--batch", 2], "int8"), (["--runtime", "torch", "--threads", 1], "fp32")],
+    [(["--bits", 8, "--activations", 8, "--batch", 2], "int8"), (["--runtime", "torch", "--threads", 1], "fp32")],
     ids=["onnxruntime", "torch"],
 )
 def test_a_timing_has_its_fields(options, number_format):
@@ -339,7 +339,7 @@ REFUSED = [
     ("evaluate lenet-300-100 --sparsity 95", "sparsity must be in [0, 1); got 95. Pass a fraction, e.g. 0.95."),
     ("evaluate lenet-300-100 --sparsity nan", "sparsity must be a number in [0, 1)"),
     ("evaluate lenet-300-100 --clusters 1", "clusters must be in 2..256; got 1"),
-    ("evaluate lenet-300-100 --bits 9", "bits must be 32, 16 or 1..8; got 9"),
+    ("evaluate lenet-300-100 --bits 17", "bits must be 32 or 1..16; got 17"),
     ("evaluate lenet-300-100 --scope nowhere --sparsity 0.5", "scope must be 'global' or 'layer'; got 'nowhere'"),
     ("evaluate lenet-300-100 --recipe BAD/good.json --sparsity 0.5", "must come from one place"),
     ("evaluate lenet-300-100 --recipe BAD/good.json --preset int8", "must come from one place"),

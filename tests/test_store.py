@@ -16,7 +16,7 @@ from compression.recipe import Recipe
 from compression.store import Store, TimingKey, default_path
 
 MODEL, DATASET = "a" * 64, "b" * 64
-KEY = TimingKey(MODEL, "m" * 64, "onnxruntime", "int8", 1, 2)
+KEY = TimingKey(MODEL, "", "m" * 64, "onnxruntime", "int8", 1, 2)
 LATENCY = Latency("onnxruntime", "int8", 1, 2, "9" * 64, 0.125, 0.25, 2.0, 1.9, 2.1, 45, "c" * 64)
 
 
@@ -218,7 +218,7 @@ def test_a_database_with_other_tables_is_refused(tmp_path):
     path = tmp_path / "other.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE records (colour TEXT)")
-        connection.execute("CREATE TABLE latencies (colour TEXT)")
+        connection.execute("CREATE TABLE timings (colour TEXT)")
     connection.close()
     assert_every_use_fails(Store(path), "must be a SQLite file")
 
@@ -258,7 +258,7 @@ def test_a_damaged_row_is_told(path, text):
     store.put(evaluation(Recipe()))
     store.put_latency(KEY, LATENCY)
     damage(path, "records", "record", text)
-    damage(path, "latencies", "latency", text)
+    damage(path, "timings", "latency", text)
     for use in (
         lambda: get(store, Recipe()),
         lambda: store.records(MODEL, DATASET),

@@ -24,6 +24,18 @@ def integers(draw, bits=(1, 2, 3, 4, 5, 6, 7, 8, 16), shapes=SHAPES):
 
 
 @st.composite
+def affine(draw, bits=(2, 3, 4, 7, 8, 9, 12, 16)):
+    """With zero points, over all codes."""
+    bits = draw(st.sampled_from(bits))
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    kind = np.int8 if bits <= 8 else np.int16
+    codes = draw(arrays.arrays(kind, SHAPES, elements=st.integers(low, high)))
+    shape = draw(st.sampled_from([(), (codes.shape[0],)]))
+    scale = draw(arrays.arrays(np.float32, shape, elements=SCALES))
+    return Integers(codes, scale, bits, draw(arrays.arrays(kind, shape, elements=st.integers(low, high))))
+
+
+@st.composite
 def codebooks(draw, bits=(1, 2, 4, 8, 16)):
     bits = draw(st.sampled_from(bits))
     top = max(1, 2 ** (bits - 1) - 1)
@@ -77,6 +89,23 @@ def test_integers_are_code_times_scale(tensor):
         assert decoded[place] == np.float32(float(tensor.codes[place]) * float(scale))
 
 
+@given(affine())
+@examples
+def test_a_zero_point_is_where_zero_lies(tensor):
+    decoded = tensor.decode()
+    assert decoded.dtype == np.float32 and decoded.shape == tensor.codes.shape
+    for place in np.ndindex(tensor.shape):
+        scale, zero = (each if each.ndim == 0 else each[place[0]] for each in (tensor.scale, tensor.zero))
+        # At most 17 bits times 24: exact in float64, rounded once.
+        assert decoded[place] == np.float32((int(tensor.codes[place]) - int(zero)) * float(scale))
+
+
+def test_a_zero_point_of_zero_changes_nothing():
+    codes, scale = np.array([[-128, 127, 0]], np.int8), np.array([0.5], np.float32)
+    one, other = Integers(codes, scale, 8), Integers(codes, scale, 8, np.zeros(1, np.int8))
+    assert same(one.decode(), other.decode())
+
+
 @given(codebooks())
 @examples
 def test_a_codebook_is_a_look_up_with_zero_in_front(tensor):
@@ -110,6 +139,11 @@ class TestAsIntegers:
         tensor = Integers(np.ones((2, 2), np.int8), np.float32(1).reshape(()), 4)
         assert as_integers(tensor) is tensor
 
+    @given(affine(bits=(2, 4, 8)))
+    @examples
+    def test_zero_points_stay(self, tensor):
+        assert as_integers(tensor) is tensor
+
     @pytest.mark.parametrize("entries", [np.zeros(0, np.float32), np.zeros(0, np.int8)], ids=["float", "integer"])
     def test_a_tensor_of_zeros_lies_on_every_grid(self, entries):
         """What a layer becomes that pruning took away entirely: no entry at all."""
@@ -123,10 +157,11 @@ class TestAsIntegers:
         [
             Plain(np.ones((2, 2), np.float32)),
             Integers(np.ones((2, 2), np.int16), np.float32(1).reshape(()), 16),
+            Integers(np.ones((2, 2), np.int16), np.float32(1).reshape(()), 9, np.array(0, np.int16)),
             Codebook(np.ones((2, 2), np.uint8), Plain(np.ones(1, np.float32))),
             Codebook(np.ones((2, 2), np.uint8), Integers(np.ones(1, np.int16), np.float32(1).reshape(()), 16)),
         ],
-        ids=["floats", "16 bits", "codebook of floats", "codebook of 16 bits"],
+        ids=["floats", "16 bits", "9 bits with a zero point", "codebook of floats", "codebook of 16 bits"],
     )
     def test_refuses_what_is_wider(self, tensor):
         message = r"^integer kernels need weights of at most 8 bits; .*\. Quantize to 8 bits or fewer\.$"

@@ -12,12 +12,12 @@ from compression.jobs import Job
 from compression.measure.record import Latency
 from compression.measure.subject import Evaluation, Subject
 from compression.presets import presets
-from compression.recipe import BITS, Recipe
+from compression.recipe import Recipe
 from compression.store import Store
-from compression.workbench import LATER, NOW, SWEEP_CLUSTERS, SWEEP_SPARSITIES, Timing, Workbench, sweeps
+from compression.workbench import LATER, NOW, SWEEP_BITS, SWEEP_CLUSTERS, SWEEP_SPARSITIES, Timing, Workbench, sweeps
 
 NAME = "lenet-300-100"
-RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8)
+RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8, activations=8)
 # Generous: nothing waits this long unless the test has failed.
 SECONDS = 60
 
@@ -56,7 +56,7 @@ def timed(monkeypatch) -> list[tuple[str, str]]:
     def time(self, compressed, runtime, batch=1, threads=1, check=None):
         check()
         log.append((compressed.recipe.describe(), runtime))
-        number_format = runtimes.runtimes.get(runtime).number_format(compressed.recipe.bits)
+        number_format = runtimes.runtimes.get(runtime).number_format(compressed.recipe.integer)
         ratio = 2.0 if number_format == "int8" else 1.0
         return Latency(
             runtime,
@@ -96,7 +96,7 @@ def few(monkeypatch) -> None:
     monkeypatch.setattr(workbench, "presets", [presets.get("baseline"), presets.get("int8")])
     monkeypatch.setattr(workbench, "SWEEP_SPARSITIES", (0.0, 0.5))
     monkeypatch.setattr(workbench, "SWEEP_CLUSTERS", (None, 4))
-    monkeypatch.setattr(workbench, "BITS", (1, 8))
+    monkeypatch.setattr(workbench, "SWEEP_BITS", (1, 8))
 
 
 class Holder:
@@ -126,7 +126,7 @@ def done(job: Job) -> object:
     "recipe", [Recipe(), RECIPE, Recipe.of(sparsity=0.9, scope="layer", bits=4, granularity="tensor", rest="fp16")]
 )
 def test_a_sweep_moves_one_slider(recipe):
-    grids = {"sparsity": SWEEP_SPARSITIES, "clusters": SWEEP_CLUSTERS, "bits": BITS}
+    grids = {"sparsity": SWEEP_SPARSITIES, "clusters": SWEEP_CLUSTERS, "bits": SWEEP_BITS}
     found = sweeps(recipe)
     assert list(found) == list(grids)
     for name, grid in grids.items():
@@ -248,44 +248,44 @@ def test_a_cancelled_evaluation_leaves_nothing(start, monkeypatch):
 
 def test_a_timing_serves_every_recipe_of_its_number_format(start, timed):
     bench, timing = start(), Timing()
-    for recipe in (Recipe.of(bits=4), RECIPE, Recipe()):
+    for recipe in (Recipe.of(bits=4, activations=8), RECIPE, Recipe()):
         done(bench.evaluate(NAME, recipe))
-    assert bench.latency(NAME, 8, timing) is None
+    assert bench.latency(NAME, Recipe.of(bits=8, activations=8), timing) is None
     latency = done(bench.time(NAME, RECIPE, timing))
     assert latency.measured_for == RECIPE.digest
     for bits in (1, 2, 3, 4, 5, 6, 7, 8):
-        assert bench.latency(NAME, bits, timing) == latency
-    assert bench.latency(NAME, 16, timing) is None
-    assert bench.latency(NAME, 32, timing) is None
-    assert done(bench.time(NAME, Recipe.of(bits=4), timing)) == latency
+        assert bench.latency(NAME, Recipe.of(bits=bits, activations=8), timing) == latency
+    for floats in (Recipe.of(bits=8), Recipe.of(bits=16), Recipe(), Recipe.of(bits=4, activations=8, fold=True)):
+        assert bench.latency(NAME, floats, timing) is None
+    assert done(bench.time(NAME, Recipe.of(bits=4, activations=8), timing)) == latency
     assert timed == [(RECIPE.describe(), "onnxruntime")]
 
     records = {record.recipe: record for record in bench.records(NAME, timing)}
-    assert records[RECIPE].latency == records[Recipe.of(bits=4)].latency == latency
+    assert records[RECIPE].latency == records[Recipe.of(bits=4, activations=8)].latency == latency
     assert records[Recipe()].latency is None
-    assert records[Recipe.of(bits=4)].latency_reused
+    assert records[Recipe.of(bits=4, activations=8)].latency_reused
     assert not records[RECIPE].latency_reused
 
 
 def test_a_timing_is_kept_and_belongs_to_its_settings(start, timed):
     latency = done(start().time(NAME, RECIPE, Timing()))
     bench = start()
-    assert bench.latency(NAME, 4, Timing()) == latency
+    assert bench.latency(NAME, Recipe.of(bits=4, activations=8), Timing()) == latency
     assert done(bench.time(NAME, RECIPE, Timing())) == latency
     for other in (Timing(batch=2), Timing(threads=2), Timing(runtime="torch")):
-        assert bench.latency(NAME, 8, other) is None
+        assert bench.latency(NAME, Recipe.of(bits=8, activations=8), other) is None
     assert timed == [(RECIPE.describe(), "onnxruntime")]
     # PyTorch computes in floats alone: one timing for all bits.
     floats = done(bench.time(NAME, RECIPE, Timing(runtime="torch", batch=3, threads=2)))
     assert (floats.batch, floats.threads, floats.number_format) == (3, 2, "fp32")
-    assert bench.latency(NAME, 32, Timing(runtime="torch", batch=3, threads=2)) == floats
+    assert bench.latency(NAME, Recipe.of(bits=32), Timing(runtime="torch", batch=3, threads=2)) == floats
 
 
 def test_timings_of_one_format_are_one_job(start, timed):
     bench = start()
     holder = Holder(bench)
     job = bench.time(NAME, RECIPE, Timing())
-    assert bench.time(NAME, Recipe.of(bits=2), Timing()) is job
+    assert bench.time(NAME, Recipe.of(bits=2, activations=8), Timing()) is job
     assert bench.time(NAME, Recipe(), Timing()) is not job
     holder.let_go()
     done(job)
@@ -317,13 +317,17 @@ def test_a_fill_leaves_nothing_missing(start, timed, evaluated, few):
     done(again.fill(NAME, RECIPE, Timing()))
     assert (len(evaluated), len(timed)) == (len(wanted), 2)
     # Elsewhere, and with another runtime, there is more to do.
-    assert again.missing(NAME, Recipe.of(bits=4), Timing())
+    assert again.missing(NAME, Recipe.of(bits=4, activations=8), Timing())
     assert again.missing(NAME, RECIPE, Timing(threads=2))
 
 
 @pytest.mark.parametrize(
     ("recipe", "first", "formats"),
-    [(RECIPE, RECIPE, 2), (Recipe.of(bits=16), Recipe.of(bits=16), 2), (Recipe.of(bits=1), Recipe.of(bits=1), 2)],
+    [
+        (RECIPE, RECIPE, 2),
+        (Recipe.of(bits=16), Recipe.of(bits=16), 2),
+        (Recipe.of(bits=1, activations=8), Recipe.of(bits=1, activations=8), 2),
+    ],
     ids=["int8", "fp32", "binary"],
 )
 def test_a_fill_times_the_current_number_format_first(start, timed, few, recipe, first, formats):
@@ -391,7 +395,7 @@ def test_without_a_store_measurements_go_on_in_memory(start, timed, tmp_path, fe
     assert "must be a SQLite file" in bench.store_error
     assert bench.find(NAME, RECIPE) is evaluation
     latency = done(bench.time(NAME, RECIPE, Timing()))
-    assert bench.latency(NAME, 8, Timing()) == latency
+    assert bench.latency(NAME, Recipe.of(bits=8, activations=8), Timing()) == latency
     assert [record.latency for record in bench.records(NAME, Timing())] == [latency]
     done(bench.fill(NAME, RECIPE, Timing()))
     assert not bench.missing(NAME, RECIPE, Timing())

@@ -6,11 +6,13 @@ for every entry of the state dict, in its order, `[name, kind, shape]`. The kind
 
     f4, f2, i8          floats of 32 or 16 bits, integers of 64, as they are
     q<bits><c|t>        integer codes, one scale per output channel or per tensor
+    a<bits><c|t>        the same with a zero point beside each scale
     k<entries>f         codebook of floats
     k<entries>q<bits>   codebook of integer codes with one scale
 
-The streams hold, in this order: the codes of every q and k tensor and every f4 weight, tensor by tensor; all scales;
-all float entries; all integer entries; all remaining f4, f2 and i8 values.
+The streams hold, in this order: the codes of every q, a and k tensor and every f4 weight, tensor by tensor; all scales;
+all float entries; all integer entries and zero points; all remaining f4, f2 and i8 values. Codes of an a tensor are
+stored less their zero point, modulo 2**bits, so that zero weights are zeros whatever their row's zero point.
 """
 
 import json
@@ -27,6 +29,7 @@ from compression.codec.streams import StreamReader, StreamWriter
 from compression.errors import ArtefactError, RecipeError
 from compression.pipeline import CompressedModel
 from compression.recipe import BITS, MAX_CLUSTERS, Recipe
+from compression.structure import Structure
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
 MAGIC = b"\x89PSC\r\n\x1a\n"
@@ -37,13 +40,14 @@ MAX_AXES = 32
 
 _PREAMBLE = struct.Struct("<8sH")
 _SECTION = struct.Struct("<II")
-_KIND = re.compile(r"(f4|f2|i8)|q(\d+)([ct])|k(\d+)(f|q(\d+))")
+_KIND = re.compile(r"(f4|f2|i8)|[qa](\d+)([ct])|k(\d+)(f|q(\d+))")
 _PLAIN_TYPES = {"f4": np.dtype(np.float32), "f2": np.dtype(np.float16), "i8": np.dtype(np.int64)}
 
 
 def write(model: CompressedModel) -> bytes:
     """The file's bytes; the same model gives the same bytes. Its length is the model's size."""
-    tensors = [[name, _kind(_tensor(model, name)), list(_tensor(model, name).shape)] for name in model.order]
+    own = [name for name in model.order if name not in model.ties]
+    tensors = [[name, _kind(_tensor(model, name)), list(_tensor(model, name).shape)] for name in own]
     header = {
         "architecture": model.architecture,
         "source": model.source,
@@ -51,6 +55,10 @@ def write(model: CompressedModel) -> bytes:
         "weights": list(model.weights),
         "tensors": tensors,
     }
+    if structure := model.structure.to_dict():
+        header["structure"] = structure
+    if model.ties:
+        header["ties"] = [[model.order.index(name), name, target] for name, target in model.ties.items()]
     text = json.dumps(header, separators=(",", ":")).encode()
     sections = zlib.compress(text, 9), write_streams(model, model.recipe.code.coder).finish()
     framed = b"".join(_SECTION.pack(len(section), zlib.crc32(section)) + section for section in sections)
@@ -64,7 +72,19 @@ def read(data: bytes) -> CompressedModel:
     tensors = _read_streams(header, block)
     weights = {name: tensors[name] for name in header.weights}
     rest = {name: tensor for name, tensor in tensors.items() if name not in weights}
-    return CompressedModel(header.architecture, header.source, header.recipe, weights, rest, tuple(tensors))
+    order = list(tensors)
+    for position, name, _ in header.ties:
+        order.insert(position, name)
+    return CompressedModel(
+        architecture=header.architecture,
+        source=header.source,
+        recipe=header.recipe,
+        weights=weights,
+        rest=rest,
+        order=tuple(order),
+        structure=header.structure,
+        ties={name: target for _, name, target in header.ties},
+    )
 
 
 def streams_length(data: bytes) -> int:
@@ -77,6 +97,12 @@ def write_streams(model: CompressedModel, coder: str) -> StreamWriter:
     writer = StreamWriter(coder)
     for tensor in model.weights.values():
         match tensor:
+            case Integers(codes=codes, bits=bits, zero=zero) if zero is not None:
+                steps = _wrapped(codes.astype(np.int32) - _beside(zero, codes), bits)
+                if bits <= 8:
+                    write_narrow(writer, (steps + 2 ** (bits - 1)).astype(np.uint8), 2**bits, 2 ** (bits - 1))
+                else:
+                    write_wide(writer, _zigzag(steps))
             case Integers(codes=codes, bits=bits) if bits <= 8:
                 top = _top(bits)
                 write_narrow(writer, (codes + np.int8(top)).view(np.uint8), 2 * top + 1, top)
@@ -89,7 +115,7 @@ def write_streams(model: CompressedModel, coder: str) -> StreamWriter:
     side = _side(model.weights.values())
     write_wide(writer, _float_bits(_joined([g.scale for g in side if isinstance(g, Integers)], np.float32)))
     write_wide(writer, _float_bits(_joined([g.values for g in side if isinstance(g, Plain)], np.float32)))
-    write_wide(writer, _zigzag(_joined([t.entries.codes for t in _grid_codebooks(model.weights.values())], np.int16)))
+    write_wide(writer, _zigzag(_joined(_integers(model.weights.values()), np.int16)))
     for kind in _PLAIN_TYPES.values():
         values = _joined([t.values for t in model.rest.values() if t.values.dtype == kind], kind)
         write_wide(writer, values.view(np.uint64) if kind == np.int64 else _float_bits(values))
@@ -103,6 +129,8 @@ class _Header:
     recipe: Recipe
     weights: tuple[str, ...]
     tensors: dict[str, tuple[re.Match[str], tuple[int, ...]]]
+    structure: Structure
+    ties: list[tuple[int, str, str]]
 
 
 def _read_streams(header: _Header, block: bytes) -> dict[str, CompressedTensor]:
@@ -112,7 +140,10 @@ def _read_streams(header: _Header, block: bytes) -> dict[str, CompressedTensor]:
         kind, shape = header.tensors[name]
         count = math.prod(shape)
         _, bits, _, entries, _, _ = kind.groups()
-        if bits and int(bits) <= 8:
+        if bits and int(bits) <= 8 and _affine(kind):
+            half = 2 ** (int(bits) - 1)
+            flat = read_narrow(reader, count, 2 * half, half).astype(np.int16) - np.int16(half)
+        elif bits and int(bits) <= 8:
             top = _top(int(bits))
             flat = read_narrow(reader, count, 2 * top + 1, top).view(np.int8) - np.int8(top)
         elif bits:
@@ -128,7 +159,7 @@ def _read_streams(header: _Header, block: bytes) -> dict[str, CompressedTensor]:
     scales = iter(_parts(_bits_float(read_wide(reader, sum(scale_counts), np.uint32)), scale_counts))
     float_counts = [int(kind[4]) if kind[5] == "f" else 0 for kind, _ in kinds]
     floats = iter(_parts(_bits_float(read_wide(reader, sum(float_counts), np.uint32)), float_counts))
-    grid_counts = [int(kind[4]) if kind[6] else 0 for kind, _ in kinds]
+    grid_counts = [_integer_count(kind, shape) for kind, shape in kinds]
     grids = iter(_parts(_unzigzag(read_wide(reader, sum(grid_counts), np.uint16)), grid_counts))
 
     tensors: dict[str, CompressedTensor] = {}
@@ -136,6 +167,13 @@ def _read_streams(header: _Header, block: bytes) -> dict[str, CompressedTensor]:
         scale, entries, grid = next(scales), next(floats), next(grids)
         if kind[1]:
             tensors[name] = Plain(codes[name])
+        elif kind[2] and _affine(kind):
+            bits = int(kind[2])
+            width = np.int8 if bits <= 8 else np.int16
+            shape = scale.shape if kind[3] == "c" else ()
+            zero = _wrapped(grid.astype(np.int32), bits).reshape(shape)
+            steps = _wrapped(codes[name].astype(np.int32) + _beside(zero, codes[name]), bits)
+            tensors[name] = Integers(steps.astype(width), scale.reshape(shape), bits, zero.astype(width))
         elif kind[2]:
             tensors[name] = Integers(codes[name], scale if kind[3] == "c" else scale.reshape(()), int(kind[2]))
         elif kind[5] == "f":
@@ -212,7 +250,9 @@ def _header(packed: bytes) -> _Header:
             tensors[name] = match, tuple(shape)
         if len(weight_names) != len(weights) or not weight_names <= set(tensors):
             raise ValueError("weights that are no tensors")
-    except (zlib.error, ValueError, KeyError, TypeError, RecursionError, RecipeError) as error:
+        structure = Structure.from_dict(data.get("structure", {}))
+        ties = _ties(data.get("ties", []), tensors)
+    except (zlib.error, ValueError, KeyError, TypeError, RecursionError, RecipeError, ArtefactError) as error:
         raise ArtefactError(
             f"the header must describe a model; {error}. The file is damaged: export it again."
         ) from None
@@ -220,7 +260,20 @@ def _header(packed: bytes) -> _Header:
     total = sum(math.prod(max(size, 1) for size in shape) for _, shape in tensors.values())
     if total > MAX_VALUES:
         raise ArtefactError(f"a model must have at most {MAX_VALUES} values; this one declares {total}.")
-    return _Header(architecture, source, recipe, weights, tensors)
+    return _Header(architecture, source, recipe, weights, tensors, structure, ties)
+
+
+def _ties(data: object, tensors: dict[str, object]) -> list[tuple[int, str, str]]:
+    ties: list[tuple[int, str, str]] = []
+    for position, name, target in data:
+        taken = name in tensors or any(name == other for _, other, _ in ties)
+        if type(position) is not int or not isinstance(name, str) or taken or target not in tensors:
+            raise ValueError(f"tie {name!r} to {target!r}")
+        if position > len(tensors) + len(ties) or position <= (ties[-1][0] if ties else 0):
+            raise ValueError(f"tie {name!r} at {position}")
+        name.encode()
+        ties.append((position, name, target))
+    return ties
 
 
 def _check_kind(kind: re.Match[str], is_weight: bool, shape: tuple[int, ...]) -> None:
@@ -229,6 +282,8 @@ def _check_kind(kind: re.Match[str], is_weight: bool, shape: tuple[int, ...]) ->
         raise ValueError(f"kind {kind[0]} where it cannot be")
     if any(value and int(value) not in BITS[:-1] for value in (bits, entry_bits)):
         raise ValueError(f"kind {kind[0]} of unknown bits")
+    if _affine(kind) and int(bits) == 1:
+        raise ValueError(f"kind {kind[0]} of one bit")
     if (entries and int(entries) > MAX_CLUSTERS) or (granularity == "c" and not shape):
         raise ValueError(f"kind {kind[0]} for shape {shape}")
 
@@ -241,8 +296,8 @@ def _kind(tensor: CompressedTensor) -> str:
     match tensor:
         case Plain(values=values):
             return next(label for label, kind in _PLAIN_TYPES.items() if kind == values.dtype)
-        case Integers(scale=scale, bits=bits):
-            return f"q{bits}{'c' if scale.ndim else 't'}"
+        case Integers(scale=scale, bits=bits, zero=zero):
+            return f"{'q' if zero is None else 'a'}{bits}{'c' if scale.ndim else 't'}"
         case Codebook(entries=Integers() as entries):
             return f"k{entries.shape[0]}q{entries.bits}"
         case Codebook(entries=entries):
@@ -255,13 +310,42 @@ def _scale_count(kind: re.Match[str], shape: tuple[int, ...]) -> int:
     return 1 if kind[6] else 0
 
 
+def _integer_count(kind: re.Match[str], shape: tuple[int, ...]) -> int:
+    if _affine(kind):
+        return _scale_count(kind, shape)
+    return int(kind[4]) if kind[6] else 0
+
+
+def _affine(kind: re.Match[str]) -> bool:
+    return kind[0].startswith("a")
+
+
 def _side(weights) -> list[Plain | Integers]:
     """What holds scales or float entries, tensor by tensor."""
     return [t.entries if isinstance(t, Codebook) else t for t in weights if isinstance(t, (Integers, Codebook))]
 
 
-def _grid_codebooks(weights) -> list[Codebook]:
-    return [t for t in weights if isinstance(t, Codebook) and isinstance(t.entries, Integers)]
+def _integers(weights) -> list[np.ndarray]:
+    """Integer entries and zero points, tensor by tensor."""
+    found = []
+    for tensor in weights:
+        match tensor:
+            case Codebook(entries=Integers(codes=codes)):
+                found.append(codes)
+            case Integers(zero=zero) if zero is not None:
+                found.append(zero)
+    return found
+
+
+def _beside(zero: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Zero points, one or one for each row, in a shape that broadcasts over the codes."""
+    return zero.reshape(zero.shape + (1,) * (codes.ndim - 1)) if zero.ndim else zero
+
+
+def _wrapped(steps: np.ndarray, bits: int) -> np.ndarray:
+    """Integers modulo 2**bits, into -2**(bits - 1) .. 2**(bits - 1) - 1: int16."""
+    half = 2 ** (bits - 1)
+    return (((steps + half) & (2 * half - 1)) - half).astype(np.int16)
 
 
 def _joined(arrays: list[np.ndarray], kind: type) -> np.ndarray:

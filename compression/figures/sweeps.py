@@ -15,6 +15,8 @@ from compression.recipe import MAX_CLUSTERS, Recipe
 TITLES = {"sparsity": "Sparsity (%)", "clusters": "Clusters (log scale)", "bits": "Bits (log scale)"}
 NO_CLUSTERS = 2 * MAX_CLUSTERS  # where "off" stands on the axis of clusters: beyond the most that there are
 
+Cliff = tuple[float | None, float | None] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -56,7 +58,7 @@ def gather(records: Sequence[Record], current: Recipe, baseline: Baseline) -> di
         own = record.recipe.settings()
         for slider in TITLES:
             # Comparing recipes, not settings: the scope of a prune step that is absent is no difference.
-            if Recipe.of(**{**settings, slider: own[slider]}) == record.recipe:
+            if current.with_setting(slider, own[slider]) == record.recipe:
                 steps[slider][record.digests.recipe] = _step(record, slider, own[slider], record.recipe == current)
     seen = [value for found in steps.values() for step in found.values() for value in (step.accuracy, step.low)]
     scale = accuracy_scale(seen, baseline.accuracy)
@@ -100,8 +102,11 @@ def _step(record: Record, slider: str, value: float | None, current: bool) -> St
     )
 
 
-def draw(data: Sweep, theme: Theme = LIGHT, *, height: int = 240) -> go.Figure:
-    """One panel; customdata[0] of every marker is its recipe digest. Dotted: baseline; band: 95 % interval."""
+def draw(data: Sweep, theme: Theme = LIGHT, *, height: int = 240, cliff: Cliff = None) -> go.Figure:
+    """One panel; customdata[0] of every marker is its recipe digest. Dotted: baseline; band: 95 % interval.
+
+    cliff: the last value that cannot be told from the baseline and the first that can; what lies beyond is shaded.
+    """
     xs = [step.x for step in data.steps]
     position = data.scale.position
     low, high = [position(step.low) for step in data.steps], [position(step.high) for step in data.steps]
@@ -150,11 +155,42 @@ def draw(data: Sweep, theme: Theme = LIGHT, *, height: int = 240) -> go.Figure:
             *strip(data.scale, theme),
             _rule(theme.muted, "dot", xref="paper", x0=0, x1=1, y0=position(data.baseline), y1=position(data.baseline)),
             _rule(theme.faint, "solid", yref="paper", y0=0, y1=1, x0=data.current_x, x1=data.current_x),
+            *_beyond(data.slider, cliff, theme),
         ],
+        annotations=_edge(data.slider, cliff, theme),
         showlegend=False,
         clickmode="event+select",
     )
     return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
+
+
+def _edge_x(slider: str, cliff: Cliff) -> float | None:
+    """Half-way between the last value that passes and the first that fails; None without both."""
+    if cliff is None or None in cliff:
+        return None
+    return (_place(slider, cliff[0]) + _place(slider, cliff[1])) / 2
+
+
+def _beyond(slider: str, cliff: Cliff, theme: Theme) -> list[dict[str, Any]]:
+    edge = _edge_x(slider, cliff)
+    if edge is None:
+        return []
+    # A sparser model lies to the right, one of fewer clusters or bits to the left.
+    end = 200.0 if slider == "sparsity" else -2.0
+    ends = {"x0": edge, "x1": end, "yref": "paper", "y0": 0, "y1": 1}
+    area = {"type": "rect", "layer": "below", "line": {"width": 0}, "fillcolor": fade(theme.alert, 0.10), **ends}
+    return [area, _rule(theme.alert, "dash", yref="paper", y0=0, y1=1, x0=edge, x1=edge)]
+
+
+def _edge(slider: str, cliff: Cliff, theme: Theme) -> list[dict[str, Any]]:
+    edge = _edge_x(slider, cliff)
+    if edge is None:
+        return []
+    text = f"cliff at {100 * cliff[0]:.4g} %" if slider == "sparsity" else f"cliff at {cliff[0]:g}"
+    place = {"x": edge, "xanchor": "right" if slider == "sparsity" else "left", "yref": "paper", "y": 0.02}
+    return [
+        {**place, "yanchor": "bottom", "text": text, "showarrow": False, "font": {"size": 12, "color": theme.alert}}
+    ]
 
 
 def _rule(colour: str, dash: str, **ends: Any) -> dict[str, Any]:

@@ -26,9 +26,12 @@ def rates(model: CompressedModel) -> Rates:
 
 
 def _codes(tensor: CompressedTensor) -> np.ndarray:
+    """What is zero where the weight is."""
     match tensor:
         case Plain(values=values):
             return values
+        case Integers(codes=codes, zero=zero) if zero is not None:
+            return codes != (zero.reshape(zero.shape + (1,) * (codes.ndim - 1)) if zero.ndim else zero)
         case Integers(codes=codes):
             return codes
         case Codebook(indices=indices):

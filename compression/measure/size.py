@@ -51,6 +51,8 @@ def _nonzero(tensor: CompressedTensor) -> np.ndarray:
     match tensor:
         case Plain(values=values):
             return values != 0
+        case Integers(codes=codes, zero=zero) if zero is not None:
+            return codes != (zero.reshape(zero.shape + (1,) * (codes.ndim - 1)) if zero.ndim else zero)
         case Integers(codes=codes, scale=scale):
             # A dead channel, binarized, has codes of one and a scale of zero.
             return codes != 0 if scale.all() else tensor.decode() != 0
@@ -63,6 +65,8 @@ def _packed_bits(tensor: CompressedTensor, has_zeros: bool) -> tuple[int, int, i
     match tensor:
         case Plain():
             return 32, 32, 0
+        case Integers(scale=scale, bits=bits, zero=zero) if zero is not None:
+            return bits, bits, scale.nbytes + zero.nbytes
         case Integers(codes=codes, scale=scale, bits=bits):
             return (2 if bits == 1 and has_zeros and not codes.all() else bits), max(bits, 2), scale.nbytes
         case Codebook(entries=entries):

@@ -2,11 +2,12 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from compression import codec, runtimes, zoo
@@ -16,11 +17,16 @@ from compression.measure.latency import measure_latency
 from compression.measure.rates import rates
 from compression.measure.record import Baseline, Digests, Latency, Record
 from compression.measure.size import ladder
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import Recipe
+from compression.measure.variant import Form, Variant
+from compression.pipeline import CompressedModel
+from compression.recipe import Recipe, Simplify
 from compression.runtimes import Program
 from compression.statistics import ModelStatistics
+from compression.structure import Structure
 from compression.zoo import Data
+
+# Simplified networks that are kept, with their statistics: a few times the model's own memory each.
+KEPT_VARIANTS = 4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,6 +42,7 @@ class Subject:
     """model: the baseline, in evaluation mode, not to be changed. labels: int64 (n,), of the test split.
 
     predictions, baseline: what the baseline says of the whole test split, and the figures made of it.
+    parameters: of the baseline.
     """
 
     name: str
@@ -46,7 +53,10 @@ class Subject:
     labels: np.ndarray
     predictions: Predictions
     baseline: Baseline
-    _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
+    parameters: int
+    _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
+    _variants: OrderedDict[Simplify | None, Variant] = field(default_factory=OrderedDict, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def load(cls, name: str) -> "Subject":
@@ -59,10 +69,27 @@ class Subject:
         *_, predictions = predict(model, data.test_images)
         figures = score(predictions.classes, labels, predictions.classes, len(data.classes))
         baseline = Baseline(figures.correct, figures.accuracy, figures.f1, statistics.size_bytes)
-        return cls(name, entry.dataset, model, data, statistics, labels, predictions, baseline)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return cls(name, entry.dataset, model, data, statistics, labels, predictions, baseline, parameters)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
-        return compress(self.statistics, recipe)
+        """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model."""
+        return self.variant(recipe.simplify).compress(recipe)
+
+    def variant(self, step: Simplify | None) -> Variant:
+        """The network as the simplify step leaves it; the last few are kept."""
+        with self._lock:
+            if step not in self._variants:
+                images = self.data.calibration_images
+                if step is None:
+                    made = Variant(self.model, Structure(), self.statistics, self.statistics.digest, images)
+                else:
+                    made = Variant.of(self.model, self.statistics, step, images)
+                self._variants[step] = made
+                if len(self._variants) > KEPT_VARIANTS:
+                    self._variants.popitem(last=False)
+            self._variants.move_to_end(step)
+            return self._variants[step]
 
     def evaluate(self, recipe: Recipe) -> Iterator[Evaluation]:
         """Compress, encode and run the test split; yields after each chunk, the last evaluation being the exact one."""
@@ -79,33 +106,42 @@ class Subject:
                 f"{compressed.source[:12]}, theirs {self.statistics.digest[:12]}. Compress the model again."
             )
         artefact = codec.write(compressed) if artefact is None else artefact
-        size, share = ladder(compressed, artefact), rates(compressed)
+        form = self._form(compressed)
+        share = replace(rates(compressed), architecture_simplification=form.parameters / self.parameters)
+        size = ladder(compressed, artefact)
         digests = Digests(
             model=self.statistics.digest,
             dataset=self.data.digest,
             recipe=compressed.recipe.digest,
             artefact=hashlib.sha256(artefact).hexdigest(),
         )
-        # A copy of the module is reused from one evaluation to the next: making one takes longer than filling it.
-        model, state = self._idle.pop() if self._idle else self._copy()
-        compressed.copy_into(state)
-        try:
-            for predictions in predict(model, self.data.test_images):
+        with form.loaded(compressed) as module:
+            forward = module
+            if compressed.recipe.integer:
+                images = self.data.calibration_images.numpy()
+                forward = form.blueprint.calibrate(module, compressed.weights, images)
+            for predictions in predict(forward, self.data.test_images):
                 figures = score(predictions.classes, self.labels, self.predictions.classes, len(self.data.classes))
                 record = Record(
                     self.name, self.dataset, compressed.recipe, digests, figures, self.baseline, share, size
                 )
                 yield Evaluation(record, predictions)
-        finally:
-            self._idle.append((model, state))
 
-    def _copy(self) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-        model = copy.deepcopy(self.model).eval()
-        return model, model.state_dict()
+    def _form(self, compressed: CompressedModel) -> Form:
+        """The network that the compressed model decodes into; the last few are kept."""
+        simplified = compressed.recipe.simplify is not None
+        key = (compressed.structure, tuple(compressed.shapes().items())) if simplified else None
+        with self._lock:
+            if key not in self._forms:
+                self._forms[key] = Form(compressed.build() if simplified else self.model, self._input_shape)
+                if len(self._forms) > KEPT_VARIANTS:
+                    self._forms.popitem(last=False)
+            self._forms.move_to_end(key)
+            return self._forms[key]
 
     def decoded(self, compressed: CompressedModel) -> nn.Module:
         """A module of its own with the decoded weights."""
-        return compressed.load_into(copy.deepcopy(self.model))
+        return compressed.load_into(copy.deepcopy(self._form(compressed).module))
 
     def program(self, compressed: CompressedModel, runtime: str) -> Program:
         """What a runtime loads of a compressed model: for ONNX Runtime the file that is timed and exported.
@@ -115,7 +151,7 @@ class Subject:
         subject = runtimes.Subject(
             module=self.decoded(compressed),
             input_shape=self._input_shape,
-            bits=compressed.recipe.bits,
+            integer=compressed.recipe.integer,
             weights=compressed.weights,
             calibration_images=self.data.calibration_images.numpy(),
         )

@@ -11,6 +11,9 @@ sums, so no pass over the weights is needed to find them:
    (Grønlund et al. 2017, Fast exact k-means, k-medians and Bregman divergence clustering in 1D).
 3. Lloyd's iterations move the boundaries from cell edges to single weights.
 
+The classic starts are there to compare with, each followed by Lloyd's iterations: "linear" and "density" (Deep
+Compression, section 3.1) and "k-means++" (Arthur & Vassilvitskii 2007).
+
 Zero is its own symbol: pruned weights stay zero and are not clustered.
 """
 
@@ -24,20 +27,46 @@ CELLS_PER_CLUSTER = 6
 MIN_CELLS = 96
 POWER_LAW_TRIES = 5
 LLOYD_ITERATIONS = 30
+# A start that is not the optimum has farther to go.
+LLOYD_ITERATIONS_OF_STARTS = 100
 BLOCK_OF_SEARCHES = 1024
 
 
-def fit(layer: LayerStatistics, negatives: int, positives: int, clusters: int) -> np.ndarray:
+def fit(
+    layer: LayerStatistics, negatives: int, positives: int, clusters: int, start: str = "optimal", seed: int = 0
+) -> np.ndarray:
     """Cluster the `negatives` smallest and the `positives` largest values of a layer.
 
     Those are its surviving weights, none of them zero. Returns the codebook: float32 (k,), ascending and distinct,
-    k <= clusters; its squared error is within 1 % of the least that `clusters` values can have.
+    k <= clusters. With the start "optimal" its squared error is within 1 % of the least that `clusters` values can
+    have. "linear" spaces the first entries evenly from the smallest weight to the largest, "density" gives each the
+    same number of weights, "k-means++" draws them (from `seed`) in proportion to the squared distance from those
+    before; groups that lose all weights are dropped. "best" is the one of these three of least error.
     """
     if negatives + positives == 0:
         return np.zeros(0, np.float32)
     gap = len(layer.ordered) - negatives - positives
-    entries = _fit(layer.ordered, layer.centre, layer.block_sums, negatives, gap, clusters)
+    values = layer.ordered, layer.centre, layer.block_sums, negatives, gap
+    if start == "optimal":
+        return np.unique(_fit(*values, clusters).astype(np.float32))
+    starts = ("linear", "density", "k-means++") if start == "best" else (start,)
+    fits = [_started(values, clusters, each, seed) for each in starts]
+    _, entries = min(fits, key=lambda fit: fit[0])
     return np.unique(entries.astype(np.float32))
+
+
+def _started(values: tuple, clusters: int, start: str, seed: int) -> tuple[float, np.ndarray]:
+    """Squared error and entries (float64) of Lloyd's iterations from one of the classic starts."""
+    match start:
+        case "linear":
+            entries = _linear(*values, clusters)
+        case "density":
+            entries = _density(*values, clusters)
+        case _:
+            entries = _plus_plus(*values, np.random.default_rng(seed).random(clusters))
+    edges = _edges(*values, entries)
+    _lloyd(*values, edges, entries, LLOYD_ITERATIONS_OF_STARTS)
+    return _errors_of(*values, edges), entries[edges[1:] > edges[:-1]]
 
 
 def assign(weight: np.ndarray, entries: np.ndarray) -> np.ndarray:
@@ -324,9 +353,17 @@ def _fit(ordered, centre, sums, negatives, gap, clusters):
     else:
         whole = max(_cost(prefixes, 0, cells), 1e-250)
         edges = cell_edges[_grouping(prefixes, clusters, 2 * whole / clusters**3)]
-    groups = len(edges) - 1
-    entries = np.empty(groups)
-    for _ in range(LLOYD_ITERATIONS):
+    entries = np.empty(len(edges) - 1)
+    _lloyd(ordered, centre, sums, negatives, gap, edges, entries, LLOYD_ITERATIONS)
+    return entries
+
+
+@numba.njit(cache=True, nogil=True)
+def _lloyd(ordered, centre, sums, negatives, gap, edges, entries, iterations):
+    """Move the edges of the groups and their entries, in place; the entry of a group without weights stays."""
+    count = len(ordered) - gap
+    groups = len(entries)
+    for _ in range(iterations):
         for group in range(groups):
             if edges[group] < edges[group + 1]:
                 total, _ = _range_sums(ordered, centre, sums, negatives, gap, edges[group], edges[group + 1])
@@ -339,4 +376,98 @@ def _fit(ordered, centre, sums, negatives, gap, clusters):
             edges[group] = edge
         if not moved:
             break
+
+
+@numba.njit(cache=True, nogil=True)
+def _errors_of(ordered, centre, sums, negatives, gap, edges):
+    total = 0.0
+    for group in range(len(edges) - 1):
+        if edges[group] < edges[group + 1]:
+            total += _error(ordered, centre, sums, negatives, gap, edges[group], edges[group + 1])
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _linear(ordered, centre, sums, negatives, gap, clusters):
+    """Evenly spaced entries from the smallest survivor to the largest."""
+    first, last = _at(ordered, negatives, gap, 0), _at(ordered, negatives, gap, len(ordered) - gap - 1)
+    entries = np.empty(clusters)
+    for group in range(clusters):
+        entries[group] = first + (last - first) * (group / (clusters - 1))
     return entries
+
+
+@numba.njit(cache=True, nogil=True)
+def _density(ordered, centre, sums, negatives, gap, clusters):
+    """The medians of groups of equal population."""
+    count = len(ordered) - gap
+    entries = np.empty(clusters)
+    for group in range(clusters):
+        entries[group] = _at(ordered, negatives, gap, (2 * group + 1) * count // (2 * clusters))
+    return entries
+
+
+@numba.njit(cache=True, nogil=True)
+def _edges(ordered, centre, sums, negatives, gap, entries):
+    """Edges of the groups nearest to ascending entries."""
+    edges = np.zeros(len(entries) + 1, np.int64)
+    edges[len(entries)] = len(ordered) - gap
+    for group in range(1, len(entries)):
+        middle = (entries[group - 1] + entries[group]) / 2
+        edges[group] = _first_above(ordered, negatives, gap, edges[group - 1], len(ordered) - gap, middle)
+    return edges
+
+
+@numba.njit(cache=True, nogil=True)
+def _distance(ordered, centre, sums, negatives, gap, start, end, entry):
+    """Sum of the squared distances of survivors start..end from an entry."""
+    total, squares = _range_sums(ordered, centre, sums, negatives, gap, start, end)
+    entry -= centre
+    return max(0.0, squares - 2 * entry * total + (end - start) * entry * entry)
+
+
+@numba.njit(cache=True, nogil=True)
+def _plus_plus(ordered, centre, sums, negatives, gap, draws):
+    """Ascending entries drawn by k-means++, one for each of `draws` (uniform in [0, 1)), or fewer where none is left.
+
+    Groups are intervals, so what a group adds to the sum of squared distances is a look-up, and the weight that a draw
+    hits is found by bisection within its group. A new entry changes its own group and the two beside it.
+    """
+    count, clusters = len(ordered) - gap, len(draws)
+    entries = np.empty(clusters)
+    edges = np.zeros(clusters + 1, np.int64)
+    distances = np.empty(clusters)
+    entries[0] = _at(ordered, negatives, gap, int(draws[0] * count))
+    edges[1] = count
+    distances[0] = _distance(ordered, centre, sums, negatives, gap, 0, count, entries[0])
+    used = 1
+    while used < clusters:
+        target = draws[used] * distances[:used].sum()
+        group = 0
+        while group < used - 1 and target >= distances[group]:
+            target -= distances[group]
+            group += 1
+        low, high = edges[group], edges[group + 1] - 1
+        while low < high:
+            middle = (low + high) // 2
+            before = _distance(ordered, centre, sums, negatives, gap, edges[group], middle + 1, entries[group])
+            if before > target:
+                high = middle
+            else:
+                low = middle + 1
+        entry = _at(ordered, negatives, gap, low)
+        if entry == entries[group]:
+            # Rounding led to a weight at distance zero: all that is left is rounding.
+            break
+        place = group + (entry > entries[group])
+        for i in range(used, place, -1):
+            entries[i], edges[i + 1], distances[i] = entries[i - 1], edges[i], distances[i - 1]
+        entries[place] = entry
+        used += 1
+        edges[used] = count
+        for i in range(max(place, 1), min(place + 2, used)):
+            middle = (entries[i - 1] + entries[i]) / 2
+            edges[i] = _first_above(ordered, negatives, gap, edges[i - 1], count, middle)
+        for i in range(max(place - 1, 0), min(place + 2, used)):
+            distances[i] = _distance(ordered, centre, sums, negatives, gap, edges[i], edges[i + 1], entries[i])
+    return entries[:used]

@@ -1,6 +1,6 @@
 """What a runtime is: something that runs a model, so that it can be timed and its answers compared.
 
-A runtime first builds a program from a model (what it loads, in the number format that the recipe's bits allow), then
+A runtime first builds a program from a model (what it loads, in the number format that the recipe asks for), then
 prepares a session of it with a pinned number of threads. Programs can be compared and kept without being run.
 """
 
@@ -15,21 +15,19 @@ from compression.errors import ModelError
 from compression.registry import Registry
 from compression.tensors import CompressedTensor
 
-INTEGER_BITS = 8
-
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Subject:
     """A model to be run.
 
-    module: the decoded model, in evaluation mode. input_shape: (C, H, W). bits: of its recipe, 32 for the baseline.
-    weights, calibration_images: what integer number formats need, the compressed tensors by state-dict name and
-    float32 images (n, C, H, W) of the train split.
+    module: the decoded model, in evaluation mode. input_shape: (C, H, W). integer: whether its recipe wants integer
+    activations (`Recipe.integer`); False for the baseline. weights, calibration_images: what integer number formats
+    need, the compressed tensors by state-dict name and float32 images (n, C, H, W) of the train split.
     """
 
     module: nn.Module
     input_shape: tuple[int, int, int]
-    bits: int = 32
+    integer: bool = False
     weights: Mapping[str, CompressedTensor] | None = None
     calibration_images: np.ndarray | None = None
 
@@ -85,16 +83,16 @@ class Runtime:
     build_as: Callable[[Subject, str], Program]
     open: Callable[[Program, int], Session]
 
-    def number_format(self, bits: int) -> str:
-        """The format that weights of so many bits run in: "int8" up to 8 where the runtime offers it, else "fp32"."""
-        return "int8" if bits <= INTEGER_BITS and "int8" in self.number_formats else "fp32"
+    def number_format(self, integer: bool) -> str:
+        """The format that a recipe runs in: "int8" for integer activations where the runtime offers it, or "fp32"."""
+        return "int8" if integer and "int8" in self.number_formats else "fp32"
 
     def build(self, subject: Subject) -> Program:
-        """The program of a subject, in the number format of its bits. Equal subjects give equal programs.
+        """The program of a subject, in the number format of its recipe. Equal subjects give equal programs.
 
         Raises ModelError when the runtime cannot express the model.
         """
-        return self.build_as(subject, self.number_format(subject.bits))
+        return self.build_as(subject, self.number_format(subject.integer))
 
     def prepare(self, program: Program, threads: int = 1) -> Session:
         """A session of a program of this runtime; raises ModelError, or RuntimeUnavailableError if it cannot load."""

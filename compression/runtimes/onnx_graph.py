@@ -2,11 +2,10 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -29,7 +28,8 @@ def export_fp32(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
     """
     data = serialize(trace(module, input_shape))
     images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0)).numpy()
-    verify(open_session(data), module, images)
+    session = open_session(data)
+    verify(lambda: session.run([OUTPUT], {INPUT: images})[0], module, images)
     return data
 
 
@@ -39,15 +39,15 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> onnx.ModelPro
     return make_model(recorded.nodes, recorded.initializers, recorded.name(logits), input_shape, logits.shape[1:])
 
 
-def verify(session: onnxruntime.InferenceSession, module: nn.Module, images: np.ndarray) -> None:
-    """Raises ModelError unless the session gives PyTorch's logits for the images, of another number than was traced.
+def verify(run: Callable[[], np.ndarray], module: nn.Module, images: np.ndarray) -> None:
+    """Raises ModelError unless `run` gives PyTorch's logits for the images, of another number than was traced.
 
     Some models amplify rounding errors until they show in the logits: the tolerance grows with PyTorch's own error.
     """
     with torch.no_grad(), torch_threads(1):
         expected = module(torch.from_numpy(images)).numpy()
     try:
-        (logits,) = session.run([OUTPUT], {INPUT: images})
+        logits = run()
     except Exception as error:  # the library's errors have no common base but this
         raise ModelError(
             f"an exported graph must run with any batch; this one fails with {len(images)} images: {error}. "

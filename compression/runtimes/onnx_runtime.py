@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: an optimised float32 graph above 8 bits, integer kernels at 8 bits and below."""
+"""ONNX Runtime on the CPU: an optimised float32 graph, or integer kernels for recipes of integer activations."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -91,8 +91,8 @@ def _build(subject: Subject, number_format: str) -> Program:
         data = export_fp32(subject.module, subject.input_shape)
     elif subject.weights is None or subject.calibration_images is None:
         raise ModelError(
-            f"a program of {subject.bits} bits needs the compressed weights and calibration images; at least one is "
-            "missing. Pass both."
+            "an integer program needs the compressed weights and calibration images; at least one is missing. "
+            "Pass both."
         )
     else:
         data = export_int8(subject.module, subject.input_shape, subject.weights, subject.calibration_images)
@@ -103,7 +103,7 @@ ONNX_RUNTIME = runtimes.add(
     Runtime(
         name="onnxruntime",
         title="ONNX Runtime",
-        summary="Optimised graphs: float32 above 8 bits, integer kernels (static QDQ int8) at 8 bits and below.",
+        summary="Optimised graphs: integer kernels (static QDQ int8) where activations have 8 bits, else float32.",
         reference="ONNX Runtime developers, onnxruntime.ai; Jacob et al. 2018 for the integer arithmetic",
         number_formats=("fp32", "int8"),
         version=onnxruntime.__version__,

@@ -1,28 +1,65 @@
 """The sidebar: model, the three sliders, presets, advanced settings."""
 
 import math
+from typing import Any
 
 import streamlit as st
 
 from compression import runtimes
+from compression.errors import CompressionError
 from compression.presets import presets
-from compression.recipe import BITS, CALIBRATIONS, CODERS, GRANULARITIES, MAX_CLUSTERS, REST_FORMATS, SCOPES, Recipe
-from compression.workbench import Timing
+from compression.recipe import (
+    CALIBRATIONS,
+    CODERS,
+    FULL_PRECISION,
+    GRANULARITIES,
+    IMPORTANCES,
+    INTEGER_BITS,
+    MAX_CLUSTERS,
+    MOVES,
+    REST_FORMATS,
+    ROUNDINGS,
+    SCOPES,
+    STARTS,
+    Recipe,
+)
+from compression.workbench import SWEEP_BITS, Timing
 from compression.zoo import models
 from pages.components import state
 from pages.components.state import BATCHES, CONTROLS, THREADS, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
 OFF = 0
+RULES = ("rate", "threshold", "pattern")
+PATTERNS = ("2:4", "1:2", "1:4", "4:8", "2:8", "1:8")
+NODES = tuple(percent / 100 for percent in range(0, 91, 5))
+ENERGIES = (1.0, 0.999, 0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
+TERNARY = (0.0, 0.3, 0.5, 0.7, 0.9, 1.2)
 CLUSTERS = (OFF, MAX_CLUSTERS, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 5, 4, 3, 2)
 
 WORDS = {
     "global": "all layers together",
     "layer": "each layer alike",
+    "rate": "the smallest, by a rate",
+    "threshold": "below a threshold",
+    "pattern": "N of every M stay",
+    "optimal": "optimal grouping",
+    "linear": "k-means, linear start",
+    "density": "k-means, density start",
+    "k-means++": "k-means, k-means++ start",
+    "best": "best of the three starts",
+    "zero": "to zero",
+    "nearest": "to the nearest group",
     "channel": "per output channel",
     "tensor": "per tensor",
     "range": "largest weight",
     "mse": "least squared error",
+    "percentile": "percentile of the weights",
+    "kl": "least KL divergence",
+    "gptq": "with error compensation (GPTQ)",
+    "l1": "L1 norm",
+    "l2": "L2 norm",
+    "bn": "batch norm scale",
     "ans": "ANS",
     "huffman": "Huffman",
 }
@@ -42,29 +79,66 @@ def open_view(page: str) -> None:
         # Widgets of the page before have left values behind under the same keys.
         state.load(state.view())
         st.session_state.controls_on = page
-    values = {name: st.session_state.get(CONTROLS + name) for name in ("model", *SETTINGS, *TIMING)}
-    if None not in values.values():
-        settings = {name: values[name] for name in SETTINGS} | {"clusters": values["clusters"] or None}
-        timing = Timing(**{name: values[name] for name in TIMING})
-        state.change(View(values["model"], Recipe.of(**settings), timing))
+    if CONTROLS + "model" in st.session_state:
+        try:
+            state.change(_changed(state.view()))
+            st.session_state.control_error = None
+        except CompressionError as error:
+            st.session_state.control_error = str(error)
     state.write_link()
     if problem := st.session_state.get("link_error"):
         st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
+    if problem := st.session_state.get("control_error"):
+        st.warning(f"The setting was not taken: {problem}", icon=":material/tune:")
 
 
-def _slider(label: str, key: str, options: tuple, value, format_func, help: str, order=None) -> None:
+def _changed(view: View) -> View:
+    """The view with what the widgets say; what has no widget stays. Raises CompressionError."""
+    held = {name: st.session_state.get(CONTROLS + name) for name in ("model", "rule", *SETTINGS, *TIMING)}
+    given = {name: value for name, value in held.items() if value is not None}
+    settings = {**view.recipe.settings(), **{name: given[name] for name in SETTINGS if name in given}}
+    settings["clusters"] = settings["clusters"] or None
+    if (integer := st.session_state.get(CONTROLS + "integer")) is not None:
+        settings["activations"] = INTEGER_BITS if integer else FULL_PRECISION
+    settings["rarest"] = min(settings["rarest"], (settings["clusters"] or 1) - 1)
+    rule = given.get("rule", _rule(view.recipe))
+    for name, value in {"sparsity": "rate", "threshold": "threshold", "pattern": "pattern"}.items():
+        if rule != value:
+            settings[name] = Recipe().settings()[name]
+    timing = {name: given.get(name, getattr(view.timing, name)) for name in TIMING}
+    return View(given.get("model", view.model), Recipe.of(**settings), Timing(**timing))
+
+
+def _rule(recipe: Recipe) -> str:
+    prune = recipe.prune
+    return "pattern" if prune and prune.pattern else "threshold" if prune and prune.threshold else "rate"
+
+
+def _slider(
+    label: str, key: str, options: tuple, value, format_func, help: str, order=None, disabled: bool = False
+) -> None:
     """A slider whose right end compresses most; `order` sorts its options, None for ascending."""
     # A recipe from a link or a point may hold a value between the steps: it gets a step of its own.
     if value not in options:
         options = sorted((*options, value), key=order)
     st.session_state.setdefault(CONTROLS + key, value)
-    st.select_slider(label, options, key=CONTROLS + key, format_func=format_func, help=help)
+    st.select_slider(label, options, key=CONTROLS + key, format_func=format_func, help=help, disabled=disabled)
 
 
 def _choice(label: str, key: str, options: tuple, value, help: str, format_func=None) -> None:
     st.session_state.setdefault(CONTROLS + key, value)
     words = format_func or (lambda option: WORDS.get(option, str(option)))
     st.selectbox(label, options, key=CONTROLS + key, format_func=words, help=help)
+
+
+def _toggle(label: str, key: str, value: bool, help: str, disabled: bool = False) -> None:
+    st.session_state.setdefault(CONTROLS + key, value)
+    st.toggle(label, key=CONTROLS + key, help=help, disabled=disabled)
+
+
+def _number(label: str, key: str, value: Any, help: str, **limits: Any) -> None:
+    st.session_state.setdefault(CONTROLS + key, value)
+    st.number_input(label, key=CONTROLS + key, help=help, **limits)
 
 
 def draw() -> None:
@@ -87,6 +161,7 @@ def _draw(view: View) -> None:
         settings["sparsity"],
         lambda value: f"{100 * value:.4g} %",
         "Share of the weights that become zero, the smallest first.",
+        disabled=_rule(view.recipe) != "rate",
     )
     _slider(
         "Shared-weight clusters",
@@ -100,10 +175,20 @@ def _draw(view: View) -> None:
     _slider(
         "Quantization bits",
         "bits",
-        tuple(reversed(BITS)),
+        tuple(reversed(SWEEP_BITS)),
         settings["bits"],
         lambda value: {32: "32 (off)", 1: "1 (binary)"}.get(value, str(value)),
         "Bits of each weight, or of each entry of the codebook. 32: floats as they are.",
+        order=lambda value: -value,
+    )
+
+    _toggle(
+        "Integer kernels",
+        "integer",
+        view.recipe.integer,
+        "With 8 bits or fewer: what flows between the layers is rounded to 8 bits too, so that the network runs on "
+        "integers. Accuracy and latency are then those of the integer network.",
+        disabled=settings["bits"] > INTEGER_BITS,
     )
 
     st.caption("Presets")
@@ -121,25 +206,151 @@ def _draw(view: View) -> None:
                 args=(preset.recipe,),
             )
 
-    with st.expander("Advanced"):
-        _choice("Prune", "scope", SCOPES, settings["scope"], "Where the smallest weights are looked for.")
-        _choice("Scales", "granularity", GRANULARITIES, settings["granularity"], "How many weights share one scale.")
-        _choice("Scale from", "calibration", CALIBRATIONS, settings["calibration"], "What the scale is chosen by.")
-        _choice("Entropy coder", "coder", CODERS, settings["coder"], "How the codes are written to the file.")
-        _choice(
-            "Biases and normalisation",
-            "rest",
-            REST_FORMATS,
-            settings["rest"],
-            "Format of the parameters that are not compressed otherwise.",
+    # Drawn only while open: a hand on a slider waits for every widget of the page.
+    groups = {
+        "Architecture": lambda: _architecture(settings),
+        "Pruning and sharing": lambda: _pruning(view.recipe, settings),
+        "Quantization": lambda: _quantization(settings),
+        "Repair without training": lambda: _repair(settings),
+        "Advanced": lambda: _advanced(view, settings),
+    }
+    for title, draw_group in groups.items():
+        group = st.expander(title, key=f"group_{title}", on_change="rerun")
+        if group.open:
+            with group:
+                draw_group()
+    if count := len(view.recipe.overrides):
+        st.caption(f"Overrides for {count} layer{'s' * (count > 1)} or pattern{'s' * (count > 1)}; see Layers.")
+        st.button("Remove them", key="remove_overrides", on_click=_remove_overrides, width="stretch")
+
+
+def _remove_overrides() -> None:
+    state.load_recipe(Recipe.of(**{**state.current_recipe().settings(), "overrides": ()}))
+
+
+def _architecture(settings: dict[str, Any]) -> None:
+    _slider(
+        "Nodes removed",
+        "nodes",
+        NODES,
+        settings["nodes"],
+        lambda value: f"{100 * value:.4g} %",
+        "Share of the channels and neurons of each layer that are cut out: the network really becomes smaller.",
+    )
+    _choice("Least important by", "importance", IMPORTANCES, settings["importance"], "How channels are ranked.")
+    _number(
+        "Blocks dropped",
+        "blocks",
+        settings["blocks"],
+        "Residual or transformer blocks removed, those that do least harm first.",
+        min_value=0,
+        max_value=32,
+        step=1,
+    )
+    _toggle("Fold batch norm", "fold", settings["fold"], "Into the convolution before it.")
+    _toggle(
+        "Merge linear maps", "merge", settings["merge"], "Two that follow each other become one; changes no answer."
+    )
+    _slider(
+        "Low-rank energy",
+        "energy",
+        ENERGIES,
+        settings["energy"],
+        lambda value: "off" if value == 1 else f"{100 * value:.4g} %",
+        "Linear and 1x1 layers become two thinner ones that keep this share of their energy, where that saves.",
+        order=lambda value: -value,
+    )
+
+
+def _pruning(recipe: Recipe, settings: dict[str, Any]) -> None:
+    rule = _rule(recipe)
+    _choice(
+        "Which weights become zero", "rule", RULES, rule, "A rate, a threshold, or N:M as sparse hardware wants it."
+    )
+    if rule == "threshold" or st.session_state.get(CONTROLS + "rule") == "threshold":
+        _number(
+            "Threshold",
+            "threshold",
+            settings["threshold"],
+            "Weights of a smaller magnitude become zero.",
+            min_value=0.0,
+            step=0.005,
+            format="%.4f",
         )
-        _choice(
-            "Runtime",
-            "runtime",
-            runtimes.runtimes.names(),
-            view.timing.runtime,
-            "What runs the model when latency is measured.",
-            lambda name: runtimes.runtimes.get(name).title,
-        )
-        _choice("Batch", "batch", BATCHES, view.timing.batch, "Images a call when latency is measured.")
-        _choice("Threads", "threads", THREADS, view.timing.threads, "Threads of the runtime.")
+    if rule == "pattern" or st.session_state.get(CONTROLS + "rule") == "pattern":
+        patterns = PATTERNS if settings["pattern"] in ("", *PATTERNS) else (*PATTERNS, settings["pattern"])
+        _choice("Pattern", "pattern", patterns, settings["pattern"] or "2:4", "Weights kept of every group.")
+    _choice("Ranked", "scope", SCOPES, settings["scope"], "Where the smallest weights are looked for.")
+    _choice("Groups by", "start", STARTS, settings["start"], "How shared values are found.")
+    _number(
+        "Drop groups smaller than",
+        "population",
+        settings["population"],
+        "After sharing, values that fewer weights use are dropped.",
+        min_value=0,
+        step=1,
+    )
+    _number(
+        "Drop the rarest groups",
+        "rarest",
+        settings["rarest"],
+        "After sharing, so many of the rarest values are dropped.",
+        min_value=0,
+        max_value=MAX_CLUSTERS - 1,
+        step=1,
+    )
+    _choice("Dropped weights go", "moved", MOVES, settings["moved"], "Where the weights of a dropped group go.")
+
+
+def _quantization(settings: dict[str, Any]) -> None:
+    _choice("Scales", "granularity", GRANULARITIES, settings["granularity"], "How many weights share one scale.")
+    _choice("Scale from", "calibration", CALIBRATIONS, settings["calibration"], "What the scale is chosen by.")
+    _number(
+        "Percentile",
+        "percentile",
+        settings["percentile"],
+        "With the percentile only: magnitudes above it are clipped.",
+        min_value=50.1,
+        max_value=100.0,
+        step=0.1,
+    )
+    _toggle("Symmetric", "symmetric", settings["symmetric"], "Off: a zero point lets the grid sit off centre.")
+    _toggle("First and last layer at 8 bits", "keep_ends", settings["keep_ends"], "They are small and sensitive.")
+    _slider(
+        "Ternary threshold (1 bit)",
+        "ternary",
+        TERNARY,
+        settings["ternary"],
+        lambda value: "off" if value == 0 else f"{value:g} of the mean",
+        "With 1 bit: weights below this share of the mean magnitude become zero.",
+    )
+    _toggle("Power of two (1 bit)", "power_of_two", settings["power_of_two"], "With 1 bit: magnitudes are powers of 2.")
+
+
+def _repair(settings: dict[str, Any]) -> None:
+    _choice(
+        "Rounding", "rounding", ROUNDINGS, settings["rounding"], "Weights that are rounded later make good the errors."
+    )
+    _toggle("Correct biases", "bias", settings["bias"], "Each layer's mean output goes back to where it was.")
+    _toggle("Re-estimate batch norm", "batchnorm", settings["batchnorm"], "Its statistics are taken anew.")
+
+
+def _advanced(view: View, settings: dict[str, Any]) -> None:
+    _choice("Entropy coder", "coder", CODERS, settings["coder"], "How the codes are written to the file.")
+    _choice(
+        "Biases and normalisation",
+        "rest",
+        REST_FORMATS,
+        settings["rest"],
+        "Format of the parameters that are not compressed otherwise.",
+    )
+    _choice(
+        "Runtime",
+        "runtime",
+        runtimes.runtimes.names(),
+        view.timing.runtime,
+        "What runs the model when latency is measured.",
+        lambda name: runtimes.runtimes.get(name).title,
+    )
+    _choice("Batch", "batch", BATCHES, view.timing.batch, "Images a call when latency is measured.")
+    _choice("Threads", "threads", THREADS, view.timing.threads, "Threads of the runtime.")

@@ -8,6 +8,7 @@ from compression.figures import sweeps as sweeps_figure
 from compression.figures import tradeoff
 from compression.figures.theme import Theme
 from compression.recipe import Recipe
+from compression.search.cliff import Cliff
 from pages.components import figure, state
 from pages.components.state import Work
 
@@ -74,7 +75,41 @@ def sweeps(work: Work, look: Theme) -> None:
     swept = sweeps_figure.gather(work.records, work.view.recipe, subject.baseline)
     for column, (name, data) in zip(st.columns(len(swept)), swept.items(), strict=True):
         with column:
-            figure.show(sweeps_figure.draw(data, look), f"plot_sweep_{name}", alt=data.alt, on_click=_load)
+            cliff = state.workbench().cliff(work.view.model, work.view.recipe, name)
+            ends = (cliff.last, cliff.first) if cliff else None
+            figure.show(sweeps_figure.draw(data, look, cliff=ends), f"plot_sweep_{name}", alt=data.alt, on_click=_load)
+            _cliff(work, name, cliff)
+
+
+def _cliff(work: Work, name: str, cliff: Cliff | None) -> None:
+    """How far this slider can go, or the button that finds out."""
+    model, recipe = work.view.model, work.view.recipe
+    job = state.job(f"cliff {name}")
+    if cliff is not None and cliff.last is None:
+        st.caption("Even the mildest value is told from the baseline.")
+    elif cliff is not None and cliff.first is None:
+        st.caption("No value is told from the baseline.")
+    elif cliff is not None:
+        st.caption(
+            f"Cliff: up to {_value(name, cliff.last)} the model cannot be told from the baseline, from "
+            f"{_value(name, cliff.first)} on it can ({len(cliff.steps)} evaluations)."
+        )
+    elif job is not None and not job.ended:
+        st.caption(f"{job.label}, {100 * job.progress:.0f} %")
+    else:
+        st.button(
+            "Find the cliff",
+            key=f"cliff_{name}",
+            icon=":material/landslide:",
+            help="The last value at which the model cannot be told from the baseline, by bisection.",
+            on_click=lambda: state.follow(
+                f"cliff {name}", (model, recipe), lambda: state.workbench().find_cliff(model, recipe, name)
+            ),
+        )
+
+
+def _value(name: str, value: float) -> str:
+    return f"{100 * value:.4g} %" if name == "sparsity" else f"{value:g} {name}"
 
 
 def confusion(work: Work, look: Theme) -> None:

@@ -16,6 +16,7 @@ from compression.errors import CompressionError, RecipeError
 from compression.jobs import Job
 from compression.measure.record import Latency, Record
 from compression.measure.subject import Evaluation, Subject
+from compression.pipeline import CompressedModel
 from compression.presets import presets
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
@@ -181,6 +182,22 @@ def follow(name: str, key: object, start) -> Job:
     return jobs[name][1]
 
 
+def job(name: str) -> Job | None:
+    """The session's job of that name, if it has one."""
+    found = st.session_state.get("jobs", {}).get(name)
+    return found[1] if found else None
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def compressed(model: str, recipe: str) -> CompressedModel:
+    """A model compressed by a recipe (its JSON), for pictures of its weights; raises CompressionError."""
+    return subject(model).compress(Recipe.from_json(recipe))
+
+
+# Jobs whose progress the Explore page shows, the most urgent first.
+_WATCHED = ("evaluate", "time", "cliff sparsity", "cliff clusters", "cliff bits", "fill")
+
+
 @dataclass(frozen=True)
 class Work:
     """What is known of the view just now.
@@ -213,12 +230,12 @@ def begin() -> None:
         follow("evaluate", (now.model, now.recipe), lambda: bench.evaluate(now.model, now.recipe))
 
 
-def start() -> Work:
+def start(fill: bool = True) -> Work:
     """Start what the view needs, wait briefly for its evaluation, and say what is known.
 
     Fast models are exact within that wait, so that most moves of a slider draw once; others show their first estimate.
     The plots are filled in only when the view has stood still for a while: that work must not take the cores from a
-    hand that is still moving.
+    hand that is still moving; `fill` says whether this page shows them.
     """
     now, bench = view(), workbench()
     if st.session_state.get("moved", (None, 0.0))[0] != now:
@@ -232,11 +249,11 @@ def start() -> Work:
             job.wait_for_report(FIRST_ANSWER_S)
     else:
         stop("evaluate")
-    if bench.latency(now.model, now.recipe.bits, now.timing) is None:
+    if bench.latency(now.model, now.recipe, now.timing) is None:
         follow("time", now, lambda: bench.time(now.model, now.recipe, now.timing))
     else:
         stop("time")
-    due = st.session_state.get("unfilled") != now and bench.missing(now.model, now.recipe, now.timing)
+    due = fill and st.session_state.get("unfilled") != now and bench.missing(now.model, now.recipe, now.timing)
     if due and still:
         follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing))
     return work(due)
@@ -257,8 +274,8 @@ def work(due: bool = False) -> Work:
         evaluation=evaluation,
         exact=exact,
         records=bench.records(now.model, now.timing),
-        latency=bench.latency(now.model, now.recipe.bits, now.timing),
-        job=next((jobs[name] for name in ("evaluate", "time", "fill") if name in jobs and not jobs[name].ended), None),
+        latency=bench.latency(now.model, now.recipe, now.timing),
+        job=next((jobs[name] for name in _WATCHED if name in jobs and not jobs[name].ended), None),
         failed=tuple(job.error for job in jobs.values() if job.error),
         due=due,
     )

@@ -54,6 +54,16 @@ def edge_cases() -> dict[str, CompressedTensor]:
     def indices(entries: int, shape: tuple[int, ...]) -> np.ndarray:
         return random.integers(0, entries, shape, np.uint8, endpoint=True)
 
+    def affine(bits: int, shape: tuple[int, ...], *zeros: int) -> Integers:
+        kind = np.int8 if bits <= 8 else np.int16
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+        return Integers(
+            random.integers(low, high, shape).astype(kind),
+            scale(*zeros),
+            bits,
+            np.asarray(random.integers(low, high, zeros), kind),
+        )
+
     whole = np.arange(257).reshape(1, 257)
     return {
         "plain": Plain(np.array([[0.0, -0.0, 1e-45], [3.4e38, -1.5, 2.0]], np.float32)),
@@ -69,6 +79,27 @@ def edge_cases() -> dict[str, CompressedTensor]:
         "q16c": Integers(signed(32767, (4, 300), np.int16), scale(4), 16),
         "q16 at its ends": Integers(np.array([[-32767, 32767, 0, -1]], np.int16), scale(), 16),
         "q16 all zero": Integers(np.zeros((2, 3), np.int16), scale(2), 16),
+        **{
+            f"q{bits}c": Integers(signed(2 ** (bits - 1) - 1, (3, 40), np.int16), scale(3), bits)
+            for bits in (9, 12, 15)
+        },
+        **{f"a{bits}c": affine(bits, (6, 7, 2), 6) for bits in range(2, 17)},
+        "a4t": affine(4, (6, 50)),
+        "a12t": affine(12, (6, 50)),
+        "a8 at its ends": Integers(
+            np.array([[-128, 127, 0, 1]] * 3, np.int8), scale(3), 8, np.array([-128, 127, 0], np.int8)
+        ),
+        "a16 at its ends": Integers(
+            np.array([[-32768, 32767, 0, 1]] * 3, np.int16), scale(3), 16, np.array([-32768, 32767, -1], np.int16)
+        ),
+        "a8 mostly zero": Integers(
+            np.where(np.eye(4, 900, 255) > 0, 5, np.array([[-128], [3], [0], [127]])).astype(np.int8),
+            scale(4),
+            8,
+            np.array([-128, 3, 0, 127], np.int8),
+        ),
+        "a8 of one axis": affine(8, (30,), 30),
+        "a8 empty": Integers(np.zeros((3, 0), np.int8), scale(3), 8, np.array([1, 2, 3], np.int8)),
         "k0f": Codebook(np.zeros((3, 4), np.uint8), Plain(np.zeros(0, np.float32))),
         "k0q4": Codebook(np.zeros((3, 4), np.uint8), Integers(np.zeros(0, np.int8), scale(), 4)),
         "k1f": Codebook(indices(1, (3, 4)), Plain(scale(1))),

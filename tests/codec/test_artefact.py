@@ -18,6 +18,7 @@ from compression.statistics import ModelStatistics
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
 CODERS = ("ans", "huffman")
+PINNED_ZERO_POINTS = "07000000f55418436aabfe000006ff00007f7f0f020e88f80082073c000000"
 
 RECIPES = [
     {},
@@ -25,6 +26,12 @@ RECIPES = [
     {"sparsity": 0.999, "scope": "layer"},
     *({"bits": bits} for bits in BITS),
     *({"bits": bits, "granularity": "tensor", "calibration": "mse", "sparsity": 0.3} for bits in (1, 2, 8, 16)),
+    *({"bits": bits, "symmetric": False, "sparsity": 0.3} for bits in (2, 5, 8, 9, 16)),
+    {"bits": 4, "symmetric": False, "granularity": "tensor", "calibration": "kl"},
+    {"bits": 1, "ternary": 0.7, "power_of_two": True},
+    {"pattern": "1:2", "bits": 8},
+    {"threshold": 0.05, "clusters": 8, "start": "best", "rarest": 3, "moved": "zero"},
+    {"bits": 3, "keep_ends": True, "overrides": [{"layers": "4", "symmetric": False, "bits": 12}]},
     *({"clusters": clusters} for clusters in (2, 16, 255, 256)),
     *({"clusters": 256, "bits": bits} for bits in (1, 3, 8, 16)),
     {"clusters": 16, "bits": 8, "sparsity": 0.8},
@@ -36,8 +43,8 @@ def parts(tensor: CompressedTensor) -> list[np.ndarray]:
     match tensor:
         case Plain(values=values):
             return [values]
-        case Integers(codes=codes, scale=scale, bits=bits):
-            return [codes, scale, np.array(bits)]
+        case Integers(codes=codes, scale=scale, bits=bits, zero=zero):
+            return [codes, scale, np.array(bits), np.array([]) if zero is None else zero]
         case Codebook(indices=indices, entries=entries):
             return [indices, *parts(entries)]
 
@@ -113,6 +120,41 @@ def test_any_codes_scales_and_names_come_back(assemble, codes, floats, name, cod
         {name + "r": Plain(floats)},
         coder,
     )
+    assert_round_trip(model)
+
+
+def test_zeros_are_as_cheap_with_a_zero_point_as_without(assemble):
+    """Rows whose zeros are different codes: what is stored is the distance from zero, so their zeros are one symbol."""
+    random = np.random.default_rng(0)
+    steps = np.where(random.random((16, 2000)) < 0.9, 0, random.integers(-20, 20, (16, 2000)))
+    zero = np.arange(-64, 64, 8)
+    plain = Integers(steps.astype(np.int8), np.ones(16, np.float32), 8)
+    moved = Integers((steps + zero[:, None]).astype(np.int8), np.ones(16, np.float32), 8, zero.astype(np.int8))
+    assert np.array_equal(plain.decode(), moved.decode())
+    sizes = [len(codec.write(assemble({"w": tensor}))) for tensor in (plain, moved)]
+    assert 0 < sizes[1] - sizes[0] < 40
+
+
+def test_the_layout_of_zero_points_is_pinned(assemble):
+    model = assemble(
+        {
+            "a": Integers(
+                np.array([[-8, 7, 0], [1, 1, 1]], np.int8),
+                np.array([0.5, 2.0], np.float32),
+                4,
+                np.array([-8, 1], np.int8),
+            ),
+            "b": Codebook(np.array([[1, 0]], np.uint8), Integers(np.array([3], np.int8), np.float32(1).reshape(()), 4)),
+            "c": Integers(np.array([[500, -2048]], np.int16), np.float32(1).reshape(()), 12, np.array(-2048, np.int16)),
+        }
+    )
+    header, streams = sections(codec.write(model))
+    assert json.loads(zlib.decompress(header))["tensors"] == [
+        ["a", "a4c", [2, 3]],
+        ["b", "k1q4", [1, 2]],
+        ["c", "a12t", [1, 2]],
+    ]
+    assert streams.hex() == PINNED_ZERO_POINTS
     assert_round_trip(model)
 
 

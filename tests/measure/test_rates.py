@@ -16,9 +16,16 @@ RECIPES = [
     {"bits": 1, "sparsity": 0.5},
     {"bits": 2},
     {"bits": 8},
+    {"bits": 3, "symmetric": False},
+    {"bits": 8, "symmetric": False, "granularity": "tensor", "sparsity": 0.7},
+    {"bits": 10, "symmetric": False, "sparsity": 0.7},
+    {"bits": 1, "ternary": 0.7},
+    {"pattern": "1:4"},
+    {"threshold": 0.05, "bits": 4},
     {"clusters": 4},
     {"clusters": 256},
     {"clusters": 200, "sparsity": 0.8},
+    {"clusters": 16, "rarest": 5, "moved": "zero"},
     {"clusters": 32, "bits": 3, "sparsity": 0.3},
 ]
 

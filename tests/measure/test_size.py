@@ -25,6 +25,12 @@ RECIPES = [
     {"bits": 5, "sparsity": 0.9},
     {"bits": 8},
     {"bits": 16, "sparsity": 0.6},
+    {"bits": 11},
+    {"bits": 4, "symmetric": False},
+    {"bits": 4, "symmetric": False, "sparsity": 0.8},
+    {"bits": 12, "symmetric": False, "granularity": "tensor", "sparsity": 0.7},
+    {"bits": 1, "ternary": 0.7},
+    {"pattern": "1:4", "bits": 8},
     {"clusters": 2},
     {"clusters": 15, "sparsity": 0.4},
     {"clusters": 16},
@@ -82,6 +88,10 @@ def slow_packed(tensor: CompressedTensor) -> int:
     match tensor:
         case Plain(values=values):
             return math.ceil(min(32 * values.size, sparse_bits(values != 0, 32)) / 8)
+        case Integers(codes=codes, scale=scale, bits=bits, zero=zero) if zero is not None:
+            bits_in_all = min(bits * codes.size, sparse_bits(tensor.decode() != 0, bits))
+            # A zero point is as wide as the codes are in memory: one byte, or two above 8 bits.
+            return math.ceil(bits_in_all / 8) + (4 + (1 if bits <= 8 else 2)) * scale.size
         case Integers(codes=codes, scale=scale, bits=bits):
             distinct = {1: {-1, 1} | set(codes.reshape(-1).tolist())}.get(bits, range(2**bits - 1))
             dense = codes.size * bits_for(len(distinct))

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -7,8 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from compression.methods import binarize
-from compression.recipe import CALIBRATIONS, GRANULARITIES, Quantize
+from compression.recipe import GRANULARITIES, Quantize
 from compression.tensors import Integers
+
+# Any other calibration means the mean magnitude too.
+CALIBRATIONS = ("range", "mse")
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
 
@@ -187,3 +191,118 @@ class TestGrid:
         whole = binarized(np.repeat(entries, counts), Quantize(1, "tensor", "mse"))
         assert float(tensor.scale) == pytest.approx(float(whole.scale), rel=2e-7)
         assert np.array_equal(np.repeat(tensor.codes, counts), whole.codes)
+
+
+THRESHOLDS = st.sampled_from([0.2, 0.7, 1.0, 3.0])
+
+
+def rows_of(weight: np.ndarray, granularity: str) -> np.ndarray:
+    return weight.reshape(len(weight) if granularity == "channel" else 1, -1)
+
+
+class TestTernary:
+    def test_by_hand(self):
+        """Means 2 and 10: with 0.7 what is below 1.4 and 7 goes."""
+        weight = np.float32([[1, -2, 3, 1.5, 2.5], [-30, 6.5, 0, 12, 1.5]])
+        codes = [[0, -1, 1, 1, 1], [-1, 0, 0, 1, 0]]
+        mean = binarized(weight, Quantize(1, calibration="mse", ternary=0.7))
+        assert mean.codes.tolist() == codes and mean.scale.tolist() == [2.25, 21]
+        largest = binarized(weight, Quantize(1, ternary=0.7))
+        assert largest.codes.tolist() == codes and largest.scale.tolist() == [3, 30]
+
+    @given(WEIGHTS, SETTINGS, THRESHOLDS, st.booleans())
+    @examples
+    def test_slow_twin(self, weight, settings, threshold, prune):
+        settings = dataclasses.replace(settings, ternary=threshold)
+        kept = np.arange(weight.size).reshape(weight.shape) % 3 != 1 if prune else None
+        tensor = binarized(weight, settings, kept)
+        rows = rows_of(weight, settings.granularity).tolist()
+        alive = rows_of(np.ones_like(weight) if kept is None else kept, settings.granularity).tolist()
+        for row, there, codes, alpha in zip(
+            rows, alive, tensor.codes.reshape(len(rows), -1).tolist(), tensor.scale.reshape(-1).tolist(), strict=True
+        ):
+            values = [abs(value) for value, is_there in zip(row, there, strict=True) if is_there]
+            mean = math.fsum(values) / max(len(values), 1)
+            if any(value == pytest.approx(threshold * mean, rel=1e-6) for value in values):
+                continue
+            assert codes == [
+                int(math.copysign(1, value)) if is_there and abs(value) >= threshold * mean else 0
+                for value, is_there in zip(row, there, strict=True)
+            ]
+            survivors = [value for value in values if value >= threshold * mean]
+            if survivors and settings.calibration == "mse":
+                assert alpha == pytest.approx(math.fsum(survivors) / len(survivors), rel=1e-6)
+            elif survivors:
+                assert alpha >= max(survivors)
+
+    @given(WEIGHTS, st.sampled_from(GRANULARITIES), THRESHOLDS)
+    @examples
+    def test_alpha_is_that_of_least_squares_for_its_codes(self, weight, granularity, threshold):
+        tensor = binarized(weight, Quantize(1, granularity, "mse", ternary=threshold))
+        rows, codes = (rows_of(part, granularity).astype(np.float64) for part in (weight, tensor.codes))
+        used = codes.any(axis=1)
+        solution = (codes * rows).sum(axis=1)[used] / (codes * codes).sum(axis=1)[used]
+        assert np.allclose(tensor.scale.reshape(-1)[used], solution, rtol=2e-7, atol=0)
+
+    @pytest.mark.parametrize("draw", ["normal", "laplace"])
+    def test_beats_binary_on_bell_shapes(self, draw):
+        weight = getattr(np.random.default_rng(3), draw)(size=(4, 500)).astype(np.float32)
+        binary, ternary = (
+            np.square(weight - binarized(weight, Quantize(1, calibration="mse", ternary=t)).decode()).sum()
+            for t in (0.0, 0.7)
+        )
+        assert ternary < 0.7 * binary
+
+    @pytest.mark.parametrize("granularity", GRANULARITIES)
+    @pytest.mark.parametrize("calibration", CALIBRATIONS)
+    def test_where_nothing_is_left(self, granularity, calibration):
+        settings = Quantize(1, granularity, calibration, ternary=1.5)
+        assert not binarized(np.ones((2, 3), np.float32), settings).codes.any()
+        for weight in (np.zeros((2, 3), np.float32), np.full((2, 3), -0.0, np.float32)):
+            tensor = binarized(weight, settings)
+            assert not tensor.codes.any() and np.isfinite(tensor.scale).all()
+
+    def test_an_unpruned_zero_is_zero(self):
+        assert binarized(np.float32([[0, 1, -1]]), Quantize(1, ternary=1e-9)).codes.tolist() == [[0, 1, -1]]
+
+    def test_grid_of_a_codebook_weighs_its_entries(self):
+        entries, counts = np.float32([-4, -1, 2]), np.array([1, 10, 1])
+        tensor = binarize.grid(entries, counts, Quantize(1, calibration="mse", ternary=0.9))
+        assert tensor.codes.tolist() == [-1, 0, 1] and tensor.scale == 3  # 0.9 times the mean 16 / 12 is 1.2
+        assert binarize.grid(entries, counts, Quantize(1, ternary=0.9)).scale == 4
+
+    def test_grid_whose_survivors_no_weight_uses(self):
+        tensor = binarize.grid(np.float32([1, 9]), np.array([3, 0]), Quantize(1, calibration="mse", ternary=2))
+        assert tensor.codes.tolist() == [0, 1] and tensor.scale == 0
+
+    def test_grid_where_nothing_is_left(self):
+        tensor = binarize.grid(np.float32([1]), np.array([3]), Quantize(1, calibration="mse", ternary=2))
+        assert tensor.codes.tolist() == [0] and tensor.scale == 0
+
+
+class TestPowerOfTwo:
+    @given(WEIGHTS, SETTINGS)
+    @examples
+    def test_is_the_nearest_in_the_logarithm(self, weight, settings):
+        plain = binarized(weight, settings)
+        rounded = binarized(weight, dataclasses.replace(settings, power_of_two=True))
+        assert np.array_equal(plain.codes, rounded.codes)
+        assert rounded.scale.dtype == np.float32 and rounded.scale.shape == plain.scale.shape
+        mantissas, _ = np.frexp(rounded.scale)
+        assert (mantissas == 0.5).all()
+        ratio = plain.scale.astype(np.float64) / rounded.scale
+        assert (ratio <= 2**0.5 * (1 + 1e-7)).all() and (ratio >= 2**-0.5 * (1 - 1e-7)).all()
+
+    @pytest.mark.parametrize("value", [2.0**-149, 2.0**-130, 1.0, 2.0**127])
+    def test_a_power_of_two_stays(self, value):
+        weight = np.full((2, 2), value, np.float32)
+        assert binarized(weight, Quantize(1, power_of_two=True)).scale.tolist() == [value, value]
+
+    def test_the_largest_float_stays_finite_and_zero_stays_zero(self):
+        largest = np.full((1, 2), np.finfo(np.float32).max, np.float32)
+        assert binarized(largest, Quantize(1, power_of_two=True)).scale.tolist() == [2.0**127]
+        assert binarized(np.zeros((1, 2), np.float32), Quantize(1, power_of_two=True)).scale.tolist() == [0]
+
+    def test_grid_of_a_codebook(self):
+        tensor = binarize.grid(np.float32([-3, 5]), np.array([1, 1]), Quantize(1, "tensor", power_of_two=True))
+        assert tensor.scale.shape == () and tensor.scale == 4 and tensor.codes.tolist() == [-1, 1]

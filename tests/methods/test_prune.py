@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from compression.methods import prune
 from compression.methods.prune import Cut
-from compression.recipe import SCOPES, Prune
+from compression.recipe import SCOPES, LayerRecipe, Prune, Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=100)
@@ -176,3 +176,158 @@ def test_apply_is_pure_and_takes_any_memory_layout():
 def test_no_cut_takes_nothing():
     weight = np.float32([[0.0, 1e-45], [-0.0, -1]])
     assert prune.apply(weight, Cut(0.0, 0)).tobytes() == weight.tobytes()
+
+
+THRESHOLDS = st.sampled_from([0.1, 1.0, 2.0, 1e-45, 1e300]) | st.floats(1e-30, 1e4)
+
+
+@given(LAYERS, THRESHOLDS)
+@examples
+def test_a_threshold_takes_all_that_is_smaller_and_nothing_else(weights, threshold):
+    statistics = statistics_of(*weights)
+    cuts = prune.cuts(statistics, Prune(threshold=threshold))
+    assert list(cuts) == list(statistics.layers)
+    with np.errstate(over="ignore"):
+        single = np.float32(threshold)
+    for weight, cut in zip(weights, cuts.values(), strict=True):
+        result = prune.apply(weight, cut)
+        assert result.tolist() == np.where(np.abs(weight) < single, np.float32(0), weight).tolist()
+
+
+def test_a_weight_at_the_threshold_stays():
+    weight = np.float32([0.3, -0.3, 0.29999, np.nextafter(np.float32(0.3), np.float32(0))])
+    assert prune.apply(weight, Cut(0.3, 0)).tolist() == [np.float32(0.3), -np.float32(0.3), 0, 0]
+
+
+def pattern_by_sorting(weight: np.ndarray, kept: int, group: int) -> np.ndarray:
+    """Group by group in Python: stable sort by falling magnitude, the rest goes."""
+    result = weight.copy()
+    for index in np.ndindex(weight.shape[0], weight.shape[1] // group, *weight.shape[2:]):
+        places = [(index[0], index[1] * group + i, *index[2:]) for i in range(group)]
+        for place in sorted(places, key=lambda place: -abs(weight[place]))[kept:]:
+            result[place] = 0
+    return result
+
+
+@st.composite
+def patterned(draw):
+    group = draw(st.integers(2, 7))
+    shape = (draw(st.integers(1, 4)), group * draw(st.integers(1, 3)), *draw(st.sampled_from([(), (3,), (2, 2)])))
+    elements = draw(st.sampled_from([TIED, st.floats(-1e3, 1e3, width=32)]))
+    return draw(arrays.arrays(np.float32, shape, elements=elements)), draw(st.integers(1, group - 1)), group
+
+
+class TestPattern:
+    @given(patterned())
+    @examples
+    def test_slow_twin(self, case):
+        weight, kept, group = case
+        result = prune.apply_pattern(weight, kept, group)
+        assert result.dtype == np.float32 and result.shape == weight.shape
+        assert result.tolist() == pattern_by_sorting(weight, kept, group).tolist()
+
+    @given(patterned())
+    @examples
+    def test_every_group_keeps_exactly_n_and_none_smaller_than_what_goes(self, case):
+        weight, kept, group = case
+        weight = np.where(weight == 0, np.float32(0.5), weight)
+        result = prune.apply_pattern(weight, kept, group)
+        rows = np.moveaxis(weight, 1, -1).reshape(-1, group), np.moveaxis(result, 1, -1).reshape(-1, group)
+        for before, after in zip(*rows, strict=True):
+            assert np.count_nonzero(after) == kept
+            assert np.abs(before[after != 0]).min() >= np.abs(before[after == 0]).max()
+            assert after[after != 0].tolist() == before[after != 0].tolist()
+
+    def test_two_of_four_by_hand_and_ties_to_the_first(self):
+        weight = np.float32([[1, -3, 2, 0, 5, 5, -5, 5]])
+        assert prune.apply_pattern(weight, 2, 4).tolist() == [[0, -3, 2, 0, 5, 5, 0, 0]]
+
+    def test_kernel_positions_are_apart(self):
+        weight = np.zeros((1, 4, 1, 2), np.float32)
+        weight[0, :, 0, 0], weight[0, :, 0, 1] = [1, 2, 3, 4], [4, 3, 2, 1]
+        result = prune.apply_pattern(weight, 1, 2)
+        assert result[0, :, 0, 0].tolist() == [0, 2, 0, 4] and result[0, :, 0, 1].tolist() == [4, 0, 2, 0]
+
+    @pytest.mark.parametrize(
+        ("shape", "group", "whole"),
+        [((8, 4), 4, True), ((8, 6), 4, False), ((32, 1, 3, 3), 4, False), ((4, 64, 3, 3), 16, True), ((8,), 4, False)],
+    )
+    def test_a_width_that_does_not_divide_is_left_dense(self, shape, group, whole):
+        weight = np.arange(1, math.prod(shape) + 1, dtype=np.float32).reshape(shape)
+        assert prune.divides(shape, group) is whole
+        result = prune.apply_pattern(weight, 1, group)
+        assert (np.count_nonzero(result) == weight.size // group) if whole else np.array_equal(result, weight)
+        assert not np.shares_memory(result, weight)
+
+    def test_is_pure_and_takes_any_memory_layout(self):
+        weight = np.asfortranarray(np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32))
+        before = weight.copy()
+        assert prune.apply_pattern(weight, 2, 4).tolist() == pattern_by_sorting(before, 2, 4).tolist()
+        assert weight.tolist() == before.tolist()
+
+    def test_no_cut_is_made_for_a_pattern(self):
+        assert prune.cuts(statistics_of(np.ones((2, 4), np.float32)), Prune(pattern="2:4")) == {}
+
+
+def own(**settings) -> LayerRecipe:
+    return LayerRecipe(Recipe.of(**settings).prune, None, None, own_rate=True)
+
+
+class TestCutsOf:
+    @given(LAYERS, SPARSITIES, st.sampled_from(SCOPES))
+    @examples
+    def test_without_overrides_the_cuts_are_the_recipes(self, weights, sparsity, scope):
+        statistics, step = statistics_of(*weights), Recipe.of(sparsity=sparsity, scope=scope).prune
+        plans = {name: LayerRecipe(step, None, None) for name in statistics.layers}
+        expected = prune.cuts(statistics, step) if step else {}
+        assert prune.cuts_of(statistics, plans, step) == expected
+
+    @given(LAYERS, SPARSITIES, SPARSITIES, st.randoms(use_true_random=False))
+    @examples
+    def test_the_others_rank_among_themselves_as_a_model_of_their_own(self, weights, sparsity, alone, random):
+        """The twin prunes the layers without a rate of their own as a smaller model, and the rest one by one."""
+        statistics, step = statistics_of(*weights), Recipe.of(sparsity=sparsity).prune
+        names = list(statistics.layers)
+        chosen = set(random.sample(names, random.randint(1, len(names))))
+        plans = {n: own(sparsity=alone) if n in chosen else LayerRecipe(step, None, None) for n in names}
+        cuts = prune.cuts_of(statistics, plans, step)
+        others = [i for i, name in enumerate(names) if name not in chosen]
+        expected = dict(zip(others, slow_twin([weights[i] for i in others], sparsity, "global"), strict=True))
+        expected |= {i: slow_twin([weights[i]], alone, "layer")[0] for i in range(len(names)) if i not in others}
+        for i, name in enumerate(names):
+            result = prune.apply(weights[i], cuts[name]) if name in cuts else weights[i]
+            assert result.tolist() == expected[i].tolist()
+
+    def test_each_kind_of_override(self):
+        weights = [np.float32([1, 2, 3, 4]), np.float32([1, 2, 3, 4]), *[np.float32([[1, 2, 3, 4]])] * 3]
+        statistics, step = statistics_of(*weights), Prune(0.5)
+        plans = dict(
+            zip(
+                statistics.layers,
+                [
+                    LayerRecipe(step, None, None),
+                    own(threshold=4.0),
+                    own(pattern="1:2"),
+                    own(sparsity=0.0),
+                    LayerRecipe(Prune(0.5, "layer"), None, None),
+                ],
+                strict=True,
+            )
+        )
+        assert prune.cuts_of(statistics, plans, step) == {
+            "layer0": Cut(2.0, 1),
+            "layer1": Cut(4.0, 0),
+            "layer4": Cut(2.0, 1),
+        }
+
+    def test_overrides_of_a_recipe_that_does_not_prune(self):
+        statistics = statistics_of(np.float32([1, 2, 3, 4]), np.float32([1, 2]))
+        plans = {"layer0": own(sparsity=0.5), "layer1": LayerRecipe(None, None, None)}
+        assert prune.cuts_of(statistics, plans, None) == {"layer0": Cut(2.0, 1)}
+
+    def test_layers_moved_to_the_global_scope_rank_together(self):
+        statistics = statistics_of(np.float32([1, 2]), np.float32([10, 20]), np.float32([3, 4]))
+        plans = dict.fromkeys(["layer0", "layer1"], LayerRecipe(Prune(0.5, "global"), None, None))
+        plans["layer2"] = LayerRecipe(Prune(0.5, "layer"), None, None)
+        cuts = prune.cuts_of(statistics, plans, Prune(0.5, "layer"))
+        assert [cuts[f"layer{i}"] for i in range(3)] == [Cut(2.0, 1), Cut(2.0, 0), Cut(3.0, 1)]

@@ -334,3 +334,101 @@ class TestAssign:
         before = weight.tobytes(), entries.tobytes()
         share.assign(weight, entries)
         assert (weight.tobytes(), entries.tobytes()) == before
+
+
+def started(weight: np.ndarray, clusters: int, start: str, seed: int = 0) -> tuple[np.ndarray, float]:
+    """Entries and squared error."""
+    counts = np.count_nonzero(weight < 0), np.count_nonzero(weight > 0)
+    entries = share.fit(LayerStatistics.of("layer", weight), *counts, clusters, start, seed)
+    decoded = np.concatenate([np.zeros(1, np.float32), entries])[share.assign(weight, entries)]
+    return entries, error_of(weight, decoded)
+
+
+def lloyd_by_hand(values: np.ndarray, entries: np.ndarray) -> np.ndarray:
+    """Lloyd's iterations over single weights in float64, until nothing moves; entries without a weight stay."""
+    values = values.astype(np.float64)
+    while True:
+        symbols = np.abs(values[:, None] - entries).argmin(axis=1)
+        means = [values[symbols == i].mean() if (symbols == i).any() else entries[i] for i in range(len(entries))]
+        if np.allclose(means, entries, rtol=1e-12, atol=0):
+            return np.array(means)[np.unique(symbols)]
+        entries = np.array(means)
+
+
+CLASSIC = ("linear", "density", "k-means++")
+
+
+class TestStarts:
+    @pytest.mark.parametrize("sparsity", [0.0, 0.6])
+    @pytest.mark.parametrize("clusters", [2, 3, 5, 8])
+    def test_linear_and_density_slow_twins(self, clusters, sparsity):
+        weight = draw("normal", 20 + clusters, 600, sparsity)
+        kept = np.sort(weight[weight != 0])
+        linear = np.linspace(kept[0], kept[-1], clusters)
+        assert started(weight, clusters, "linear")[0] == pytest.approx(lloyd_by_hand(kept, linear), rel=1e-5)
+        density = kept[[len(kept) * (2 * i + 1) // (2 * clusters) for i in range(clusters)]].astype(np.float64)
+        assert started(weight, clusters, "density")[0] == pytest.approx(lloyd_by_hand(kept, density), rel=1e-5)
+
+    @pytest.mark.parametrize("kind", SAMPLES)
+    @pytest.mark.parametrize("clusters", [2, 16, 60])
+    def test_best_is_the_least_of_three_and_none_beats_the_optimum(self, kind, clusters):
+        weight = draw(kind, 21, 3000, 0.3)
+        errors = {start: started(weight, clusters, start)[1] for start in (*CLASSIC, "best", "optimal")}
+        slack = rounding_of(weight)
+        assert errors["best"] <= min(errors[start] for start in CLASSIC) * (1 + 1e-6) + slack
+        assert errors["optimal"] <= 1.01 * errors["best"] + slack
+
+    @pytest.mark.parametrize("kind", SAMPLES)
+    def test_k_means_plus_plus_is_near_the_optimum(self, kind):
+        weight = draw(kind, 22, 3000, 0.0)
+        optimum = started(weight, 16, "optimal")[1]
+        errors = [started(weight, 16, "k-means++", seed)[1] for seed in range(5)]
+        assert min(errors) <= 2 * optimum + rounding_of(weight)
+
+    def test_draws_follow_the_squared_distance(self):
+        """With one far group in a hundred the second entry is nearly always drawn from it, whatever the first was."""
+        weight = np.concatenate([np.full(99, 1.0), np.full(1, 1000.0), np.linspace(1.001, 1.01, 99)]).astype(np.float32)
+        for seed in range(20):
+            assert started(weight, 2, "k-means++", seed)[0][-1] == 1000
+
+    def test_seeds_decide_and_are_repeatable(self):
+        weight = draw("student-2", 23, 3000, 0.0)
+        fits = [started(weight, 12, "k-means++", seed)[0].tolist() for seed in (0, 1, 2, 0)]
+        assert fits[0] == fits[3] and len({tuple(fit) for fit in fits[:3]}) > 1
+
+    @given(WEIGHTS, st.integers(2, 256), st.sampled_from([*CLASSIC, "best"]))
+    @examples
+    def test_entries_are_few_distinct_ascending_and_each_is_used(self, weight, clusters, start):
+        entries, error = started(weight, clusters, start)
+        kept = weight[weight != 0]
+        assert entries.dtype == np.float32 and len(entries) <= min(clusters, len(np.unique(kept)))
+        assert (np.diff(entries) > 0).all() and np.isfinite(error)
+        if kept.size:
+            assert len(entries) >= 1 and kept.min() <= entries[0] and entries[-1] <= kept.max()
+
+    @given(WEIGHTS)
+    @examples
+    def test_few_distinct_weights_are_kept_by_drawing(self, weight):
+        distinct = np.unique(weight[weight != 0])
+        for start in ("k-means++", "best"):
+            _, error = started(weight, max(2, len(distinct)), start)
+            assert error <= 1e-13 * np.square(weight.astype(np.float64)).sum()
+
+    @pytest.mark.parametrize("start", [*CLASSIC, "best"])
+    @pytest.mark.parametrize("value", [1e-45, 0.1, -7.0, 3e38])
+    def test_constant_layers(self, value, start):
+        weight = np.full((5, 3), value, np.float32)
+        assert started(weight, 8, start)[0].tolist() == [weight.flat[0]]
+
+    @pytest.mark.parametrize("start", [*CLASSIC, "best"])
+    def test_no_survivors(self, start):
+        assert share.fit(LayerStatistics.of("layer", np.ones(4, np.float32)), 0, 0, 8, start).shape == (0,)
+
+    @pytest.mark.parametrize("start", [*CLASSIC, "best"])
+    def test_statistics_of_the_whole_layer_serve_every_sparsity(self, start):
+        layer = LayerStatistics.of("layer", draw("laplace", 24, 2000, 0))
+        pruned = draw("laplace", 24, 2000, 0.7)
+        counts = np.count_nonzero(pruned < 0), np.count_nonzero(pruned > 0)
+        alone = LayerStatistics.of("alone", pruned[pruned != 0])
+        one, other = (share.fit(each, *counts, 10, start) for each in (layer, alone))
+        assert np.allclose(one, other, rtol=1e-5, atol=1e-7)

@@ -221,7 +221,7 @@ def test_records_table_pins_and_loads(page) -> None:
     box = table.bounding_box()
     page.mouse.click(box["x"] + 15, box["y"] + 35 * 2 + 17)
     load = page.locator(".st-key-table_load button").first
-    page.wait_for_function("() => !document.querySelector('.st-key-table_load button').disabled")
+    page.wait_for_function("() => !(document.querySelector('.st-key-table_load button')?.disabled ?? true)")
     load.click()
     page.wait_for_url(re.compile("sparsity=0.5&clusters=16&bits=8"))
     settle(page)

@@ -85,7 +85,7 @@ def test_slider_changes_recipe_and_link() -> None:
     page.select_slider(key="control_sparsity").set_value(0.6).run()
     page.select_slider(key="control_clusters").set_value(0).run()
     page.select_slider(key="control_bits").set_value(4).run()
-    assert page.session_state.view.recipe == Recipe.of(sparsity=0.6, bits=4, rest="fp16")
+    assert page.session_state.view.recipe == Recipe.of(sparsity=0.6, bits=4, activations=8, rest="fp16")
     assert {name: page.query_params[name] for name in ("model", "sparsity", "clusters", "bits")} == {
         "model": "lenet-300-100",
         "sparsity": "0.6",
@@ -100,7 +100,7 @@ def test_slider_changes_recipe_and_link() -> None:
         ({"sparsity": "95"}, "sparsity must be in [0, 1); got 95"),
         ({"sparsity": "much"}, "sparsity in a link must be a number; got 'much'"),
         ({"clusters": "1"}, "clusters must be in 2..256; got 1"),
-        ({"bits": "9"}, "bits must be 32, 16 or 1..8; got 9"),
+        ({"bits": "17"}, "bits must be 32 or 1..16; got 17"),
         ({"scope": "galaxy"}, "scope must be 'global' or 'layer'; got 'galaxy'"),
         ({"model": "gpt-9"}, "a model must be registered; got 'gpt-9'"),
         ({"runtime": "abacus"}, "a runtime must be registered; got 'abacus'"),

@@ -40,7 +40,7 @@ def subject(name: str, recipe: Recipe) -> Subject:
     compressed = compress(statistics_of(name), recipe)
     module = compressed.load_into(zoo.build(name))
     images = data_of(name).calibration_images.numpy()
-    return Subject(module, shape_of(name), recipe.bits, compressed.weights, images)
+    return Subject(module, shape_of(name), recipe.integer, compressed.weights, images)
 
 
 def compress_module(module: nn.Module, recipe: Recipe) -> CompressedModel:

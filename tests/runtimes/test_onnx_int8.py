@@ -182,7 +182,7 @@ def test_batch_normalisation_is_folded_whatever_its_factors(gamma):
     with torch.no_grad():
         module[1].bias[1], module[1].running_mean[1] = 0, 0
     compressed = compress_module(module, INT8)
-    images = noise(256, 2, 9, 9)
+    images = noise(64, 2, 9, 9)
     data = export_int8(module, (2, 9, 9), compressed.weights, images)
     expected = logits_of(module, images)
     np.testing.assert_allclose(run(data, images), expected, rtol=0, atol=0.02 * max(1, np.abs(expected).max()))
@@ -199,7 +199,7 @@ def test_a_channel_without_weights_keeps_its_bias():
         module[0].weight[1] = 0
         module[3].weight[2] = 0
     compressed = compress_module(module, INT8)
-    images = noise(256, 2, 9, 9)
+    images = noise(64, 2, 9, 9)
     logits = run(export_int8(module, (2, 9, 9), compressed.weights, images), images)
     expected = logits_of(module, images)
     np.testing.assert_allclose(logits, expected, rtol=0, atol=0.02 * np.abs(expected).max())
@@ -224,7 +224,7 @@ def test_an_addition_is_an_integer_where_integers_read_it(read_as_floats, tmp_pa
     torch.manual_seed(5)
     module = Branches(read_as_floats).eval()
     compressed = compress_module(module, INT8)
-    images = noise(200, 1, 8, 8)
+    images = noise(64, 1, 8, 8)
     data = export_int8(module, (1, 8, 8), compressed.weights, images)
     ran = kernels(data, tmp_path / "optimised.onnx")
     assert (ran["QLinearAdd"], ran["Add"], ran["Clip"]) == ((0, 1, 1) if read_as_floats else (1, 0, 0))
@@ -238,7 +238,7 @@ def test_activations_keep_their_bounds_on_either_side_of_zero(low, high):
     layers = nn.Conv2d(1, 4, 3), nn.Hardtanh(low, high), nn.Conv2d(4, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     module = nn.Sequential(*layers).eval()
     compressed = compress_module(module, INT8)
-    images = noise(200, 1, 7, 7)
+    images = noise(64, 1, 7, 7)
     expected = logits_of(module, images)
     logits = run(export_int8(module, (1, 7, 7), compressed.weights, images), images)
     np.testing.assert_allclose(logits, expected, rtol=0, atol=0.03 * np.abs(expected).max())
@@ -256,7 +256,7 @@ def test_a_layer_that_is_used_twice_is_written_for_each_use():
     torch.manual_seed(6)
     module = Twice().eval()
     compressed = compress_module(module, INT8)
-    images = noise(100, 1, 3, 3)
+    images = noise(64, 1, 3, 3)
     data = export_int8(module, (1, 3, 3), compressed.weights, images)
     expected = logits_of(module, images)
     np.testing.assert_allclose(run(data, images), expected, rtol=0, atol=0.02 * np.abs(expected).max())
@@ -281,10 +281,48 @@ def weights_of_more_bits() -> dict[str, CompressedTensor]:
 
 
 @pytest.mark.parametrize("kind", weights_of_more_bits())
-def test_weights_of_more_than_eight_bits_are_refused(kind):
+def test_weights_that_fit_no_integer_kernel_stay_floats(kind):
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
-    with pytest.raises(ModelError, match="8 bits"):
-        export_int8(module, (1, 2, 2), {"1.weight": weights_of_more_bits()[kind]}, noise(4, 1, 2, 2))
+    tensor = weights_of_more_bits()[kind]
+    with torch.no_grad():
+        module[1].weight.copy_(torch.from_numpy(tensor.decode()))
+    images = noise(4, 1, 2, 2)
+    data = export_int8(module, (1, 2, 2), {"1.weight": tensor}, images)
+    np.testing.assert_array_equal(initializers(data)["1.weight"], tensor.decode())
+    np.testing.assert_allclose(run(data, images), logits_of(module, images), atol=1e-5)
+
+
+def test_layers_of_more_bits_run_beside_integer_ones(tmp_path):
+    recipe = Recipe.of(bits=4, overrides=[{"layers": "stage1.*", "bits": 16}, {"layers": "fc", "bits": 32}])
+    given = subject("resnet-20", recipe)
+    data = export("resnet-20", recipe)
+    ran = kernels(data, tmp_path / "optimised.onnx")
+    floats = ran["Conv"] + ran["FusedConv"]
+    assert (floats, ran["QLinearConv"]) == (6, sum(isinstance(m, nn.Conv2d) for m in given.module.modules()) - 6)
+    assert ran["QGemm"] == 0
+    found = initializers(data)
+    assert found["fc.weight"].dtype == np.float32 and found["conv.weight"].dtype == np.int8
+    images = data_of("resnet-20").test_images[:100].numpy()
+    assert (run(data, images).argmax(1) == logits_of(given.module, images).argmax(1)).mean() >= 0.98
+
+
+@pytest.mark.parametrize("zero", [np.int8(-100), np.array([-128, -1, 0, 127], np.int8)], ids=["tensor", "channel"])
+def test_asymmetric_weights_run_on_integers_with_their_zero_points(zero, tmp_path):
+    module = normalised_cnn([1.0, -1.5, 0.7, -0.2])
+    codes = np.random.default_rng(0).integers(-128, 128, (4, 2, 3, 3)).astype(np.int8)
+    scale = np.full(zero.shape, 0.002, np.float32)
+    weights = dict(compress_module(module, INT8).weights)
+    weights["0.weight"] = Integers(codes, scale, 8, zero)
+    with torch.no_grad():
+        module[0].weight.copy_(torch.from_numpy(weights["0.weight"].decode()))
+    images = noise(64, 2, 9, 9)
+    data = export_int8(module, (2, 9, 9), weights, images)
+    ran = kernels(data, tmp_path / "optimised.onnx")
+    assert (ran["QLinearConv"], ran["Conv"] + ran["FusedConv"]) == (2, 0)
+    found = initializers(data)
+    assert np.array_equal(found["0.weight"][::2], codes[::2]) and np.array_equal(found["0.weight"][1::2], ~codes[1::2])
+    expected = logits_of(module, images)
+    np.testing.assert_allclose(run(data, images), expected, rtol=0, atol=0.02 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("images", [noise(0, 1, 2, 2), noise(4, 1, 2, 3), noise(4, 2, 2)])

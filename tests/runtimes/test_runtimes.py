@@ -7,7 +7,7 @@ from compressed_models import NAMES, compress_module, data_of, logits_of, model_
 from torch import nn
 
 from compression.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
-from compression.recipe import BITS, Recipe
+from compression.recipe import Recipe
 from compression.runtimes import Program, Subject, onnx_runtime, predict, runtimes
 
 RUNTIMES = runtimes.names()
@@ -32,19 +32,23 @@ def test_the_registry_describes_the_runtimes():
         runtimes.get("tensorrt")
 
 
-def test_the_number_format_follows_the_bits():
-    formats = {name: {bits: runtimes.get(name).number_format(bits) for bits in BITS} for name in RUNTIMES}
-    assert formats["onnxruntime"] == {bits: "int8" if bits <= 8 else "fp32" for bits in BITS}
-    assert set(formats["torch"].values()) == {"fp32"}
+def test_integer_activations_run_as_int8_where_a_runtime_has_it():
+    formats = {name: [runtimes.get(name).number_format(integer) for integer in (False, True)] for name in RUNTIMES}
+    assert formats == {"onnxruntime": ["fp32", "int8"], "torch": ["fp32", "fp32"]}
+
+
+def test_weights_of_eight_bits_with_float_activations_run_as_fp32():
+    recipe = Recipe.of(bits=8, activations=32)
+    assert runtimes.get("onnxruntime").build(subject("lenet-5", recipe)).number_format == "fp32"
 
 
 @pytest.mark.parametrize("bits", [32, 8])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_runtime_predicts_what_pytorch_predicts(name, runtime, bits):
-    entry, given = runtimes.get(runtime), subject(name, Recipe.of(bits=bits))
+    entry, given = runtimes.get(runtime), subject(name, Recipe.of(bits=bits, activations=bits))
     program = entry.build(given)
-    assert (program.runtime, program.number_format) == (runtime, entry.number_format(bits))
+    assert (program.runtime, program.number_format) == (runtime, entry.number_format(bits == 8))
     images = data_of(name).test_images[:200].numpy()
     expected = logits_of(given.module, images)
     predicted = predict(entry.prepare(program), images)
@@ -58,8 +62,8 @@ def test_a_graph_depends_on_the_architecture_and_the_number_format_only(runtime)
     entry = runtimes.get(runtime)
     baseline = entry.build(Subject(model_of("lenet-5"), shape_of("lenet-5")))
     pruned = entry.build(subject("lenet-5", Recipe.of(sparsity=0.5)))
-    eight = entry.build(subject("lenet-5", Recipe.of(bits=8)))
-    four = entry.build(subject("lenet-5", Recipe.of(bits=4, clusters=8, granularity="tensor")))
+    eight = entry.build(subject("lenet-5", Recipe.of(bits=8, activations=8)))
+    four = entry.build(subject("lenet-5", Recipe.of(bits=4, clusters=8, granularity="tensor", activations=8)))
     assert pruned.graph == baseline.graph
     assert eight.graph == four.graph
     assert (eight.graph == baseline.graph) == (runtime == "torch")
@@ -174,7 +178,7 @@ def test_a_file_that_is_no_graph_is_refused():
 
 def test_an_integer_program_needs_weights_and_calibration_images():
     with pytest.raises(ModelError, match="calibration images"):
-        runtimes.get("onnxruntime").build(Subject(small(), (1, 4, 4), bits=8))
+        runtimes.get("onnxruntime").build(Subject(small(), (1, 4, 4), integer=True))
 
 
 @pytest.mark.parametrize("overflows", [False, True])
@@ -188,5 +192,5 @@ def test_integer_sums_are_exact_where_fast_kernels_overflow(monkeypatch, overflo
     compressed = compress_module(module, Recipe.of(bits=8))
     images = np.ones((1, 1, 8, 8), np.float32)
     entry = runtimes.get("onnxruntime")
-    session = entry.prepare(entry.build(Subject(module, (1, 8, 8), 8, compressed.weights, images)))
+    session = entry.prepare(entry.build(Subject(module, (1, 8, 8), True, compressed.weights, images)))
     np.testing.assert_allclose(session.run(images), 64, rtol=1e-5)

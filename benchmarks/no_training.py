@@ -1,0 +1,67 @@
+"""The smallest file of each model that cannot be told from the baseline, without any training.
+
+    python -m benchmarks.no_training [MODEL ...]
+
+For each way to represent the weights (bits, or clusters of 8 bits) the cliff of the sparsity is found, without and with
+repair; the smallest artefact on the near side wins. "Cannot be told": McNemar's exact test, 5 % level, on the test
+split, which also chose the recipe. Then the accuracy at 4 bits per channel without and with repair.
+"""
+
+import argparse
+from collections.abc import Iterator
+
+from compression import zoo
+from compression.measure.record import Accuracy, Record
+from compression.measure.subject import Subject
+from compression.recipe import Recipe
+from compression.search.cliff import find_cliff
+
+WITHOUT: dict[str, object] = {}
+REPAIR = {"rounding": "gptq", "bias": True, "batchnorm": True}
+FORMS = (
+    *({"bits": bits} for bits in (8, 6, 5, 4, 3, 2)),
+    *({"bits": 8, "clusters": clusters} for clusters in (32, 16, 8, 4)),
+)
+SPARSITIES = tuple(percent / 100 for percent in range(0, 98, 3))
+
+
+def indistinguishable(subject: Subject, repair: dict[str, object]) -> Iterator[Record]:
+    """Records of the recipes that the search meets and that pass."""
+    for form in FORMS:
+        records: list[Record] = []
+
+        def evaluate(recipe: Recipe, records: list[Record] = records) -> Accuracy:
+            *_, last = subject.evaluate(recipe)
+            records.append(last.record)
+            return last.record.figures
+
+        find_cliff(evaluate, Recipe.of(**form, **repair, calibration="mse", rest="fp16"), "sparsity", SPARSITIES)
+        yield from (record for record in records if not record.figures.distinguishable)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=zoo.models.names())
+    names = parser.parse_args().models
+    print("| model | without repair | recipe | with repair | recipe | 4 bits: without | with repair | baseline |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name in names:
+        subject = Subject.load(name)
+        cells = []
+        for repair in (WITHOUT, REPAIR):
+            best = min(indistinguishable(subject, repair), key=lambda record: record.size.artefact, default=None)
+            cells += ["none", ""] if best is None else [f"{best.ratio:.1f}x", _recipe(best)]
+        for repair in (WITHOUT, REPAIR):
+            *_, last = subject.evaluate(Recipe.of(bits=4, calibration="mse", rest="fp16", **repair))
+            cells.append(f"{last.record.figures.accuracy:.2%}")
+        print(f"| {name} | {' | '.join(cells)} | {subject.baseline.accuracy:.2%} |", flush=True)
+
+
+def _recipe(record: Record) -> str:
+    prune = f"{100 * record.rates.sparse_rate:.0f} % sparse, " if record.recipe.prune else ""
+    share = record.recipe.share
+    return f"{prune}{f'{share.clusters} clusters, ' if share else ''}{record.recipe.bits} bits"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Searches over recipes: per-layer suggestions, the cliff of a slider, what each step is responsible for."""

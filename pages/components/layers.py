@@ -1,0 +1,399 @@
+"""The parts of the Layers page."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import distribution
+from compression.figures import sensitivity as sensitivity_figure
+from compression.figures import waterfall as waterfall_figure
+from compression.figures.theme import Theme, format_bytes, format_percent, format_points
+from compression.jobs import Job
+from compression.measure.layers import LayerRow
+from compression.measure.sensitivity import GRIDS, Sensitivity
+from compression.recipe import Override, Recipe
+from compression.search.suggest import Suggestion, Target
+from compression.search.waterfall import Waterfall, steps_of
+from compression.statistics import ModelStatistics
+from pages.components import figure, state
+from pages.components.state import Work
+
+SETTINGS = {"sparsity": "Sparsity", "clusters": "Clusters", "bits": "Bits"}
+INHERITED = "as the others"
+STEP_TITLES = {
+    "coding": "Coding alone",
+    "simplify": "Simplify",
+    "prune": "Prune",
+    "share": "Share",
+    "quantize": "Quantize",
+    "repair": "Repair",
+    "code": "File format",
+}
+
+
+@dataclass(frozen=True)
+class Studies:
+    """What is known beside the evaluation of the recipe. job: the first that still runs."""
+
+    rows: list[LayerRow] | None
+    sensitivity: Sensitivity | None
+    waterfall: Waterfall | None
+    job: Job | None
+    failed: tuple[str, ...]
+
+    def pace(self, work: Work) -> float | None:
+        """Seconds between redraws."""
+        return work.pace or (1.0 if self.job is not None else None)
+
+
+def studies(work: Work) -> Studies:
+    """Start the table of the layers, and say what is known; the longer studies start when they are asked for."""
+    bench, model, recipe = state.workbench(), work.view.model, work.view.recipe
+    table = state.follow("layers", model, lambda: bench.layers(model))
+    jobs = [table, *(state.job(name) for name in ("sensitivity", "waterfall", "suggest"))]
+    curves = bench.sensitivity(model)
+    if curves is None and (running := state.job("sensitivity")) is not None:
+        curves = running.partial
+    return Studies(
+        rows=table.result,
+        sensitivity=curves,
+        waterfall=bench.waterfall(model, recipe),
+        job=next((job for job in jobs if job is not None and not job.ended), None),
+        failed=tuple(job.error for job in jobs if job is not None and job.error),
+    )
+
+
+def choose(statistics: ModelStatistics) -> None:
+    """The layer that the page looks at closely."""
+    names = list(statistics.layers)
+    key = f"layer_{state.current_model()}"
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = max(names, key=lambda name: statistics.layers[name].weight.size)
+    shape = {name: " x ".join(map(str, layer.weight.shape)) for name, layer in statistics.layers.items()}
+    st.selectbox(
+        "Layer to look at", names, key=key, format_func=lambda name: f"{_short(name)} ({shape[name]})", width=420
+    )
+
+
+def _chosen() -> str:
+    return st.session_state[f"layer_{state.current_model()}"]
+
+
+def _look_at(layer: str) -> None:
+    st.session_state[f"layer_{state.current_model()}"] = layer
+    st.session_state.reload = True
+
+
+def _short(layer: str) -> str:
+    return layer.removesuffix(".weight")
+
+
+def verdict(work: Work) -> None:
+    """One line: what the current recipe comes to."""
+    if work.evaluation is None:
+        st.caption("Measuring the current recipe.")
+        return
+    record = work.evaluation.record
+    change = record.figures.accuracy - record.baseline.accuracy
+    told = "distinguishable from" if record.figures.distinguishable else "indistinguishable from"
+    st.markdown(
+        f"**{format_percent(record.figures.accuracy)}** accuracy ({format_points(change)}, {told} the baseline), "
+        f"**{format_bytes(record.size.artefact)}**, {record.ratio:.1f}x smaller"
+        + ("." if work.exact else " so far; measuring.")
+    )
+
+
+def progress(known: Studies) -> None:
+    for message in known.failed:
+        st.error(message)
+    if known.job is None:
+        return
+    bar, button = st.columns([5, 1], vertical_alignment="center")
+    left = known.job.seconds_left
+    bar.progress(
+        known.job.progress,
+        text=known.job.label + (f", about {left:.0f} s left" if left is not None and left >= 1 else ""),
+    )
+    button.button("Cancel", key="cancel_study", width="stretch", on_click=_cancel, help="Stop this study.")
+
+
+def _cancel() -> None:
+    for name in ("sensitivity", "waterfall", "suggest"):
+        state.stop(name)
+
+
+def table(known: Studies) -> None:
+    """All layers with their shares; a click on a line looks at the layer."""
+    if known.rows is None:
+        st.caption("Profiling the layers.")
+        return
+    rows = [
+        {
+            "Layer": _short(row.name),
+            "Kind": row.kind,
+            "Shape": " x ".join(map(str, row.shape)),
+            "Parameters": row.parameters,
+            "MACs": row.macs,
+            "Size": row.bytes / 1000,
+            "Share of size": 100 * row.size_share,
+            "Share of time": 100 * row.time_share,
+        }
+        for row in known.rows
+    ]
+    bar = st.column_config.ProgressColumn
+    event = st.dataframe(
+        rows,
+        key="layer_table",
+        hide_index=True,
+        height=min(38 + 35 * len(rows), 520),
+        on_select="rerun",
+        selection_mode="single-row",
+        alt="Layers with kind, shape, parameters, multiplications and their shares of size and time",
+        column_config={
+            "Parameters": st.column_config.NumberColumn(format="localized"),
+            "MACs": st.column_config.NumberColumn(format="localized", help="Multiplications for one image."),
+            "Size": st.column_config.NumberColumn(format="%.1f KB", help="Coded without loss."),
+            "Share of size": bar(format="%.1f %%", min_value=0, max_value=100),
+            "Share of time": bar(
+                format="%.1f %%",
+                min_value=0,
+                max_value=100,
+                help="By ONNX Runtime's own profile, fp32, batch 1.",
+            ),
+        },
+    )
+    chosen = event.selection.rows[0] if event.selection.rows else None
+    if chosen is not None and known.rows[chosen].name in state.statistics(state.current_model()).layers:
+        name = known.rows[chosen].name
+        st.button(f"Look at {_short(name)}", key="look_at", on_click=_look_at, args=(name,))
+
+
+def sensitivity(work: Work, known: Studies, look: Theme) -> None:
+    """Heat map and curves of one setting."""
+    if known.sensitivity is None:
+        st.markdown(
+            "How much accuracy does the model lose when **one layer alone** is pruned, shared or quantized? Each layer "
+            "is measured over the whole range, on the test images, starting from the activations before it."
+        )
+        _measure_button(work)
+        return
+    left, right = st.columns([3, 2])
+    setting = left.segmented_control(
+        "Setting", list(SETTINGS), key="heat_setting", default="sparsity", format_func=SETTINGS.get
+    )
+    setting = setting or "sparsity"
+    found = known.sensitivity
+    complete = len(found.curves) == len(state.statistics(work.view.model).layers)
+    if not complete and (known.job is None or state.job("sensitivity") is None):
+        with right:
+            _measure_button(work)
+    curves = {
+        layer: {point.value: (point.correct / point.n, point.kl) for point in curve.get(setting, ())}
+        for layer, curve in found.curves.items()
+    }
+    data = sensitivity_figure.gather(setting, curves, GRIDS[setting], found.correct / found.n)
+    heat, lines = st.columns([3, 2])
+    with heat:
+        figure.show(sensitivity_figure.draw(data, look, chosen=_chosen()), "plot_heat", alt=data.alt, on_click=_look_at)
+    with lines:
+        figure.show(
+            sensitivity_figure.draw_curves(data, look, chosen=_chosen()), "plot_curves", alt=data.alt, on_click=_look_at
+        )
+        st.caption(
+            f"The line in colour is {_short(_chosen())}; a click on a layer looks at it. Everything else stays as in "
+            "the baseline. Quantization clips at the least squared error here."
+        )
+
+
+def _measure_button(work: Work) -> None:
+    model = work.view.model
+    st.button(
+        "Measure all layers",
+        key="measure_sensitivity",
+        type="primary",
+        on_click=lambda: state.follow("sensitivity", model, lambda: state.workbench().measure_sensitivity(model)),
+    )
+
+
+def one_layer(work: Work, look: Theme) -> None:
+    """The chosen layer before and after, and sliders of its own."""
+    layer, recipe = _chosen(), work.view.recipe
+    picture, own = st.columns([3, 2], gap="large")
+    with picture:
+        _histogram(layer, recipe, look)
+    with own:
+        _override(layer, recipe)
+
+
+def _histogram(layer: str, recipe: Recipe, look: Theme) -> None:
+    try:
+        compressed = state.compressed(state.current_model(), recipe.to_json())
+    except CompressionError as error:
+        st.error(str(error))
+        return
+    if layer not in compressed.weights:
+        st.caption(f"{_short(layer)} is not in the simplified network under this name.")
+        return
+    before = _before(layer, recipe)
+    data = distribution.gather(before, compressed.decode(layer), name=_short(layer))
+    figure.show(distribution.draw(data, look, height=300), "plot_layer", alt=data.alt)
+    st.caption(f"{_short(layer)}, before (grey) and after. Short ticks: the values of its codebook or grid.")
+
+
+def _before(layer: str, recipe: Recipe) -> np.ndarray:
+    return state.workbench().subject(state.current_model()).variant(recipe.simplify).statistics.layers[layer].weight
+
+
+def _override(layer: str, recipe: Recipe) -> None:
+    name = _short(layer)
+    own = next((dict(o.settings) for o in recipe.overrides if o.layers == name), {})
+    st.markdown(f"Settings of **{name}** alone")
+    values = {}
+    for setting, title in SETTINGS.items():
+        options = [INHERITED, *_choices(setting)]
+        value = own.get(setting, INHERITED)
+        if value not in options:
+            options.append(value)
+        values[setting] = st.select_slider(
+            title,
+            options,
+            value=value,
+            key=f"own_{setting}_{name}_{recipe.digest[:8]}",
+            format_func=lambda v, setting=setting: _shown(setting, v),
+        )
+    chosen = {setting: value for setting, value in values.items() if value != INHERITED}
+    apply, clear = st.columns(2)
+    apply.button(
+        "Apply",
+        key="own_apply",
+        type="primary",
+        width="stretch",
+        on_click=_apply,
+        args=(name, {**own, **chosen}, values),
+    )
+    clear.button("Clear", key="own_clear", width="stretch", disabled=not own, on_click=_apply, args=(name, {}, {}))
+    if own:
+        st.caption("Now: " + ", ".join(f"{key} {value}" for key, value in own.items()))
+
+
+def _choices(setting: str) -> list[float]:
+    return {
+        "sparsity": [percent / 100 for percent in range(0, 100, 5)] + [0.98, 0.99],
+        "clusters": [256, 128, 64, 32, 16, 8, 4, 3, 2],
+        "bits": [32, 16, 8, 7, 6, 5, 4, 3, 2, 1],
+    }[setting]
+
+
+def _shown(setting: str, value: float | str) -> str:
+    if value == INHERITED:
+        return INHERITED
+    return f"{100 * value:.4g} %" if setting == "sparsity" else f"{value:g}"
+
+
+def _apply(name: str, settings: dict, values: dict) -> None:
+    settings = {key: value for key, value in settings.items() if values.get(key) != INHERITED}
+    recipe = state.current_recipe()
+    others = tuple(override for override in recipe.overrides if override.layers != name)
+    added = (Override(name, tuple(settings.items())),) if settings else ()
+    try:
+        state.load_recipe(Recipe.of(**{**recipe.settings(), "overrides": (*others, *added)}))
+    except CompressionError as error:
+        st.session_state.link_error = str(error)
+    st.session_state.reload = True
+
+
+def suggestion(work: Work, known: Studies) -> None:
+    """From the curves to a recipe, which is then measured."""
+    found, model = known.sensitivity, work.view.model
+    if found is None or len(found.curves) < len(state.statistics(model).layers):
+        st.markdown("A suggestion needs the sensitivity of every layer.")
+        if known.job is None or state.job("sensitivity") is None:
+            _measure_button(work)
+        return
+    wish, amount, go = st.columns([2, 2, 1], vertical_alignment="bottom")
+    kind = wish.segmented_control(
+        "Wanted", ["size", "drop"], default="size", key="wish", format_func={"size": "a size", "drop": "a drop"}.get
+    )
+    dense = state.workbench().subject(model).baseline.size_bytes
+    if kind == "drop":
+        value = amount.number_input("Accuracy lost, points", 0.0, 50.0, 0.5, 0.1, key="wish_drop")
+    else:
+        value = amount.number_input(
+            "Size, KB", 0.1, dense / 1000, min(dense / 1000, round(dense / 20_000, 1)), 1.0, key="wish_size"
+        )
+    go.button("Suggest", key="suggest", type="primary", width="stretch", on_click=_suggest, args=(kind, value, found))
+    job = state.job("suggest")
+    made: Suggestion | None = job.result if job is not None else None
+    if made is None or st.session_state.get("suggested_for") != model:
+        return
+    if not made.reached:
+        st.warning("The wish is out of reach; this is the nearest.", icon=":material/flag:")
+    if work.view.recipe != made.recipe:
+        st.button("Load the suggestion", key="load_suggestion", type="primary", on_click=_load, args=(made.recipe,))
+        st.markdown(f"{format_bytes(made.predicted_bytes)}, {format_points(-made.predicted_drop / 100)} predicted.")
+    elif work.exact and work.evaluation is not None:
+        record = work.evaluation.record
+        change = record.figures.accuracy - record.baseline.accuracy
+        st.markdown(
+            f"Predicted {format_bytes(made.predicted_bytes)} and {format_points(-made.predicted_drop / 100)}; measured "
+            f"**{format_bytes(record.size.artefact)}** and **{format_points(change)}**."
+        )
+    st.dataframe(
+        [{"Layer": o.layers, **dict(o.settings)} for o in made.recipe.overrides],
+        hide_index=True,
+        alt="The settings of each layer in the suggestion",
+    )
+
+
+def _suggest(kind: str, value: float, found: Sensitivity) -> None:
+    bench, view = state.workbench(), state.view()
+    target = Target(drop=value) if kind == "drop" else Target(bytes=int(1000 * value))
+    base = Recipe(repair=view.recipe.repair, code=view.recipe.code)
+    st.session_state.suggested_for = view.model
+    key = view.model, target, base
+    state.follow("suggest", key, lambda: bench.suggest(view.model, found, target, base))
+
+
+def _load(recipe: Recipe) -> None:
+    state.load_recipe(recipe)
+    st.session_state.reload = True
+
+
+def waterfall(work: Work, known: Studies, look: Theme) -> None:
+    """What each step of the current recipe saves and costs."""
+    recipe, model = work.view.recipe, work.view.model
+    found, steps = known.waterfall, steps_of(recipe)
+    if not steps:
+        st.markdown("The current recipe has no steps. Move a slider first.")
+        return
+    if found is None:
+        st.markdown(
+            f"Which step of the recipe saves how much, and costs how much? Its {len(steps)} steps are taken alone and "
+            f"together, up to {2 ** len(steps)} recipes, each really evaluated; a step's share is its mean over all "
+            "orders of the steps (Shapley value)."
+        )
+        st.button(
+            "Measure",
+            key="measure_waterfall",
+            type="primary",
+            on_click=lambda: state.follow(
+                "waterfall", (model, recipe), lambda: state.workbench().measure_waterfall(model, recipe)
+            ),
+        )
+        return
+    data = waterfall_figure.gather(
+        [(STEP_TITLES[c.step], -c.bytes, -c.accuracy) for c in found.contributions],
+        found.dense_bytes,
+        found.baseline_accuracy,
+    )
+    sizes, accuracies = st.columns(2)
+    with sizes:
+        figure.show(waterfall_figure.draw_sizes(data, look), "plot_fall_size", alt=data.alt)
+    with accuracies:
+        figure.show(waterfall_figure.draw_accuracies(data, look), "plot_fall_accuracy", alt=data.alt)
+    st.caption(
+        f"From {found.evaluations} evaluated recipes. Shapley values: each step's mean contribution over all orders; "
+        "the bars add up exactly."
+    )

@@ -1,0 +1,58 @@
+"""Layers: which layer pays, what each may lose, and recipes that treat them differently."""
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import theme
+from compression.zoo import models
+from pages.components import controls, figure, layers, state
+
+look = theme.named(st.context.theme.type)
+controls.open_view("layers")
+state.begin()
+controls.draw()
+view, bench = state.view(), state.workbench()
+try:
+    with st.spinner("Loading the model", show_time=True):
+        subject = state.subject(view.model)
+except CompressionError as error:
+    st.error(str(error))
+    st.stop()
+
+st.title("Layers")
+st.markdown(f"**{models.get(view.model).title}**, layer by layer. Current recipe: {view.recipe.describe()}.")
+layers.choose(subject.statistics)
+
+
+def live() -> None:
+    """All that changes while jobs run; redrawn by itself until they are done."""
+    work = st.session_state.pop("started", None) or state.start(fill=False)
+    studies = layers.studies(work)
+    if st.session_state.pop("reload", False) or studies.pace(work) != st.session_state.pace:
+        st.rerun(scope="app")
+    layers.verdict(work)
+    layers.progress(studies)
+    table, sensitivity, one, suggest, waterfall = st.tabs(
+        ["Table", "Sensitivity", "One layer", "Suggest", "Waterfall"], key="layers_tab", on_change="rerun"
+    )
+    if table.open:
+        with table:
+            layers.table(studies)
+    if sensitivity.open:
+        with sensitivity:
+            layers.sensitivity(work, studies, look)
+    if one.open:
+        with one:
+            layers.one_layer(work, look)
+    if suggest.open:
+        with suggest:
+            layers.suggestion(work, studies)
+    if waterfall.open:
+        with waterfall:
+            layers.waterfall(work, studies, look)
+
+
+work = st.session_state.started = state.start(fill=False)
+st.session_state.pace = layers.studies(work).pace(work)
+st.fragment(live, run_every=st.session_state.pace)()
+figure.library()

@@ -1,0 +1,187 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from compressed_models import NAMES, compress_module, data_of, logits_of, model_of, noise, shape_of, subject
+from torch import nn
+from torch.nn import functional as F
+
+from compression.errors import ModelError
+from compression.recipe import Recipe
+from compression.runtimes.base import Program
+from compression.runtimes.integer import CALIBRATION_IMAGES, Blueprint, Grid, IntegerNetwork, simulate
+from compression.runtimes.onnx_int8 import export_int8, write_int8
+from compression.runtimes.onnx_runtime import ONNX_RUNTIME
+from compression.runtimes.threads import torch_threads
+
+INT8 = Recipe.of(bits=8)
+
+
+def network_of(name: str, recipe: Recipe) -> IntegerNetwork:
+    given = subject(name, recipe)
+    return simulate(given.module, given.input_shape, given.weights, given.calibration_images)
+
+
+def simulated(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
+    with torch_threads(1):
+        return network(torch.from_numpy(images)).numpy()
+
+
+def by_onnx_runtime(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
+    shape = network.blueprint.input_shape
+    return ONNX_RUNTIME.prepare(Program("onnxruntime", "int8", "", shape, write_int8(network))).run(images)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bits": 8},
+        {"bits": 4, "keep_ends": True},
+        {"bits": 4, "sparsity": 0.5, "scope": "layer", "clusters": 16},
+        {"bits": 1, "granularity": "tensor"},
+    ],
+    ids=lambda settings: ",".join(f"{key}={value}" for key, value in settings.items()),
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_predictions_are_those_of_onnx_runtime(name, settings):
+    # A network of a bit a weight amplifies every difference: it agrees because the codes do.
+    network = network_of(name, Recipe.of(**settings))
+    images = data_of(name).test_images[:200].numpy()
+    ours, theirs = simulated(network, images), by_onnx_runtime(network, images)
+    assert (ours.argmax(1) == theirs.argmax(1)).mean() >= 0.995
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.02 * np.abs(theirs).max())
+
+
+def test_integer_activations_differ_from_floats():
+    network = network_of("resnet-20", INT8)
+    images = data_of("resnet-20").test_images[:20].numpy()
+    assert np.abs(simulated(network, images) - logits_of(subject("resnet-20", INT8).module, images)).max() > 1e-3
+
+
+def test_a_linear_layer_computes_what_integer_arithmetic_says():
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(20, 6), nn.ReLU(), nn.Linear(6, 5)).eval()
+    weights = compress_module(module, INT8).weights
+    images = noise(50, 1, 4, 5)
+    network = simulate(module, (1, 4, 5), weights, images)
+
+    def codes(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.float32]:
+        low, high = min(low, 0), max(high, 0)
+        scale = np.float32((high - low) / 255)
+        zero = np.rint(-low / scale)
+        return (np.clip(np.rint(values / scale) + zero, 0, 255) - zero).astype(np.int64), scale
+
+    def layer(x: np.ndarray, scale: np.float32, index: int) -> np.ndarray:
+        weight, unit = weights[f"{index}.weight"], scale * weights[f"{index}.weight"].scale
+        bias = np.rint(module[index].bias.detach().numpy() / unit).astype(np.int64)
+        return (x @ weight.codes.T.astype(np.int64) + bias) * unit.astype(np.float64)
+
+    x, scale = codes(images.reshape(50, 20), float(images.min()), float(images.max()))
+    hidden = logits_of(module[:3], images)
+    x, scale = codes(layer(x, scale, 1), float(hidden.min()), float(hidden.max()))
+    np.testing.assert_allclose(simulated(network, images), layer(x, scale, 3), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("low, high, zero", [(-1.0, 1.5, 102), (0.5, 2.0, 0), (-3.0, -1.0, 255), (0.0, 0.0, 0)])
+def test_a_grid_has_zero_on_it_and_reaches_both_ends(low, high, zero):
+    grid = Grid.of(low, high)
+    assert grid.zero == zero and grid.scale > 0
+    ends = (np.array([0, 255]) - grid.zero) * grid.scale
+    assert ends[0] - grid.scale / 2 <= min(low, 0) and ends[1] + grid.scale / 2 >= max(high, 0)
+
+
+class Mixed(nn.Module):
+    """What a recipe may leave of a model: a folded convolution, pairs of thin layers, a bare addition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.Identity(), nn.ReLU())
+        self.thin = nn.Sequential(nn.Conv2d(6, 2, 1, bias=False), nn.Conv2d(2, 6, 1))
+        self.norm = nn.BatchNorm2d(6)
+        self.conv = nn.Conv2d(6, 4, 3)
+        self.last = nn.Sequential(nn.Linear(4, 2, bias=False), nn.Linear(2, 3))
+
+    def forward(self, images):
+        x = self.first(images)
+        x = x + self.norm(self.thin(x))
+        return self.last(F.hardtanh(self.conv(x), -2, 3).mean((2, 3)))
+
+
+def mixed() -> nn.Module:
+    torch.manual_seed(7)
+    module = Mixed()
+    with torch.no_grad():
+        module.norm.weight.copy_(torch.tensor([1.0, -1, 0.5, 0, 2, 1]))
+        module.norm.bias.uniform_(-1, 1)
+        module.norm.running_mean.uniform_(-1, 1)
+        module.norm.running_var.uniform_(0.5, 2)
+    return module.eval()
+
+
+OVERRIDES = {
+    "integers": [],
+    "a float layer first": [{"layers": "first.0", "bits": 16}],
+    "a float layer last": [{"layers": "last.1", "bits": 32}],
+    "a float layer with a normalisation": [{"layers": "thin.1", "bits": 12}],
+    "asymmetric layers": [{"layers": "conv", "symmetric": False, "bits": 6}, {"layers": "first*", "symmetric": False}],
+    "floats": [{"layers": "*", "bits": 16}],
+}
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES)
+def test_simplified_modules_and_float_layers_agree_too(overrides):
+    module, images = mixed(), noise(64, 2, 8, 8)
+    recipe = Recipe.of(bits=8, overrides=OVERRIDES[overrides])
+    network = simulate(module, (2, 8, 8), compress_module(module, recipe).weights, images)
+    ours = simulated(network, images)
+    expected = logits_of(module, images)
+    np.testing.assert_allclose(ours, by_onnx_runtime(network, images), atol=0.01 * np.abs(expected).max())
+    np.testing.assert_allclose(ours, expected, atol=0.05 * np.abs(expected).max())
+    assert (len(network.layers) == 0) == (overrides == "floats")
+
+
+def test_a_blueprint_serves_every_recipe_of_its_structure():
+    name, images = "lenet-5", data_of("lenet-5").test_images[:50].numpy()
+    blueprint = Blueprint(model_of(name), shape_of(name))
+    for recipe in (INT8, Recipe.of(bits=2), Recipe.of(bits=8, overrides=[{"layers": "*", "bits": 16}]), INT8):
+        given = subject(name, recipe)
+        network = blueprint.calibrate(given.module, given.weights, given.calibration_images)
+        assert np.array_equal(simulated(network, images), simulated(network_of(name, recipe), images))
+        alone = export_int8(given.module, given.input_shape, given.weights, given.calibration_images)
+        assert write_int8(network) == alone
+
+
+def test_a_blueprint_refuses_another_structure():
+    blueprint = Blueprint(model_of("lenet-5"), shape_of("lenet-5"))
+    other = subject("lenet-300-100", INT8)
+    with pytest.raises(ModelError, match="one structure"):
+        blueprint.calibrate(other.module, other.weights, other.calibration_images)
+
+
+def test_neither_the_module_nor_the_images_are_changed():
+    module, images = mixed(), noise(16, 2, 8, 8)
+    weights = compress_module(module, INT8).weights
+    before, state = images.copy(), copy.deepcopy(module.state_dict())
+    network = simulate(module, (2, 8, 8), weights, images)
+    first = simulated(network, images)
+    assert np.array_equal(first, simulated(network, images)) and np.array_equal(images, before)
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+
+
+def test_an_answer_does_not_depend_on_the_other_images_of_its_chunk():
+    network = network_of("mobilenet-v2", INT8)
+    images = data_of("mobilenet-v2").test_images[:9].numpy()
+    together = simulated(network, images)
+    alone = np.concatenate([simulated(network, images[i : i + 2]) for i in range(0, 9, 2)])
+    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5)
+
+
+def test_ranges_come_from_the_first_images():
+    module = mixed()
+    weights = compress_module(module, INT8).weights
+    images = noise(CALIBRATION_IMAGES + 1, 2, 8, 8)
+    louder = images.copy()
+    louder[-1] *= 100
+    grids = [simulate(module, (2, 8, 8), weights, given).grids for given in (images, louder, 2 * images)]
+    assert grids[0] == grids[1] != grids[2]
