@@ -25,6 +25,9 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.recipe
 	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.slider
+	$(BIN)/python -m benchmarks.sensitivity
+	$(BIN)/python -m benchmarks.simplify
+	$(BIN)/python -m benchmarks.no_training
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -9,6 +9,7 @@ from safetensors.torch import save
 
 from compression.measure.record import Record
 from compression.pipeline import CompressedModel
+from compression.recipe import Recipe
 
 
 def weights(model: CompressedModel) -> bytes:
@@ -29,6 +30,13 @@ def records_csv(records: Sequence[Record]) -> str:
     return text.getvalue()
 
 
+def _settings(recipe: Recipe) -> dict[str, object]:
+    """The flat settings, lists as text."""
+    overrides = recipe.to_dict().get("overrides")
+    lists = {"drop": " ".join(recipe.settings()["drop"]), "overrides": json.dumps(overrides) if overrides else ""}
+    return {**recipe.settings(), **lists}
+
+
 def _row(record: Record) -> dict[str, object]:
     data = record.to_dict()
     latency = data["latency"] or {}
@@ -37,7 +45,7 @@ def _row(record: Record) -> dict[str, object]:
     return {
         "model": record.model,
         "dataset": record.dataset,
-        **record.recipe.settings(),
+        **_settings(record.recipe),
         **{key: data[key] for key in ("n", "correct", "accuracy", "accuracy_low", "accuracy_high", "f1", "p_value")},
         **{f"baseline_{key}": value for key, value in data["baseline"].items()},
         **{f"size_{key}": value for key, value in data["size"].items()},

@@ -9,273 +9,67 @@ two recipes with the same effect have the same digest.
 import dataclasses
 import hashlib
 import json
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from compression.errors import RecipeError
+from compression.steps import (
+    BITS,
+    CALIBRATIONS,
+    CODERS,
+    FULL_PRECISION,
+    GRANULARITIES,
+    IMPORTANCES,
+    INTEGER_BITS,
+    MAX_CLUSTERS,
+    MIN_CLUSTERS,
+    MOVES,
+    REST_FORMATS,
+    ROUNDINGS,
+    SCOPES,
+    STARTS,
+    Code,
+    Prune,
+    Quantize,
+    Repair,
+    Share,
+    Simplify,
+    shown,
+    switch,
+)
+
+__all__ = [
+    "BITS",
+    "CALIBRATIONS",
+    "CODERS",
+    "FULL_PRECISION",
+    "GRANULARITIES",
+    "IMPORTANCES",
+    "INTEGER_BITS",
+    "LAYER_SETTINGS",
+    "MAX_CLUSTERS",
+    "MIN_CLUSTERS",
+    "MOVES",
+    "REST_FORMATS",
+    "ROUNDINGS",
+    "SCOPES",
+    "STARTS",
+    "STEPS",
+    "VERSION",
+    "Code",
+    "LayerRecipe",
+    "Override",
+    "Prune",
+    "Quantize",
+    "Recipe",
+    "Repair",
+    "Share",
+    "Simplify",
+]
 
 VERSION = 1
-
-IMPORTANCES = ("l1", "l2", "bn")
-SCOPES = ("global", "layer")
-STARTS = ("optimal", "linear", "density", "k-means++", "best")
-MOVES = ("zero", "nearest")
-GRANULARITIES = ("channel", "tensor")
-CALIBRATIONS = ("range", "mse", "percentile", "kl")
-ROUNDINGS = ("nearest", "gptq")
-CODERS = ("ans", "huffman")
-REST_FORMATS = ("fp32", "fp16")
-
-FULL_PRECISION = 32
-INTEGER_BITS = 8
-BITS = (*range(1, 17), 32)
-MIN_CLUSTERS, MAX_CLUSTERS = 2, 256
-
-
-def _shown(value: object) -> str:
-    """A value for a message: short, whatever it is."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        return f"a {type(value).__name__} too large to print"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        options = " or ".join(repr(option) for option in allowed)
-        raise RecipeError(f"{name} must be {options}; got {_shown(value)}. Choose one of these names.")
-
-
-def _integer(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RecipeError(f"{name} must be a whole number; got {_shown(value)}. Pass an integer, e.g. 8.")
-
-
-def _count(name: str, value: object) -> None:
-    _integer(name, value)
-    if not 0 <= value <= sys.maxsize:
-        raise RecipeError(f"{name} must be 0 or more; got {_shown(value)}. Pass e.g. 2, or 0 for none.")
-
-
-def _switch(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise RecipeError(f"{name} must be true or false; got {_shown(value)}. Pass one of the two.")
-
-
-def _number(name: str, value: object, rule: str, holds: Any, remedy: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        raise RecipeError(f"{name} must be a number {rule}; got {_shown(value)}. {remedy}")
-    if not holds(value):
-        raise RecipeError(f"{name} must be {rule}; got {value:g}. {remedy}")
-    return float(value)
-
-
-def _fraction(name: str, value: object) -> float:
-    return _number(name, value, "in [0, 1)", lambda v: 0 <= v < 1, "Pass a fraction, e.g. 0.95.")
-
-
-@dataclass(frozen=True, slots=True)
-class Simplify:
-    """Architecture simplification: a smaller network of the same kind, before anything else.
-
-    In this order: the blocks named in `drop` and then the `blocks` of least measured harm are removed; the fraction
-    `nodes` of the channels and neurons is removed, least importance first; batch normalisation is folded into the
-    convolution before it (`fold`); consecutive linear maps are merged (`merge`); linear and 1x1 layers are replaced by
-    two thinner ones that keep the fraction `energy` of the squared singular values, where that saves (1: off).
-    importance: of a channel, by the "l1" or "l2" norm of its weights or its batch normalisation scale, "bn".
-    """
-
-    nodes: float = 0.0
-    importance: str = "l2"
-    drop: tuple[str, ...] = ()
-    blocks: int = 0
-    fold: bool = False
-    merge: bool = False
-    energy: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "nodes", _fraction("nodes", self.nodes))
-        _choice("importance", self.importance, IMPORTANCES)
-        named = isinstance(self.drop, (list, tuple)) and all(isinstance(name, str) for name in self.drop)
-        if not named or any(not name or "," in name for name in self.drop):
-            raise RecipeError(f'drop must be a list of block names; got {_shown(self.drop)}. Pass e.g. ["layer2.1"].')
-        object.__setattr__(self, "drop", tuple(sorted(set(self.drop))))
-        _count("blocks", self.blocks)
-        _switch("fold", self.fold)
-        _switch("merge", self.merge)
-        energy = _number("energy", self.energy, "in (0, 1]", lambda v: 0 < v <= 1, "Pass e.g. 0.9, or 1 for none.")
-        object.__setattr__(self, "energy", energy)
-        if self.nodes == 0:
-            object.__setattr__(self, "importance", "l2")
-
-
-@dataclass(frozen=True, slots=True)
-class Prune:
-    """Magnitude pruning: the smallest weights become zero.
-
-    One of three rules. sparsity: fraction of the compressible weights to zero, in [0, 1); scope "global" ranks the
-    weights of all layers together, "layer" takes the same fraction of each. threshold: every weight of a magnitude
-    below it. pattern: "N:M", the N largest of every M consecutive weights of an output channel's inputs stay.
-    """
-
-    sparsity: float = 0.0
-    scope: str = "global"
-    threshold: float = 0.0
-    pattern: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sparsity", _fraction("sparsity", self.sparsity))
-        _choice("scope", self.scope, SCOPES)
-        threshold = _number(
-            "threshold", self.threshold, "of at least 0", lambda v: v >= 0, "Pass a magnitude, e.g. 0.01."
-        )
-        object.__setattr__(self, "threshold", threshold)
-        self._check_pattern()
-        if bool(self.sparsity) + bool(self.threshold) + bool(self.pattern) > 1:
-            raise RecipeError(
-                f"prune must follow one rule of sparsity, threshold and pattern; got sparsity {self.sparsity:g}, "
-                f"threshold {self.threshold:g}, pattern {self.pattern!r}. Leave two of them out."
-            )
-        if self.threshold or self.pattern:
-            object.__setattr__(self, "scope", "global")
-
-    def _check_pattern(self) -> None:
-        match = re.fullmatch(r"(\d{1,3}):(\d{1,3})", self.pattern) if isinstance(self.pattern, str) else None
-        if self.pattern != "" and (match is None or not 1 <= int(match[1]) < int(match[2])):
-            raise RecipeError(
-                f"pattern must be N:M with 1 <= N < M, N weights of every M stay; got {_shown(self.pattern)}. "
-                "Pass e.g. 2:4."
-            )
-
-    @property
-    def kept_of(self) -> tuple[int, int]:
-        """N and M of the pattern."""
-        kept, group = self.pattern.split(":")
-        return int(kept), int(group)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Weight sharing: the non-zero weights of a layer take at most `clusters` different values (k-means).
-
-    start: of k-means; "optimal" is the optimal grouping, "best" the least error of "linear", "density", "k-means++".
-    Afterwards groups of fewer than `population` weights and the `rarest` groups are dropped; their weights become
-    zero or move to the nearest group left, as `moved` says ("zero" or "nearest").
-    """
-
-    clusters: int
-    start: str = "optimal"
-    population: int = 0
-    rarest: int = 0
-    moved: str = "nearest"
-
-    def __post_init__(self) -> None:
-        _integer("clusters", self.clusters)
-        if not MIN_CLUSTERS <= self.clusters <= MAX_CLUSTERS:
-            raise RecipeError(
-                f"clusters must be in {MIN_CLUSTERS}..{MAX_CLUSTERS}; got {_shown(self.clusters)}. "
-                "Pass e.g. 16, or leave the step out to share no weights."
-            )
-        _choice("start", self.start, STARTS)
-        _count("population", self.population)
-        _count("rarest", self.rarest)
-        _choice("moved", self.moved, MOVES)
-        if self.rarest >= self.clusters:
-            raise RecipeError(
-                f"rarest must be less than clusters; got {_shown(self.rarest)} of {self.clusters}. Keep one group."
-            )
-        if not self.population and not self.rarest:
-            object.__setattr__(self, "moved", "nearest")
-
-
-@dataclass(frozen=True, slots=True)
-class Quantize:
-    """Integer quantization: weights are rounded to `bits`-bit integers times a scale; 1 bit is binarization.
-
-    bits: 32 (off), or 1..16. granularity: one scale per output "channel" or per "tensor".
-    calibration: scale from the "range" (largest magnitude), or a clipping of least squared error ("mse"), at a
-    "percentile" of the magnitudes (`percentile`, of 100) or of least KL divergence ("kl").
-    symmetric: False adds a zero point, for weights that are not centred. A shared codebook always has one symmetric
-    scale per tensor.
-    1 bit only: any calibration but "range" means the mean magnitude; `power_of_two` rounds it to a power of two;
-    `ternary` > 0 zeroes weights below `ternary` times the mean magnitude (Ternary Weight Networks: 0.7).
-    activations: 32 for floats, or 8, so that layers whose weights have at most 8 bits run on integer kernels.
-    """
-
-    bits: int
-    granularity: str = "channel"
-    calibration: str = "range"
-    percentile: float = 99.9
-    symmetric: bool = True
-    power_of_two: bool = False
-    ternary: float = 0.0
-    activations: int = FULL_PRECISION
-
-    def __post_init__(self) -> None:
-        _integer("bits", self.bits)
-        if self.bits not in BITS:
-            raise RecipeError(f"bits must be 32 or 1..16; got {_shown(self.bits)}. Pass e.g. 8, or 32 for none.")
-        _choice("granularity", self.granularity, GRANULARITIES)
-        _choice("calibration", self.calibration, CALIBRATIONS)
-        percentile = _number("percentile", self.percentile, "in (50, 100]", lambda v: 50 < v <= 100, "Pass e.g. 99.9.")
-        _switch("symmetric", self.symmetric)
-        _switch("power_of_two", self.power_of_two)
-        ternary = _number("ternary", self.ternary, "in [0, 3]", lambda v: 0 <= v <= 3, "Pass e.g. 0.7, or 0 for none.")
-        if isinstance(self.activations, bool) or self.activations not in (INTEGER_BITS, FULL_PRECISION):
-            raise RecipeError(
-                f"activations must be 8 or 32; got {_shown(self.activations)}. Pass 8 for integer kernels, or 32."
-            )
-        binary = self.bits == 1
-        effective = {
-            "calibration": "mse" if binary and self.calibration != "range" else self.calibration,
-            "percentile": percentile if self.calibration == "percentile" and not binary else 99.9,
-            "symmetric": self.symmetric or binary,
-            "power_of_two": self.power_of_two and binary,
-            "ternary": ternary if binary else 0.0,
-            "activations": self.activations if self.bits <= INTEGER_BITS else FULL_PRECISION,
-        }
-        for name, value in effective.items():
-            object.__setattr__(self, name, value)
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What wins back accuracy without training, from calibration samples of the train split.
-
-    rounding: "nearest", or "gptq", which lets each column of weights make good the rounding errors of those before.
-    bias: shifts each layer's output back to the mean that it had. batchnorm: re-estimates the statistics of batch
-    normalisation.
-    """
-
-    rounding: str = "nearest"
-    bias: bool = False
-    batchnorm: bool = False
-
-    def __post_init__(self) -> None:
-        _choice("rounding", self.rounding, ROUNDINGS)
-        _switch("bias", self.bias)
-        _switch("batchnorm", self.batchnorm)
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """How the artefact is written.
-
-    coder: entropy coder of the weight codes, "ans" (asymmetric numeral systems) or "huffman".
-    rest: format of biases and normalisation parameters, "fp32" or "fp16".
-    """
-
-    coder: str = "ans"
-    rest: str = "fp32"
-
-    def __post_init__(self) -> None:
-        _choice("coder", self.coder, CODERS)
-        _choice("rest", self.rest, REST_FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,20 +86,20 @@ class Override:
     def __post_init__(self) -> None:
         if not isinstance(self.layers, str) or not self.layers:
             raise RecipeError(
-                f'an override must say for which layers; got {_shown(self.layers)}. Pass a name or a pattern, "conv*".'
+                f'an override must say for which layers; got {shown(self.layers)}. Pass a name or a pattern, "conv*".'
             )
         pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
         try:
             settings = {name: value for name, value in pairs}
         except (TypeError, ValueError):
             raise RecipeError(
-                f"the settings of an override must be names with values; got {_shown(self.settings)}. "
+                f"the settings of an override must be names with values; got {shown(self.settings)}. "
                 'Pass e.g. {"bits": 8}.'
             ) from None
-        unknown = sorted((name for name in settings if name not in LAYER_SETTINGS), key=_shown)
+        unknown = sorted((name for name in settings if name not in LAYER_SETTINGS), key=shown)
         if unknown or not settings:
             raise RecipeError(
-                f"an override may set {', '.join(LAYER_SETTINGS)}; got {', '.join(map(_shown, unknown)) or 'nothing'}. "
+                f"an override may set {', '.join(LAYER_SETTINGS)}; got {', '.join(map(shown, unknown)) or 'nothing'}. "
                 "Name one of these."
             )
         object.__setattr__(self, "settings", tuple(sorted(settings.items())))
@@ -347,12 +141,12 @@ class Recipe:
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name == "code"):
                 raise RecipeError(
-                    f"{name} must be a {kind.__name__} step; got {_shown(value)}. Pass {kind.__name__}(...)."
+                    f"{name} must be a {kind.__name__} step; got {shown(value)}. Pass {kind.__name__}(...)."
                 )
-        _switch("keep_ends", self.keep_ends)
+        switch("keep_ends", self.keep_ends)
         if not isinstance(self.overrides, (list, tuple)) or not all(isinstance(o, Override) for o in self.overrides):
             raise RecipeError(
-                f"overrides must be a list of overrides; got {_shown(self.overrides)}. Pass [Override(...)]."
+                f"overrides must be a list of overrides; got {shown(self.overrides)}. Pass [Override(...)]."
             )
         object.__setattr__(self, "overrides", tuple(self.overrides))
         if self.simplify == Simplify():
@@ -492,8 +286,8 @@ class Recipe:
 
     def describe(self) -> str:
         """One line for a person, settings that are not the default named: "80 % sparse, 16 clusters, 8 bits, mse"."""
-        parts = [*_simplified(self.simplify), *_pruned(self.prune), *_shared(self.share), *_quantized(self.quantize)]
-        parts += _repaired(self.repair)
+        steps = (self.simplify, self.prune, self.share, self.quantize, self.repair)
+        parts = [words for step in steps if step is not None for words in step.describe()]
         parts += ["ends at 8 bits"] * self.keep_ends
         count = len(self.overrides)
         parts += [f"{count} override{'s' * (count > 1)}"] * bool(count)
@@ -526,7 +320,7 @@ class Recipe:
         version = fields.pop("version", None)
         if type(version) is not int or version != VERSION:
             raise RecipeError(
-                f'version must be {VERSION}; got {_shown(version)}. Add "version": {VERSION}, '
+                f'version must be {VERSION}; got {shown(version)}. Add "version": {VERSION}, '
                 "or export the recipe again."
             )
         keep_ends, overrides = fields.pop("keep_ends", False), _overrides(fields.pop("overrides", []))
@@ -600,14 +394,14 @@ def _parsed(name: str, text: str) -> Any:
         return None
     if isinstance(default, bool):
         if text not in ("on", "off"):
-            raise RecipeError(f"{name} in a link must be on or off; got {_shown(text)}. Write e.g. {name}=on.")
+            raise RecipeError(f"{name} in a link must be on or off; got {shown(text)}. Write e.g. {name}=on.")
         return text == "on"
     kind = int if name == "clusters" else type(default)
     try:
         return kind(text)
     except ValueError:
         raise RecipeError(
-            f"{name} in a link must be a number; got {_shown(text)}. Write e.g. {name}={_SAMPLES.get(name, default)}."
+            f"{name} in a link must be a number; got {shown(text)}. Write e.g. {name}={_SAMPLES.get(name, default)}."
         ) from None
 
 
@@ -619,7 +413,7 @@ def _overrides(value: object) -> tuple[Override, ...]:
         except (ValueError, RecursionError) as error:
             raise RecipeError(f"overrides must be JSON text; {error}. Export a recipe to see the form.") from None
     if not isinstance(value, (list, tuple)):
-        raise RecipeError(f"overrides must be a list; got {_shown(value)}. Write it as [{{...}}].")
+        raise RecipeError(f"overrides must be a list; got {shown(value)}. Write it as [{{...}}].")
     return tuple(each if isinstance(each, Override) else _override(each) for each in value)
 
 
@@ -638,11 +432,11 @@ def _written(step: Any) -> dict[str, Any]:
 
 def _mapping(what: str, data: object, allowed: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise RecipeError(f"{what} must be a JSON object; got {_shown(data)}. Write it as {{...}}.")
-    unknown = sorted((name for name in data if name not in allowed), key=_shown)
+        raise RecipeError(f"{what} must be a JSON object; got {shown(data)}. Write it as {{...}}.")
+    unknown = sorted((name for name in data if name not in allowed), key=shown)
     if unknown:
         raise RecipeError(
-            f"{what} may have the fields {', '.join(allowed)}; got {', '.join(map(_shown, unknown))}. "
+            f"{what} may have the fields {', '.join(allowed)}; got {', '.join(map(shown, unknown))}. "
             "Remove or rename what is not in that list."
         )
     return dict(data)
@@ -656,63 +450,3 @@ def _step(name: str, data: object) -> Any:
         if f.default is dataclasses.MISSING and f.name not in values:
             raise RecipeError(f"{name} must state {f.name}; it is missing. Add it, or leave the step out.")
     return kind(**values)
-
-
-def _simplified(step: Simplify | None) -> list[str]:
-    if step is None:
-        return []
-    blocks = len(step.drop) + step.blocks
-    return [
-        *[f"{blocks} block{'s' * (blocks > 1)} dropped"] * bool(blocks),
-        *[f"{100 * step.nodes:.4g} % of nodes removed ({step.importance})"] * bool(step.nodes),
-        *["batch norm folded"] * step.fold,
-        *["linear merged"] * step.merge,
-        *[f"rank at {100 * step.energy:.4g} % energy"] * (step.energy < 1),
-    ]
-
-
-def _pruned(step: Prune | None) -> list[str]:
-    if step is None:
-        return []
-    if step.pattern:
-        return [f"{step.pattern} sparse"]
-    if step.threshold:
-        return [f"weights below {step.threshold:.4g} zero"]
-    return [f"{100 * step.sparsity:.4g} % sparse" + " in each layer" * (step.scope == "layer")]
-
-
-def _shared(step: Share | None) -> list[str]:
-    if step is None:
-        return []
-    dropped = [f"groups under {step.population} weights"] * bool(step.population)
-    dropped += [f"{step.rarest} rarest"] * bool(step.rarest)
-    return [
-        f"{step.clusters} clusters",
-        *[f"{step.start} start"] * (step.start != "optimal"),
-        *[f"{' and '.join(dropped)} to {step.moved}"] * bool(dropped),
-    ]
-
-
-def _quantized(step: Quantize | None) -> list[str]:
-    if step is None:
-        return []
-    binary = f"ternary ({step.ternary:g})" if step.ternary else "binary"
-    clipping = {"range": [], "percentile": [f"{step.percentile:g}th percentile"]}
-    return [
-        binary if step.bits == 1 else f"{step.bits} bits",
-        *["per tensor"] * (step.granularity == "tensor"),
-        *clipping.get(step.calibration, [step.calibration]),
-        *["asymmetric"] * (not step.symmetric),
-        *["power of two"] * step.power_of_two,
-        *["integer kernels"] * (step.activations == INTEGER_BITS),
-    ]
-
-
-def _repaired(step: Repair | None) -> list[str]:
-    if step is None:
-        return []
-    return [
-        *["gptq"] * (step.rounding == "gptq"),
-        *["bias corrected"] * step.bias,
-        *["batch norm re-estimated"] * step.batchnorm,
-    ]

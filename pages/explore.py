@@ -29,6 +29,7 @@ def live() -> None:
     kpis.render(work)
     plots.tradeoffs(work, look)
     plots.progress(work)
+    plots.notes(work)
     if bench.store_error:
         st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
     ladder, sweeps, confusion, records = st.tabs(

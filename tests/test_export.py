@@ -74,7 +74,7 @@ def test_records_as_a_table():
     for row, each in zip(rows, records, strict=True):
         assert row["model"] == "a-model"
         assert row["dataset"] == 'a "data set", with a comma'
-        settings = each.recipe.settings()
+        settings = {**each.recipe.settings(), "drop": "", "overrides": ""}
         assert {name: row[name] for name in settings} == {
             name: "" if value is None else str(value) for name, value in settings.items()
         }
@@ -104,3 +104,10 @@ def test_lines_end_the_same_on_every_system():
     text = export.records_csv([record(Recipe(), None)])
     assert "\r" not in text
     assert text.count("\n") == 2
+
+
+def test_lists_are_written_as_text():
+    recipe = Recipe.of(drop=("stage1.1", "stage2.1"), overrides=[{"layers": "fc*", "bits": 8}])
+    (row,) = csv.DictReader(io.StringIO(export.records_csv([record(recipe, None)])))
+    assert row["drop"] == "stage1.1 stage2.1"
+    assert json.loads(row["overrides"]) == [{"layers": "fc*", "bits": 8}]

@@ -45,15 +45,17 @@ def render(work: Work) -> None:
         help=f"Length of the exported file; {format_bytes(record.baseline.size_bytes)} as fp32.",
     )
     _latency(columns[3], work.latency, record)
+    kept = record.rates.architecture_simplification
     columns[4].metric(
         "Zero weights",
         format_percent(record.rates.sparse_rate),
-        f"{format_percent(record.rates.shared_rate)} shared",
+        f"{format_percent(record.rates.shared_rate)} shared" if kept == 1 else f"of {format_percent(kept)} left",
         delta_color="off",
         delta_arrow="off",
         border=True,
         height="stretch",
-        help="Weights that are zero, and weights whose value at least two weights share.",
+        help="Weights that are zero, and weights whose value at least two weights share. Of the baseline's parameters "
+        f"{format_percent(kept)} are left; {format_percent(record.rates.shared_rate)} of the weights are shared.",
     )
 
 

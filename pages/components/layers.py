@@ -21,6 +21,7 @@ from pages.components import figure, state
 from pages.components.state import Work
 
 SETTINGS = {"sparsity": "Sparsity", "clusters": "Clusters", "bits": "Bits"}
+STUDIES = ("sensitivity", "waterfall", "suggest")
 INHERITED = "as the others"
 STEP_TITLES = {
     "coding": "Coding alone",
@@ -35,13 +36,16 @@ STEP_TITLES = {
 
 @dataclass(frozen=True)
 class Studies:
-    """What is known beside the evaluation of the recipe. job: the first that still runs."""
+    """What is known beside the evaluation of the recipe. job: the first that still runs.
+
+    measuring: whether the sensitivity of this model is being measured.
+    """
 
     rows: list[LayerRow] | None
     sensitivity: Sensitivity | None
     waterfall: Waterfall | None
     job: Job | None
-    failed: tuple[str, ...]
+    measuring: bool
 
     def pace(self, work: Work) -> float | None:
         """Seconds between redraws."""
@@ -52,16 +56,16 @@ def studies(work: Work) -> Studies:
     """Start the table of the layers, and say what is known; the longer studies start when they are asked for."""
     bench, model, recipe = state.workbench(), work.view.model, work.view.recipe
     table = state.follow("layers", model, lambda: bench.layers(model))
-    jobs = [table, *(state.job(name) for name in ("sensitivity", "waterfall", "suggest"))]
-    curves = bench.sensitivity(model)
-    if curves is None and (running := state.job("sensitivity")) is not None:
-        curves = running.partial
+    jobs = [*(state.job(name) for name in STUDIES), table]
+    curves, measuring = bench.sensitivity(model), state.job("sensitivity", model)
+    if curves is None and measuring is not None:
+        curves = measuring.partial
     return Studies(
         rows=table.result,
         sensitivity=curves,
         waterfall=bench.waterfall(model, recipe),
         job=next((job for job in jobs if job is not None and not job.ended), None),
-        failed=tuple(job.error for job in jobs if job is not None and job.error),
+        measuring=measuring is not None and not measuring.ended,
     )
 
 
@@ -91,9 +95,11 @@ def _short(layer: str) -> str:
 
 
 def verdict(work: Work) -> None:
-    """One line: what the current recipe comes to."""
+    """One line: what the current recipe comes to, and why something could not be measured."""
+    for message in work.failed:
+        st.error(message)
     if work.evaluation is None:
-        st.caption("Measuring the current recipe.")
+        st.caption("Not measured." if work.failed else "Measuring the current recipe.")
         return
     record = work.evaluation.record
     change = record.figures.accuracy - record.baseline.accuracy
@@ -106,21 +112,17 @@ def verdict(work: Work) -> None:
 
 
 def progress(known: Studies) -> None:
-    for message in known.failed:
-        st.error(message)
+    """The study that runs, and a way to stop it."""
     if known.job is None:
         return
     bar, button = st.columns([5, 1], vertical_alignment="center")
-    left = known.job.seconds_left
-    bar.progress(
-        known.job.progress,
-        text=known.job.label + (f", about {left:.0f} s left" if left is not None and left >= 1 else ""),
-    )
-    button.button("Cancel", key="cancel_study", width="stretch", on_click=_cancel, help="Stop this study.")
+    bar.progress(known.job.progress, text=state.told(known.job))
+    if known.job is not state.job("layers"):
+        button.button("Cancel", key="cancel_study", width="stretch", on_click=_cancel, help="Stop this study.")
 
 
 def _cancel() -> None:
-    for name in ("sensitivity", "waterfall", "suggest"):
+    for name in STUDIES:
         state.stop(name)
 
 
@@ -177,16 +179,17 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
             "How much accuracy does the model lose when **one layer alone** is pruned, shared or quantized? Each layer "
             "is measured over the whole range, on the test images, starting from the activations before it."
         )
-        _measure_button(work)
+        if not known.measuring:
+            _measure_button(work)
         return
-    left, right = st.columns([3, 2])
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
     setting = left.segmented_control(
         "Setting", list(SETTINGS), key="heat_setting", default="sparsity", format_func=SETTINGS.get
     )
     setting = setting or "sparsity"
     found = known.sensitivity
     complete = len(found.curves) == len(state.statistics(work.view.model).layers)
-    if not complete and (known.job is None or state.job("sensitivity") is None):
+    if not complete and not known.measuring:
         with right:
             _measure_button(work)
     curves = {
@@ -252,13 +255,13 @@ def _override(layer: str, recipe: Recipe) -> None:
     st.markdown(f"Settings of **{name}** alone")
     values = {}
     for setting, title in SETTINGS.items():
-        options = [INHERITED, *_choices(setting)]
-        value = own.get(setting, INHERITED)
-        if value not in options:
-            options.append(value)
+        options, value = _choices(setting), own.get(setting, INHERITED)
+        if value not in (INHERITED, *options):
+            # Set elsewhere, between the steps: it gets one of its own, in its place.
+            options = sorted((*options, value), reverse=setting != "sparsity")
         values[setting] = st.select_slider(
             title,
-            options,
+            [INHERITED, *options],
             value=value,
             key=f"own_{setting}_{name}_{recipe.digest[:8]}",
             format_func=lambda v, setting=setting: _shown(setting, v),
@@ -275,7 +278,7 @@ def _override(layer: str, recipe: Recipe) -> None:
     )
     clear.button("Clear", key="own_clear", width="stretch", disabled=not own, on_click=_apply, args=(name, {}, {}))
     if own:
-        st.caption("Now: " + ", ".join(f"{key} {value}" for key, value in own.items()))
+        st.caption("Now: " + ", ".join(f"{key} {_shown(key, value)}" for key, value in own.items()) + ".")
 
 
 def _choices(setting: str) -> list[float]:
@@ -287,8 +290,8 @@ def _choices(setting: str) -> list[float]:
 
 
 def _shown(setting: str, value: float | str) -> str:
-    if value == INHERITED:
-        return INHERITED
+    if isinstance(value, str):
+        return value
     return f"{100 * value:.4g} %" if setting == "sparsity" else f"{value:g}"
 
 
@@ -309,7 +312,7 @@ def suggestion(work: Work, known: Studies) -> None:
     found, model = known.sensitivity, work.view.model
     if found is None or len(found.curves) < len(state.statistics(model).layers):
         st.markdown("A suggestion needs the sensitivity of every layer.")
-        if known.job is None or state.job("sensitivity") is None:
+        if not known.measuring:
             _measure_button(work)
         return
     wish, amount, go = st.columns([2, 2, 1], vertical_alignment="bottom")
@@ -341,10 +344,25 @@ def suggestion(work: Work, known: Studies) -> None:
             f"**{format_bytes(record.size.artefact)}** and **{format_points(change)}**."
         )
     st.dataframe(
-        [{"Layer": o.layers, **dict(o.settings)} for o in made.recipe.overrides],
+        _lines(made.recipe),
         hide_index=True,
         alt="The settings of each layer in the suggestion",
     )
+
+
+def _lines(recipe: Recipe) -> list[dict[str, str]]:
+    """The overrides of a recipe as lines of a table: a column for every setting that occurs."""
+    occurring = {name for override in recipe.overrides for name, _ in override.settings}
+    columns = {**SETTINGS, **{name: name.capitalize() for name in sorted(occurring - set(SETTINGS))}}
+    return [
+        {"Layer": override.layers}
+        | {
+            title: _shown(name, value) if (value := dict(override.settings).get(name)) is not None else "–"
+            for name, title in columns.items()
+            if name in occurring
+        }
+        for override in recipe.overrides
+    ]
 
 
 def _suggest(kind: str, value: float, found: Sensitivity) -> None:

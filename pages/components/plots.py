@@ -43,14 +43,23 @@ def tradeoffs(work: Work, look: Theme) -> None:
             figure.show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", alt=data.alt, on_click=_load)
 
 
+def notes(work: Work) -> None:
+    """What was done and what was refused, where a recipe treats layers differently or changes the network."""
+    recipe = work.view.recipe
+    told = recipe.simplify or recipe.overrides or (recipe.prune and recipe.prune.pattern) or recipe.repair
+    if not (work.exact and told):
+        return
+    if found := state.compressed(work.view.model, recipe.to_json()).notes:
+        with st.expander("How the recipe was applied", icon=":material/info:"):
+            st.markdown("\n".join(f"- {note}" for note in found))
+
+
 def progress(work: Work) -> None:
     """What is being measured, how long it takes yet, and a way to stop it."""
     if work.job is None:
         return
     bar, button = st.columns([5, 1], vertical_alignment="center")
-    left = work.job.seconds_left
-    text = work.job.label + (f", about {left:.0f} s left" if left is not None and left >= 1 else "")
-    bar.progress(work.job.progress, text=text)
+    bar.progress(work.job.progress, text=state.told(work.job))
     button.button(
         "Cancel", key="cancel", width="stretch", on_click=state.stop_filling, help="Stop filling in the plots."
     )
@@ -84,7 +93,7 @@ def sweeps(work: Work, look: Theme) -> None:
 def _cliff(work: Work, name: str, cliff: Cliff | None) -> None:
     """How far this slider can go, or the button that finds out."""
     model, recipe = work.view.model, work.view.recipe
-    job = state.job(f"cliff {name}")
+    job = state.job(f"cliff {name}", (model, recipe))
     if cliff is not None and cliff.last is None:
         st.caption("Even the mildest value is told from the baseline.")
     elif cliff is not None and cliff.first is None:

@@ -182,10 +182,19 @@ def follow(name: str, key: object, start) -> Job:
     return jobs[name][1]
 
 
-def job(name: str) -> Job | None:
-    """The session's job of that name, if it has one."""
+def job(name: str, key: object = None) -> Job | None:
+    """The session's job of that name, if it has one; with a key, only if that is what it works for."""
     found = st.session_state.get("jobs", {}).get(name)
-    return found[1] if found else None
+    return found[1] if found and key in (None, found[0]) else None
+
+
+def told(job: Job) -> str:
+    """What a job does and how long it takes yet."""
+    left = job.seconds_left
+    # The first moments say nothing about the rest.
+    if left is None or left < 1 or job.progress < 0.02:
+        return job.label
+    return f"{job.label}, about {f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'} left"
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -241,6 +250,8 @@ def start(fill: bool = True) -> Work:
     if st.session_state.get("moved", (None, 0.0))[0] != now:
         st.session_state.moved = now, time.monotonic()
         stop("fill")
+        for name in [name for name, (_, job) in st.session_state.get("jobs", {}).items() if job.error]:
+            stop(name)
     still = time.monotonic() - st.session_state.moved[1] > STILL_S
     key = now.model, now.recipe
     if bench.find(*key) is None:
@@ -276,7 +287,7 @@ def work(due: bool = False) -> Work:
         records=bench.records(now.model, now.timing),
         latency=bench.latency(now.model, now.recipe, now.timing),
         job=next((jobs[name] for name in _WATCHED if name in jobs and not jobs[name].ended), None),
-        failed=tuple(job.error for job in jobs.values() if job.error),
+        failed=tuple(dict.fromkeys(job.error for job in jobs.values() if job.error)),
         due=due,
     )
 

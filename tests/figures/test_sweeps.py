@@ -71,3 +71,35 @@ def test_nothing_measured_yet_is_a_picture_with_the_baseline(theme, baseline, va
         assert len(sweep.steps) == 0
         dotted = [shape for shape in figure.layout.shapes if shape.line.dash == "dot"]
         assert [shape.y0 for shape in dotted] == [pytest.approx(100 * baseline.accuracy)]
+
+
+EDGES = [
+    ("sparsity", (0.8, 0.9), 85, "80 %"),
+    ("clusters", (16, 8), 3.5, "16"),
+    ("bits", (4, 3), (2 + math.log2(3)) / 2, "4"),
+]
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize(("slider", "cliff", "edge", "label"), EDGES)
+def test_a_cliff_is_half_way_and_shades_what_lies_beyond(
+    slider, cliff, edge, label, theme, records, baseline, validated
+):
+    data = sweeps.gather(records, CURRENT, baseline)[slider]
+    figure = validated(sweeps.draw(data, theme, cliff=cliff))
+    plain = validated(sweeps.draw(data, theme))
+    area, rule = figure.layout.shapes[len(plain.layout.shapes) :]
+    assert (area.type, rule.line.dash) == ("rect", "dash")
+    assert area.x0 == rule.x0 == rule.x1 == pytest.approx(edge)
+    # A harsher value lies to the right for the sparsity, to the left for the others; the shade leaves the panel there.
+    low, high = figure.layout.xaxis.range
+    assert area.x1 > high if slider == "sparsity" else area.x1 < low
+    (note,) = figure.layout.annotations
+    assert note.text == f"cliff at {label}"
+    assert figure.data == plain.data
+
+
+@pytest.mark.parametrize("cliff", [None, (None, 0.1), (0.98, None), (None, None)])
+def test_without_both_ends_no_cliff_is_drawn(cliff, records, baseline, validated):
+    data = sweeps.gather(records, CURRENT, baseline)["sparsity"]
+    assert validated(sweeps.draw(data, cliff=cliff)) == validated(sweeps.draw(data))

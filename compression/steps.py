@@ -1,0 +1,315 @@
+"""The steps of a recipe: what each can be told, and the words, rules and canonical form of its settings."""
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from compression.errors import RecipeError
+
+IMPORTANCES = ("l1", "l2", "bn")
+SCOPES = ("global", "layer")
+STARTS = ("optimal", "linear", "density", "k-means++", "best")
+MOVES = ("zero", "nearest")
+GRANULARITIES = ("channel", "tensor")
+CALIBRATIONS = ("range", "mse", "percentile", "kl")
+ROUNDINGS = ("nearest", "gptq")
+CODERS = ("ans", "huffman")
+REST_FORMATS = ("fp32", "fp16")
+
+FULL_PRECISION = 32
+INTEGER_BITS = 8
+BITS = (*range(1, 17), 32)
+MIN_CLUSTERS, MAX_CLUSTERS = 2, 256
+
+
+def shown(value: object) -> str:
+    """A value for a message: short, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        options = " or ".join(repr(option) for option in allowed)
+        raise RecipeError(f"{name} must be {options}; got {shown(value)}. Choose one of these names.")
+
+
+def _integer(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RecipeError(f"{name} must be a whole number; got {shown(value)}. Pass an integer, e.g. 8.")
+
+
+def _count(name: str, value: object) -> None:
+    _integer(name, value)
+    if not 0 <= value <= sys.maxsize:
+        raise RecipeError(f"{name} must be 0 or more; got {shown(value)}. Pass e.g. 2, or 0 for none.")
+
+
+def switch(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise RecipeError(f"{name} must be true or false; got {shown(value)}. Pass one of the two.")
+
+
+def _number(name: str, value: object, rule: str, holds: Any, remedy: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise RecipeError(f"{name} must be a number {rule}; got {shown(value)}. {remedy}")
+    if not holds(value):
+        raise RecipeError(f"{name} must be {rule}; got {value:g}. {remedy}")
+    return float(value)
+
+
+def _fraction(name: str, value: object) -> float:
+    return _number(name, value, "in [0, 1)", lambda v: 0 <= v < 1, "Pass a fraction, e.g. 0.95.")
+
+
+@dataclass(frozen=True, slots=True)
+class Simplify:
+    """Architecture simplification: a smaller network of the same kind, before anything else.
+
+    In this order: the blocks named in `drop` and then the `blocks` of least measured harm are removed; the fraction
+    `nodes` of the channels and neurons is removed, least importance first; batch normalisation is folded into the
+    convolution before it (`fold`); consecutive linear maps are merged (`merge`); linear and 1x1 layers are replaced by
+    two thinner ones that keep the fraction `energy` of the squared singular values, where that saves (1: off).
+    importance: of a channel, by the "l1" or "l2" norm of its weights or its batch normalisation scale, "bn".
+    """
+
+    nodes: float = 0.0
+    importance: str = "l2"
+    drop: tuple[str, ...] = ()
+    blocks: int = 0
+    fold: bool = False
+    merge: bool = False
+    energy: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", _fraction("nodes", self.nodes))
+        _choice("importance", self.importance, IMPORTANCES)
+        named = isinstance(self.drop, (list, tuple)) and all(isinstance(name, str) for name in self.drop)
+        if not named or any(not name or "," in name for name in self.drop):
+            raise RecipeError(f'drop must be a list of block names; got {shown(self.drop)}. Pass e.g. ["layer2.1"].')
+        object.__setattr__(self, "drop", tuple(sorted(set(self.drop))))
+        _count("blocks", self.blocks)
+        switch("fold", self.fold)
+        switch("merge", self.merge)
+        energy = _number("energy", self.energy, "in (0, 1]", lambda v: 0 < v <= 1, "Pass e.g. 0.9, or 1 for none.")
+        object.__setattr__(self, "energy", energy)
+        if self.nodes == 0:
+            object.__setattr__(self, "importance", "l2")
+
+    def describe(self) -> list[str]:
+        """Words for a person, settings that are not the default named."""
+        blocks = len(self.drop) + self.blocks
+        return [
+            *[f"{blocks} block{'s' * (blocks > 1)} dropped"] * bool(blocks),
+            *[f"{100 * self.nodes:.4g} % of nodes removed ({self.importance})"] * bool(self.nodes),
+            *["batch norm folded"] * self.fold,
+            *["linear merged"] * self.merge,
+            *[f"rank at {100 * self.energy:.4g} % energy"] * (self.energy < 1),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Magnitude pruning: the smallest weights become zero.
+
+    One of three rules. sparsity: fraction of the compressible weights to zero, in [0, 1); scope "global" ranks the
+    weights of all layers together, "layer" takes the same fraction of each. threshold: every weight of a magnitude
+    below it. pattern: "N:M", the N largest of every M consecutive weights of an output channel's inputs stay.
+    """
+
+    sparsity: float = 0.0
+    scope: str = "global"
+    threshold: float = 0.0
+    pattern: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sparsity", _fraction("sparsity", self.sparsity))
+        _choice("scope", self.scope, SCOPES)
+        threshold = _number(
+            "threshold", self.threshold, "of at least 0", lambda v: v >= 0, "Pass a magnitude, e.g. 0.01."
+        )
+        object.__setattr__(self, "threshold", threshold)
+        self._check_pattern()
+        if bool(self.sparsity) + bool(self.threshold) + bool(self.pattern) > 1:
+            raise RecipeError(
+                f"prune must follow one rule of sparsity, threshold and pattern; got sparsity {self.sparsity:g}, "
+                f"threshold {self.threshold:g}, pattern {self.pattern!r}. Leave two of them out."
+            )
+        if self.threshold or self.pattern:
+            object.__setattr__(self, "scope", "global")
+
+    def _check_pattern(self) -> None:
+        match = re.fullmatch(r"(\d{1,3}):(\d{1,3})", self.pattern) if isinstance(self.pattern, str) else None
+        if self.pattern != "" and (match is None or not 1 <= int(match[1]) < int(match[2])):
+            raise RecipeError(
+                f"pattern must be N:M with 1 <= N < M, N weights of every M stay; got {shown(self.pattern)}. "
+                "Pass e.g. 2:4."
+            )
+
+    @property
+    def kept_of(self) -> tuple[int, int]:
+        """N and M of the pattern."""
+        kept, group = self.pattern.split(":")
+        return int(kept), int(group)
+
+    def describe(self) -> list[str]:
+        """Words for a person, settings that are not the default named."""
+        if self.pattern:
+            return [f"{self.pattern} sparse"]
+        if self.threshold:
+            return [f"weights below {self.threshold:.4g} zero"]
+        return [f"{100 * self.sparsity:.4g} % sparse" + " in each layer" * (self.scope == "layer")]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Weight sharing: the non-zero weights of a layer take at most `clusters` different values (k-means).
+
+    start: of k-means; "optimal" is the optimal grouping, "best" the least error of "linear", "density", "k-means++".
+    Afterwards groups of fewer than `population` weights and the `rarest` groups are dropped; their weights become
+    zero or move to the nearest group left, as `moved` says ("zero" or "nearest").
+    """
+
+    clusters: int
+    start: str = "optimal"
+    population: int = 0
+    rarest: int = 0
+    moved: str = "nearest"
+
+    def __post_init__(self) -> None:
+        _integer("clusters", self.clusters)
+        if not MIN_CLUSTERS <= self.clusters <= MAX_CLUSTERS:
+            raise RecipeError(
+                f"clusters must be in {MIN_CLUSTERS}..{MAX_CLUSTERS}; got {shown(self.clusters)}. "
+                "Pass e.g. 16, or leave the step out to share no weights."
+            )
+        _choice("start", self.start, STARTS)
+        _count("population", self.population)
+        _count("rarest", self.rarest)
+        _choice("moved", self.moved, MOVES)
+        if self.rarest >= self.clusters:
+            raise RecipeError(
+                f"rarest must be less than clusters; got {shown(self.rarest)} of {self.clusters}. Keep one group."
+            )
+        if not self.population and not self.rarest:
+            object.__setattr__(self, "moved", "nearest")
+
+    def describe(self) -> list[str]:
+        """Words for a person, settings that are not the default named."""
+        dropped = [f"groups under {self.population} weights"] * bool(self.population)
+        dropped += [f"{self.rarest} rarest"] * bool(self.rarest)
+        return [
+            f"{self.clusters} clusters",
+            *[f"{self.start} start"] * (self.start != "optimal"),
+            *[f"{' and '.join(dropped)} to {self.moved}"] * bool(dropped),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """Integer quantization: weights are rounded to `bits`-bit integers times a scale; 1 bit is binarization.
+
+    bits: 32 (off), or 1..16. granularity: one scale per output "channel" or per "tensor".
+    calibration: scale from the "range" (largest magnitude), or a clipping of least squared error ("mse"), at a
+    "percentile" of the magnitudes (`percentile`, of 100) or of least KL divergence ("kl").
+    symmetric: False adds a zero point, for weights that are not centred. A shared codebook always has one symmetric
+    scale per tensor.
+    1 bit only: any calibration but "range" means the mean magnitude; `power_of_two` rounds it to a power of two;
+    `ternary` > 0 zeroes weights below `ternary` times the mean magnitude (Ternary Weight Networks: 0.7).
+    activations: 32 for floats, or 8, so that layers whose weights have at most 8 bits run on integer kernels.
+    """
+
+    bits: int
+    granularity: str = "channel"
+    calibration: str = "range"
+    percentile: float = 99.9
+    symmetric: bool = True
+    power_of_two: bool = False
+    ternary: float = 0.0
+    activations: int = FULL_PRECISION
+
+    def __post_init__(self) -> None:
+        _integer("bits", self.bits)
+        if self.bits not in BITS:
+            raise RecipeError(f"bits must be 32 or 1..16; got {shown(self.bits)}. Pass e.g. 8, or 32 for none.")
+        _choice("granularity", self.granularity, GRANULARITIES)
+        _choice("calibration", self.calibration, CALIBRATIONS)
+        percentile = _number("percentile", self.percentile, "in (50, 100]", lambda v: 50 < v <= 100, "Pass e.g. 99.9.")
+        switch("symmetric", self.symmetric)
+        switch("power_of_two", self.power_of_two)
+        ternary = _number("ternary", self.ternary, "in [0, 3]", lambda v: 0 <= v <= 3, "Pass e.g. 0.7, or 0 for none.")
+        if isinstance(self.activations, bool) or self.activations not in (INTEGER_BITS, FULL_PRECISION):
+            raise RecipeError(
+                f"activations must be 8 or 32; got {shown(self.activations)}. Pass 8 for integer kernels, or 32."
+            )
+        binary = self.bits == 1
+        effective = {
+            "calibration": "mse" if binary and self.calibration != "range" else self.calibration,
+            "percentile": percentile if self.calibration == "percentile" and not binary else 99.9,
+            "symmetric": self.symmetric or binary,
+            "power_of_two": self.power_of_two and binary,
+            "ternary": ternary if binary else 0.0,
+            "activations": self.activations if self.bits <= INTEGER_BITS else FULL_PRECISION,
+        }
+        for name, value in effective.items():
+            object.__setattr__(self, name, value)
+
+    def describe(self) -> list[str]:
+        """Words for a person, settings that are not the default named."""
+        binary = f"ternary ({self.ternary:g})" if self.ternary else "binary"
+        clipping = {"range": [], "percentile": [f"{self.percentile:g}th percentile"]}
+        return [
+            binary if self.bits == 1 else f"{self.bits} bits",
+            *["per tensor"] * (self.granularity == "tensor"),
+            *clipping.get(self.calibration, [self.calibration]),
+            *["asymmetric"] * (not self.symmetric),
+            *["power of two"] * self.power_of_two,
+            *["integer kernels"] * (self.activations == INTEGER_BITS),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What wins back accuracy without training, from calibration samples of the train split.
+
+    rounding: "nearest", or "gptq", which lets each column of weights make good the rounding errors of those before.
+    bias: shifts each layer's output back to the mean that it had. batchnorm: re-estimates the statistics of batch
+    normalisation.
+    """
+
+    rounding: str = "nearest"
+    bias: bool = False
+    batchnorm: bool = False
+
+    def __post_init__(self) -> None:
+        _choice("rounding", self.rounding, ROUNDINGS)
+        switch("bias", self.bias)
+        switch("batchnorm", self.batchnorm)
+
+    def describe(self) -> list[str]:
+        """Words for a person, settings that are not the default named."""
+        return [
+            *["gptq"] * (self.rounding == "gptq"),
+            *["bias corrected"] * self.bias,
+            *["batch norm re-estimated"] * self.batchnorm,
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """How the artefact is written.
+
+    coder: entropy coder of the weight codes, "ans" (asymmetric numeral systems) or "huffman".
+    rest: format of biases and normalisation parameters, "fp32" or "fp16".
+    """
+
+    coder: str = "ans"
+    rest: str = "fp32"
+
+    def __post_init__(self) -> None:
+        _choice("coder", self.coder, CODERS)
+        _choice("rest", self.rest, REST_FORMATS)

@@ -1,0 +1,107 @@
+import pytest
+
+from compression.figures import sensitivity
+from compression.figures.theme import DARK, LIGHT
+
+GRID = (0.0, 0.5, 0.9)
+CURVES = {
+    "conv.weight": {0.0: (0.98, 0.0), 0.5: (0.97, 0.02), 0.9: (0.50, 1.5)},
+    "fc.weight": {0.0: (0.99, 0.0), 0.9: (0.88, 0.3)},
+    "head.weight": {},
+}
+THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+
+
+@pytest.fixture(scope="module")
+def heat() -> sensitivity.Heat:
+    return sensitivity.gather("sparsity", CURVES, GRID, 0.98)
+
+
+def test_curves_are_arranged_over_the_grid_with_gaps_where_nothing_was_measured(heat):
+    assert heat.layers == ("conv.weight", "fc.weight", "head.weight")
+    assert heat.labels == ("0 %", "50 %", "90 %")
+    assert heat.accuracies == ((0.98, 0.97, 0.50), (0.99, None, 0.88), (None, None, None))
+    assert heat.divergences == ((0.0, 0.02, 1.5), (0.0, None, 0.3), (None, None, None))
+    assert "3 layers" in heat.alt and "5 of 9 values" in heat.alt
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "labels"),
+    [
+        ("clusters", (256, 16, 2), ("256", "16", "2")),
+        ("bits", (16, 1), ("16", "1")),
+        ("sparsity", (0.995,), ("99.5 %",)),
+    ],
+)
+def test_labels_are_written_as_the_sliders_write_them(setting, values, labels):
+    assert sensitivity.gather(setting, {}, values, 0.9).labels == labels
+
+
+@THEMES
+def test_cells_darken_with_the_drop_and_no_further_than_the_darkest(heat, theme, validated):
+    (trace,) = validated(sensitivity.draw(heat, theme)).data
+    shades = [list(row) for row in trace.z]
+    assert (trace.zmin, trace.zmax) == (0, 1)
+    assert shades[0] == pytest.approx([0.0, 0.1**0.5, 1.0])  # 0, 1 and 48 points
+    assert shades[1] == [0.0, None, pytest.approx(1.0)]  # gained, not measured, exactly the darkest
+    assert shades[2] == [None, None, None]
+    assert list(trace.colorbar.tickvals) == pytest.approx([0, 0.1**0.5, 0.3**0.5, 1])
+
+
+@THEMES
+def test_every_cell_carries_its_layer_and_says_what_was_measured(heat, theme, validated):
+    (trace,) = validated(sensitivity.draw(heat, theme)).data
+    assert list(trace.y) == ["conv", "fc", "head"]
+    for row, layer in enumerate(heat.layers):
+        assert [cell[0] for cell in trace.customdata[row]] == [layer] * len(GRID)
+    assert trace.hovertext[0][2].startswith("<b>conv</b>, sparsity 90 %<br>50.0 % accuracy")
+    assert trace.hovertext[1][1] == trace.hovertext[2][0] == "not measured yet"
+
+
+@pytest.mark.parametrize("row", range(3))
+def test_the_frame_is_around_the_chosen_row(heat, row, validated):
+    figure = validated(sensitivity.draw(heat, chosen=heat.layers[row]))
+    (frame,) = figure.layout.shapes
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (-0.5, 2.5, row - 0.5, row + 0.5)
+
+
+def test_a_layer_that_is_not_shown_has_no_frame(heat, validated):
+    assert validated(sensitivity.draw(heat, chosen="other.weight")).layout.shapes == ()
+    assert validated(sensitivity.draw(heat)).layout.shapes == ()
+
+
+def test_many_layers_make_a_taller_picture():
+    def height(layers: int) -> float:
+        curves = {f"layer{index}.weight": {} for index in range(layers)}
+        return sensitivity.draw(sensitivity.gather("bits", curves, (8, 4), 0.9)).layout.height
+
+    heights = [height(layers) for layers in (1, 2, 20, 53)]
+    assert heights == sorted(heights) and heights[0] < heights[2] < heights[3]
+
+
+@THEMES
+def test_the_chosen_curve_is_drawn_last_and_in_the_accent_colour(heat, theme, validated):
+    figure = validated(sensitivity.draw_curves(heat, theme, chosen="conv.weight"))
+    assert [trace.name for trace in figure.data] == ["fc", "head", "conv"]
+    assert [trace.line.color for trace in figure.data] == [theme.faint, theme.faint, theme.accent]
+    for trace, layer in zip(figure.data, ("fc.weight", "head.weight", "conv.weight"), strict=True):
+        assert {item[0] for item in trace.customdata} == {layer}
+
+
+def test_curves_have_gaps_fall_with_accuracy_and_share_the_baseline_of_the_heat_map(heat, validated):
+    figure = validated(sensitivity.draw_curves(heat))
+    conv, fc, head = figure.data
+    assert conv.y[0] > conv.y[1] > conv.y[2]
+    assert fc.y[0] > conv.y[0] and fc.y[1] is None
+    assert list(head.y) == [None] * 3
+    dotted = [shape for shape in figure.layout.shapes if shape.line.dash == "dot"]
+    assert [shape.y0 for shape in dotted] == [conv.y[0]]
+    low, high = figure.layout.yaxis.range
+    assert all(low <= y <= high for trace in figure.data for y in trace.y if y is not None)
+
+
+@THEMES
+@pytest.mark.parametrize("draw", [sensitivity.draw, sensitivity.draw_curves])
+def test_nothing_measured_yet_is_a_picture(draw, theme, validated):
+    validated(draw(sensitivity.gather("clusters", {}, (256, 2), 0.9), theme))
+    validated(draw(sensitivity.gather("clusters", {"fc.weight": {}}, (256, 2), 0.9), theme, chosen="fc.weight"))
