@@ -328,8 +328,8 @@ def sensitivity(
     from compression.measure.sensitivity import measure_sensitivity
     from compression.measure.subject import Subject
 
-    subject = Subject.load(model)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    subject, console = Subject.load(model), Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"Measuring the layers of {model}", total=1.0)
         found = measure_sensitivity(subject, layer, check=lambda done, partial: progress.update(task, completed=done))
     if as_json:
@@ -360,6 +360,10 @@ def suggest(
     from compression.search import suggest as search
 
     target, base = search.Target(bytes=size, drop=loss), options.build()
+    if base != Recipe(repair=base.repair, code=base.code):
+        raise RecipeError(
+            f"suggest chooses all steps but repair and code itself; got {base.describe()}. Leave the other options out."
+        )
     subject = Subject.load(model)
     curves = measure_sensitivity(subject)
 

@@ -91,7 +91,8 @@ class CompressedModel:
 
     def with_rest(self, changed: Mapping[str, np.ndarray]) -> "CompressedModel":
         """The same model with other values of some entries that are not compressed, in the recipe's format."""
-        rest = {name: _rest(array, self.recipe.code.rest) for name, array in changed.items()}
+        own = {name: array for name, array in changed.items() if name not in self.ties}
+        rest = {name: _rest(array, self.recipe.code.rest) for name, array in own.items()}
         return replace(self, rest={**self.rest, **rest})
 
 

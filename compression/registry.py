@@ -1,5 +1,6 @@
 """Ordered registries of named entries: models, datasets, methods, runtimes."""
 
+import reprlib
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -38,8 +39,9 @@ class Registry(Generic[T]):
         try:
             return self._entries[name]
         except (KeyError, TypeError):
+            known = ", ".join(self._entries)
             raise UnknownNameError(
-                f"a {self.kind} must be registered; got {name!r}. Choose one of: {', '.join(self._entries)}."
+                f"a {self.kind} must be registered; got {reprlib.repr(name)}. Choose one of: {known}."
             ) from None
 
     def names(self) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ class Simplify:
     `nodes` of the channels and neurons is removed, least importance first; batch normalisation is folded into the
     convolution before it (`fold`); consecutive linear maps are merged (`merge`); linear and 1x1 layers are replaced by
     two thinner ones that keep the fraction `energy` of the squared singular values, where that saves (1: off).
+    Widths are rounded to what kernels run fast on: 8 channels at a time where there are that many.
     importance: of a channel, by the "l1" or "l2" norm of its weights or its batch normalisation scale, "bn".
     """
 

@@ -261,7 +261,7 @@ class Workbench:
         text = self._from_store(lambda: self.store.get_document(kind, key))
         try:
             found = None if text is None else read(json.loads(text))
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             found = None  # of an earlier version: measured anew
         if found is not None:
             with self._lock:

@@ -20,10 +20,13 @@ from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
 from compression import codec, zoo
-from compression.cli import app
+from compression.cli import SETTINGS, app
+from compression.measure.latency import machine_id
+from compression.measure.sensitivity import GRIDS, Sensitivity
 from compression.presets import presets
 from compression.recipe import Recipe
 from compression.runtimes.threads import torch_threads
+from compression.store import Store, TimingKey
 from compression.zoo.model import weights_path
 
 ROOT = Path(__file__).parents[1]
@@ -362,6 +365,23 @@ REFUSED = [
     ("decompress BAD/text.psc --out BAD/x.safetensors", "Pass a file that was exported as an artefact"),
     ("decompress BAD/missing.psc --out BAD/x.safetensors", "must be a readable file"),
     ("decompress FILES/model.psc --out BAD/no-folder/x", "must be in a folder that can be written"),
+    ("evaluate lenet-300-100 --drop stage1.1", "only a network of residual blocks has blocks to drop"),
+    ("evaluate resnet-20 --drop stage1.9", "got stage1.9. Name some of stage1.0"),
+    ("evaluate lenet-300-100 --nodes 0.5 --importance bn", "importance 'bn' needs a batch normalisation"),
+    ("evaluate lenet-300-100 --nodes 1", "nodes must be in [0, 1); got 1"),
+    ("evaluate lenet-300-100 --pattern 4:2", "pattern must be N:M"),
+    ("evaluate lenet-300-100 --pattern 2:4 --sparsity 0.5", "one rule of sparsity, threshold and pattern"),
+    ("evaluate lenet-300-100 --rounding best", "rounding must be 'nearest' or 'gptq'; got 'best'"),
+    ("evaluate lenet-300-100 --overrides fc1", "overrides must be JSON text"),
+    ("evaluate lenet-300-100 --overrides 3", "overrides must be a list"),
+    ("layers no-such-model", "must be registered; got 'no-such-model'"),
+    ("layers lenet-300-100 --sparsity 95", "sparsity must be in [0, 1); got 95"),
+    ("sensitivity no-such-model", "must be registered; got 'no-such-model'"),
+    ("sensitivity lenet-300-100 --layer fc9.weight", "fc9.weight"),
+    ("suggest lenet-300-100", "a target must be bytes or drop, one of them"),
+    ("suggest lenet-300-100 --size 1000 --loss 1", "a target must be bytes or drop, one of them"),
+    ("suggest lenet-300-100 --loss nan", "drop of a target must be a number of at least 0"),
+    ("suggest no-such-model --size 1000", "must be registered; got 'no-such-model'"),
     ("train", "one NAME or --all; got neither or both"),
     ("train lenet-5 --all", "one NAME or --all; got neither or both"),
     ("train --all --out BAD/x", "--out must name the file of one model"),
@@ -402,13 +422,177 @@ def test_a_command_that_is_not_understood_shows_its_usage(command):
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["", "models", "train", "evaluate", "compress", "decompress", "recipe"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "models", "train", "evaluate", "compress", "decompress", "recipe", "layers", "sensitivity", "suggest"],
+)
 def test_help_is_there(command):
     text = succeed(*command.split(), "--help")
     assert "Usage: python -m compression" in text
-    if command in ("evaluate", "compress", "recipe"):
+    if command in ("evaluate", "compress", "recipe", "layers", "suggest"):
         for option in ("--sparsity", "--scope", "--clusters", "--bits", "--granularity", "--calibration", "--recipe"):
             assert option in text
+
+
+EVERYTHING = Recipe.of(
+    nodes=0.25,
+    energy=0.95,
+    clusters=32,
+    bits=6,
+    sparsity=0.5,
+    keep_ends=True,
+    rounding="gptq",
+    bias=True,
+    batchnorm=True,
+    rest="fp16",
+    overrides=[{"layers": "fc2*", "bits": 5, "clusters": 16}, {"layers": "fc9", "sparsity": 0.1}],
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    """EVERYTHING as a recipe file."""
+    path = tmp_path_factory.mktemp("everything") / "recipe.json"
+    path.write_text(EVERYTHING.to_json())
+    return path
+
+
+class TestEverySetting:
+    """A recipe that simplifies, repairs and overrides."""
+
+    def test_the_model_and_its_file_have_the_same_figures(self, file, tmp_path):
+        result = run("evaluate", NAME, "--recipe", file, "--runtime", "none", "--json")
+        assert result.exit_code == 0, result.output
+        figures = json.loads(result.stdout)
+        assert Recipe.from_dict(figures["recipe"]) == EVERYTHING
+        compressed = run("compress", NAME, "--recipe", file, "--out", tmp_path / "model.psc")
+        assert compressed.exit_code == 0, compressed.output
+        data = (tmp_path / "model.psc").read_bytes()
+        assert figures["size"]["artefact"] == len(data)
+        assert figures["digests"]["artefact"] == hashlib.sha256(data).hexdigest()
+        assert evaluate(tmp_path / "model.psc") == figures
+
+        module = codec.read(data).build()
+        kept = sum(parameter.numel() for parameter in module.parameters())
+        assert figures["rates"]["architecture_simplification"] == kept / 266_610
+        entry = zoo.models.get(NAME)
+        split = zoo.load_data(entry.dataset, entry.input_shape)
+        with torch.no_grad():
+            classes = torch.cat([module(images).argmax(1) for images in split.test_images.split(100)])
+        assert figures["correct"] == int((classes == split.test_labels).sum())
+
+    def test_what_a_person_should_know_is_on_standard_error(self, file, tmp_path):
+        expected = [
+            "Note: 25 % of the nodes removed: ",
+            "Note: No layer is called fc9: its override has no effect.",
+            "Note: There is no batch normalisation to re-estimate.",
+        ]
+        for command in (["evaluate", "--runtime", "none"], ["compress", "--out", tmp_path / "model.psc"]):
+            result = run(command[0], NAME, "--recipe", file, *command[1:])
+            assert result.exit_code == 0, result.output
+            lines = result.stderr.splitlines()
+            assert all(line.startswith("Note: ") for line in lines)
+            assert all(any(line.startswith(each) for line in lines) for each in expected)
+            assert "Note" not in result.stdout
+
+    def test_the_file_decompresses_to_the_smaller_network(self, file, tmp_path):
+        assert run("compress", NAME, "--recipe", file, "--out", tmp_path / "model.psc").exit_code == 0
+        succeed("decompress", tmp_path / "model.psc", "--out", tmp_path / "weights.safetensors")
+        state = load_file(tmp_path / "weights.safetensors")
+        built = codec.read((tmp_path / "model.psc").read_bytes()).build().state_dict()
+        assert state.keys() == built.keys()
+        assert all(torch.equal(state[name], value) for name, value in built.items())
+
+    def test_options_say_what_the_file_says(self, file):
+        options = "--nodes 0.25 --energy 0.95 --clusters 32 --bits 6 --sparsity 0.5 --keep-ends --rounding gptq --bias"
+        options += " --batchnorm --rest fp16"
+        overrides = json.dumps([{"layers": o.layers, **dict(o.settings)} for o in EVERYTHING.overrides])
+        given = succeed("recipe", *options.split(), "--overrides", overrides)
+        assert given == succeed("recipe", "--recipe", file)
+        assert Recipe.from_json(given) == EVERYTHING
+
+    def test_its_timing_is_kept_under_the_form_of_its_graph(self, file):
+        result = run("evaluate", NAME, "--recipe", file, "--runtime", "torch", "--json")
+        assert result.exit_code == 0, result.output
+        figures = json.loads(result.stdout)
+        key = TimingKey(figures["digests"]["model"], EVERYTHING.form, machine_id(), "torch", "fp32", 1, 1)
+        assert Store().get_latency(key).measured_for == EVERYTHING.digest
+        assert Store().get_latency(dataclasses.replace(key, form="")) is None
+
+
+def test_every_setting_is_an_option():
+    assert set(SETTINGS) == set(Recipe().settings())
+
+
+def test_the_layers_as_json():
+    rows = json.loads(succeed("layers", NAME, "--json"))
+    assert [row["name"] for row in rows] == ["fc1.weight", "fc2.weight", "fc3.weight", "other"]
+    assert [row["kind"] for row in rows] == ["linear"] * 3 + ["other"]
+    assert [row["shape"] for row in rows[:3]] == [[300, 784], [100, 300], [10, 100]]
+    for row in rows[:3]:
+        assert row["parameters"] == row["macs"] == math.prod(row["shape"])
+    assert rows[3]["parameters"] == 410
+    assert sum(row["size_share"] for row in rows) == pytest.approx(1)
+    assert sum(row["time_share"] for row in rows) == pytest.approx(1)
+
+
+def test_the_layers_of_a_recipe_are_those_of_its_file(tmp_path):
+    options = ["--nodes", "0.5", "--bits", "4"]
+    result = run("layers", NAME, *options, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert run("compress", NAME, *options, "--out", tmp_path / "model.psc").exit_code == 0
+    data = (tmp_path / "model.psc").read_bytes()
+    read = codec.read(data)
+    assert [row["name"] for row in rows[:-1]] == list(read.weights)
+    assert [tuple(row["shape"]) for row in rows[:-1]] == [tensor.shape for tensor in read.weights.values()]
+    assert sum(row["bytes"] for row in rows) == len(data)
+
+
+def test_the_layers_in_words():
+    lines = succeed("layers", NAME).splitlines()
+    assert lines[0].split() == ["layer", "kind", "shape", "parameters", "MACs", "bytes", "size", "time"]
+    assert [line.split()[0] for line in lines[1:]] == ["fc1.weight", "fc2.weight", "fc3.weight", "other"]
+    assert "300x784" in lines[1] and "235,200" in lines[1]
+
+
+def test_the_sensitivity_of_one_layer_as_json():
+    data = json.loads(succeed("sensitivity", NAME, "--layer", "fc3.weight", "--json"))
+    found = Sensitivity.from_dict(data)
+    assert list(found.curves) == ["fc3.weight"]
+    assert {name: tuple(p.value for p in points) for name, points in found.curves["fc3.weight"].items()} == dict(GRIDS)
+    point = found.curves["fc3.weight"]["bits"][-1]
+    alone = json.dumps([{"layers": "fc3", "bits": 1, "calibration": "mse"}])
+    assert point.value == 1 and point.correct == evaluate(NAME, "--overrides", alone)["correct"]
+
+
+def test_the_sensitivity_in_words():
+    lines = succeed("sensitivity", NAME, "--layer", "fc2.weight", "--layer", "fc3.weight").splitlines()
+    assert lines[0].startswith("baseline 9")
+    for setting, grid in GRIDS.items():
+        row = next(i for i, line in enumerate(lines) if line.startswith(setting))
+        assert [float(value) for value in lines[row].split()[1:]] == list(grid)
+        assert [lines[row + i].split()[0] for i in (1, 2)] == ["fc2.weight", "fc3.weight"]
+        assert all(line.endswith("%") for line in lines[row + 1 : row + 3])
+
+
+def test_a_suggestion_for_a_size_is_a_recipe_of_that_size(tmp_path):
+    out = tmp_path / "suggested.json"
+    result = run("suggest", NAME, "--size", 40_000, "--rest", "fp16", "--bias", "--out", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    recipe = Recipe.from_json(out.read_text())
+    assert recipe.overrides and recipe.repair.bias and recipe.code.rest == "fp16"
+    figures = evaluate(NAME, "--recipe", out)
+    assert 30_000 < figures["size"]["artefact"] <= 40_000
+    assert f"size       {figures['size']['artefact']:,} bytes" in result.stdout
+    assert f"{figures['correct']} of 797" in result.stdout
+
+
+def test_a_wish_out_of_reach_is_told(tmp_path):
+    result = run("suggest", NAME, "--size", 100)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "The wish is out of reach; this is the nearest.\n"
+    assert result.stdout.startswith(f"{NAME} on digits: ")
 
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:

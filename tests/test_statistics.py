@@ -266,3 +266,66 @@ class TestDigest:
         flat, tall = (ModelStatistics.of(layer, "one").digest for layer in layers)
         inner = ModelStatistics.of(nn.Sequential(layers[0]), "one").digest
         assert len({flat, tall, inner}) == 3
+
+
+class Tied(nn.Module):
+    """A decoder that reads its embedding's weights, and two linear layers that are one."""
+
+    def __init__(self, tied: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(40, 16)
+        self.inner = nn.Linear(16, 16)
+        self.twin = nn.Linear(16, 16)
+        self.decoder = nn.Linear(16, 40)
+        if tied:
+            self.decoder.weight = self.embedding.weight
+            self.twin.weight, self.twin.bias = self.inner.weight, self.inner.bias
+
+
+class TestTies:
+    def test_a_tensor_of_two_names_is_counted_once(self):
+        statistics = ModelStatistics.of(Tied(), "tied")
+        assert statistics.ties == {
+            "twin.weight": "inner.weight",
+            "twin.bias": "inner.bias",
+            "decoder.weight": "embedding.weight",
+        }
+        # The embedding is compressed because a linear layer computes with it.
+        assert list(statistics.layers) == ["embedding.weight", "inner.weight"]
+        assert list(statistics.rest) == ["inner.bias", "decoder.bias"]
+        assert statistics.order == tuple(Tied().state_dict())
+        assert len(statistics.magnitudes) == 40 * 16 + 16 * 16
+        assert statistics.size_bytes == 4 * sum(parameter.numel() for parameter in Tied().parameters())
+
+    def test_tensors_that_are_only_equal_are_two(self):
+        apart = Tied(tied=False)
+        apart.twin.load_state_dict(apart.inner.state_dict())
+        statistics = ModelStatistics.of(apart, "apart")
+        assert not statistics.ties
+        assert list(statistics.layers) == ["inner.weight", "twin.weight", "decoder.weight"]
+        assert statistics.size_bytes == 4 * sum(parameter.numel() for parameter in apart.parameters())
+
+    def test_a_whole_module_may_have_two_names(self):
+        layer = nn.Linear(3, 3)
+        statistics = ModelStatistics.of(nn.Sequential(layer, nn.ReLU(), layer, layer), "thrice")
+        assert statistics.ties == {f"{i}.{leaf}": f"0.{leaf}" for i in (2, 3) for leaf in ("weight", "bias")}
+        assert statistics.size_bytes == 4 * 12
+
+    def test_buffers_may_be_tied_too(self):
+        norm = nn.BatchNorm1d(3)
+        statistics = ModelStatistics.of(nn.Sequential(nn.Linear(3, 3), norm, norm), "norms")
+        assert statistics.ties == {f"2.{leaf}": f"1.{leaf}" for leaf in norm.state_dict()}
+
+    def test_the_digest_tells_tied_from_equal(self):
+        tied, equal = Tied(), Tied(tied=False)
+        equal.load_state_dict(tied.state_dict())
+        assert ModelStatistics.of(tied, "a").digest == ModelStatistics.of(Tied(), "a").digest
+        assert ModelStatistics.of(tied, "a").digest != ModelStatistics.of(equal, "a").digest
+
+    def test_weights_that_are_no_numbers_are_refused_under_the_first_name(self):
+        tied = Tied()
+        with torch.no_grad():
+            tied.decoder.weight[0, 0] = torch.nan
+        with pytest.raises(ModelError, match=r"weights must be finite; embedding\.weight has 1 of 640"):
+            ModelStatistics.of(tied, "tied")

@@ -122,10 +122,48 @@ def test_a_timing_is_not_found_under_another_key(path, field):
     assert Store().get_latency(other) is None
 
 
+def test_a_document_comes_back_and_is_replaced(path):
+    text = '{"name": "Größe\\u0000", "values": [1, 2.5, null]}\n' * 1000
+    assert Store().get_document("waterfall", "a key") is None
+    Store().put_document("waterfall", "a key", text)
+    assert Store().get_document("waterfall", "a key") == text
+    Store().put_document("waterfall", "a key", "")
+    assert Store().get_document("waterfall", "a key") == ""
+
+
+def test_documents_of_other_kinds_and_keys_are_others(path):
+    pairs = [("cliff bits", "a"), ("cliff bits", "b"), ("cliff clusters", "a"), ("waterfall", "a"), ("", "")]
+    for kind, key in pairs:
+        Store().put_document(kind, key, f"{kind} of {key}")
+    for kind, key in pairs:
+        assert Store().get_document(kind, key) == f"{kind} of {key}"
+    assert Store().get_document("cliff", "a") is None
+
+
+def test_a_store_of_an_earlier_version_is_used_and_its_rows_are_left_alone(path):
+    """It had a table of timings under another name, without the form of the graph, and no documents."""
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE latencies (engine INTEGER, model TEXT, latency TEXT)")
+        connection.execute("INSERT INTO latencies VALUES (1, 'a', '{}')")
+    connection.close()
+    store = Store()
+    assert store.get_latency(KEY) is None and store.get_document("waterfall", "a") is None
+    store.put_latency(KEY, LATENCY)
+    store.put_document("waterfall", "a", "{}")
+    assert Store().get_latency(KEY) == LATENCY
+    assert Store().get_document("waterfall", "a") == "{}"
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT * FROM latencies").fetchall() == [(1, "a", "{}")]
+    connection.close()
+
+
 def test_rows_of_another_engine_are_not_shown(path, monkeypatch):
     Store().put(evaluation(Recipe(), correct=3))
     Store().put_latency(KEY, LATENCY)
+    Store().put_document("waterfall", "a", "{}")
     monkeypatch.setattr(store_module, "ENGINE", store_module.ENGINE + 1)
+    assert Store().get_document("waterfall", "a") is None
     assert get(Store(), Recipe()) is None
     assert Store().records(MODEL, DATASET) == []
     assert Store().get_latency(KEY) is None
@@ -182,6 +220,8 @@ def assert_every_use_fails(store: Store, match: str) -> None:
         lambda: store.records(MODEL, DATASET),
         lambda: store.put_latency(KEY, LATENCY),
         lambda: store.get_latency(KEY),
+        lambda: store.put_document("waterfall", "a", "{}"),
+        lambda: store.get_document("waterfall", "a"),
     ]
     for use in uses:
         with pytest.raises(StoreError, match=match) as raised:
@@ -219,6 +259,7 @@ def test_a_database_with_other_tables_is_refused(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE records (colour TEXT)")
         connection.execute("CREATE TABLE timings (colour TEXT)")
+        connection.execute("CREATE TABLE documents (colour TEXT)")
     connection.close()
     assert_every_use_fails(Store(path), "must be a SQLite file")
 

@@ -1,4 +1,7 @@
+import functools
 import hashlib
+import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +12,14 @@ import pytest
 from compression import codec, runtimes, workbench
 from compression.errors import UnknownNameError
 from compression.jobs import Job
+from compression.measure.layers import OTHER
 from compression.measure.record import Latency
+from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.presets import presets
 from compression.recipe import Recipe
+from compression.search import cliff
+from compression.search.suggest import Target
 from compression.store import Store
 from compression.workbench import LATER, NOW, SWEEP_BITS, SWEEP_CLUSTERS, SWEEP_SPARSITIES, Timing, Workbench, sweeps
 
@@ -441,3 +448,224 @@ def test_the_subject_is_loaded_once(start, monkeypatch):
     first = bench.subject(NAME)
     monkeypatch.setattr(Subject, "load", lambda name: pytest.fail("loaded again"))
     assert bench.subject(NAME) is first
+
+
+FORMS = {
+    "floats": [Recipe(), Recipe.of(sparsity=0.9), Recipe.of(clusters=4, bits=4, rounding="gptq", bias=True)],
+    "narrower": [Recipe.of(nodes=0.5), Recipe.of(nodes=0.5, bits=4, sparsity=0.5, rest="fp16")],
+    "narrower by l1": [Recipe.of(nodes=0.5, importance="l1")],
+    "factored": [Recipe.of(energy=0.9), Recipe.of(energy=0.9, bits=2)],
+    "integers": [Recipe.of(bits=8, activations=8), Recipe.of(bits=2, activations=8, keep_ends=True)],
+    "narrower integers": [Recipe.of(nodes=0.5, bits=8, activations=8), Recipe.of(nodes=0.5, bits=3, activations=8)],
+    "a float layer among integers": [
+        Recipe.of(bits=bits, activations=8, overrides=[{"layers": "fc2", "bits": 16}]) for bits in (4, 8)
+    ],
+    "another float layer": [Recipe.of(bits=8, activations=8, overrides=[{"layers": "fc1", "bits": 16}])],
+}
+
+
+def test_recipes_share_a_timing_where_their_graphs_are_of_one_form(start, timed):
+    bench, taken = start(), {}
+    for name, recipes in FORMS.items():
+        for recipe in recipes:
+            assert bench.latency(NAME, recipe, Timing()) is None, (name, recipe)
+        taken[name] = done(bench.time(NAME, recipes[0], Timing()))
+        for recipe in recipes:
+            assert bench.latency(NAME, recipe, Timing()) == taken[name]
+            assert done(bench.time(NAME, recipe, Timing())) == taken[name]
+    assert [described for described, _ in timed] == [recipes[0].describe() for recipes in FORMS.values()]
+    again = start()
+    for name, recipes in FORMS.items():
+        for recipe in recipes:
+            assert again.latency(NAME, recipe, Timing()) == taken[name]
+
+
+def test_timings_of_one_form_are_one_job_and_of_another_form_another(start, timed):
+    bench = start()
+    holder = Holder(bench)
+    job = bench.time(NAME, Recipe.of(nodes=0.5), Timing())
+    assert bench.time(NAME, Recipe.of(nodes=0.5, bits=4), Timing()) is job
+    assert bench.time(NAME, Recipe.of(nodes=0.25, bits=4), Timing()) is not job
+    assert bench.time(NAME, Recipe.of(bits=4), Timing()) is not job
+    holder.let_go()
+    assert done(job).measured_for == Recipe.of(nodes=0.5).digest
+
+
+def test_a_simplified_recipe_is_filled_in_with_its_own_timing(start, timed, few):
+    bench, recipe = start(), Recipe.of(nodes=0.5, bits=8)
+    done(bench.fill(NAME, recipe, Timing()))
+    assert bench.latency(NAME, recipe, Timing()).measured_for == recipe.digest
+    assert bench.latency(NAME, Recipe(), Timing()).measured_for == Recipe().digest
+    assert not bench.missing(NAME, recipe, Timing())
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> None:
+    """Studies over a few values."""
+    grids = {"sparsity": (0.5, 0.95), "clusters": (8,), "bits": (4, 2)}
+    monkeypatch.setattr(workbench, "measure_sensitivity", functools.partial(measure_sensitivity, grids=grids))
+    monkeypatch.setattr(cliff, "GRIDS", {"sparsity": (0.2, 0.99), "clusters": (64, 2), "bits": (8, 4, 1)})
+
+
+# What is studied: how it is found, and the job that makes it.
+STUDIES = {
+    "sensitivity": (lambda bench: bench.sensitivity(NAME), lambda bench: bench.measure_sensitivity(NAME)),
+    "waterfall": (lambda bench: bench.waterfall(NAME, RECIPE), lambda bench: bench.measure_waterfall(NAME, RECIPE)),
+    "cliff": (lambda bench: bench.cliff(NAME, RECIPE, "bits"), lambda bench: bench.find_cliff(NAME, RECIPE, "bits")),
+}
+studies = pytest.mark.parametrize(("find", "measure"), STUDIES.values(), ids=STUDIES)
+
+
+@studies
+def test_a_study_is_found_after_a_restart(start, tiny, find, measure):
+    bench = start()
+    assert find(bench) is None
+    job = measure(bench)
+    found = done(job)
+    assert job.progress == 1.0
+    assert find(bench) is found
+    again = start()
+    assert find(again) == found
+    assert find(again) is find(again)
+    assert json.loads(json.dumps(found.to_dict())) == json.loads(json.dumps(find(again).to_dict()))
+    assert again.store_error is None
+
+
+@studies
+def test_a_study_that_waits_is_one_job(start, tiny, find, measure):
+    bench = start()
+    holder = Holder(bench)
+    job = measure(bench)
+    assert measure(bench) is job
+    job.cancel()
+    assert measure(bench) is not job
+    holder.let_go()
+    done(measure(bench))
+    assert job.state == "cancelled"
+
+
+@studies
+def test_a_study_that_is_cancelled_midway_is_not_kept(start, tiny, find, measure, monkeypatch):
+    bench, checkpoint, calls = start(), Job.checkpoint, []
+
+    def counted(self, progress=None, partial=None):
+        calls.append(progress)
+        if len(calls) == 4:
+            self.cancel()
+        checkpoint(self, progress, partial)
+
+    monkeypatch.setattr(Job, "checkpoint", counted)
+    job = measure(bench)
+    assert job.wait(SECONDS)
+    assert (job.state, len(calls)) == ("cancelled", 4)
+    assert find(bench) is None and find(start()) is None
+    monkeypatch.undo()
+
+
+DAMAGE = ["", "{", "null", "3", "[]", "{}", '"text"', '{"curves": 3}', '{"steps": [3]}', '{"contributions": {"a": 1}}']
+DAMAGE += ['{"curves": {"fc1.weight": 3}}', '{"steps": null}', "[" * 100_000, '{"curves": {}, "surprise": 1}', "NaN"]
+
+
+@studies
+def test_a_damaged_study_is_measured_anew(start, tiny, path, find, measure):
+    found = done(measure(start()))
+    for text in DAMAGE:
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("UPDATE documents SET text = ?", (text,)).rowcount == 1
+        connection.close()
+        bench = start()
+        assert find(bench) is None, text[:40]
+        assert bench.store_error is None
+    assert done(measure(bench)) == found
+    assert find(start()) == found
+
+
+@studies
+def test_without_a_store_a_study_is_kept_in_memory(start, tiny, tmp_path, find, measure):
+    bench = start(tmp_path)
+    found = done(measure(bench))
+    assert find(bench) is found
+    assert "must be a SQLite file" in bench.store_error
+
+
+def test_studies_of_other_recipes_and_settings_are_others(start, tiny):
+    bench = start()
+    done(bench.find_cliff(NAME, RECIPE, "bits"))
+    done(bench.measure_waterfall(NAME, RECIPE))
+    assert bench.cliff(NAME, RECIPE, "clusters") is None
+    assert bench.cliff(NAME, Recipe(), "bits") is None
+    assert bench.waterfall(NAME, Recipe()) is None
+    assert bench.sensitivity(NAME) is None
+
+
+def test_curves_grow_while_they_are_measured(start, subject, tiny, monkeypatch):
+    bench, checkpoint, partials = start(), Job.checkpoint, []
+
+    def noting(self, progress=None, partial=None):
+        if partial is not None:
+            partials.append(list(partial.curves))
+        checkpoint(self, progress, partial)
+
+    monkeypatch.setattr(Job, "checkpoint", noting)
+    found = done(bench.measure_sensitivity(NAME))
+    layers = list(subject.statistics.layers)
+    assert partials == [layers[: i + 1] for i in range(len(layers))]
+    assert list(found.curves) == layers
+
+
+def test_a_waterfall_evaluates_what_is_not_known(start, evaluated):
+    bench = start()
+    done(bench.evaluate(NAME, RECIPE))
+    evaluated.clear()
+    found = done(bench.measure_waterfall(NAME, RECIPE))
+    # Three steps have eight subsets; all of them but the recipe itself.
+    assert (found.evaluations, len(evaluated)) == (8, 7)
+    record = bench.find(NAME, RECIPE).record
+    assert (found.bytes, found.accuracy) == (record.size.artefact, record.figures.accuracy)
+    assert found.dense_bytes == record.baseline.size_bytes
+    assert found.dense_bytes - sum(each.bytes for each in found.contributions) == pytest.approx(found.bytes)
+    # What was evaluated on the way is history too.
+    assert len(bench.records(NAME, Timing())) == 8
+
+
+def test_a_cliff_lies_where_the_records_say(start, tiny):
+    bench = start()
+    found = done(bench.find_cliff(NAME, Recipe(), "sparsity"))
+    assert (found.last, found.first) == (0.2, 0.99)
+    assert not bench.find(NAME, Recipe.of(sparsity=0.2)).record.figures.distinguishable
+    assert bench.find(NAME, Recipe.of(sparsity=0.99)).record.figures.distinguishable
+
+
+def test_a_cliff_of_no_slider_is_told(start):
+    job = start().find_cliff(NAME, RECIPE, "granularity")
+    assert job.wait(SECONDS)
+    assert job.state == "failed" and "the cliff is found along" in job.error
+
+
+def test_a_suggestion_is_of_the_size_and_repairs_as_its_base(start, tiny):
+    bench = start()
+    curves: Sensitivity = done(bench.measure_sensitivity(NAME))
+    base = Recipe.of(bias=True, rest="fp16")
+    made = done(bench.suggest(NAME, curves, Target(bytes=60_000), base))
+    assert made.reached and made.recipe.overrides
+    assert made.recipe.repair == base.repair and made.recipe.code == base.code
+    assert len(bench.artefact(NAME, made.recipe)) == made.predicted_bytes <= 60_000
+    impossible = done(bench.suggest(NAME, curves, Target(bytes=10), base))
+    assert not impossible.reached
+
+
+def test_a_suggestion_for_a_loss_is_measured(start, subject, tiny):
+    bench = start()
+    curves = done(bench.measure_sensitivity(NAME))
+    made = done(bench.suggest(NAME, curves, Target(drop=1.0), Recipe()))
+    record = bench.find(NAME, made.recipe).record
+    lost = 100 * (subject.baseline.accuracy - record.figures.accuracy)
+    assert made.reached and lost == pytest.approx(made.predicted_drop) and lost <= 1.0 + 1e-6
+    assert record.size.artefact < subject.baseline.size_bytes / 4
+
+
+def test_the_layers_are_those_of_the_model(start, subject):
+    rows = done(start().layers(NAME))
+    assert [row.name for row in rows] == [*subject.statistics.layers, OTHER]
+    assert sum(row.size_share for row in rows) == pytest.approx(1)
+    assert sum(row.parameters for row in rows) == subject.parameters

@@ -21,6 +21,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -72,9 +73,10 @@ def read(data: bytes) -> CompressedModel:
     tensors = _read_streams(header, block)
     weights = {name: tensors[name] for name in header.weights}
     rest = {name: tensor for name, tensor in tensors.items() if name not in weights}
-    order = list(tensors)
+    order, own = [], iter(tensors)
     for position, name, _ in header.ties:
-        order.insert(position, name)
+        order += [*islice(own, position - len(order)), name]
+    order += own
     return CompressedModel(
         architecture=header.architecture,
         source=header.source,
@@ -254,10 +256,11 @@ def _header(packed: bytes) -> _Header:
         ties = _ties(data.get("ties", []), tensors)
     except (zlib.error, ValueError, KeyError, TypeError, RecursionError, RecipeError, ArtefactError) as error:
         raise ArtefactError(
-            f"the header must describe a model; {error}. The file is damaged: export it again."
+            f"the header must describe a model; {str(error)[:200]}. The file is damaged: export it again."
         ) from None
-    # An empty tensor may have scales, and NumPy limits the product of its other axes.
-    total = sum(math.prod(max(size, 1) for size in shape) for _, shape in tensors.values())
+    # An empty tensor may have scales, and NumPy limits the product of its other axes. A tie is decoded once more.
+    shapes = [shape for _, shape in tensors.values()] + [tensors[target][1] for _, _, target in ties]
+    total = sum(math.prod(max(size, 1) for size in shape) for shape in shapes)
     if total > MAX_VALUES:
         raise ArtefactError(f"a model must have at most {MAX_VALUES} values; this one declares {total}.")
     return _Header(architecture, source, recipe, weights, tensors, structure, ties)
@@ -265,13 +268,15 @@ def _header(packed: bytes) -> _Header:
 
 def _ties(data: object, tensors: dict[str, object]) -> list[tuple[int, str, str]]:
     ties: list[tuple[int, str, str]] = []
+    names, last = set(tensors), 0
     for position, name, target in data:
-        taken = name in tensors or any(name == other for _, other, _ in ties)
-        if type(position) is not int or not isinstance(name, str) or taken or target not in tensors:
+        if type(position) is not int or not isinstance(name, str) or name in names or target not in tensors:
             raise ValueError(f"tie {name!r} to {target!r}")
-        if position > len(tensors) + len(ties) or position <= (ties[-1][0] if ties else 0):
+        if not last < position <= len(names):
             raise ValueError(f"tie {name!r} at {position}")
         name.encode()
+        names.add(name)
+        last = position
         ties.append((position, name, target))
     return ties
 

@@ -1,6 +1,7 @@
 """Which layer pays: accuracy when only one layer is pruned, shared or quantized, as a heat map and as curves."""
 
 import math
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from compression.figures.theme import LIGHT, Theme, axis, fade, format_percent, 
 TITLES = {"sparsity": "Sparsity of the layer", "clusters": "Clusters of the layer", "bits": "Bits of the layer"}
 # A drop of this many points is as dark as it gets: whatever is worse is out of the question anyway.
 DARKEST = 0.10
+# Letters of a layer's name beside the heat map.
+LONGEST = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,11 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
     drops = [[None if v is None else max(0.0, data.baseline - v) for v in row] for row in data.accuracies]
     # The square root shows a point of accuracy beside ten of them.
     shades = [[None if drop is None else math.sqrt(min(1, drop / DARKEST)) for drop in row] for row in drops]
+    names = [_short(layer) for layer in data.layers]
     heat = {
         "type": "heatmap",
         "x": list(data.labels),
-        "y": [_short(layer) for layer in data.layers],
+        "y": names,
         "z": shades,
         "zmin": 0,
         "zmax": 1,
@@ -81,6 +85,8 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
             "tickfont": {"size": 12, "color": theme.muted},
             "thickness": 12,
             "outlinewidth": 0,
+            # Beside the first layers, however many there are.
+            **{"lenmode": "pixels", "len": 130, "y": 1, "yanchor": "top"},
         },
         "customdata": [[[layer] for _ in data.labels] for layer in data.layers],
         "hovertext": [
@@ -98,8 +104,17 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
         theme,
         height=90 + 22 * max(4, len(data.layers)),
         uirevision=f"heat {data.setting}",
-        xaxis=axis(theme, TITLES[data.setting], type="category", showgrid=False),
-        yaxis=axis(theme, None, type="category", autorange="reversed", showgrid=False),
+        # Above, where it is seen beside many layers too.
+        xaxis=axis(theme, TITLES[data.setting], type="category", showgrid=False, side="top"),
+        yaxis=axis(
+            theme,
+            None,
+            type="category",
+            autorange="reversed",
+            showgrid=False,
+            tickvals=names,
+            ticktext=[_abbreviated(name) for name in names],
+        ),
         shapes=frames,
     )
     return go.Figure({"data": [heat], "layout": figure_layout}, _validate=False)
@@ -107,6 +122,16 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
 
 def _short(layer: str) -> str:
     return layer.removesuffix(".weight")
+
+
+def _abbreviated(name: str) -> str:
+    """The name with parts cut to a letter and their number, from the left, until it is short: "e.l.e0.mlp.3"."""
+    parts = name.split(".")
+    for index, part in enumerate(parts[:-1]):
+        if len(".".join(parts)) <= LONGEST:
+            break
+        parts[index] = part[:1] + part[len(part.rstrip(string.digits)) :] if not part.isdigit() else part
+    return ".".join(parts)
 
 
 def _hover(data: Heat, row: int, column: int) -> str:

@@ -82,7 +82,7 @@ def draw_accuracies(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> 
     room = max(1.0, 0.25 * (high - low))
     figure = _draw(bars, texts, theme, height, "Accuracy (%)", worse=-1, uirevision="waterfall accuracy")
     # The text above a bar that reaches 100 % stands in the margin.
-    figure.layout.yaxis.range = [max(0.0, low - room), min(100.5, high + room)]
+    figure.layout.yaxis.range = [max(0.0, low - room), min(100.0, high + room)]
     return figure
 
 

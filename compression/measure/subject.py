@@ -55,7 +55,7 @@ class Subject:
     baseline: Baseline
     parameters: int
     _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
-    _variants: OrderedDict[Simplify | None, Variant] = field(default_factory=OrderedDict, repr=False)
+    _variants: OrderedDict[tuple[Simplify | None, bool], Variant] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
@@ -74,22 +74,28 @@ class Subject:
 
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model."""
-        return self.variant(recipe.simplify).compress(recipe)
+        reestimate = recipe.repair is not None and recipe.repair.batchnorm
+        return self.variant(recipe.simplify, reestimate=reestimate).compress(recipe)
 
-    def variant(self, step: Simplify | None) -> Variant:
-        """The network as the simplify step leaves it; the last few are kept."""
+    def variant(self, step: Simplify | None, *, reestimate: bool = False) -> Variant:
+        """The network as the simplify step leaves it; the last few are kept.
+
+        reestimate: whether batch normalisation is estimated anew before it is folded; nothing else depends on it here.
+        """
+        reestimate = reestimate and step is not None and step.fold
+        key = step, reestimate
         with self._lock:
-            if step not in self._variants:
+            if key not in self._variants:
                 images = self.data.calibration_images
                 if step is None:
                     made = Variant(self.model, Structure(), self.statistics, self.statistics.digest, images)
                 else:
-                    made = Variant.of(self.model, self.statistics, step, images)
-                self._variants[step] = made
+                    made = Variant.of(self.model, self.statistics, step, images, reestimate=reestimate)
+                self._variants[key] = made
                 if len(self._variants) > KEPT_VARIANTS:
                     self._variants.popitem(last=False)
-            self._variants.move_to_end(step)
-            return self._variants[step]
+            self._variants.move_to_end(key)
+            return self._variants[key]
 
     def evaluate(self, recipe: Recipe) -> Iterator[Evaluation]:
         """Compress, encode and run the test split; yields after each chunk, the last evaluation being the exact one."""
@@ -129,7 +135,7 @@ class Subject:
 
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that the compressed model decodes into; the last few are kept."""
-        simplified = compressed.recipe.simplify is not None
+        simplified = compressed.recipe.simplify is not None or compressed.structure != Structure()
         key = (compressed.structure, tuple(compressed.shapes().items())) if simplified else None
         with self._lock:
             if key not in self._forms:

@@ -34,9 +34,17 @@ class Variant:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: nn.Module, statistics: ModelStatistics, step: Simplify, images: torch.Tensor) -> "Variant":
+    def of(
+        cls,
+        model: nn.Module,
+        statistics: ModelStatistics,
+        step: Simplify,
+        images: torch.Tensor,
+        *,
+        reestimate: bool = False,
+    ) -> "Variant":
         """Simplify a model; `statistics` are the model's own. Raises RecipeError or ModelError."""
-        simplified = simplify.apply(model, step, tuple(images.shape[1:]), images)
+        simplified = simplify.apply(model, step, tuple(images.shape[1:]), images, reestimate=reestimate)
         own = ModelStatistics.of(simplified.module, statistics.architecture)
         return cls(simplified.module, simplified.structure, own, statistics.digest, images, simplified.report)
 
@@ -60,7 +68,7 @@ class Variant:
         if repair and repair.batchnorm:
             changed = recalibrate.reestimate_batchnorm(self._loaded(compressed), self.images)
             compressed = compressed.with_rest(changed)
-            if not changed:
+            if not changed and not self.structure.folded:
                 note = "There is no batch normalisation to re-estimate."
                 compressed = replace(compressed, notes=(*compressed.notes, note))
         if repair and repair.bias:

@@ -10,19 +10,16 @@ def factor(module: nn.Module, energy: float) -> tuple[tuple[tuple[str, int], ...
     """Factor the linear layers and 1x1 convolutions of `module`, in place, wherever that saves parameters.
 
     energy: fraction of the squared singular values to keep, in (0, 1). Returns (name, rank) of the layers that were
-    factored, and a sentence for each layer.
+    factored, and a sentence for those that were and one for those that were not.
     """
-    factored, report = [], []
+    factored, done, whole = [], [], []
     for name, layer in [(n, part) for n, part in module.named_modules() if structure.factorable(part)]:
         weight = layer.weight.detach().double().flatten(1)
         outputs, inputs = weight.shape
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
         rank = rank_at(values, energy)
         if rank * (inputs + outputs) >= inputs * outputs:
-            report.append(
-                f"{name} kept whole: {100 * energy:.6g} % of its energy takes rank {rank}, and two layers of that rank "
-                "are no smaller."
-            )
+            whole.append(f"{name} ({rank})")
             continue
         # Half of each singular value to either side, so that both have weights of one scale.
         root = values[:rank].sqrt()
@@ -33,7 +30,9 @@ def factor(module: nn.Module, energy: float) -> tuple[tuple[tuple[str, int], ...
             if layer.bias is not None:
                 second.bias.copy_(layer.bias)
         factored.append((name, rank))
-        report.append(f"{name} factored to rank {rank} of {min(inputs, outputs)}.")
+        done.append(f"{name} ({rank} of {min(inputs, outputs)})")
+    report = [f"Factored to the rank that keeps {100 * energy:.6g} % of the energy: {', '.join(done)}."] * bool(done)
+    report += [f"Kept whole, because two layers of that rank are no smaller: {', '.join(whole)}."] * bool(whole)
     return tuple(factored), report
 
 

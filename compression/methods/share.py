@@ -111,7 +111,7 @@ def _assign(weights, bounds, symbols):
 
 @numba.njit(cache=True, nogil=True)
 def _at(ordered, negatives, gap, position):
-    return float(ordered[position] if position < negatives else ordered[position + gap])
+    return np.float64(ordered[position] if position < negatives else ordered[position + gap])
 
 
 @numba.njit(cache=True, nogil=True)

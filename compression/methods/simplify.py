@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from compression import structure
 from compression.errors import ModelError, RecipeError
-from compression.methods import fold, lowrank
+from compression.methods import fold, lowrank, recalibrate
 from compression.recipe import Simplify
 from compression.structure import Structure, blocks
 
@@ -34,11 +34,17 @@ class Simplified:
 
 @torch.inference_mode(False)
 def apply(
-    model: nn.Module, step: Simplify, input_shape: tuple[int, int, int], images: Tensor | None = None
+    model: nn.Module,
+    step: Simplify,
+    input_shape: tuple[int, int, int],
+    images: Tensor | None = None,
+    *,
+    reestimate: bool = False,
 ) -> Simplified:
     """Simplify a copy of a float32 model on the CPU, in the order that `Simplify` gives.
 
     images: float32 (n, *input_shape) of the train split, needed to drop blocks by harm; the first 256 are used.
+    reestimate: take the statistics of batch normalisation anew, from the images, before it is folded and gone.
     Raises RecipeError for blocks that the model has not, or too many, and an importance that it has not; ModelError for
     a model that cannot be read in the way that the step needs.
     """
@@ -56,6 +62,10 @@ def apply(
         report.append(
             f"{100 * step.nodes:.4g} % of the nodes removed: {whole:,} parameters become {_parameters(module):,}."
         )
+    if step.fold and reestimate and images is not None:
+        entries = recalibrate.reestimate_batchnorm(module, images)
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in entries.items()}, strict=False)
+        report += ["Batch normalisation re-estimated before it was folded."] * bool(entries)
     if step.fold:
         folded = fold.fold(module)
         report.append(f"{len(folded)} batch normalisations folded." if folded else "No batch normalisation to fold.")

@@ -35,6 +35,7 @@ PATTERNS = ("2:4", "1:2", "1:4", "4:8", "2:8", "1:8")
 NODES = tuple(percent / 100 for percent in range(0, 91, 5))
 ENERGIES = (1.0, 0.999, 0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
 TERNARY = (0.0, 0.3, 0.5, 0.7, 0.9, 1.2)
+LARGEST = 2**53 - 1  # of the whole numbers that a browser counts with
 CLUSTERS = (OFF, MAX_CLUSTERS, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 5, 4, 3, 2)
 
 WORDS = {
@@ -137,6 +138,11 @@ def _toggle(label: str, key: str, value: bool, help: str, disabled: bool = False
 
 
 def _number(label: str, key: str, value: Any, help: str, **limits: Any) -> None:
+    # A link may hold more than anyone would choose here.
+    value = min(value, LARGEST)
+    for name, widen in {"min_value": min, "max_value": max}.items():
+        if name in limits:
+            limits[name] = widen(limits[name], value)
     st.session_state.setdefault(CONTROLS + key, value)
     st.number_input(label, key=CONTROLS + key, help=help, **limits)
 
@@ -329,7 +335,12 @@ def _quantization(settings: dict[str, Any]) -> None:
 
 def _repair(settings: dict[str, Any]) -> None:
     _choice(
-        "Rounding", "rounding", ROUNDINGS, settings["rounding"], "Weights that are rounded later make good the errors."
+        "Rounding",
+        "rounding",
+        ROUNDINGS,
+        settings["rounding"],
+        "With error compensation, weights that are rounded later make good the errors of those before.",
+        lambda name: "each weight to the nearest" if name == "nearest" else WORDS[name],
     )
     _toggle("Correct biases", "bias", settings["bias"], "Each layer's mean output goes back to where it was.")
     _toggle("Re-estimate batch norm", "batchnorm", settings["batchnorm"], "Its statistics are taken anew.")

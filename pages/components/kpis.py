@@ -21,7 +21,7 @@ def render(work: Work) -> None:
     columns = st.columns([1.25, 0.8, 1, 1.15, 0.8])
     if work.evaluation is None:
         for column, label in zip(columns, ("Accuracy", "Macro F1", "Size", "Latency", "Zero weights"), strict=True):
-            column.metric(label, "…", border=True, height="stretch")
+            column.metric(label, "–" if work.failed else "…", border=True, height="stretch")
         return
     record = work.evaluation.record
     _accuracy(columns[0], record, work.exact)

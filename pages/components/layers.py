@@ -1,6 +1,7 @@
 """The parts of the Layers page."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -204,9 +205,10 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
         figure.show(
             sensitivity_figure.draw_curves(data, look, chosen=_chosen()), "plot_curves", alt=data.alt, on_click=_look_at
         )
+        chosen = f"The line in colour is {_short(_chosen())}; a" if _chosen() in found.curves else "A"
         st.caption(
-            f"The line in colour is {_short(_chosen())}; a click on a layer looks at it. Everything else stays as in "
-            "the baseline. Quantization clips at the least squared error here."
+            f"{chosen} click on a layer looks at it. Everything else stays as in the baseline. Quantization clips at "
+            "the least squared error here."
         )
 
 
@@ -234,7 +236,7 @@ def _histogram(layer: str, recipe: Recipe, look: Theme) -> None:
     try:
         compressed = state.compressed(state.current_model(), recipe.to_json())
     except CompressionError as error:
-        st.error(str(error))
+        st.caption(f"No picture: {error}")
         return
     if layer not in compressed.weights:
         st.caption(f"{_short(layer)} is not in the simplified network under this name.")
@@ -251,34 +253,33 @@ def _before(layer: str, recipe: Recipe) -> np.ndarray:
 
 def _override(layer: str, recipe: Recipe) -> None:
     name = _short(layer)
-    own = next((dict(o.settings) for o in recipe.overrides if o.layers == name), {})
+    own = _own(recipe, name)
     st.markdown(f"Settings of **{name}** alone")
-    values = {}
+    sliders = {setting: f"own_{setting}_{name}_{recipe.digest[:8]}" for setting in SETTINGS}
     for setting, title in SETTINGS.items():
         options, value = _choices(setting), own.get(setting, INHERITED)
         if value not in (INHERITED, *options):
             # Set elsewhere, between the steps: it gets one of its own, in its place.
             options = sorted((*options, value), reverse=setting != "sparsity")
-        values[setting] = st.select_slider(
+        st.select_slider(
             title,
             [INHERITED, *options],
             value=value,
-            key=f"own_{setting}_{name}_{recipe.digest[:8]}",
+            key=sliders[setting],
             format_func=lambda v, setting=setting: _shown(setting, v),
         )
-    chosen = {setting: value for setting, value in values.items() if value != INHERITED}
     apply, clear = st.columns(2)
-    apply.button(
-        "Apply",
-        key="own_apply",
-        type="primary",
-        width="stretch",
-        on_click=_apply,
-        args=(name, {**own, **chosen}, values),
-    )
-    clear.button("Clear", key="own_clear", width="stretch", disabled=not own, on_click=_apply, args=(name, {}, {}))
+    apply.button("Apply", key="own_apply", type="primary", width="stretch", on_click=_apply, args=(name, own, sliders))
+    clear.button("Clear", key="own_clear", width="stretch", disabled=not own, on_click=_replace, args=(name, {}))
     if own:
         st.caption("Now: " + ", ".join(f"{key} {_shown(key, value)}" for key, value in own.items()) + ".")
+    if problem := st.session_state.get("own_error"):
+        st.error(problem)
+
+
+def _own(recipe: Recipe, name: str) -> dict[str, Any]:
+    """The settings that a recipe's override for just this layer holds."""
+    return next((dict(override.settings) for override in recipe.overrides if override.layers == name), {})
 
 
 def _choices(setting: str) -> list[float]:
@@ -295,15 +296,24 @@ def _shown(setting: str, value: float | str) -> str:
     return f"{100 * value:.4g} %" if setting == "sparsity" else f"{value:g}"
 
 
-def _apply(name: str, settings: dict, values: dict) -> None:
-    settings = {key: value for key, value in settings.items() if values.get(key) != INHERITED}
+def _apply(name: str, own: dict[str, Any], sliders: dict[str, str]) -> None:
+    # Read from the sliders here: one may have moved after the button was drawn.
+    moved = {setting: st.session_state[key] for setting, key in sliders.items()}
+    if moved["sparsity"] != INHERITED:
+        own = {setting: value for setting, value in own.items() if setting not in ("threshold", "pattern")}
+    _replace(name, {setting: value for setting, value in {**own, **moved}.items() if value != INHERITED})
+
+
+def _replace(name: str, settings: dict[str, Any]) -> None:
+    """Give a layer these settings of its own, in place of those that it had."""
     recipe = state.current_recipe()
     others = tuple(override for override in recipe.overrides if override.layers != name)
-    added = (Override(name, tuple(settings.items())),) if settings else ()
     try:
+        added = (Override(name, tuple(settings.items())),) if settings else ()
         state.load_recipe(Recipe.of(**{**recipe.settings(), "overrides": (*others, *added)}))
+        st.session_state.own_error = None
     except CompressionError as error:
-        st.session_state.link_error = str(error)
+        st.session_state.own_error = str(error)
     st.session_state.reload = True
 
 
@@ -321,12 +331,12 @@ def suggestion(work: Work, known: Studies) -> None:
     )
     dense = state.workbench().subject(model).baseline.size_bytes
     if kind == "drop":
-        value = amount.number_input("Accuracy lost, points", 0.0, 50.0, 0.5, 0.1, key="wish_drop")
+        amount.number_input("Accuracy lost, points", 0.0, 50.0, 0.5, 0.1, key="wish_drop")
     else:
-        value = amount.number_input(
-            "Size, KB", 0.1, dense / 1000, min(dense / 1000, round(dense / 20_000, 1)), 1.0, key="wish_size"
+        amount.number_input(
+            "Size, KB", 0.1, dense / 1000, min(dense / 1000, round(dense / 20_000, 1)), 1.0, key=f"wish_size_{model}"
         )
-    go.button("Suggest", key="suggest", type="primary", width="stretch", on_click=_suggest, args=(kind, value, found))
+    go.button("Suggest", key="suggest", type="primary", width="stretch", on_click=_suggest, args=(kind, found))
     job = state.job("suggest")
     made: Suggestion | None = job.result if job is not None else None
     if made is None or st.session_state.get("suggested_for") != model:
@@ -365,9 +375,13 @@ def _lines(recipe: Recipe) -> list[dict[str, str]]:
     ]
 
 
-def _suggest(kind: str, value: float, found: Sensitivity) -> None:
+def _suggest(kind: str, found: Sensitivity) -> None:
     bench, view = state.workbench(), state.view()
-    target = Target(drop=value) if kind == "drop" else Target(bytes=int(1000 * value))
+    # Read from the field here: it may have changed after the button was drawn.
+    if kind == "drop":
+        target = Target(drop=st.session_state.wish_drop)
+    else:
+        target = Target(bytes=int(1000 * st.session_state[f"wish_size_{view.model}"]))
     base = Recipe(repair=view.recipe.repair, code=view.recipe.code)
     st.session_state.suggested_for = view.model
     key = view.model, target, base

@@ -68,7 +68,7 @@ def progress(work: Work) -> None:
 def ladder(work: Work, look: Theme) -> None:
     """How the file's length came about."""
     if work.evaluation is None:
-        st.caption("Measuring.")
+        st.caption("Not measured." if work.failed else "Measuring.")
         return
     data = ladder_figure.gather(work.evaluation.record.size)
     figure.show(ladder_figure.draw(data, look), "plot_ladder", alt=data.alt)
@@ -124,7 +124,7 @@ def _value(name: str, value: float) -> str:
 def confusion(work: Work, look: Theme) -> None:
     """Which classes are taken for which, and what compression changed about that."""
     if work.evaluation is None or not work.exact:
-        st.caption("Measuring.")
+        st.caption("Not measured." if work.failed else "Measuring.")
         return
     subject = state.workbench().subject(work.view.model)
     data = confusion_figure.gather(

@@ -27,6 +27,8 @@ CONTROLS = "control_"
 EXACT_ANSWER_S = 0.25
 FIRST_ANSWER_S = 1.0
 STILL_S = 1.0
+# How long a browser may still send the link that a move has just replaced.
+LINK_DELAY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def open_link() -> None:
     A link that cannot be read leaves the view as it is, and `link_error` says why.
     """
     query = st.query_params.to_dict()
-    if query and query != st.session_state.get("written_link"):
+    if query and query != st.session_state.get("written_link") and not _just_replaced(query):
         try:
             load(View.from_query(query))
             st.session_state.link_error = None
@@ -126,7 +128,18 @@ def write_link() -> None:
     query = view().to_query()
     if query != st.query_params.to_dict():
         st.query_params.from_dict(query)
+    written = st.session_state.get("written_link")
+    if written != query:
+        st.session_state.setdefault("replaced_links", []).append((written, time.monotonic()))
     st.session_state.written_link = query
+
+
+def _just_replaced(query: dict[str, str]) -> bool:
+    """Whether a link is one of this session's own that quick moves have overtaken on its way to the browser."""
+    now = time.monotonic()
+    recent = [(link, when) for link, when in st.session_state.get("replaced_links", []) if now - when < LINK_DELAY_S]
+    st.session_state.replaced_links = recent
+    return any(link == query for link, _ in recent)
 
 
 def load(new: View) -> None:
@@ -254,12 +267,16 @@ def start(fill: bool = True) -> Work:
             stop(name)
     still = time.monotonic() - st.session_state.moved[1] > STILL_S
     key = now.model, now.recipe
+    refused = False
     if bench.find(*key) is None:
-        job = follow("evaluate", key, lambda: bench.evaluate(*key))
-        if not job.wait(EXACT_ANSWER_S):
-            job.wait_for_report(FIRST_ANSWER_S)
+        evaluating = follow("evaluate", key, lambda: bench.evaluate(*key))
+        if not evaluating.wait(EXACT_ANSWER_S):
+            evaluating.wait_for_report(FIRST_ANSWER_S)
+        refused = evaluating.error is not None
     else:
         stop("evaluate")
+    if refused:
+        return work()
     if bench.latency(now.model, now.recipe, now.timing) is None:
         follow("time", now, lambda: bench.time(now.model, now.recipe, now.timing))
     else:

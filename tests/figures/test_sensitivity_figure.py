@@ -105,3 +105,20 @@ def test_curves_have_gaps_fall_with_accuracy_and_share_the_baseline_of_the_heat_
 def test_nothing_measured_yet_is_a_picture(draw, theme, validated):
     validated(draw(sensitivity.gather("clusters", {}, (256, 2), 0.9), theme))
     validated(draw(sensitivity.gather("clusters", {"fc.weight": {}}, (256, 2), 0.9), theme, chosen="fc.weight"))
+
+
+@pytest.mark.parametrize(
+    ("layer", "label"),
+    [
+        ("features.14.conv.0.0.weight", "features.14.conv.0.0"),
+        ("encoder.layers.encoder_layer_0.mlp.3.weight", "e.l.e0.mlp.3"),
+        ("encoder.layers.encoder_layer_12.self_attention.out_proj.weight", "e.l.e12.s.out_proj"),
+        ("a_single_name_that_is_rather_long.weight", "a_single_name_that_is_rather_long"),
+    ],
+)
+def test_long_names_are_abbreviated_beside_the_heat_map_only(layer, label, validated):
+    figure = validated(sensitivity.draw(sensitivity.gather("bits", {layer: {8: (0.9, 0.1)}}, (8,), 0.9)))
+    (name,) = figure.data[0].y
+    assert name == layer.removesuffix(".weight") and f"<b>{name}</b>" in figure.data[0].hovertext[0][0]
+    assert list(figure.layout.yaxis.tickvals) == [name]
+    assert list(figure.layout.yaxis.ticktext) == [label]

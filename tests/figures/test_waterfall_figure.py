@@ -70,7 +70,7 @@ def test_every_end_of_a_step_is_in_sight(draw, steps, validated):
     low, high = figure.layout.yaxis.range
     for base, change in list(zip(trace.base, trace.y, strict=True))[1:-1]:
         assert low <= min(base, base + change) and max(base, base + change) <= high
-    assert low < trace.y[0] < high and low < trace.y[-1] < high
+    assert low < trace.y[0] <= high and low < trace.y[-1] <= high
 
 
 @DRAWINGS

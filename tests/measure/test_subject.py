@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -7,13 +8,15 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 
-from compression import codec, zoo
-from compression.errors import ModelError, UnknownNameError
+from compression import codec, runtimes, zoo
+from compression.errors import CompressionError, ModelError, UnknownNameError
 from compression.measure.accuracy import score
 from compression.measure.rates import rates
 from compression.measure.size import ladder
 from compression.measure.subject import Subject
 from compression.recipe import Recipe
+from compression.runtimes.integer import simulate
+from compression.structure import Structure
 from compression.zoo.model import weights_path
 
 RECIPE = Recipe.of(sparsity=0.9, clusters=4, bits=4, rest="fp16")
@@ -169,3 +172,128 @@ def test_a_timing_can_be_stopped_between_its_pairs(subject):
 
     with pytest.raises(Enough):
         subject.time(subject.compress(Recipe.of(bits=8)), "torch", check=stop)
+
+
+SIMPLIFIED = {
+    "lenet-300-100": Recipe.of(nodes=0.4, energy=0.9, bits=4, clusters=16, rest="fp16"),
+    "resnet-20": Recipe.of(nodes=0.3, drop=("stage2.2",), fold=True, bits=8, activations=8, bias=True),
+}
+
+
+def restarted(subject: Subject) -> Subject:
+    """The same subject as another process has it: nothing kept."""
+    return dataclasses.replace(subject, _forms=OrderedDict(), _variants=OrderedDict())
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Subject:
+    return Subject.load("resnet-20")
+
+
+def assert_same_evaluation(one, other) -> None:
+    assert one.record == other.record
+    np.testing.assert_array_equal(one.predictions.classes, other.predictions.classes)
+    np.testing.assert_array_equal(one.predictions.confidences, other.predictions.confidences)
+
+
+@pytest.mark.parametrize("name", SIMPLIFIED)
+def test_a_simplified_model_is_evaluated_from_its_file_alone(subject, resnet, name):
+    whole = {"lenet-300-100": subject, "resnet-20": resnet}[name]
+    recipe = SIMPLIFIED[name]
+    first, other = restarted(whole), restarted(whole)
+    data = codec.write(first.compress(recipe))
+    *_, memory = first.evaluate(recipe)
+    *_, file = other.evaluate_compressed(codec.read(data), data)
+    assert_same_evaluation(file, memory)
+    # The file was enough: nothing was simplified to evaluate it.
+    assert not other._variants
+    figures = memory.record
+    assert figures.size.artefact == len(data)
+    assert figures.digests.artefact == hashlib.sha256(data).hexdigest()
+    parameters = sum(parameter.numel() for parameter in codec.read(data).build().parameters())
+    baseline = sum(parameter.numel() for parameter in whole.model.parameters())
+    assert figures.rates.architecture_simplification == parameters / baseline
+    assert 0.1 < figures.rates.architecture_simplification < 0.75
+
+
+def test_folding_alone_keeps_nearly_all_parameters_and_predictions(resnet):
+    *_, last = resnet.evaluate(Recipe.of(fold=True))
+    norms = [part for part in resnet.model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    # A scale and a shift of each channel become one bias.
+    fewer = sum(norm.num_features for norm in norms)
+    assert last.record.rates.architecture_simplification == 1 - fewer / resnet.parameters
+    assert np.mean(last.predictions.classes == resnet.predictions.classes) > 0.997
+    np.testing.assert_allclose(last.predictions.confidences, resnet.predictions.confidences, atol=1e-3)
+
+
+def test_steps_on_weights_keep_the_architecture(subject):
+    for recipe in (Recipe(), Recipe.of(sparsity=0.9, clusters=4, bits=4, rounding="gptq", bias=True)):
+        *_, last = subject.evaluate(recipe)
+        assert last.record.rates.architecture_simplification == 1.0
+
+
+def test_simplified_recipes_that_take_turns_do_not_mix(subject):
+    one, other = (Recipe.of(nodes=nodes, bits=4) for nodes in (0.3, 0.6))
+    wanted = [list(restarted(subject).evaluate(recipe))[-1] for recipe in (one, other)]
+    mixed = restarted(subject)
+    first, second = mixed.evaluate(one), mixed.evaluate(other)
+    next(first), next(second)
+    *_, last_second = second
+    *_, last_first = first
+    assert_same_evaluation(last_first, wanted[0])
+    assert_same_evaluation(last_second, wanted[1])
+
+
+def test_more_networks_than_are_kept(subject):
+    mixed = restarted(subject)
+    recipes = [Recipe.of(nodes=nodes / 10, bits=8) for nodes in range(1, 8)]
+    first = [mixed.compress(recipe) for recipe in recipes]
+    for recipe, compressed in zip(recipes, first, strict=True):
+        *_, last = mixed.evaluate_compressed(compressed)
+        *_, again = restarted(subject).evaluate(recipe)
+        assert_same_evaluation(last, again)
+
+
+def test_a_structure_that_does_not_fit_is_refused_whatever_the_recipe_says(subject):
+    """A file may name a structure beside a recipe that does not simplify: it decodes to no such network."""
+    compressed = dataclasses.replace(subject.compress(RECIPE), structure=Structure(dropped=("fc2",)))
+    data = codec.write(compressed)
+    with pytest.raises(CompressionError, match="must drop blocks that the architecture has"):
+        next(subject.evaluate_compressed(codec.read(data), data))
+    with pytest.raises(CompressionError, match="must drop blocks that the architecture has"):
+        subject.decoded(codec.read(data))
+
+
+INTEGER = [
+    Recipe.of(bits=8, activations=8),
+    Recipe.of(bits=4, activations=8, symmetric=False, rounding="gptq", bias=True),
+    Recipe.of(bits=6, activations=8, clusters=16, sparsity=0.5, overrides=[{"layers": "*1*", "bits": 12}]),
+    SIMPLIFIED["resnet-20"],
+]
+
+
+@pytest.mark.parametrize("recipe", INTEGER, ids=lambda recipe: recipe.describe())
+def test_integer_recipes_predict_what_the_integer_kernels_compute(resnet, recipe):
+    compressed = resnet.compress(recipe)
+    *_, last = resnet.evaluate_compressed(compressed)
+    images = resnet.data.test_images
+    network = simulate(
+        resnet.decoded(compressed), tuple(images.shape[1:]), compressed.weights, resnet.data.calibration_images.numpy()
+    )
+    with torch.inference_mode():
+        simulated = torch.cat([network(chunk).argmax(1) for chunk in images.split(100)]).numpy()
+    np.testing.assert_array_equal(last.predictions.classes, simulated)
+
+    program = resnet.program(compressed, "onnxruntime")
+    assert program.number_format == "int8"
+    session = runtimes.runtimes.get("onnxruntime").prepare(program, 1)
+    try:
+        logits = np.concatenate([session.run(chunk.numpy()) for chunk in images.split(100)])
+    finally:
+        session.close()
+    agreement = np.mean(logits.argmax(1) == last.predictions.classes)
+    assert agreement >= 0.995
+    # Rounded activations are not floats: that the two agree is not because nothing was rounded.
+    with torch.inference_mode():
+        floats = resnet.decoded(compressed)(images[:100]).numpy()
+    assert not np.allclose(floats, logits[:100], atol=1e-4)

@@ -283,3 +283,130 @@ def test_methods_page_follows_the_recipe(page) -> None:
     page.get_by_role("link", name="Explore").click()
     settle(page)
     assert page.locator(".st-key-control_sparsity input[type=range]").get_attribute("aria-valuetext") == "50 %"
+
+
+def visit_layers(page, tab: str, query: str = f"model={MODEL}&sparsity=0.5&clusters=16&bits=8") -> None:
+    # The first address that a new server is asked for must be its front page.
+    visit(page)
+    page.goto(f"{page.address}/layer-by-layer?{query}")
+    page.get_by_text(re.compile("smaller\\.$")).wait_for()
+    page.get_by_role("tab", name=tab).click()
+
+
+def idle(page) -> None:
+    page.wait_for_timeout(300)
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=\"stApp\"]').dataset.testScriptState === 'notRunning'"
+    )
+
+
+def press_slider(page, selector: str, key: str, times: int = 1) -> None:
+    thumb = page.locator(f"{selector} input[type=range]")
+    thumb.focus()
+    for _ in range(times):
+        thumb.press(key)
+
+
+def measured(page) -> None:
+    """The sensitivity of all layers, measured now unless another test did."""
+    button = page.get_by_role("button", name="Measure all layers")
+    button.or_(page.locator(".st-key-plot_heat .main-svg").first).first.wait_for()
+    if button.count():
+        button.click()
+    page.wait_for_function(
+        "() => document.querySelector('.st-key-plot_heat .js-plotly-plot')?.data?.[0].y.length === 3"
+    )
+    page.locator(".st-key-cancel_study").wait_for(state="detached")
+    idle(page)
+
+
+def test_clicking_a_cell_of_the_heat_map_looks_at_its_layer(page) -> None:
+    visit_layers(page, "Sensitivity")
+    measured(page)
+    page.get_by_text("The line in colour is fc1").wait_for()
+    x, y = page.evaluate(
+        """() => {
+            const plot = document.querySelector('.st-key-plot_heat .js-plotly-plot');
+            const box = plot.getBoundingClientRect(), layout = plot._fullLayout;
+            return [box.x + layout.xaxis._offset + layout.xaxis.d2p('60 %'),
+                box.y + layout.yaxis._offset + layout.yaxis.d2p('fc3')];
+        }"""
+    )
+    page.mouse.click(x, y)
+    page.wait_for_function(
+        "() => document.querySelector('.st-key-plot_heat .js-plotly-plot').layout.shapes[0].y0 === 1.5"
+    )
+    page.get_by_text("The line in colour is fc3").wait_for()
+    page.get_by_role("tab", name="One layer").click()
+    page.get_by_text("Settings of fc3 alone").wait_for()
+
+
+def test_an_override_changes_the_recipe_and_the_link(page, subject: Subject) -> None:
+    visit_layers(page, "One layer")
+    page.locator(".st-key-plot_layer .main-svg").first.wait_for()
+    # From "as the others" over 32, 16 and 8 to 7 bits; the button is pressed at once.
+    press_slider(page, "[class*=st-key-own_bits_fc1]", "ArrowRight", 4)
+    page.locator(".st-key-own_apply button").click()
+    recipe = Recipe.of(sparsity=0.5, clusters=16, bits=8, overrides=[{"layers": "fc1", "bits": 7}])
+    page.wait_for_url(re.compile("overrides="))
+    page.get_by_text(recipe.describe()).wait_for()
+    page.get_by_text("Now: bits 7.").wait_for()
+    *_, evaluation = subject.evaluate(recipe)
+    page.get_by_text(f"{100 * evaluation.record.figures.accuracy:.1f} %", exact=False).first.wait_for()
+    page.locator(".st-key-remove_overrides button").click()
+    page.wait_for_url(lambda url: "overrides" not in url)
+
+
+def test_waterfall_is_measured_and_drawn(page) -> None:
+    visit_layers(page, "Waterfall")
+    drawn = page.locator(".st-key-plot_fall_size .main-svg").first
+    page.get_by_role("button", name="Measure", exact=True).or_(drawn).first.wait_for()
+    if not drawn.count():
+        page.get_by_role("button", name="Measure", exact=True).click()
+    drawn.wait_for()
+    bars = page.evaluate("() => document.querySelector('.st-key-plot_fall_size .js-plotly-plot').data[0].x")
+    assert bars == ["Baseline", "Coding alone", "Prune", "Share", "Quantize", "This recipe"]
+    page.locator(".st-key-plot_fall_accuracy .main-svg").first.wait_for()
+
+
+def test_a_suggestion_is_loaded_as_overrides(page) -> None:
+    visit_layers(page, "Sensitivity")
+    measured(page)
+    page.get_by_role("tab", name="Suggest").click()
+    field = page.get_by_label("Size, KB")
+    # Typed, and the button is pressed at once.
+    field.fill("40")
+    page.get_by_role("button", name="Suggest", exact=True).click()
+    page.get_by_role("button", name="Load the suggestion").click()
+    page.wait_for_url(re.compile("overrides="))
+    page.get_by_text(re.compile("^Predicted .* measured")).wait_for()
+    size = float(re.search(r"measured ([0-9.]+) KB", page.get_by_text(re.compile("^Predicted")).inner_text())[1])
+    assert 30 < size <= 40
+
+
+def test_the_cliff_of_a_slider_is_found_and_drawn(page) -> None:
+    visit(page, f"/?model={MODEL}&sparsity=0.5&clusters=16&bits=8")
+    page.get_by_role("tab", name="Sweeps").click()
+    page.locator(".st-key-plot_sweep_sparsity .main-svg").first.wait_for()
+    page.locator(".st-key-cliff_sparsity button").first.click()
+    page.get_by_text(re.compile("^Cliff: up to")).wait_for()
+    notes = page.evaluate(
+        "() => document.querySelector('.st-key-plot_sweep_sparsity .js-plotly-plot').layout.annotations"
+    )
+    assert re.fullmatch(r"cliff at \d+ %", notes[0]["text"])
+
+
+def test_a_control_of_a_group_moves_the_recipe(page) -> None:
+    visit(page)
+    assert page.locator(".st-key-control_nodes").count() == 0
+    page.get_by_text("Architecture", exact=True).click()
+    page.locator(".st-key-control_nodes").wait_for()
+    idle(page)
+    # Quicker than the link of the first move comes back.
+    press_slider(page, ".st-key-control_nodes", "ArrowRight", 2)
+    page.wait_for_url(re.compile("nodes=0.1"))
+    wait_for_point(page, Recipe.of(nodes=0.1, sparsity=0.5, clusters=16, bits=8).digest)
+    page.get_by_text("Architecture", exact=True).click()
+    page.locator(".st-key-control_nodes").wait_for(state="detached")
+    press_slider(page, ".st-key-control_bits", "ArrowRight")
+    page.wait_for_url(re.compile("nodes=0.1.*bits=7"))

@@ -1,0 +1,246 @@
+"""The controls of the sidebar without a browser: each one moves its own setting, and the link carries it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from compression.presets import presets
+from compression.recipe import Recipe
+from compression.workbench import Timing
+
+APP = str(Path(__file__).parents[2] / "app.py")
+MODEL = "lenet-300-100"
+GROUPS = ("Architecture", "Pruning and sharing", "Quantization", "Repair without training", "Advanced")
+
+# Group, kind of the widget, setting, value; and what must stand beside it, so that the setting means something.
+MOVES = [
+    ("Architecture", "select_slider", "nodes", 0.25, {}),
+    ("Architecture", "selectbox", "importance", "l1", {"nodes": 0.25}),
+    ("Architecture", "number_input", "blocks", 1, {}),
+    ("Architecture", "toggle", "fold", True, {}),
+    ("Architecture", "toggle", "merge", True, {}),
+    ("Architecture", "select_slider", "energy", 0.95, {}),
+    ("Pruning and sharing", "selectbox", "scope", "layer", {"sparsity": 0.5}),
+    ("Pruning and sharing", "number_input", "threshold", 0.02, {"threshold": 0.01}),
+    ("Pruning and sharing", "selectbox", "pattern", "1:4", {"pattern": "2:4"}),
+    ("Pruning and sharing", "selectbox", "start", "density", {"clusters": 16}),
+    ("Pruning and sharing", "number_input", "population", 3, {"clusters": 16}),
+    ("Pruning and sharing", "number_input", "rarest", 2, {"clusters": 16}),
+    ("Pruning and sharing", "selectbox", "moved", "zero", {"clusters": 16, "rarest": 2}),
+    ("Quantization", "selectbox", "granularity", "tensor", {"bits": 4}),
+    ("Quantization", "selectbox", "calibration", "kl", {"bits": 4}),
+    ("Quantization", "number_input", "percentile", 99.0, {"bits": 4, "calibration": "percentile"}),
+    ("Quantization", "toggle", "symmetric", False, {"bits": 4}),
+    ("Quantization", "toggle", "keep_ends", True, {"bits": 4}),
+    ("Quantization", "select_slider", "ternary", 0.7, {"bits": 1}),
+    ("Quantization", "toggle", "power_of_two", True, {"bits": 1}),
+    ("Repair without training", "selectbox", "rounding", "gptq", {"bits": 4}),
+    ("Repair without training", "toggle", "bias", True, {"bits": 4}),
+    ("Repair without training", "toggle", "batchnorm", True, {"bits": 4}),
+    ("Advanced", "selectbox", "coder", "huffman", {}),
+    ("Advanced", "selectbox", "rest", "fp16", {}),
+]
+IN_SIGHT = [
+    ("select_slider", "sparsity", 0.33, {}),
+    ("select_slider", "clusters", 12, {}),
+    ("select_slider", "bits", 5, {}),
+]
+
+
+def open_page(recipe: Recipe, *groups: str) -> AppTest:
+    return open_link({"model": MODEL, **recipe.to_query()}, *groups)
+
+
+def open_link(query: dict[str, str], *groups: str) -> AppTest:
+    page = AppTest.from_file(APP, default_timeout=60)
+    page.query_params.update(query)
+    for group in groups:
+        page.session_state[f"group_{group}"] = True
+    return page.run()
+
+
+def control(page: AppTest, kind: str, setting: str):
+    return getattr(page, kind)(key=f"control_{setting}")
+
+
+def move(page: AppTest, kind: str, setting: str, value: object) -> AppTest:
+    control(page, kind, setting).set_value(value).run()
+    assert not page.exception and not page.warning
+    return page
+
+
+def recipe_of(page: AppTest) -> Recipe:
+    return page.session_state.view.recipe
+
+
+def link_of(page: AppTest) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else value[0] for name, value in page.query_params.items()}
+
+
+def drawn(page: AppTest) -> set[str]:
+    kinds = (page.select_slider, page.selectbox, page.number_input, page.toggle)
+    keys = {widget.key for widgets in kinds for widget in widgets}
+    return {key.removeprefix("control_") for key in keys if key and key.startswith("control_")}
+
+
+def test_controls_are_drawn_only_while_their_group_is_open() -> None:
+    always = {"model", "sparsity", "clusters", "bits", "integer"}
+    page = open_page(Recipe())
+    assert drawn(page) == always
+    for group in GROUPS:
+        opened = drawn(open_page(Recipe(), group))
+        expected = {setting for name, _, setting, _, _ in MOVES if name == group} - {"threshold", "pattern"}
+        assert opened - always >= expected
+
+
+def test_every_setting_of_a_recipe_has_a_control_or_a_page() -> None:
+    moved = {setting for *_, setting, _, _ in MOVES} | {setting for _, setting, _, _ in IN_SIGHT}
+    assert set(Recipe().settings()) == moved | {"activations", "drop", "overrides"}
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "setting", "value", "beside"),
+    [*MOVES, *((None, *each) for each in IN_SIGHT)],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_a_control_moves_its_setting_and_the_link_opens_again(group, kind, setting, value, beside) -> None:
+    groups = (group,) if group else ()
+    page = open_page(Recipe.of(**beside), *groups)
+    before = recipe_of(page)
+    assert before == Recipe.of(**beside)
+    move(page, kind, setting, value)
+    wanted = Recipe.of(**{**beside, setting: value})
+    assert recipe_of(page) == wanted != before
+    assert link_of(page) == {"model": MODEL, **wanted.to_query()}
+    again = open_link(link_of(page), *groups)
+    assert not again.exception and not again.warning
+    assert recipe_of(again) == wanted
+    assert control(again, kind, setting).value == value
+
+
+@pytest.mark.parametrize(("name", "value"), [("runtime", "torch"), ("batch", 8), ("threads", 2)])
+def test_timing_controls_move_the_timing_and_nothing_else(name: str, value: object) -> None:
+    page = open_page(Recipe(), "Advanced")
+    move(page, "selectbox", name, value)
+    assert page.session_state.view.timing == replace(Timing(), **{name: value})
+    assert recipe_of(page) == Recipe()
+    again = open_link(link_of(page), "Advanced")
+    assert again.session_state.view == page.session_state.view
+
+
+def test_one_rule_of_pruning_follows_the_other() -> None:
+    page = open_page(Recipe.of(sparsity=0.5, bits=8), "Pruning and sharing")
+    assert not {"threshold", "pattern"} & drawn(page)
+
+    move(page, "selectbox", "rule", "pattern")
+    page.run()
+    assert recipe_of(page) == Recipe.of(pattern="2:4", bits=8)
+    assert control(page, "select_slider", "sparsity").disabled
+    move(page, "selectbox", "pattern", "1:4")
+    assert recipe_of(page) == Recipe.of(pattern="1:4", bits=8)
+
+    move(page, "selectbox", "rule", "threshold")
+    page.run()
+    assert "pattern" not in drawn(page)
+    move(page, "number_input", "threshold", 0.05)
+    assert recipe_of(page) == Recipe.of(threshold=0.05, bits=8)
+
+    move(page, "selectbox", "rule", "rate")
+    page.run()
+    assert not {"threshold", "pattern"} & drawn(page)
+    assert not control(page, "select_slider", "sparsity").disabled
+    move(page, "select_slider", "sparsity", 0.7)
+    assert recipe_of(page) == Recipe.of(sparsity=0.7, bits=8)
+
+
+def test_closing_a_group_keeps_its_settings() -> None:
+    page = open_page(Recipe.of(bits=4), "Quantization")
+    move(page, "selectbox", "calibration", "mse")
+    page.session_state["group_Quantization"] = False
+    page.run()
+    assert "calibration" not in drawn(page)
+    move(page, "select_slider", "bits", 3)
+    assert recipe_of(page) == Recipe.of(bits=3, calibration="mse")
+
+
+def test_the_integer_toggle_waits_where_there_are_no_integers() -> None:
+    page = open_page(Recipe.of(bits=8))
+    move(page, "toggle", "integer", True)
+    assert recipe_of(page) == Recipe.of(bits=8, activations=8)
+    move(page, "select_slider", "bits", 32)
+    assert recipe_of(page) == Recipe()
+    assert control(page, "toggle", "integer").disabled
+    move(page, "select_slider", "bits", 6)
+    assert recipe_of(page) == Recipe.of(bits=6, activations=8)
+    move(page, "toggle", "integer", False)
+    assert recipe_of(page) == Recipe.of(bits=6)
+
+
+def test_fewer_clusters_leave_one_group() -> None:
+    page = open_page(Recipe.of(clusters=16, rarest=12), "Pruning and sharing")
+    move(page, "select_slider", "clusters", 4)
+    assert recipe_of(page) == Recipe.of(clusters=4, rarest=3)
+    move(page, "select_slider", "clusters", 0)
+    assert recipe_of(page) == Recipe()
+
+
+def test_a_value_between_the_steps_of_a_slider_gets_a_step() -> None:
+    page = open_link({"model": MODEL, "sparsity": "0.123", "clusters": "17", "bits": "11", "nodes": "0.07"}, *GROUPS)
+    assert not page.exception and not page.warning
+    assert recipe_of(page) == Recipe.of(sparsity=0.123, clusters=17, bits=11, nodes=0.07)
+    for setting, value in {"sparsity": 0.123, "clusters": 17, "bits": 11, "nodes": 0.07}.items():
+        assert control(page, "select_slider", setting).value == value
+
+
+def test_a_preset_sets_the_open_groups() -> None:
+    page = open_page(Recipe(), *GROUPS)
+    page.button(key="preset_ternary").click().run()
+    wanted = presets.get("ternary").recipe
+    assert not page.exception and recipe_of(page) == wanted
+    settings = wanted.settings()
+    for kind, setting in (("select_slider", "ternary"), ("selectbox", "calibration"), ("selectbox", "rest")):
+        assert control(page, kind, setting).value == settings[setting]
+
+
+def test_what_the_library_refuses_is_told_and_the_view_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.components import controls
+
+    page = open_page(Recipe.of(sparsity=0.5), "Quantization")
+    monkeypatch.setattr(controls, "SPARSITIES", (*controls.SPARSITIES, 1.0))
+    control(page.run(), "select_slider", "sparsity").set_value(1.0).run()
+    assert not page.exception
+    assert "sparsity must be in [0, 1); got 1" in page.warning[0].value
+    assert recipe_of(page) == Recipe.of(sparsity=0.5)
+    assert link_of(page)["sparsity"] == "0.5"
+    move(page, "select_slider", "sparsity", 0.6)
+    assert recipe_of(page) == Recipe.of(sparsity=0.6)
+
+
+def test_a_quick_move_is_not_undone_by_the_link_that_it_overtakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages.components import state
+
+    page = open_page(Recipe.of(sparsity=0.5))
+    before = link_of(page)
+    move(page, "select_slider", "sparsity", 0.6)
+    # The browser sends the next move before it has the link of the last one.
+    page.query_params.clear()
+    page.query_params.update(before)
+    move(page, "select_slider", "sparsity", 0.7)
+    assert recipe_of(page) == Recipe.of(sparsity=0.7)
+    assert link_of(page)["sparsity"] == "0.7"
+    # Later the same link means that somebody went back to it.
+    monkeypatch.setattr(state, "LINK_DELAY_S", 0.0)
+    page.query_params.clear()
+    page.query_params.update(before)
+    assert recipe_of(page.run()) == Recipe.of(sparsity=0.5)
+
+
+def test_overrides_of_a_link_are_told_and_removed_by_a_button() -> None:
+    recipe = Recipe.of(sparsity=0.5, overrides=[{"layers": "fc1", "bits": 4}, {"layers": "fc*", "clusters": 8}])
+    page = open_page(recipe)
+    assert recipe_of(page) == recipe
+    assert any("Overrides for 2 layers" in caption.value for caption in page.caption)
+    page.button(key="remove_overrides").click().run()
+    assert not page.exception and recipe_of(page) == Recipe.of(sparsity=0.5)
