@@ -371,12 +371,10 @@ def suggest(
         *_, last = subject.evaluate(recipe)
         return 100 * (subject.baseline.accuracy - last.record.figures.accuracy)
 
-    if target.drop is None:
-        made = search.suggest(
-            curves, subject.statistics, target, base, lambda recipe: len(codec.write(subject.compress(recipe)))
-        )
-    else:
-        made = search.suggest_measured(curves, subject.statistics, target.drop, lost, base)
+    def measure(recipe: Recipe) -> int:
+        return len(codec.write(subject.compress(recipe)))
+
+    made = search.find(curves, subject.statistics, target, base, measure, lost)
     *_, evaluation = subject.evaluate(made.recipe)
     if out is not None:
         files.write_atomically(out, made.recipe.to_json(indent=2).encode())

@@ -22,7 +22,7 @@ from compression.pipeline import CompressedModel
 from compression.presets import presets
 from compression.recipe import Recipe
 from compression.search.cliff import Cliff, find_cliff
-from compression.search.suggest import Suggestion, Target, suggest, suggest_measured
+from compression.search.suggest import Suggestion, Target, find
 from compression.search.waterfall import Waterfall, attribute
 from compression.store import Store, TimingKey
 
@@ -234,14 +234,15 @@ class Workbench:
 
     def _suggest(self, job: Job, model: str, curves: Sensitivity, target: Target, base: Recipe) -> Suggestion:
         subject = self.subject(model)
-        if target.drop is None:
-            return suggest(curves, subject.statistics, target, base, lambda recipe: len(self.artefact(model, recipe)))
 
         def lost(recipe: Recipe) -> float:
             figures = self._evaluate(job, model, recipe).record.figures
             return 100 * (subject.baseline.accuracy - figures.accuracy)
 
-        return suggest_measured(curves, subject.statistics, target.drop, lost, base, check=job.checkpoint)
+        def measure(recipe: Recipe) -> int:
+            return len(self.artefact(model, recipe))
+
+        return find(curves, subject.statistics, target, base, measure, lost, check=job.checkpoint)
 
     def _cliff(self, job: Job, model: str, recipe: Recipe, setting: str) -> Cliff:
         found = find_cliff(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from compression.errors import ModelError
+from compression.runtimes.onnx_trace import tensors_in
 
 # These choose faster kernels when nobody watches, so they are called whole.
 WHOLE = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
@@ -100,7 +101,7 @@ class Replay:
         with torch.inference_mode():
             for call in self.calls[start:stop]:
                 args, kwargs = _replaced((call.args, call.kwargs), values)
-                values.update(zip(call.outputs, _tensors(call.function(*args, **kwargs)), strict=True))
+                values.update(zip(call.outputs, tensors_in(call.function(*args, **kwargs)), strict=True))
                 for number in call.dying:
                     del values[number]
 
@@ -134,10 +135,10 @@ class _Recorder(TorchFunctionMode):
         self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], owned: Sequence[Tensor] = ()
     ) -> Any:
         """Make a call and record it; owned: tensors that it reads beside its arguments."""
-        inputs = list(_tensors((args, kwargs)))
+        inputs = list(tensors_in((args, kwargs)))
         before = [tensor._version for tensor in inputs]
         result = function(*args, **kwargs)
-        outputs = list(_tensors(result))
+        outputs = list(tensors_in(result))
         if not outputs and before == [tensor._version for tensor in inputs]:
             return result
         index = len(self._calls)
@@ -212,16 +213,6 @@ def _called_whole(module: nn.Module) -> Iterator[nn.Module]:
     else:
         for child in children:
             yield from _called_whole(child)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
 
 
 def _mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:

@@ -76,7 +76,7 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         output = result[0] if isinstance(result, tuple) and result else result
-        if isinstance(output, Tensor) and any(id(tensor) in self._names for tensor in _tensors((args, kwargs))):
+        if isinstance(output, Tensor) and any(id(tensor) in self._names for tensor in tensors_in((args, kwargs))):
             self._know(output, _rule_for(func, (self, output, *args), kwargs)(self, output, *args, **kwargs))
         return result
 
@@ -163,14 +163,15 @@ def _rule_for(function: Function, args: tuple, kwargs: dict[str, Any]) -> Rule:
     return RULES[function]
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested lists, tuples and dictionaries, such as the arguments of a call."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
+        yield from tensors_in(tuple(value.values()))
 
 
 def record(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Trace, Tensor]:

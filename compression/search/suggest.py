@@ -144,6 +144,24 @@ def suggest_measured(
     return best
 
 
+def find(
+    sensitivity: Sensitivity,
+    statistics: ModelStatistics,
+    target: Target,
+    base: Recipe,
+    measure: Callable[[Recipe], int],
+    evaluate: Callable[[Recipe], float],
+    check: Callable[[float, Suggestion], None] | None = None,
+) -> Suggestion:
+    """`suggest` for a wanted size, `suggest_measured` for a wanted loss: either is met where it is measured.
+
+    measure: bytes of a recipe's artefact. evaluate: points of accuracy that it loses. check: as for `suggest_measured`.
+    """
+    if target.drop is None:
+        return suggest(sensitivity, statistics, target, base, measure)
+    return suggest_measured(sensitivity, statistics, target.drop, evaluate, base, check)
+
+
 class _Plan:
     """What is known before a target is: each layer's options, and the path of choices from no change to the smallest.
 

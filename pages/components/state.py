@@ -128,18 +128,19 @@ def write_link() -> None:
     query = view().to_query()
     if query != st.query_params.to_dict():
         st.query_params.from_dict(query)
-    written = st.session_state.get("written_link")
+    written, now = st.session_state.get("written_link"), time.monotonic()
     if written != query:
-        st.session_state.setdefault("replaced_links", []).append((written, time.monotonic()))
+        recent = [
+            (link, when) for link, when in st.session_state.get("replaced_links", []) if now - when < LINK_DELAY_S
+        ]
+        st.session_state.replaced_links = [*recent, (written, now)]
     st.session_state.written_link = query
 
 
 def _just_replaced(query: dict[str, str]) -> bool:
     """Whether a link is one of this session's own that quick moves have overtaken on its way to the browser."""
     now = time.monotonic()
-    recent = [(link, when) for link, when in st.session_state.get("replaced_links", []) if now - when < LINK_DELAY_S]
-    st.session_state.replaced_links = recent
-    return any(link == query for link, _ in recent)
+    return any(link == query and now - when < LINK_DELAY_S for link, when in st.session_state.get("replaced_links", []))
 
 
 def load(new: View) -> None:
