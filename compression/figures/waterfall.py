@@ -56,7 +56,7 @@ def draw_sizes(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> go.Fi
     bars = [("Baseline", 0.0, data.baseline_bytes, None), *[(b.name, b.start, b.change, True) for b in data.sizes]]
     bars.append(("This recipe", 0.0, last, None))
     texts = [
-        format_bytes(abs(change)) if step is None else f"{'−' if change < 0 else '+'}{format_bytes(abs(change))}"
+        format_bytes(abs(change)) if step is None else f"{'-' if change < 0 else '+'}{format_bytes(abs(change))}"
         for _, _, change, step in bars
     ]
     bars = [(name, start / unit.factor, change / unit.factor, step) for name, start, change, step in bars]

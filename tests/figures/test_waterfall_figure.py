@@ -39,7 +39,7 @@ def test_units_and_texts(falls, validated):
     (sizes,) = validated(waterfall.draw_sizes(falls)).data
     (accuracies,) = validated(waterfall.draw_accuracies(falls)).data
     assert sizes.y[0] == pytest.approx(1.0)  # megabytes
-    assert list(sizes.text) == ["1 MB", "−100 KB", "−700 KB", "+50 KB", "250 KB"]
+    assert list(sizes.text) == ["1 MB", "-100 KB", "-700 KB", "+50 KB", "250 KB"]
     assert accuracies.y[0] == pytest.approx(95)
     assert list(accuracies.text)[::4] == ["95.0 %", "93.0 %"]
     assert "3.0" in accuracies.text[2] and "1.0" in accuracies.text[3]
