@@ -28,6 +28,8 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.sensitivity
 	$(BIN)/python -m benchmarks.simplify
 	$(BIN)/python -m benchmarks.no_training
+	$(BIN)/python -m benchmarks.coding --figure assets/coding.svg
+	$(BIN)/python -m benchmarks.conversions
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

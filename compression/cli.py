@@ -13,7 +13,7 @@ import typer
 from compression import files
 from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
 from compression.presets import presets
-from compression.recipe import Recipe
+from compression.recipe import CODERS, REST_FORMATS, Recipe
 
 if TYPE_CHECKING:
     from compression.measure.record import Record
@@ -51,7 +51,7 @@ class RecipeOptions:
                 "Leave the others out."
             )
         if self.recipe is not None:
-            return Recipe.from_json(files.read(self.recipe))
+            return _recipe_file(self.recipe)
         if self.preset is not None:
             return presets.get(self.preset).recipe
         if "drop" in given:
@@ -59,11 +59,19 @@ class RecipeOptions:
         return Recipe.of(**given)
 
 
+def _recipe_file(path: Path) -> Recipe:
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return Recipe.from_json(files.read(path))
+    from compression.convert.config import read_recipe
+
+    return read_recipe(files.read(path), path.name)
+
+
 def _option(help: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=RECIPE_PANEL, show_default=False, **more)
 
 
-RecipeFile = Annotated[Path | None, _option("Read the recipe from a JSON file.", "--recipe", metavar="FILE")]
+RecipeFile = Annotated[Path | None, _option("Read the recipe from a JSON or YAML file.", "--recipe", metavar="FILE")]
 PresetName = Annotated[str | None, _option(f"Use a preset: {', '.join(presets.names())}.", metavar="NAME")]
 SETTINGS: dict[str, Any] = {
     "sparsity": Annotated[float | None, _option("Fraction of the weights to remove, in [0, 1). (default 0)")],
@@ -85,7 +93,16 @@ SETTINGS: dict[str, Any] = {
     ],
     "calibration": Annotated[
         str | None,
-        _option("Scale from the largest weight or from a clipping.", metavar="range|mse|percentile|kl"),
+        _option(
+            "Scale from the largest weight, from a clipping, or by rate and harm.",
+            metavar="range|mse|percentile|kl|rate",
+        ),
+    ],
+    "exchange": Annotated[
+        float | None, _option("With --calibration rate: harm, in nats, that saving a kilobyte may cost. (default 1e-5)")
+    ],
+    "weighting": Annotated[
+        str | None, _option("With --calibration rate: what harm is weighted by.", metavar="fisher|magnitude")
     ],
     "percentile": Annotated[float | None, _option("Of the magnitudes, with --calibration percentile.")],
     "symmetric": Annotated[
@@ -107,8 +124,8 @@ SETTINGS: dict[str, Any] = {
     "rounding": Annotated[str | None, _option("Plain, or with error compensation.", metavar="nearest|gptq")],
     "bias": Annotated[bool | None, _option("Shift each layer's output back to its mean.", "--bias")],
     "batchnorm": Annotated[bool | None, _option("Re-estimate batch normalisation.", "--batchnorm")],
-    "coder": Annotated[str | None, _option("Entropy coder of the file.", metavar="ans|huffman")],
-    "rest": Annotated[str | None, _option("Format of biases and normalisation.", metavar="fp32|fp16")],
+    "coder": Annotated[str | None, _option("Entropy coder of the file.", metavar="|".join(CODERS))],
+    "rest": Annotated[str | None, _option("Format of biases and normalisation.", metavar="|".join(REST_FORMATS))],
     "overrides": Annotated[
         str | None, _option('Other settings for some layers: \'[{"layers": "conv1*", "bits": 8}]\'.', metavar="JSON")
     ],
@@ -346,6 +363,40 @@ def sensitivity(
 @app.command()
 @reporting
 @with_recipe
+def allot(
+    options: RecipeOptions,
+    model: Model,
+    size: Annotated[int | None, typer.Option(help="Wanted bytes of the artefact, at most.")] = None,
+    harm: Annotated[
+        float | None, typer.Option(help="Wanted mean KL divergence over the train split, at most, in nats.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
+) -> None:
+    """Find the exchange rate of bits and harm that meets a wanted size or harm, and measure what it gives."""
+    from compression import codec
+    from compression.measure.subject import Subject
+    from compression.search import allot as search
+
+    if (size is None) == (harm is None):
+        raise RecipeError(
+            f"allot needs a wanted size or a wanted harm, one of them; got {size} and {harm}. Pass --size or --harm."
+        )
+    subject, base = Subject.load(model), options.build()
+    if size is not None:
+        found = search.for_size(base, size, lambda recipe: len(codec.write(subject.compress(recipe))))
+    else:
+        found = search.for_harm(base, harm, lambda recipe: subject.train_harm(subject.compress(recipe)))
+    *_, evaluation = subject.evaluate(found.recipe)
+    if out is not None:
+        files.write_atomically(out, found.recipe.to_json(indent=2).encode())
+    if not found.reached:
+        print("The wish is out of reach; this is the nearest.", file=sys.stderr)
+    print(_summary(evaluation.record))
+
+
+@app.command()
+@reporting
+@with_recipe
 def suggest(
     options: RecipeOptions,
     model: Model,
@@ -390,12 +441,131 @@ def decompress(
     out: Annotated[Path, typer.Option(help="Where to write the full state dict.", metavar="WEIGHTS.safetensors")],
 ) -> None:
     """Decode an artefact to a full state dict, bit for bit what was evaluated."""
-    from compression import codec, export
+    from compression import codec
+    from compression.convert.weights import decoded
 
     compressed = codec.read(files.read(file))
-    data = export.weights(compressed)
+    data = decoded(compressed)
     files.write_atomically(out, data)
     print(f"{out}: {len(data):,} bytes, {len(compressed.order)} tensors of {compressed.architecture}")
+
+
+@app.command()
+@reporting
+@with_recipe
+def export(
+    options: RecipeOptions,
+    model: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="Name of a model, or an artefact.")],
+    format: Annotated[
+        list[str], typer.Option(help="Name of a format, or all; may be given more than once.", metavar="FORMAT")
+    ],
+    out: Annotated[Path, typer.Option(help="The file, or a new folder where there are several files.", metavar="PATH")],
+    as_json: Json = False,
+) -> None:
+    """Convert a compressed model for other tools: each file is run in its own runtime before it is written.
+
+    Formats: artefact, bundle, config, safetensors, safetensors-codes, onnx, onnx-int8, torch-export, openvino,
+    openvino-int8, tflite. Where one fails its check, nothing is written and the exit status is 1.
+    """
+    from compression.convert import Source, formats, output, produce
+
+    asked = list(dict.fromkeys(format))
+    names = [name for name in formats.names() if name in asked or "all" in asked]
+    for name in asked:
+        if name != "all":
+            formats.get(name)
+    subject, compressed, _ = _subject(model, options)
+    if "all" in asked:
+        reasons = {name: formats.get(name).missing() or formats.get(name).refusal(compressed.recipe) for name in names}
+        _tell(f"Left out: {reason}" for name, reason in reasons.items() if reason and name not in asked)
+        names = [name for name in names if name in asked or not reasons[name]]
+    source = Source(subject, compressed)
+    checked = [produce(compressed, name, subject, source=source) for name in names]
+    if failed := [each.verification for each in checked if not each.verification.passed]:
+        raise CompressionError("; ".join(each.problem for each in failed))
+    contents = {name: data for each in checked for name, data in each.conversion.files.items()}
+    paths = dict(zip(contents, output.write(out, contents), strict=True))
+    rows = [
+        {
+            "files": {str(paths[name]): len(data) for name, data in each.conversion.files.items()},
+            **each.verification.to_dict(),
+        }
+        for each in checked
+    ]
+    if as_json:
+        print(json.dumps(rows if "all" in asked or len(rows) > 1 else rows[0], indent=2))
+        return
+    print(f"{compressed.architecture}: {compressed.recipe.describe()}; fp32 {subject.baseline.size_bytes:,} bytes")
+    print(f"{'format':<19}{'bytes':>11}{'differ':>8}{'of':>6}{'largest':>10}{'accuracy':>10}{'seconds':>9}  runtime")
+    for row in rows:
+        print(
+            f"{row['format']:<19}{row['size']:>11,}{row['differing']:>8}{row['n']:>6}{row['largest']:>10.2g}"
+            f"{row['accuracy']:>10.2%}{row['seconds']:>9.2f}  {row['runtime']}"
+        )
+    print(f"written: {', '.join(str(path) for path in paths.values())}")
+
+
+@app.command()
+@reporting
+@with_recipe
+def pack(
+    options: RecipeOptions,
+    file: Annotated[Path, typer.Argument(metavar="WEIGHTS.safetensors", help="Any state dict.")],
+    out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
+    size: Annotated[
+        int | None, typer.Option(help="Wanted bytes, at most: looks for the exchange rate that meets it.")
+    ] = None,
+) -> None:
+    """Compress the weights of any network, given as a safetensors file, without its architecture or data."""
+    from compression import codec, pack
+    from compression.search.allot import for_size
+
+    if options.settings["calibration"] == "rate" and options.settings["weighting"] is None:
+        options.settings["weighting"] = "magnitude"
+    recipe, weights = options.build(), files.read(file)
+    state = pack.load_weights(weights)
+    if size is not None:
+        if recipe.quantize is None:
+            recipe = Recipe.of(
+                **{**recipe.settings(), "bits": 12, "calibration": "rate", "weighting": "magnitude", "rest": "rate"}
+            )
+        found = for_size(recipe, size, lambda each: len(codec.write(pack.pack(state, each))))
+        if not found.reached:
+            raise RecipeError(
+                f"this recipe gives {found.measured:,} bytes at least; {size:,} are wanted. Wish for more or prune too."
+            )
+        recipe = found.recipe
+    data = codec.write(pack.pack(state, recipe))
+    files.write_atomically(out, data)
+    print(f"{out}: {len(data):,} bytes, {len(weights) / len(data):.1f} times smaller ({recipe.describe()})")
+
+
+@app.command()
+@reporting
+def unpack(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
+    out: Annotated[Path, typer.Option(help="Where to write the state dict.", metavar="WEIGHTS.safetensors")],
+) -> None:
+    """Decode an artefact to a state dict of the names, shapes and types that it was packed from."""
+    from compression import codec, pack
+
+    state = codec.read(files.read(file)).state_dict()
+    data = pack.save_weights(state)
+    files.write_atomically(out, data)
+    print(f"{out}: {len(data):,} bytes, {len(state)} tensors")
+
+
+@app.command()
+@reporting
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
+    as_json: Json = False,
+) -> None:
+    """Print what is inside an artefact: recipe, figures, each tensor's codes and bits, and where all bytes go."""
+    from compression.codec.report import report, text
+
+    found = report(files.read(file))
+    print(json.dumps(found.to_dict(), indent=2) if as_json else text(found))
 
 
 def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedModel, bytes]":
@@ -408,9 +578,11 @@ def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedMo
         return subject, compressed, codec.write(compressed)
     if options.build() != Recipe():
         raise ArtefactError("an artefact has its own recipe; got recipe options beside it. Leave them out.")
+    from compression.convert.measured import without_figures
+
     artefact = files.read(model)
     compressed = codec.read(artefact)
-    return Subject.load(compressed.architecture), compressed, artefact
+    return Subject.load(compressed.architecture), compressed, without_figures(artefact)
 
 
 def _timed(
@@ -445,6 +617,7 @@ def _summary(record: "Record") -> str:
         f"accuracy   {figures.accuracy:.2%} [{figures.accuracy_low:.2%}, {figures.accuracy_high:.2%}], "
         f"{figures.correct} of {figures.n}",
         f"           {change:+.2f} points, {verdict} (McNemar p = {figures.p_value:.3g}); macro F1 {figures.f1:.4f}",
+        f"           harm {figures.harm:.3g} nats (mean KL divergence from the baseline's outputs)",
         f"size       {size.artefact:,} bytes, {record.ratio:.1f} times smaller than fp32, "
         f"{record.baseline.size_bytes:,} bytes",
         f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "

@@ -1,22 +1,12 @@
-"""What a person takes away: the decoded weights, and the records as a table."""
+"""The records as a table; what a model is converted to is in `convert`."""
 
 import csv
 import io
 import json
 from collections.abc import Sequence
 
-from safetensors.torch import save
-
 from compression.measure.record import Record
-from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
-
-
-def weights(model: CompressedModel) -> bytes:
-    """The full decoded state dict as a safetensors file, whose metadata name the architecture, source and recipe."""
-    origin = {"architecture": model.architecture, "source": model.source, "recipe": model.recipe.to_dict()}
-    # One entry only: safetensors writes several in a random order, and equal models should give equal files.
-    return save(model.state_dict(), {"paretoscope": json.dumps(origin, sort_keys=True)})
 
 
 def records_csv(records: Sequence[Record]) -> str:
@@ -46,7 +36,10 @@ def _row(record: Record) -> dict[str, object]:
         "model": record.model,
         "dataset": record.dataset,
         **_settings(record.recipe),
-        **{key: data[key] for key in ("n", "correct", "accuracy", "accuracy_low", "accuracy_high", "f1", "p_value")},
+        **{
+            key: data[key]
+            for key in ("n", "correct", "accuracy", "accuracy_low", "accuracy_high", "f1", "p_value", "harm")
+        },
         **{f"baseline_{key}": value for key, value in data["baseline"].items()},
         **{f"size_{key}": value for key, value in data["size"].items()},
         "ratio": record.ratio,

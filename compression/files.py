@@ -24,10 +24,25 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         except BaseException:
             os.unlink(name)
             raise
+        _flush_folder(path.parent)
     except OSError as error:
         raise CompressionError(
             f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
         ) from None
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a loss of power, where the system lets folders be flushed."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
 
 
 def read(path: str | os.PathLike[str]) -> bytes:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression.errors import ModelError
-from compression.methods import binarize, compensate, groups, prune, quantize, share
+from compression.errors import ModelError, RecipeError
+from compression.methods import binarize, compensate, dependent, groups, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
-from compression.recipe import LayerRecipe, Recipe
+from compression.recipe import LayerRecipe, Quantize, Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
 from compression.structure import Structure, build
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
@@ -40,7 +40,7 @@ class CompressedModel:
     source: str
     recipe: Recipe
     weights: Mapping[str, CompressedTensor]
-    rest: Mapping[str, Plain]
+    rest: Mapping[str, Plain | Integers]
     order: tuple[str, ...]
     structure: Structure = field(default_factory=Structure)
     ties: Mapping[str, str] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class CompressedModel:
     def with_rest(self, changed: Mapping[str, np.ndarray]) -> "CompressedModel":
         """The same model with other values of some entries that are not compressed, in the recipe's format."""
         own = {name: array for name, array in changed.items() if name not in self.ties}
-        rest = {name: _rest(array, self.recipe.code.rest) for name, array in own.items()}
+        rest = {name: _like(self.rest[name], array, self.recipe) for name, array in own.items()}
         return replace(self, rest={**self.rest, **rest})
 
 
@@ -103,19 +103,22 @@ def compress(
     source: str | None = None,
     structure: Structure | None = None,
     hessians: Mapping[str, np.ndarray] | None = None,
+    fisher: Mapping[str, np.ndarray] | None = None,
     notes: tuple[str, ...] = (),
 ) -> CompressedModel:
     """Compress the weights of a model, given its statistics. The model itself is not touched; same input, same output.
 
     source, structure, notes: of a simplified model, whose statistics these are. hessians: second moments of the layers'
-    inputs, for rounding with error compensation.
+    inputs, for rounding with error compensation. fisher: diagonal Fisher information, as `methods.fisher` gives it, for
+    quantization by rate. Raises RecipeError where a recipe needs it and there is none.
     """
     names = tuple(statistics.layers)
     plans = layer_plans(names, recipe)
     cuts = prune.cuts_of(statistics, plans, recipe.prune)
 
     def step(layer: LayerStatistics) -> CompressedTensor:
-        return compress_layer(layer, plans[layer.name], cuts.get(layer.name), (hessians or {}).get(layer.name))
+        given = (hessians or {}).get(layer.name), (fisher or {}).get(layer.name)
+        return compress_layer(layer, plans[layer.name], cuts.get(layer.name), *given)
 
     layers = statistics.layers.values()
     if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
@@ -128,7 +131,7 @@ def compress(
         source=source or statistics.digest,
         recipe=recipe,
         weights=dict(zip(names, tensors, strict=True)),
-        rest={name: _rest(array, recipe.code.rest) for name, array in statistics.rest.items()},
+        rest={name: _rest(array, recipe, (fisher or {}).get(name)) for name, array in statistics.rest.items()},
         order=statistics.order,
         structure=structure or Structure(),
         ties=statistics.ties,
@@ -144,12 +147,17 @@ def layer_plans(names: tuple[str, ...], recipe: Recipe) -> dict[str, LayerRecipe
 
 
 def compress_layer(
-    layer: LayerStatistics, plan: LayerRecipe | Recipe, cut: Cut | None, hessian: np.ndarray | None = None
+    layer: LayerStatistics,
+    plan: LayerRecipe | Recipe,
+    cut: Cut | None,
+    hessian: np.ndarray | None = None,
+    fisher: np.ndarray | None = None,
 ) -> CompressedTensor:
     """Run the steps on one layer.
 
     cut: where it is pruned by magnitude, None for not at all. hessian: float64 (groups, columns, columns), second
-    moments of its inputs; with it, rounding errors are made good by the weights that are rounded after them.
+    moments of its inputs; with it, rounding errors are made good by the weights that are rounded after them. fisher:
+    float64 (rows,), mean diagonal Fisher information of each output channel, for quantization by rate.
     """
     weight = layer.weight
     if cut:
@@ -162,11 +170,41 @@ def compress_layer(
     if plan.quantize is None:
         return Plain(weight)
     kept = weight != 0 if pruned else None
+    if plan.quantize.calibration == "rate":
+        return _by_rate(layer.weight if hessian is not None else weight, kept, plan.quantize, hessian, fisher)
     if plan.quantize.bits == 1:
         tensor = binarize.apply(weight, kept, layer.channel_max, plan.quantize)
     else:
         tensor = quantize.apply(weight, layer.channel_max, plan.quantize)
     return tensor if hessian is None else _compensated(layer.weight, kept, tensor, hessian)
+
+
+def _by_rate(
+    weight: np.ndarray,
+    kept: np.ndarray | None,
+    step: Quantize,
+    hessian: np.ndarray | None,
+    fisher: np.ndarray | None,
+) -> Integers:
+    return dependent.quantize(
+        weight,
+        kept,
+        _sensitivity(weight, step, fisher),
+        hessian,
+        exchange=step.exchange,
+        bits=step.bits,
+        per_channel=step.granularity == "channel",
+    )
+
+
+def _sensitivity(values: np.ndarray, step: Quantize, fisher: np.ndarray | None) -> np.ndarray:
+    if step.weighting == "magnitude":
+        return dependent.magnitude_sensitivity(values)
+    if fisher is None:
+        raise RecipeError(
+            'weighting "fisher" needs calibration samples; there are none here. Choose weighting "magnitude".'
+        )
+    return fisher
 
 
 def _compensated(
@@ -253,8 +291,23 @@ def _merged(symbols: np.ndarray, entries: Plain | Integers) -> Codebook:
     return Codebook(table[symbols], merged)
 
 
-def _rest(array: np.ndarray, form: str) -> Plain:
-    if form == "fp16" and array.dtype == np.float32:
+def _rest(array: np.ndarray, recipe: Recipe, fisher: np.ndarray | None) -> Plain | Integers:
+    if recipe.code.rest == "rate" and array.dtype == np.float32 and array.size:
+        by_magnitude = recipe.quantize.weighting == "magnitude"
+        # Variances and gains span orders of magnitude, and no harm is known of statistics: they keep their digits.
+        if (fisher is not None or by_magnitude) and not (array > 0).all() and np.isfinite(array).all():
+            sensitivity = float(_sensitivity(array.reshape(1, -1), recipe.quantize, fisher).mean())
+            return dependent.round_values(array, sensitivity, recipe.quantize.exchange)
+    return _plain(array, recipe.code.rest)
+
+
+def _like(before: Plain | Integers, array: np.ndarray, recipe: Recipe) -> Plain | Integers:
+    """New values of an entry, in the format that it had."""
+    return dependent.on_grid(array, before.scale) if isinstance(before, Integers) else _plain(array, recipe.code.rest)
+
+
+def _plain(array: np.ndarray, form: str) -> Plain:
+    if form != "fp32" and array.dtype == np.float32:
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         if np.array_equal(np.isfinite(half), np.isfinite(array)):

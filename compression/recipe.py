@@ -18,6 +18,7 @@ from compression.errors import RecipeError
 from compression.steps import (
     BITS,
     CALIBRATIONS,
+    CLIPPINGS,
     CODERS,
     FULL_PRECISION,
     GRANULARITIES,
@@ -30,6 +31,7 @@ from compression.steps import (
     ROUNDINGS,
     SCOPES,
     STARTS,
+    WEIGHTINGS,
     Code,
     Prune,
     Quantize,
@@ -43,6 +45,7 @@ from compression.steps import (
 __all__ = [
     "BITS",
     "CALIBRATIONS",
+    "CLIPPINGS",
     "CODERS",
     "FULL_PRECISION",
     "GRANULARITIES",
@@ -58,6 +61,7 @@ __all__ = [
     "STARTS",
     "STEPS",
     "VERSION",
+    "WEIGHTINGS",
     "Code",
     "LayerRecipe",
     "Override",
@@ -155,6 +159,11 @@ class Recipe:
             object.__setattr__(self, "prune", None)
         if self.quantize is not None and self.quantize.bits == FULL_PRECISION:
             object.__setattr__(self, "quantize", None)
+        if self.quantize is not None and self.quantize.calibration == "rate" and self.share is not None:
+            # The grid of a codebook has no harm to be weighed: its entries are far fewer than its weights.
+            object.__setattr__(self, "quantize", dataclasses.replace(self.quantize, calibration="mse"))
+        if self.code.rest == "rate" and (self.quantize is None or self.quantize.calibration != "rate"):
+            object.__setattr__(self, "code", dataclasses.replace(self.code, rest="fp16"))
         if self.repair == Repair():
             object.__setattr__(self, "repair", None)
         for override in self.overrides:
@@ -202,7 +211,7 @@ class Recipe:
     def _with(self, settings: tuple[tuple[str, Any], ...]) -> "Recipe":
         """The recipe for a layer that has these settings of its own."""
         own = dict(settings)
-        everywhere = (*LAYER_SETTINGS, "activations")
+        everywhere = (*LAYER_SETTINGS, "weighting", "activations")
         values = {name: value for name, value in self.settings().items() if name in everywhere}
         if own.keys() & set(_RULES):
             values.update({name: _DEFAULTS[name] for name in _RULES})
@@ -260,6 +269,13 @@ class Recipe:
         return quantize is not None and quantize.bits <= INTEGER_BITS and quantize.activations == INTEGER_BITS
 
     @property
+    def by_fisher(self) -> bool:
+        """Whether a layer is quantized by rate and by what its errors cost on calibration samples."""
+        plans = [self, *(self._with(override.settings) for override in self.overrides)]
+        steps = [plan.quantize for plan in plans if plan.quantize is not None]
+        return any(step.calibration == "rate" and step.weighting == "fisher" for step in steps)
+
+    @property
     def form(self) -> str:
         """What the recipe makes of the network's graph: recipes of equal form run the same kernels on the same shapes.
 
@@ -292,8 +308,10 @@ class Recipe:
         count = len(self.overrides)
         parts += [f"{count} override{'s' * (count > 1)}"] * bool(count)
         parts = parts or ["no change"]
-        parts += ["Huffman"] * (self.code.coder == "huffman")
-        parts += ["fp16 rest"] * (self.code.rest == "fp16")
+        parts += {"huffman": ["Huffman"], "context": ["context coded"], "smallest": ["smallest coding"]}.get(
+            self.code.coder, []
+        )
+        parts += [f"{self.code.rest} rest"] * (self.code.rest != "fp32")
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -350,7 +368,10 @@ STEPS = {
 _ALWAYS = ("sparsity", "scope", "clusters", "bits", "granularity", "calibration", "coder", "rest")
 
 LAYER_SETTINGS = tuple(
-    each.name for kind in (Prune, Share, Quantize) for each in dataclasses.fields(kind) if each.name != "activations"
+    each.name
+    for kind in (Prune, Share, Quantize)
+    for each in dataclasses.fields(kind)
+    if each.name not in ("weighting", "activations")
 )
 
 # Of pruning: one at a time.

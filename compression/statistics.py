@@ -114,10 +114,18 @@ class ModelStatistics:
                 f"a model needs a convolution, linear or attention layer to be compressed; {architecture} has none. "
                 "Pass another model."
             )
-        magnitudes = np.concatenate([layer.ordered for layer in layers.values()])
-        np.abs(magnitudes, out=magnitudes)
-        magnitudes.sort()
-        return cls(architecture, layers, rest, tuple(state), magnitudes, ties)
+        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties)
+
+    @classmethod
+    def of_arrays(
+        cls, weights: Mapping[str, np.ndarray], rest: Mapping[str, np.ndarray], order: tuple[str, ...]
+    ) -> "ModelStatistics":
+        """Statistics of arrays without an architecture: float32 weights, and the rest as it is.
+
+        order: the names of both. Raises ModelError for a weight that is not finite.
+        """
+        layers = {name: LayerStatistics.of(name, weight) for name, weight in weights.items()}
+        return cls("", layers, rest, order, _magnitudes(layers))
 
     @property
     def size_bytes(self) -> int:
@@ -136,6 +144,14 @@ class ModelStatistics:
             digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def _magnitudes(layers: Mapping[str, LayerStatistics]) -> np.ndarray:
+    """The magnitudes of all layers, ascending."""
+    magnitudes = np.concatenate([np.zeros(0, np.float32), *(layer.ordered for layer in layers.values())])
+    np.abs(magnitudes, out=magnitudes)
+    magnitudes.sort()
+    return magnitudes
 
 
 def compressible(model: nn.Module) -> set[str]:

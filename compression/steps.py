@@ -12,10 +12,12 @@ SCOPES = ("global", "layer")
 STARTS = ("optimal", "linear", "density", "k-means++", "best")
 MOVES = ("zero", "nearest")
 GRANULARITIES = ("channel", "tensor")
-CALIBRATIONS = ("range", "mse", "percentile", "kl")
+CLIPPINGS = ("range", "mse", "percentile", "kl")
+CALIBRATIONS = (*CLIPPINGS, "rate")
+WEIGHTINGS = ("fisher", "magnitude")
 ROUNDINGS = ("nearest", "gptq")
-CODERS = ("ans", "huffman")
-REST_FORMATS = ("fp32", "fp16")
+CODERS = ("ans", "huffman", "context", "smallest")
+REST_FORMATS = ("fp32", "fp16", "rate")
 
 FULL_PRECISION = 32
 INTEGER_BITS = 8
@@ -216,7 +218,10 @@ class Quantize:
 
     bits: 32 (off), or 1..16. granularity: one scale per output "channel" or per "tensor".
     calibration: scale from the "range" (largest magnitude), or a clipping of least squared error ("mse"), at a
-    "percentile" of the magnitudes (`percentile`, of 100) or of least KL divergence ("kl").
+    "percentile" of the magnitudes (`percentile`, of 100) or of least KL divergence ("kl"); or by "rate" and harm: steps
+    of all layers allotted by one `exchange` rate, the harm (nats of mean KL divergence from the baseline) that saving
+    a kilobyte may cost, and codes on the trellis of dependent quantization, of at most `bits` bits. Harm is weighted
+    by `weighting`: "fisher", measured on calibration samples, or "magnitude", a rule for weights without data.
     symmetric: False adds a zero point, for weights that are not centred. A shared codebook always has one symmetric
     scale per tensor.
     1 bit only: any calibration but "range" means the mean magnitude; `power_of_two` rounds it to a power of two;
@@ -231,6 +236,8 @@ class Quantize:
     symmetric: bool = True
     power_of_two: bool = False
     ternary: float = 0.0
+    exchange: float = 1e-5
+    weighting: str = "fisher"
     activations: int = FULL_PRECISION
 
     def __post_init__(self) -> None:
@@ -247,11 +254,16 @@ class Quantize:
             raise RecipeError(
                 f"activations must be 8 or 32; got {shown(self.activations)}. Pass 8 for integer kernels, or 32."
             )
+        rule = _number("exchange", self.exchange, "in [1e-12, 1e3]", lambda v: 1e-12 <= v <= 1e3, "Pass e.g. 1e-5.")
+        _choice("weighting", self.weighting, WEIGHTINGS)
         binary = self.bits == 1
+        rate = self.calibration == "rate" and not binary
         effective = {
             "calibration": "mse" if binary and self.calibration != "range" else self.calibration,
             "percentile": percentile if self.calibration == "percentile" and not binary else 99.9,
-            "symmetric": self.symmetric or binary,
+            "symmetric": self.symmetric or binary or rate,
+            "exchange": rule if rate else 1e-5,
+            "weighting": self.weighting if rate else "fisher",
             "power_of_two": self.power_of_two and binary,
             "ternary": ternary if binary else 0.0,
             "activations": self.activations if self.bits <= INTEGER_BITS else FULL_PRECISION,
@@ -262,9 +274,14 @@ class Quantize:
     def describe(self) -> list[str]:
         """Words for a person, settings that are not the default named."""
         binary = f"ternary ({self.ternary:g})" if self.ternary else "binary"
-        clipping = {"range": [], "percentile": [f"{self.percentile:g}th percentile"]}
+        clipping = {
+            "range": [],
+            "percentile": [f"{self.percentile:g}th percentile"],
+            "rate": [f"{self.exchange:g} nats a KB", *["weighted by magnitude"] * (self.weighting == "magnitude")],
+        }
+        most = "at most " * (self.calibration == "rate")
         return [
-            binary if self.bits == 1 else f"{self.bits} bits",
+            binary if self.bits == 1 else f"{most}{self.bits} bits",
             *["per tensor"] * (self.granularity == "tensor"),
             *clipping.get(self.calibration, [self.calibration]),
             *["asymmetric"] * (not self.symmetric),
@@ -304,8 +321,10 @@ class Repair:
 class Code:
     """How the artefact is written.
 
-    coder: entropy coder of the weight codes, "ans" (asymmetric numeral systems) or "huffman".
-    rest: format of biases and normalisation parameters, "fp32" or "fp16".
+    coder: entropy coder of the weight codes: "ans" (asymmetric numeral systems) or "huffman" by how often each code
+    occurs, "context" by what was coded before it, or "smallest", the same with more effort.
+    rest: format of biases and normalisation parameters, "fp32", "fp16", or "rate": integers whose step follows from the
+    exchange rate of quantization (fp16 for what has no gradient, and where quantization is not by rate).
     """
 
     coder: str = "ans"

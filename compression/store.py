@@ -25,7 +25,7 @@ from compression.measure.subject import Evaluation
 ENVIRONMENT = "PARETOSCOPE_STORE"
 
 # Raised whenever the engine measures something differently: records of another version are not shown.
-ENGINE = 2
+ENGINE = 3
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (

@@ -44,12 +44,14 @@ class Integers:
     codes: int8 (bits <= 8) or int16, any shape, |code| < 2**(bits - 1), or in {-1, 0, 1} for 1 bit; with a zero point
     -2**(bits - 1) too. scale: float32, shape () for one scale or (codes.shape[0],) for one per output channel.
     zero: the zero points of an asymmetric grid, of the type of the codes and the shape of the scale; None for all 0.
+    trellis: whether the codes are paths of the trellis down their first axis (`compression.trellis`), which coders use.
     """
 
     codes: np.ndarray
     scale: np.ndarray
     bits: int
     zero: np.ndarray | None = None
+    trellis: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

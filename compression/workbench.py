@@ -6,11 +6,13 @@ store fails, memory goes on and `store_error` says why. All measurements are job
 
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from compression import codec, runtimes
+from compression.convert import Checked, Conversion, Verification, formats, produce
 from compression.errors import StoreError
 from compression.jobs import Job, Scheduler
 from compression.measure.latency import machine_id
@@ -21,6 +23,7 @@ from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets
 from compression.recipe import Recipe
+from compression.search.allot import Allotment, for_harm, for_size
 from compression.search.cliff import Cliff, find_cliff
 from compression.search.suggest import Suggestion, Target, find
 from compression.search.waterfall import Waterfall, attribute
@@ -30,6 +33,9 @@ NOW, SOON, LATER = 0, 1, 2
 
 # A tab in the background asks once a minute; one that was closed never again.
 PATIENCE_S = 90.0
+
+# Of converted files that are kept for download.
+KEPT_BYTES = 1 << 28
 
 SWEEP_SPARSITIES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 SWEEP_CLUSTERS = (None, 256, 64, 32, 16, 8, 4, 2)
@@ -69,6 +75,7 @@ class Workbench:
         self._latencies: dict[TimingKey, Latency] = {}
         self._studies: dict[tuple[str, str], Any] = {}
         self._jobs: dict[tuple[object, ...], Job] = {}
+        self._conversions: OrderedDict[tuple[str, str, str], Conversion] = OrderedDict()
 
     def close(self) -> None:
         """End the worker thread; jobs that wait are cancelled."""
@@ -163,9 +170,26 @@ class Workbench:
     def compressed(self, model: str, recipe: Recipe) -> CompressedModel:
         return self.subject(model).compress(recipe)
 
-    def onnx(self, model: str, recipe: Recipe) -> bytes:
-        """The ONNX file of a recipe, the one that ONNX Runtime is timed with; equal recipes give equal files."""
-        return self.subject(model).program(self.compressed(model, recipe), "onnxruntime").content
+    def verification(self, model: str, recipe: Recipe, format: str) -> Verification | None:
+        """What a recipe's conversion to a format was found to say, if it was checked before with this runtime."""
+        return self._studied(self._conversion_kind(format), self._study_key(model, recipe), Verification.from_dict)
+
+    def conversion(self, model: str, recipe: Recipe, format: str) -> Conversion | None:
+        """The files of a conversion that passed its check, while they are kept."""
+        with self._lock:
+            return self._conversions.get((model, recipe.digest, format))
+
+    def convert(self, model: str, recipe: Recipe, format: str) -> Job:
+        """The job that converts a recipe's model and checks the files; its result is a Checked, also where they fail.
+
+        Raises UnknownNameError.
+        """
+        return self._submit(
+            ("convert", model, recipe, format),
+            lambda job: self._convert(job, model, recipe, format),
+            SOON,
+            f"Converting to {formats.get(format).title}",
+        )
 
     def layers(self, model: str) -> Job:
         """The job that makes the table of a model's layers, with their shares of size and time: list[LayerRow]."""
@@ -203,6 +227,15 @@ class Workbench:
             lambda job: self._suggest(job, model, curves, target, base),
             SOON,
             "Looking for a recipe",
+        )
+
+    def allot(self, model: str, recipe: Recipe, *, size: int | None = None, harm: float | None = None) -> Job:
+        """The job that looks for the exchange rate of a wanted size, in bytes, or harm, in nats; gives an Allotment."""
+        return self._submit(
+            ("allot", model, recipe, size, harm),
+            lambda job: self._allot(job, model, recipe, size, harm),
+            SOON,
+            "Looking for an exchange rate",
         )
 
     def cliff(self, model: str, recipe: Recipe, setting: str) -> Cliff | None:
@@ -244,12 +277,42 @@ class Workbench:
 
         return find(curves, subject.statistics, target, base, measure, lost, check=job.checkpoint)
 
+    def _allot(self, job: Job, model: str, recipe: Recipe, size: int | None, harm: float | None) -> Allotment:
+        subject = self.subject(model)
+        if size is not None:
+            return for_size(recipe, size, lambda each: len(codec.write(subject.compress(each))), check=job.checkpoint)
+        return for_harm(recipe, harm, lambda each: subject.train_harm(subject.compress(each)), check=job.checkpoint)
+
     def _cliff(self, job: Job, model: str, recipe: Recipe, setting: str) -> Cliff:
         found = find_cliff(
             lambda each: self._evaluate(job, model, each).record.figures, recipe, setting, check=job.checkpoint
         )
         self._keep_study(f"cliff {setting}", self._study_key(model, recipe), found)
         return found
+
+    def _convert(self, job: Job, model: str, recipe: Recipe, format: str) -> Checked:
+        checked = produce(
+            self.compressed(model, recipe),
+            format,
+            self.subject(model),
+            check=job.checkpoint,
+        )
+        if checked.verification.size:
+            self._keep_study(self._conversion_kind(format), self._study_key(model, recipe), checked.verification)
+        if checked.conversion is not None:
+            self._keep_conversion((model, recipe.digest, format), checked.conversion)
+        return checked
+
+    def _keep_conversion(self, key: tuple[str, str, str], conversion: Conversion) -> None:
+        with self._lock:
+            self._conversions[key] = conversion
+            self._conversions.move_to_end(key)
+            while len(self._conversions) > 1 and sum(c.size for c in self._conversions.values()) > KEPT_BYTES:
+                self._conversions.popitem(last=False)
+
+    @staticmethod
+    def _conversion_kind(format: str) -> str:
+        return f"conversion {format} in {formats.get(format).runtime}"
 
     def _study_key(self, model: str, recipe: Recipe | None = None) -> str:
         subject = self.subject(model)

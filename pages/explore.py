@@ -4,7 +4,7 @@ import streamlit as st
 
 from compression.errors import CompressionError
 from compression.figures import theme
-from pages.components import controls, export, figure, kpis, plots, state, table
+from pages.components import controls, exchange, export, figure, kpis, plots, state, table
 
 look = theme.named(st.context.theme.type)
 controls.open_view("explore")
@@ -22,7 +22,7 @@ except CompressionError as error:
 def live() -> None:
     """All that changes while jobs run; redrawn by itself until they are done."""
     work = st.session_state.pop("started", None) or state.start()
-    if st.session_state.pop("reload", False) or work.pace != st.session_state.pace:
+    if exchange.take() or st.session_state.pop("reload", False) or work.pace != st.session_state.pace:
         # A point was chosen in here, and the sidebar must follow; or only a whole run can change how often this one is
         # repeated.
         st.rerun(scope="app")

@@ -47,6 +47,7 @@ FIELDS = {
     "accuracy_high": float,
     "f1": float,
     "p_value": float,
+    "harm": float,
     "baseline": {"correct": int, "accuracy": float, "f1": float, "size_bytes": int},
     "rates": {"sparse_rate": float, "shared_rate": float, "architecture_simplification": float},
     "size": {"dense": int, "sparse": int, "packed": int, "huffman": int, "ans": int, "artefact": int},
@@ -382,6 +383,11 @@ REFUSED = [
     ("suggest lenet-300-100 --size 1000 --loss 1", "a target must be bytes or drop, one of them"),
     ("suggest lenet-300-100 --loss nan", "drop of a target must be a number of at least 0"),
     ("suggest no-such-model --size 1000", "must be registered; got 'no-such-model'"),
+    ("allot lenet-300-100", "allot needs a wanted size or a wanted harm, one of them"),
+    ("allot lenet-300-100 --size 1000 --harm 1", "allot needs a wanted size or a wanted harm, one of them"),
+    ("allot lenet-300-100 --size 1000 --clusters 4", "steps are allotted to integer codes"),
+    ("evaluate lenet-300-100 --bits 8 --calibration rate --exchange 0", "exchange must be in [1e-12, 1e3]; got 0"),
+    ("evaluate lenet-300-100 --bits 8 --weighting bits", "weighting must be 'fisher' or 'magnitude'; got 'bits'"),
     ("train", "one NAME or --all; got neither or both"),
     ("train lenet-5 --all", "one NAME or --all; got neither or both"),
     ("train --all --out BAD/x", "--out must name the file of one model"),
@@ -424,12 +430,15 @@ def test_a_command_that_is_not_understood_shows_its_usage(command):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "models", "train", "evaluate", "compress", "decompress", "recipe", "layers", "sensitivity", "suggest"],
+    [
+        *("", "models", "train", "evaluate", "compress", "decompress", "recipe", "layers", "sensitivity", "suggest"),
+        *("allot", "pack", "unpack", "inspect", "export"),
+    ],
 )
 def test_help_is_there(command):
     text = succeed(*command.split(), "--help")
     assert "Usage: python -m compression" in text
-    if command in ("evaluate", "compress", "recipe", "layers", "suggest"):
+    if command in ("evaluate", "compress", "recipe", "layers", "suggest", "allot", "pack", "export"):
         for option in ("--sparsity", "--scope", "--clusters", "--bits", "--granularity", "--calibration", "--recipe"):
             assert option in text
 
@@ -593,6 +602,30 @@ def test_a_wish_out_of_reach_is_told(tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stderr == "The wish is out of reach; this is the nearest.\n"
     assert result.stdout.startswith(f"{NAME} on digits: ")
+
+
+@pytest.mark.parametrize("wish", [("--size", 40_000), ("--harm", 0.002)])
+def test_an_exchange_rate_meets_a_wish(tmp_path, wish):
+    out = tmp_path / "allotted.json"
+    options = ("--weighting", "magnitude", "--calibration", "rate", "--bits", 10, "--coder", "context")
+    result = run("allot", NAME, *wish, *options, "--out", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    recipe = Recipe.from_json(out.read_text())
+    assert recipe.quantize.bits == 10 and recipe.quantize.weighting == "magnitude" and recipe.code.coder == "context"
+    figures = evaluate(NAME, "--recipe", out)
+    if wish[0] == "--size":
+        assert 39_000 < figures["size"]["artefact"] <= 40_000
+    else:
+        # Met on the train split, which says what the test split will be like.
+        assert 0 < figures["harm"] < 0.01
+    assert f"size       {figures['size']['artefact']:,} bytes" in result.stdout
+    assert f"harm {figures['harm']:.3g} nats" in result.stdout
+
+
+def test_a_size_that_cannot_be_met_is_told():
+    result = run("allot", NAME, "--size", 100, "--weighting", "magnitude", "--calibration", "rate", "--bits", 8)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "The wish is out of reach; this is the nearest.\n"
 
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -22,9 +22,11 @@ from compression.errors import CompressionError
 from compression.measure.subject import Subject
 from compression.measure.variant import Variant
 from compression.pipeline import CompressedModel, compress, layer_plans
-from compression.recipe import CALIBRATIONS, IMPORTANCES, STARTS, Override, Recipe
+from compression.powers import to_steps
+from compression.recipe import CALIBRATIONS, CLIPPINGS, CODERS, IMPORTANCES, STARTS, Override, Recipe
 from compression.structure import Structure, build
 from compression.tensors import Codebook, Integers, Plain
+from compression.trellis import follows
 
 MODELS = tuple(zoo.models.names())
 # Its networks take a fraction of the others' time to build, so it takes every combination of the grids.
@@ -41,7 +43,7 @@ CONVOLUTIONAL, NORMALISED = ("lenet-5", "simple-cnn", "resnet-20", "mobilenet-v2
 
 def quantizers() -> list[dict[str, Any]]:
     names = ("bits", "granularity", "calibration", "symmetric")
-    values = itertools.product((16, 9, 8, 4, 2), ("channel", "tensor"), CALIBRATIONS, (True, False))
+    values = itertools.product((16, 9, 8, 4, 2), ("channel", "tensor"), CLIPPINGS, (True, False))
     return [dict(zip(names, each, strict=True)) for each in values]
 
 
@@ -49,10 +51,10 @@ def few_quantizers(model: str) -> list[dict[str, Any]]:
     """Half of the pairs of bits and calibration, the other half for the next model; the other settings take turns."""
     first = MODELS.index(model) % 2
     bits, scales = (16, 9, 8, 4, 2), tuple(itertools.product(("channel", "tensor"), (True, False)))
-    pairs = list(itertools.product(range(len(bits)), range(len(CALIBRATIONS))))
+    pairs = list(itertools.product(range(len(bits)), range(len(CLIPPINGS))))
     chosen = [(i, j, *scales[(i + j // 2 + 2 * (j % 2)) % 4]) for i, j in pairs if (i + j) % 2 == first]
     return [
-        {"bits": bits[i], "granularity": granularity, "calibration": CALIBRATIONS[j], "symmetric": symmetric}
+        {"bits": bits[i], "granularity": granularity, "calibration": CLIPPINGS[j], "symmetric": symmetric}
         for i, j, granularity, symmetric in chosen
     ]
 
@@ -98,6 +100,20 @@ SETTINGS: list[dict[str, Any]] = [
     {"clusters": 4, "keep_ends": True, "sparsity": 0.6},
     {"bits": 4, "overrides": [{"layers": "*1*", "bits": 6, "sparsity": 0.25}, {"layers": "*2*", "clusters": 3}]},
     {"overrides": [{"layers": "*", "pattern": "1:2", "bits": 1}]},
+    # by rate and harm
+    {"bits": 8, "calibration": "rate", "exchange": 1e-4, "coder": "context", "rest": "rate"},
+    {
+        "bits": 8,
+        "calibration": "rate",
+        "rounding": "gptq",
+        "bias": True,
+        "fold": True,
+        "rest": "rate",
+        "activations": 8,
+    },
+    {"bits": 12, "calibration": "rate", "weighting": "magnitude", "exchange": 1e-3, "coder": "smallest"},
+    {"bits": 4, "calibration": "rate", "granularity": "tensor", "sparsity": 0.5, "rounding": "gptq"},
+    {"bits": 6, "calibration": "rate", "pattern": "2:4", "keep_ends": True, "coder": "huffman"},
     # simplify
     *({"nodes": 0.3, "importance": importance} for importance in IMPORTANCES),
     {"nodes": 0.99},
@@ -236,8 +252,14 @@ def keeps_its_promise(subject: Subject, recipe: Recipe, compressed: CompressedMo
     simplifies(subject, recipe, compressed)
     repairs(variant, recipe, compressed)
     for name, tensor in compressed.rest.items():
-        kinds = {"fp16": ("float16", "int64"), "fp32": ("float32", "int64")}[recipe.code.rest]
+        if isinstance(tensor, Integers):
+            assert recipe.code.rest == "rate" and tensor.scale.shape == () and tensor.codes.dtype == np.int16, name
+            continue
+        kinds = {"fp32": ("float32", "int64")}.get(recipe.code.rest, ("float16", "int64"))
         assert tensor.values.dtype.name in kinds, name
+        # What has no gradient, or is positive throughout, keeps its digits.
+        values = tensor.decode()
+        assert recipe.code.rest != "rate" or "running_" in name or values.dtype == np.int64 or (values > 0).all(), name
 
 
 def holds_its_values(tensor, decoded: np.ndarray, plan) -> None:
@@ -258,6 +280,10 @@ def holds_its_values(tensor, decoded: np.ndarray, plan) -> None:
     grid = tensor.entries if plan.share else tensor
     bits = plan.quantize.bits
     assert isinstance(grid, Integers) and grid.bits == bits
+    assert grid.trellis == (plan.quantize.calibration == "rate")
+    if grid.trellis:
+        assert follows(grid.codes) and to_steps(grid.scale) is not None
+        assert np.abs(grid.codes).max() < 2 ** (bits - 1)
     rows = decoded if plan.quantize.granularity == "channel" and not plan.share else decoded.reshape(1, -1)
     # One bit stands for two values; what was pruned or is below the ternary threshold is zero beside them.
     most = 2 + (0 in values) if bits == 1 else 2**bits - plan.quantize.symmetric
@@ -334,7 +360,13 @@ def repairs(variant: Variant, recipe: Recipe, compressed: CompressedModel) -> No
     if recipe.repair is None:
         return
     repair = recipe.repair
-    plain = compress(variant.statistics, recipe, source=variant.source, structure=variant.structure)
+    plain = compress(
+        variant.statistics,
+        recipe,
+        source=variant.source,
+        structure=variant.structure,
+        fisher=variant.fisher if recipe.by_fisher else None,
+    )
     codes = {name for name in compressed.weights if not np.array_equal(compressed.decode(name), plain.decode(name))}
     rest = {name for name in compressed.rest if not np.array_equal(compressed.decode(name), plain.decode(name))}
     statistics = {name for name in rest if "running_" in name}
@@ -357,6 +389,7 @@ def test_the_settings_are_all_there():
     assert walked.keys() == Recipe().settings().keys()
     assert walked["start"] == set(STARTS) and walked["importance"] == set(IMPORTANCES)
     assert walked["calibration"] == set(CALIBRATIONS)
+    assert walked["coder"] | {"ans"} == set(CODERS)
     for model in MODELS:
         few = few_quantizers(model)
         assert all(each in quantizers() for each in few)

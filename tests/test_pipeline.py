@@ -17,7 +17,7 @@ from compression.measure.size import ladder
 from compression.measure.variant import Variant
 from compression.methods import share
 from compression.pipeline import CompressedModel, compress, compress_layer
-from compression.recipe import BITS, CALIBRATIONS, STARTS, Recipe
+from compression.recipe import BITS, CLIPPINGS, STARTS, Recipe
 from compression.statistics import ModelStatistics
 from compression.structure import Structure
 from compression.tensors import Codebook, Integers, Plain, as_integers
@@ -369,6 +369,7 @@ class TestDegenerateLayers:
 
 
 # One of every kind of tensor and of every method that looks at the values of a layer.
+BY_RATE = {"calibration": "rate", "weighting": "magnitude", "rest": "rate"}
 METHODS = [
     {},
     {"sparsity": 0.5},
@@ -383,7 +384,7 @@ METHODS = [
     *(
         {"bits": bits, "calibration": calibration, "symmetric": symmetric, "granularity": granularity}
         for bits in (16, 8, 2)
-        for calibration in CALIBRATIONS
+        for calibration in CLIPPINGS
         for symmetric in (True, False)
         for granularity in ("channel", "tensor")
     ),
@@ -393,6 +394,16 @@ METHODS = [
     ),
     {"bits": 1, "ternary": 0.7},
     {"bits": 4, "keep_ends": True, "rest": "fp16", "coder": "huffman"},
+    *(
+        {**BY_RATE, "bits": bits, "exchange": exchange, "granularity": granularity, "coder": coder}
+        for bits in (16, 8, 2)
+        for exchange in (1e-12, 1e-4, 1e3)
+        for granularity, coder in (("channel", "context"), ("tensor", "ans"))
+    ),
+    {**BY_RATE, "bits": 8, "sparsity": 0.5, "coder": "smallest"},
+    {**BY_RATE, "bits": 8, "keep_ends": True, "coder": "huffman"},
+    {"clusters": 8, "bits": 4, "coder": "context"},
+    {"coder": "context", "rest": "fp16"},
 ]
 ODD_LAYERS = {
     "zeros": [[0.0] * 4] * 3,

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from compression.errors import CompressionError, RecipeError
@@ -204,7 +204,7 @@ class TestForms:
 
     def test_an_override_may_set_all_that_concerns_a_layer(self):
         fields = {f.name for step in (Prune, Share, Quantize) for f in dataclasses.fields(step)}
-        assert set(LAYER_SETTINGS) == fields - {"activations"}
+        assert set(LAYER_SETTINGS) == fields - {"activations", "weighting"}
 
     def test_plain_data_is_small_and_readable(self):
         recipe = Recipe.of(sparsity=0.8, clusters=16, bits=8)
@@ -289,8 +289,33 @@ class TestDigest:
         name = data.draw(st.sampled_from(sorted(values)))
         other = data.draw(SETTINGS)[name]
         other = max(other, 2) if name == "bits" else other
+        # A codebook's grid is not chosen by rate, and without a rate there is none for the rest.
+        assume(name != "calibration" or values["clusters"] is None or "rate" not in (other, values[name]))
+        values = {**values, "rest": "fp16" if values["rest"] == "rate" else values["rest"]}
+        other = "fp16" if (name, other) == ("rest", "rate") else other
+        if values["calibration"] == "rate" and name == "clusters":
+            values = {**values, "calibration": "mse"}
         recipe = Recipe.of(**values)
         assert (Recipe.of(**{**values, name: other}).digest == recipe.digest) == (other == values[name])
+
+    def test_a_rate_is_for_integer_codes(self):
+        recipe = Recipe.of(bits=8, calibration="rate", exchange=1e-3, weighting="magnitude", rest="rate")
+        assert recipe.quantize == Quantize(8, calibration="rate", exchange=1e-3, weighting="magnitude")
+        assert recipe.quantize.symmetric and not recipe.by_fisher and recipe.code.rest == "rate"
+        assert Recipe.of(bits=8, calibration="rate").by_fisher
+        # The grid of a codebook, magnitudes of one bit, floats: nothing there is allotted.
+        shared = Recipe.of(bits=8, clusters=4, calibration="rate", rest="rate")
+        assert shared == Recipe.of(bits=8, clusters=4, calibration="mse", rest="fp16")
+        assert Recipe.of(bits=1, calibration="rate") == Recipe.of(bits=1, calibration="mse")
+        assert Recipe.of(calibration="rate", rest="rate") == Recipe.of(rest="fp16")
+        assert Recipe.of(bits=8, exchange=1e-3) == Recipe.of(bits=8) == Recipe.of(bits=8, weighting="magnitude")
+        # One layer by rate is enough to need samples.
+        assert Recipe.of(bits=8, overrides=[{"layers": "a", "calibration": "rate"}]).by_fisher
+
+    @pytest.mark.parametrize("exchange", [0, -1, 1e-13, 1e4, math.nan, math.inf, "much", True, None])
+    def test_an_exchange_rate_out_of_range_is_refused(self, exchange):
+        with pytest.raises(RecipeError, match=r"exchange must be (a number )?in"):
+            Quantize(8, calibration="rate", exchange=exchange)
 
     @pytest.mark.parametrize("scope", SCOPES)
     @pytest.mark.parametrize("zero", [0, 0.0, -0.0])

@@ -26,7 +26,7 @@ def evaluation(recipe: Recipe, correct: int = 5, n: int = 8, model: str = MODEL)
         dataset="a-dataset",
         recipe=recipe,
         digests=Digests(model, DATASET, recipe.digest, "c" * 64),
-        figures=Accuracy(n, correct, correct / n, 0.1, 0.9, 0.1 + 0.2, 1 / 3),
+        figures=Accuracy(n, correct, correct / n, 0.1, 0.9, 0.1 + 0.2, 1 / 3, 1 / 7),
         baseline=Baseline(8, 1.0, 1.0, 4000),
         rates=Rates(0.5, 0.25, 1.0),
         size=Ladder(4000, 3000, 2000, 1000, 900, 950),

@@ -4,12 +4,14 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from compression import codec, runtimes, workbench
+from compression.convert import formats
 from compression.errors import UnknownNameError
 from compression.jobs import Job
 from compression.measure.layers import OTHER
@@ -428,9 +430,44 @@ def test_downloads_are_what_was_measured(start):
     assert hashlib.sha256(artefact).hexdigest() == evaluation.record.digests.artefact
     assert len(artefact) == evaluation.record.size.artefact
     assert codec.write(bench.compressed(NAME, RECIPE)) == artefact
-    onnx = bench.onnx(NAME, RECIPE)
-    assert onnx == bench.subject(NAME).program(codec.read(artefact), "onnxruntime").content
-    assert onnx != bench.onnx(NAME, Recipe())
+
+
+def test_a_conversion_is_checked_kept_and_known_again(start):
+    bench = start()
+    assert bench.verification(NAME, RECIPE, "onnx") is None and bench.conversion(NAME, RECIPE, "onnx") is None
+    result = done(bench.convert(NAME, RECIPE, "onnx"))
+    assert result.verification.passed and bench.verification(NAME, RECIPE, "onnx") == result.verification
+    assert bench.conversion(NAME, RECIPE, "onnx") is result.conversion
+    (graph,) = result.conversion.files.values()
+    float_recipe = Recipe.of(**{**RECIPE.settings(), "activations": 32})
+    assert graph == bench.subject(NAME).program(bench.compressed(NAME, float_recipe), "onnxruntime").content
+    # Figures outlive the process, files do not.
+    again = start(bench.store.path)
+    assert again.verification(NAME, RECIPE, "onnx") == result.verification
+    assert again.conversion(NAME, RECIPE, "onnx") is None and again.verification(NAME, Recipe(), "onnx") is None
+
+
+def test_a_conversion_that_fails_is_a_result_without_files(start, monkeypatch):
+    bench = start()
+    broken = replace(formats.get("onnx"), write=lambda source: {"x.onnx": b"nothing"})
+    monkeypatch.setitem(formats._entries, "onnx", broken)
+    result = done(bench.convert(NAME, RECIPE, "onnx"))
+    assert result.conversion is None and bench.conversion(NAME, RECIPE, "onnx") is None
+    assert not bench.verification(NAME, RECIPE, "onnx").passed
+    # What could not even be made says nothing about the next time.
+    refused = done(bench.convert(NAME, Recipe(), "onnx-int8"))
+    assert "needs integer activations" in refused.verification.problem
+    assert bench.verification(NAME, Recipe(), "onnx-int8") is None
+    with pytest.raises(UnknownNameError):
+        bench.convert(NAME, RECIPE, "gguf")
+
+
+def test_kept_files_are_bounded(start, monkeypatch):
+    monkeypatch.setattr("compression.workbench.KEPT_BYTES", 1)
+    bench = start()
+    for format in ("config", "artefact"):
+        done(bench.convert(NAME, RECIPE, format))
+    assert bench.conversion(NAME, RECIPE, "config") is None and bench.conversion(NAME, RECIPE, "artefact")
 
 
 def test_an_unknown_model_is_told(start):
@@ -662,6 +699,17 @@ def test_a_suggestion_for_a_loss_is_measured(start, subject, tiny):
     lost = 100 * (subject.baseline.accuracy - record.figures.accuracy)
     assert made.reached and lost == pytest.approx(made.predicted_drop) and lost <= 1.0 + 1e-6
     assert record.size.artefact < subject.baseline.size_bytes / 4
+
+
+def test_an_exchange_rate_is_found_for_a_size_or_a_harm(start, subject, tiny):
+    bench = start()
+    base = Recipe.of(bits=8, calibration="rate", weighting="magnitude")
+    found = done(bench.allot(NAME, base, size=60_000))
+    assert found.reached and len(bench.artefact(NAME, found.recipe)) == found.measured <= 60_000
+    found = done(bench.allot(NAME, base, harm=0.001))
+    assert found.reached and subject.train_harm(subject.compress(found.recipe)) == found.measured <= 0.001
+    job = bench.allot(NAME, Recipe.of(clusters=4), size=60_000)
+    assert job.wait(SECONDS) and job.state == "failed" and "Leave clusters out" in job.error
 
 
 def test_the_layers_are_those_of_the_model(start, subject):

@@ -47,8 +47,10 @@ def read_narrow(reader: StreamReader, count: int, alphabet: int, zero: int) -> n
 
 
 def write_wide(writer: StreamWriter, values: np.ndarray) -> None:
-    """Write unsigned integers of 2, 4 or 8 bytes, any shape, as run lengths and byte planes."""
+    """Write unsigned integers of 1 to 8 bytes, any shape, as run lengths and byte planes; nothing for none."""
     flat = values.reshape(-1)
+    if len(flat) == 0:
+        return
     zeros = len(flat) - int(np.count_nonzero(flat))
     writer.number(zeros)
     if zeros:
@@ -62,6 +64,8 @@ def write_wide(writer: StreamWriter, values: np.ndarray) -> None:
 
 def read_wide(reader: StreamReader, count: int, kind: type) -> np.ndarray:
     """Read back (count,) unsigned integers of type `kind`."""
+    if count == 0:
+        return np.zeros(0, kind)
     zeros = reader.number(count)
     runs = reader.stream(count - zeros + reader.number(zeros), ESCAPE + 1) if zeros else None
     values = np.zeros(count - zeros, kind)

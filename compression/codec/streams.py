@@ -64,21 +64,27 @@ class _Plan:
 
 @dataclass
 class StreamWriter:
-    """Collects numbers and streams, then codes them all with `coder` ("ans" or "huffman")."""
+    """Collects numbers and streams, then codes them all with `coder` ("ans" or "huffman").
+
+    spent: bits that they take so far, by the coder's model.
+    """
 
     coder: str
+    spent: float = 0.0
     _numbers: list[int] = field(default_factory=list)
     _streams: list[tuple[Stream, _Plan]] = field(default_factory=list)
 
     def number(self, value: int) -> None:
         """Add a whole number >= 0 (Elias gamma: about 2 log2(value) bits)."""
         self._numbers.append(value)
+        self.spent += gamma_bits([value])
 
     def stream(self, stream: Stream, plan: _Plan | None = None) -> None:
         """Add a stream; the reader must know its length and alphabet. `plan` spares making it again."""
         plan = plan or self.plan(stream)
         self._numbers += plan.numbers
         self._streams.append((stream, plan))
+        self.spent += plan.total_bits
 
     def plan(self, stream: Stream) -> _Plan:
         """How the coder would code this stream; `total_bits` says what it would take."""

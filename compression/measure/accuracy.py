@@ -16,30 +16,54 @@ CHUNK = 100
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Predictions:
-    """What a model says of the first n test samples: classes int64 (n,), confidences float32 (n,) in [0, 1]."""
+    """What a model says of the first n test samples: classes int64 (n,), confidences float32 (n,) in [0, 1].
+
+    harm: mean over them of the KL divergence of its outputs from the baseline's, in nats; 0 where none was given.
+    """
 
     classes: np.ndarray
     confidences: np.ndarray
+    harm: float = 0.0
 
 
-def predict(model: nn.Module, images: torch.Tensor, chunk: int = CHUNK) -> Iterator[Predictions]:
-    """Run `model` over images (n, C, H, W) chunk by chunk; yields the predictions so far after each chunk."""
+def predict(
+    model: nn.Module, images: torch.Tensor, chunk: int = CHUNK, reference: torch.Tensor | None = None
+) -> Iterator[Predictions]:
+    """Run `model` over images (n, C, H, W) chunk by chunk; yields the predictions so far after each chunk.
+
+    reference: float64 (n, classes), the log probabilities that the baseline gives.
+    """
     classes = np.empty(len(images), np.int64)
     confidences = np.empty(len(images), np.float32)
+    harm = 0.0
     for start in range(0, len(images), chunk):
-        with torch.inference_mode():
-            top = model(images[start : start + chunk]).softmax(dim=1).max(dim=1)
-        end = start + len(top.indices)
-        classes[start:end], confidences[start:end] = top.indices.numpy(), top.values.numpy()
-        yield Predictions(classes[:end], confidences[:end])
+        found = log_probabilities(model, images[start : start + chunk])
+        top = found.max(dim=1)
+        end = start + len(found)
+        classes[start:end], confidences[start:end] = top.indices.numpy(), top.values.exp().numpy()
+        if reference is not None:
+            harm += float(divergence(reference[start:end], found).sum())
+        yield Predictions(classes[:end], confidences[:end], harm / end)
 
 
-def score(predicted: np.ndarray, labels: np.ndarray, baseline: np.ndarray, classes: int) -> Accuracy:
-    """Figures of the first n = len(predicted) samples.
+def log_probabilities(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Of each class, float64 (n, classes), for logits of `model`, in one batch."""
+    with torch.inference_mode():
+        return model(images).double().log_softmax(dim=1)
 
-    predicted, labels, baseline: integer arrays, the latter two of at least n samples; baseline is what the
-    uncompressed model predicts. classes: how many classes the dataset has.
+
+def divergence(reference: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """KL divergence of each row of `other` from `reference`, log probabilities (n, classes): float64 (n,), in nats."""
+    return (reference.exp() * (reference - other)).sum(dim=1).clamp_(min=0)
+
+
+def score(predictions: Predictions, labels: np.ndarray, baseline: np.ndarray, classes: int) -> Accuracy:
+    """Figures of the first n samples, those of the predictions.
+
+    labels, baseline: integer arrays of at least n samples; baseline is what the uncompressed model predicts.
+    classes: how many classes the dataset has.
     """
+    predicted = predictions.classes
     n = len(predicted)
     labels, baseline = labels[:n], baseline[:n]
     right, was_right = predicted == labels, baseline == labels
@@ -53,6 +77,7 @@ def score(predicted: np.ndarray, labels: np.ndarray, baseline: np.ndarray, class
         accuracy_high=high,
         f1=macro_f1(predicted, labels, classes),
         p_value=mcnemar(int((right & ~was_right).sum()), int((~right & was_right).sum())),
+        harm=predictions.harm,
     )
 
 

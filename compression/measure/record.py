@@ -12,7 +12,10 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """SHA-256 of the model's weights, the dataset's test split, the recipe and the artefact (64 hex characters)."""
+    """SHA-256 of the model's weights, the dataset's test split, the recipe and the artefact (64 hex characters).
+
+    artefact: of the file without figures, as `compress` writes it; an exported file holds them too and is just as long.
+    """
 
     model: str
     dataset: str
@@ -55,7 +58,7 @@ class Accuracy:
     """Figures of one model on the first `n` test samples; exact when n is the size of the split.
 
     accuracy_low, accuracy_high: 95 % Wilson interval. f1: macro F1. p_value: McNemar's exact test, two-sided,
-    against the baseline on the same samples.
+    against the baseline on the same samples. harm: mean KL divergence of the outputs from the baseline's, in nats.
     """
 
     n: int
@@ -65,6 +68,7 @@ class Accuracy:
     accuracy_high: float
     f1: float
     p_value: float
+    harm: float
 
     @property
     def distinguishable(self) -> bool:

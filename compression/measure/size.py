@@ -32,7 +32,7 @@ def ladder(model: CompressedModel, artefact: bytes | None = None) -> Ladder:
         dense_bits, value_bits, side = _packed_bits(tensor, kept < count)
         packed += _smallest(count, dense_bits, value_bits, entries) + side
     original = sum(tensor.decode().nbytes for tensor in model.rest.values())
-    stored = sum(tensor.values.nbytes for tensor in model.rest.values())
+    stored = sum(_stored_bytes(tensor) for tensor in model.rest.values())
     return Ladder(
         dense=dense + original,
         sparse=sparse + original,
@@ -45,6 +45,10 @@ def ladder(model: CompressedModel, artefact: bytes | None = None) -> Ladder:
 
 def _coded(model: CompressedModel, artefact: bytes, coder: str) -> int:
     return streams_length(artefact) if coder == model.recipe.code.coder else write_streams(model, coder).size()
+
+
+def _stored_bytes(tensor: Plain | Integers) -> int:
+    return tensor.values.nbytes if isinstance(tensor, Plain) else tensor.codes.nbytes + tensor.scale.nbytes
 
 
 def _nonzero(tensor: CompressedTensor) -> np.ndarray:

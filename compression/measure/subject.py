@@ -6,13 +6,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
+import torch
 from torch import nn
 
 from compression import codec, runtimes, zoo
 from compression.errors import ModelError
-from compression.measure.accuracy import Predictions, predict, score
+from compression.measure.accuracy import CHUNK, Predictions, log_probabilities, predict, score
 from compression.measure.latency import measure_latency
 from compression.measure.rates import rates
 from compression.measure.record import Baseline, Digests, Latency, Record
@@ -41,7 +43,8 @@ class Evaluation:
 class Subject:
     """model: the baseline, in evaluation mode, not to be changed. labels: int64 (n,), of the test split.
 
-    predictions, baseline: what the baseline says of the whole test split, and the figures made of it.
+    predictions, baseline: what the baseline says of the whole test split, and the figures made of it. reference:
+    float64 (n, classes), its log probabilities.
     parameters: of the baseline.
     """
 
@@ -52,6 +55,7 @@ class Subject:
     statistics: ModelStatistics
     labels: np.ndarray
     predictions: Predictions
+    reference: torch.Tensor
     baseline: Baseline
     parameters: int
     _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
@@ -66,11 +70,13 @@ class Subject:
         data = zoo.load_data(entry.dataset, entry.input_shape)
         statistics = ModelStatistics.of(model, name)
         labels = data.test_labels.numpy()
-        *_, predictions = predict(model, data.test_images)
-        figures = score(predictions.classes, labels, predictions.classes, len(data.classes))
+        reference = torch.cat([log_probabilities(model, images) for images in data.test_images.split(CHUNK)])
+        top = reference.max(dim=1)
+        predictions = Predictions(top.indices.numpy(), top.values.exp().float().numpy())
+        figures = score(predictions, labels, predictions.classes, len(data.classes))
         baseline = Baseline(figures.correct, figures.accuracy, figures.f1, statistics.size_bytes)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        return cls(name, entry.dataset, model, data, statistics, labels, predictions, baseline, parameters)
+        return cls(name, entry.dataset, model, data, statistics, labels, predictions, reference, baseline, parameters)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model."""
@@ -126,12 +132,22 @@ class Subject:
             if compressed.recipe.integer:
                 images = self.data.calibration_images.numpy()
                 forward = form.blueprint.calibrate(module, compressed.weights, images)
-            for predictions in predict(forward, self.data.test_images):
-                figures = score(predictions.classes, self.labels, self.predictions.classes, len(self.data.classes))
+            for predictions in predict(forward, self.data.test_images, reference=self.reference):
+                figures = score(predictions, self.labels, self.predictions.classes, len(self.data.classes))
                 record = Record(
                     self.name, self.dataset, compressed.recipe, digests, figures, self.baseline, share, size
                 )
                 yield Evaluation(record, predictions)
+
+    def train_harm(self, compressed: CompressedModel) -> float:
+        """Mean KL divergence from the baseline's outputs over the train split, in nats: for choices to be made by."""
+        with self._form(compressed).loaded(compressed) as module:
+            *_, found = predict(module, self.data.train_images, reference=self._train_reference)
+        return found.harm
+
+    @cached_property
+    def _train_reference(self) -> torch.Tensor:
+        return torch.cat([log_probabilities(self.model, images) for images in self.data.train_images.split(CHUNK)])
 
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that the compressed model decodes into; the last few are kept."""

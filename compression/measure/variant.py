@@ -1,7 +1,7 @@
 """What a subject keeps between recipes: networks as the simplify step leaves them, and modules to load weights into."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compression.methods import compensate, recalibrate, simplify
+from compression.methods.fisher import diagonal_fisher
 from compression.pipeline import CompressedModel, compress
 from compression.recipe import Recipe, Simplify
 from compression.runtimes.integer import Blueprint
@@ -53,6 +54,11 @@ class Variant:
         """Second moments of the inputs of every layer, over the calibration images."""
         return compensate.hessians(self.module, self.images, self.statistics.layers)
 
+    @cached_property
+    def fisher(self) -> Mapping[str, np.ndarray]:
+        """Diagonal Fisher information of every parameter, over the calibration images."""
+        return diagonal_fisher(self.module, self.images)
+
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps after simplify, repair included."""
         repair = recipe.repair
@@ -62,6 +68,7 @@ class Variant:
             source=self.source,
             structure=self.structure,
             hessians=self.hessians if repair and repair.rounding == "gptq" else None,
+            fisher=self.fisher if recipe.by_fisher else None,
             notes=self.notes,
         )
         # Biases last: re-estimated statistics would undo what their correction puts there.

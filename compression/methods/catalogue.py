@@ -420,7 +420,42 @@ methods.add(
         ),
         step="quantize",
         example=Recipe(quantize=Quantize(4, calibration="mse")),
-        used_by=lambda recipe: recipe.bits in range(2, 17) and recipe.quantize.calibration != "range",
+        used_by=lambda recipe: (
+            recipe.bits in range(2, 17) and recipe.quantize.calibration in ("mse", "percentile", "kl")
+        ),
+    )
+)
+
+methods.add(
+    MethodEntry(
+        name="rate",
+        title="Quantization by rate and harm",
+        summary=(
+            "The same error harms the answers much in one place and hardly in another. How much is measured on "
+            "training samples (Fisher information), or guessed from the magnitudes. One exchange rate between bytes "
+            "and harm then sets all steps: no byte would do more good elsewhere. The codes follow a trellis, in which "
+            "each says which may come next: at equal bits they lie closer to the weights than independent rounding."
+        ),
+        formula=(
+            r"\begin{gathered} D_{\mathrm{KL}} \approx \tfrac{1}{2} \sum_i F_i (w_i - \hat w_i)^2, \quad "
+            r"F = \mathbb{E}_x \sum_y p_y \Bigl(\frac{\partial \log p_y}{\partial w}\Bigr)^2 \\ "
+            r"-\frac{\partial D}{\partial R} = \lambda \;\text{ everywhere:}\quad "
+            r"s = \sqrt{\frac{\lambda}{\ln 2\; c\, F}} \end{gathered}"
+        ),
+        settings=(
+            Setting("calibration", "rate", "steps by rate and harm; bits are then the most that a code may have"),
+            Setting("exchange", "1e-12 to 1e3", "lambda, in nats of KL divergence for each kilobyte saved"),
+            Setting("weighting", "fisher or magnitude", "F from calibration samples, or from the size of the weights"),
+        ),
+        reference=(
+            "Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss-Markov sources*, IEEE "
+            "Transactions on Communications 1990. Haase et al., *Dependent scalar quantization for neural network "
+            "compression*, ICIP 2020. Shoham and Gersho, *Efficient bit allocation for an arbitrary set of "
+            "quantizers*, IEEE Transactions on Acoustics, Speech and Signal Processing 1988"
+        ),
+        step="quantize",
+        example=Recipe(quantize=Quantize(8, calibration="rate", exchange=1e-3, weighting="magnitude")),
+        used_by=lambda recipe: recipe.bits in range(2, 17) and recipe.quantize.calibration == "rate",
     )
 )
 
@@ -577,21 +612,27 @@ methods.add(
             "Values that occur often get short codes and rare ones long codes, as in Morse. Nothing is lost: the "
             "file decodes to exactly the weights that were measured. Huffman gives every value a whole number of "
             "bits; asymmetric numeral systems (ANS) get by with fractions of a bit, which pays when one value, such "
-            "as zero, dominates."
+            "as zero, dominates. Context mixing expects each weight anew from those around it, in its row, its column "
+            "and its kernel, and so gets below the entropy that the other two are bound to."
         ),
         formula=(
             r"\begin{gathered} H = -\sum_v p_v \log_2 p_v \;\text{ bits per weight} \\ "
-            r"\text{ANS} \approx H, \quad H \le \text{Huffman} < H + 1 \end{gathered}"
+            r"\text{ANS} \approx H, \quad H \le \text{Huffman} < H + 1 \\ "
+            r"\text{context: } -\textstyle\sum_i \log_2 p(v_i \mid v_1, \dots, v_{i-1}) \end{gathered}"
         ),
         settings=(
-            Setting("coder", "ans or huffman", "which of the two writes the file"),
+            Setting("coder", "ans, huffman, context or smallest", "which of them writes the file; smallest is slower"),
             Setting(
-                "rest", "fp32 or fp16", "the format of biases and normalisation parameters, which are never left out"
+                "rest",
+                "fp32, fp16 or rate",
+                "the format of biases and normalisation parameters, which are never left out; rate: integers by rate "
+                "and harm",
             ),
         ),
         reference=(
             "Huffman, *A method for the construction of minimum-redundancy codes*, Proceedings of the IRE 1952. "
-            "Duda, *Asymmetric numeral systems*, 2013, [arXiv:1311.2540](https://arxiv.org/abs/1311.2540)"
+            "Duda, *Asymmetric numeral systems*, 2013, [arXiv:1311.2540](https://arxiv.org/abs/1311.2540). Mahoney, "
+            "*Adaptive weighing of context models for lossless data compression*, 2005"
         ),
         step="code",
         example=Recipe(),

@@ -35,6 +35,7 @@ PATCH_FLOATS = 1 << 23
 BLOCK = 64
 # Measured: they mostly end by themselves before that.
 SWEEPS = 10
+DAMPING = 0.01
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
@@ -222,7 +223,7 @@ def round_with_compensation(
     hessian: np.ndarray,
     kept: np.ndarray | None,
     grid: Steps | Entries,
-    damping: float = 0.01,
+    damping: float = DAMPING,
     sweeps: int = SWEEPS,
 ) -> np.ndarray:
     """Round a weight to a grid so that the layer's output changes little, rather than each weight.
@@ -290,19 +291,20 @@ def _round(
 ) -> np.ndarray:
     order = np.argsort(-np.diagonal(hessian), kind="stable")
     weight, kept = weight[:, order], kept[:, order]
-    hessian, factor = _factorised(hessian[np.ix_(order, order)], damping)
-    codes, errors = _compensated(weight, factor, kept, allowed)
+    hessian, feedback, _ = factorised(hessian[np.ix_(order, order)], damping)
+    codes, errors = _compensated(weight, feedback, kept, allowed)
     _descend(weight, hessian, errors @ hessian, kept, *allowed, codes, errors, sweeps)
     result = np.empty_like(codes)
     result[:, order] = codes
     return result
 
 
-def _factorised(hessian: np.ndarray, damping: float) -> tuple[np.ndarray, np.ndarray]:
-    """H, damped and of a mean diagonal near 1, and its upper triangular R, H = R R^T, over R's diagonal.
+def factorised(hessian: np.ndarray, damping: float = DAMPING) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """H, damped and of a mean diagonal near 1; its upper triangular R, H = R R^T, over R's diagonal; that, squared.
 
-    The Cholesky factor of H in reversed order is R in reversed order.
+    hessian: float64 (columns, columns), is overwritten. damping: part of the mean second moment of live inputs.
     """
+    # The Cholesky factor of H in reversed order is R in reversed order.
     diagonal = np.einsum("ii->i", hessian)
     live = diagonal > 0
     if live.any():
@@ -311,7 +313,7 @@ def _factorised(hessian: np.ndarray, damping: float) -> tuple[np.ndarray, np.nda
     while True:
         try:
             factor = np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1]
-            return hessian, factor / np.diagonal(factor)
+            return hessian, factor / np.diagonal(factor), np.diagonal(factor) ** 2
         except np.linalg.LinAlgError:
             # Rounding can take a singular matrix below zero: more damping ends that.
             damping = max(10 * damping, 1e-8)

@@ -21,11 +21,12 @@ from compression.recipe import (
     ROUNDINGS,
     SCOPES,
     STARTS,
+    WEIGHTINGS,
     Recipe,
 )
 from compression.workbench import SWEEP_BITS, Timing
 from compression.zoo import models
-from pages.components import state
+from pages.components import exchange, state
 from pages.components.state import BATCHES, CONTROLS, THREADS, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
@@ -63,7 +64,13 @@ WORDS = {
     "bn": "batch norm scale",
     "ans": "ANS",
     "huffman": "Huffman",
+    "context": "context mixing",
+    "smallest": "context mixing, smallest",
+    "fisher": "calibration samples (Fisher)",
+    "magnitude": "magnitudes alone",
 }
+BY_RATE = "by rate and harm"
+EXCHANGES = tuple(float(f"{10 ** (place / 4):.2g}") for place in range(-32, 1))
 
 
 SETTINGS = tuple(Recipe().settings())
@@ -310,7 +317,17 @@ def _pruning(recipe: Recipe, settings: dict[str, Any]) -> None:
 
 def _quantization(settings: dict[str, Any]) -> None:
     _choice("Scales", "granularity", GRANULARITIES, settings["granularity"], "How many weights share one scale.")
-    _choice("Scale from", "calibration", CALIBRATIONS, settings["calibration"], "What the scale is chosen by.")
+    _choice(
+        "Scale from",
+        "calibration",
+        CALIBRATIONS,
+        settings["calibration"],
+        "What the scale is chosen by. By rate and harm: finer where errors do harm, coarser where they do not, over "
+        "all layers; the bits above are the most that a code may have.",
+        lambda name: BY_RATE if name == "rate" else WORDS[name],
+    )
+    if settings["calibration"] == "rate":
+        _by_rate(settings)
     _number(
         "Percentile",
         "percentile",
@@ -331,6 +348,22 @@ def _quantization(settings: dict[str, Any]) -> None:
         "With 1 bit: weights below this share of the mean magnitude become zero.",
     )
     _toggle("Power of two (1 bit)", "power_of_two", settings["power_of_two"], "With 1 bit: magnitudes are powers of 2.")
+
+
+def _by_rate(settings: dict[str, Any]) -> None:
+    _slider(
+        "Exchange rate",
+        "exchange",
+        EXCHANGES,
+        settings["exchange"],
+        lambda value: f"{value:.2g} nats a KB",
+        "The harm (mean KL divergence from the baseline's outputs) that saving a kilobyte may cost. One rate for all "
+        "layers. To the right: smaller.",
+    )
+    _choice(
+        "Harm by", "weighting", WEIGHTINGS, settings["weighting"], "What tells how much an error of a weight harms."
+    )
+    exchange.render()
 
 
 def _repair(settings: dict[str, Any]) -> None:
@@ -354,6 +387,7 @@ def _advanced(view: View, settings: dict[str, Any]) -> None:
         REST_FORMATS,
         settings["rest"],
         "Format of the parameters that are not compressed otherwise.",
+        lambda name: BY_RATE if name == "rate" else name,
     )
     _choice(
         "Runtime",

@@ -2,14 +2,15 @@
 
 import streamlit as st
 
-from compression import export
+from compression import codec, export
+from compression.convert import figures_of, stem
 from pages.components import state
-from pages.components.state import Work
+from pages.components.state import View, Work
 
 
 def render(work: Work) -> None:
     """The two buttons under the controls."""
-    view, bench = work.view, state.workbench()
+    view = work.view
     digest = view.recipe.digest
     pin, out = st.columns(2)
     pin.button(
@@ -22,21 +23,22 @@ def render(work: Work) -> None:
         help="Keep this point as a diamond in the plots.",
     )
     with out.popover("Export", icon=":material/download:", width="stretch", key="export"):
-        name = f"{view.model}-{digest[:8]}"
+        name = stem(view.model, view.recipe)
         _download("Recipe (JSON)", "recipe", lambda: view.recipe.to_json(indent=2), f"{name}.json", "application/json")
-        _download("Artefact", "artefact", lambda: bench.artefact(view.model, view.recipe), f"{name}.psc")
-        _download(
-            "Decoded weights (safetensors)",
-            "weights",
-            lambda: export.weights(bench.compressed(view.model, view.recipe)),
-            f"{name}.safetensors",
-        )
-        _download("ONNX", "onnx", lambda: bench.onnx(view.model, view.recipe), f"{name}.onnx")
+        _download("Artefact", "artefact", lambda: _artefact(view), f"{name}.psc")
         _download("Records (CSV)", "csv", lambda: export.records_csv(work.records), f"{view.model}.csv", "text/csv")
+        st.page_link("pages/export.py", label="All formats, checked", icon=":material/arrow_forward:")
         st.caption(
-            "The artefact is the file whose length is shown; the ONNX file is the graph that ONNX Runtime is timed "
-            "with. Both are made anew from the recipe, byte for byte the same."
+            "The artefact is the file whose length is shown, made anew from the recipe, with the figures of the screen "
+            "in it. The digest in the records is that of the file without figures, which is just as long."
         )
+
+
+def _artefact(view: View) -> bytes:
+    bench = state.workbench()
+    found = bench.find(view.model, view.recipe)
+    compressed = bench.compressed(view.model, view.recipe)
+    return codec.write(compressed, figures_of(found.record) if found is not None else None)
 
 
 def _download(label: str, key: str, data, name: str, kind: str = "application/octet-stream") -> None:

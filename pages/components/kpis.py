@@ -73,7 +73,9 @@ def _accuracy(column, record: Record, exact: bool) -> None:
         border=True,
         height="stretch",
         help=f"{figures.correct} of {figures.n} test images, 95 % interval {interval} (Wilson). Change to the baseline "
-        f"on the same images: {verdict} by McNemar's exact test at the 5 % level, p = {figures.p_value:.3g}.",
+        f"on the same images: {verdict} by McNemar's exact test at the 5 % level, p = {figures.p_value:.3g}. Harm, "
+        f"which tells more than right and wrong: {figures.harm:.2g} nats, the outputs' mean KL divergence from the "
+        "baseline's.",
     )
 
 

@@ -218,7 +218,7 @@ def compressed(model: str, recipe: str) -> CompressedModel:
 
 
 # Jobs whose progress the Explore page shows, the most urgent first.
-_WATCHED = ("evaluate", "time", "cliff sparsity", "cliff clusters", "cliff bits", "fill")
+_WATCHED = ("evaluate", "time", "cliff sparsity", "cliff clusters", "cliff bits", "allot", "fill")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
+from compression.trellis import NEXT
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +65,18 @@ def edge_cases() -> dict[str, CompressedTensor]:
             np.asarray(random.integers(low, high, zeros), kind),
         )
 
+    def paths(bits: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Codes of the trellis, over all that so many bits hold."""
+        top = 2 ** (bits - 1) - 1
+        codes, states = np.zeros(shape, np.int8 if bits <= 8 else np.int16), np.zeros(shape[1:], np.int64)
+        for row in range(shape[0]):
+            odd = states >= 4
+            k = random.integers(-(top // 2), top // 2, shape[1:], endpoint=True)
+            k = np.where(odd & (random.random(shape[1:]) < 0.2), (top + 1) // 2, k)
+            codes[row] = 2 * k - np.sign(k) * odd
+            states = np.array(NEXT)[states, k & 1]
+        return codes
+
     whole = np.arange(257).reshape(1, 257)
     return {
         "plain": Plain(np.array([[0.0, -0.0, 1e-45], [3.4e38, -1.5, 2.0]], np.float32)),
@@ -84,6 +97,15 @@ def edge_cases() -> dict[str, CompressedTensor]:
             for bits in (9, 12, 15)
         },
         **{f"a{bits}c": affine(bits, (6, 7, 2), 6) for bits in range(2, 17)},
+        **{f"d{bits}c": Integers(paths(bits, (9, 5, 3)), scale(9), bits, trellis=True) for bits in range(2, 17)},
+        "d4t of no axis": Integers(paths(4, (1,)).reshape(()), scale(), 4, trellis=True),
+        "d7c of one axis": Integers(paths(7, (40,)), scale(40), 7, trellis=True),
+        "d8 all zero": Integers(np.zeros((3, 700), np.int8), scale(3), 8, trellis=True),
+        "d8 of one row": Integers(np.array([[0, 4, 0, -126]], np.int8), scale(1), 8, trellis=True),
+        "d12 that is narrow": Integers(np.array([[510, -2], [0, 2]], np.int16), scale(), 12, trellis=True),
+        "d12 that is wide": Integers(np.array([[512, -2], [0, 2]], np.int16), scale(), 12, trellis=True),
+        "d8 empty": Integers(np.zeros((3, 0), np.int8), scale(3), 8, trellis=True),
+        "d8 of no rows": Integers(np.zeros((0, 3), np.int8), scale(0), 8, trellis=True),
         "a4t": affine(4, (6, 50)),
         "a12t": affine(12, (6, 50)),
         "a8 at its ends": Integers(

@@ -63,6 +63,7 @@ def make_record() -> Callable[..., Record]:
                 accuracy_high=min(1.0, accuracy + 0.01),
                 f1=accuracy,
                 p_value=0.5,
+                harm=0.01,
             ),
             baseline=BASELINE,
             rates=Rates(sparse_rate=0.0, shared_rate=0.0, architecture_simplification=1.0),

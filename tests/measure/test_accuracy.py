@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
 
-from compression.measure.accuracy import macro_f1, mcnemar, predict, score, wilson
+from compression.measure.accuracy import Predictions, macro_f1, mcnemar, predict, score, wilson
 
 bounded = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -95,23 +95,28 @@ def test_macro_f1_by_hand():
     assert macro_f1(np.array([3]), np.array([4]), 10) == 0.0
 
 
+def said(classes, harm=0.0):
+    return Predictions(classes, np.ones(len(classes), np.float32), harm)
+
+
 def test_a_score_puts_the_figures_together():
     labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
     baseline = np.array([0, 1, 2, 3, 4, 5, 6, 0, 0, 9, 0, 1])
     predicted = np.array([0, 1, 2, 3, 0, 0, 0, 7, 0, 9])
-    figures = score(predicted, labels, baseline, 10)
+    figures = score(said(predicted, harm=0.25), labels, baseline, 10)
     assert (figures.n, figures.correct, figures.accuracy) == (10, 6, 0.6)
     assert (figures.accuracy_low, figures.accuracy_high) == wilson(6, 10)
     assert figures.f1 == macro_f1(predicted, labels[:10], 10)
+    assert figures.harm == 0.25
     # Gained: sample 7; lost: samples 4, 5, 6.
     assert figures.p_value == pytest.approx(enumerated(1, 3))
     order = np.random.default_rng(0).permutation(10)
-    assert score(predicted[order], labels[order], baseline[order], 10) == figures
+    assert score(said(predicted[order], harm=0.25), labels[order], baseline[order], 10) == figures
 
 
 def test_a_score_against_itself_changes_nothing():
     labels, predicted = np.arange(10), np.zeros(10, int)
-    assert score(predicted, labels, predicted, 10).p_value == 1.0
+    assert score(said(predicted), labels, predicted, 10).p_value == 1.0
 
 
 @pytest.fixture(scope="module")

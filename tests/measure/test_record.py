@@ -14,7 +14,7 @@ RECORD = Record(
     dataset="a-dataset",
     recipe=RECIPE,
     digests=Digests("a" * 64, "b" * 64, RECIPE.digest, "c" * 64),
-    figures=Accuracy(797, 790, 790 / 797, 0.98, 0.995, 0.1 + 0.2, 1 / 3),
+    figures=Accuracy(797, 790, 790 / 797, 0.98, 0.995, 0.1 + 0.2, 1 / 3, 1 / 7),
     baseline=Baseline(796, 796 / 797, 0.99, 1_000_000),
     rates=Rates(0.8, 0.2, 1.0),
     size=Ladder(1_000_000, 300_000, 90_000, 50_000, 49_000, 50_000),
@@ -34,7 +34,7 @@ def test_the_fields_of_the_plain_form():
     data = RECORD.to_dict()
     assert list(data) == [
         *("model", "dataset", "recipe", "digests"),
-        *("n", "correct", "accuracy", "accuracy_low", "accuracy_high", "f1", "p_value"),
+        *("n", "correct", "accuracy", "accuracy_low", "accuracy_high", "f1", "p_value", "harm"),
         *("baseline", "rates", "size", "ratio", "latency"),
     ]
     assert data["recipe"] == RECIPE.to_dict()

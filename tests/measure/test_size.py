@@ -14,6 +14,7 @@ from compression.measure.size import ladder
 from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
+from compression.trellis import NEXT
 
 RECIPES = [
     {},
@@ -124,10 +125,13 @@ def test_the_first_rungs_equal_a_slow_twin(make, network, settings_of):
 
 
 def streams_of(data: bytes) -> int:
-    (header,) = struct.unpack_from("<I", data, 10)
-    (streams,) = struct.unpack_from("<I", data, 18 + header)
-    assert len(data) == 18 + header + 8 + streams
-    return streams
+    position = 10
+    while position < len(data):
+        name, length, _ = struct.unpack_from("<cII", data, position)
+        if name == b"S":
+            return length
+        position += 9 + length
+    raise AssertionError("no streams")
 
 
 @pytest.mark.parametrize("coder", ["ans", "huffman"])
@@ -224,3 +228,21 @@ def test_the_size_does_not_know_the_order_of_layers(make):
     )
     for rung in ("dense", "sparse", "packed"):
         assert getattr(ladder(model), rung) == getattr(ladder(turned), rung)
+
+
+@pytest.mark.parametrize("coder", ["huffman", "ans"])
+def test_codes_of_a_trellis_take_what_their_indices_take(coder):
+    """Every other integer is ruled out by the codes before: that is a bit less for each of them."""
+    draw = np.random.default_rng(0)
+    k, states = draw.integers(-7, 8, (256, 64)), np.zeros(64, np.int64)
+    codes = np.zeros((256, 64), np.int8)
+    for row in range(256):
+        codes[row] = 2 * k[row] - np.sign(k[row]) * (states >= 4)
+        states = np.array(NEXT)[states, k[row] & 1]
+    sizes = []
+    for trellis in (True, False):
+        weights = {"w": Integers(codes, np.array(0.5, np.float32), 5, trellis=trellis)}
+        model = CompressedModel("made-up", "0" * 64, Recipe.of(coder="context"), weights, {}, ("w",))
+        sizes.append(getattr(ladder(model), coder))
+    assert abs(8 * sizes[0] / codes.size - math.log2(15)) < 0.05 * math.log2(15)
+    assert sizes[1] > sizes[0] + 0.8 * codes.size / 8

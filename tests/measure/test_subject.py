@@ -46,6 +46,16 @@ def test_the_baseline_is_the_shipped_model(subject):
     assert len(subject.labels) == 797
 
 
+def plain_harm(subject, recipe):
+    """Mean KL divergence from the baseline's outputs, in the long form."""
+    module, total = subject.decoded(subject.compress(recipe)), 0.0
+    with torch.no_grad():
+        for image in subject.data.test_images.split(1):
+            p, q = (model(image).double().softmax(1)[0] for model in (subject.model, module))
+            total += sum(float(a * (a / b).log()) for a, b in zip(p, q, strict=True))
+    return total / len(subject.labels)
+
+
 @pytest.fixture(scope="module")
 def evaluations(subject):
     return list(subject.evaluate(RECIPE))
@@ -55,7 +65,8 @@ def test_the_last_evaluation_is_that_of_a_plain_loop(subject, evaluations):
     classes = plain_classes(subject.compress(RECIPE).state_dict(), "lenet-300-100")
     last = evaluations[-1]
     np.testing.assert_array_equal(last.predictions.classes, classes)
-    assert last.record.figures == score(classes, subject.labels, subject.predictions.classes, 10)
+    assert last.record.figures == score(last.predictions, subject.labels, subject.predictions.classes, 10)
+    assert last.record.figures.harm == pytest.approx(plain_harm(subject, RECIPE), rel=1e-6)
     assert last.record.figures.n == 797
     assert last.record.figures.correct == int((classes == subject.labels).sum())
     # The recipe is harsh enough that an unchanged model could not pass for it.
@@ -69,7 +80,9 @@ def test_earlier_evaluations_are_of_the_first_samples(subject, evaluations):
     for evaluation in evaluations:
         n = evaluation.record.figures.n
         np.testing.assert_array_equal(evaluation.predictions.classes, last[:n])
-        assert evaluation.record.figures == score(last[:n], subject.labels, subject.predictions.classes, 10)
+        assert evaluation.record.figures == score(
+            evaluation.predictions, subject.labels, subject.predictions.classes, 10
+        )
 
 
 def test_everything_but_the_figures_is_there_from_the_start(subject, evaluations):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from compression.methods import quantize
-from compression.recipe import CALIBRATIONS, GRANULARITIES, Quantize
+from compression.recipe import CLIPPINGS, GRANULARITIES, Quantize
 from compression.tensors import Integers
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
@@ -19,7 +19,7 @@ WEIGHTS = arrays.arrays(
     arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6),
     elements=st.just(0.0) | NORMAL_FLOATS | NORMAL_FLOATS.map(lambda value: -value),
 )
-SETTINGS = st.builds(Quantize, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.sampled_from(CALIBRATIONS))
+SETTINGS = st.builds(Quantize, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.sampled_from(CLIPPINGS))
 
 
 def quantized(weight: np.ndarray, settings: Quantize) -> Integers:
@@ -180,7 +180,7 @@ def test_is_pure(weight, settings):
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("calibration", CALIBRATIONS)
+@pytest.mark.parametrize("calibration", CLIPPINGS)
 @pytest.mark.parametrize("bits", BITS)
 class TestDegenerate:
     def test_all_zeros(self, bits, granularity, calibration):
@@ -275,7 +275,7 @@ class TestGrid:
     ENTRIES = np.float32([-1.2, -0.3, 0.05, 0.4, 2.1])
 
     @pytest.mark.parametrize("bits", BITS)
-    @pytest.mark.parametrize("calibration", CALIBRATIONS)
+    @pytest.mark.parametrize("calibration", CLIPPINGS)
     @pytest.mark.parametrize("granularity", GRANULARITIES)
     def test_is_one_scale_of_codes(self, bits, calibration, granularity):
         counts = np.array([5, 100, 1000, 80, 2])
@@ -301,7 +301,7 @@ class TestGrid:
         assert quantize.grid(entries, np.array([1, 1]), settings).scale == pytest.approx(1, rel=0.02)
         assert quantize.grid(entries, np.array([200, 1]), settings).scale == pytest.approx(0.25, rel=0.03)
 
-    @pytest.mark.parametrize("calibration", CALIBRATIONS)
+    @pytest.mark.parametrize("calibration", CLIPPINGS)
     def test_one_entry(self, calibration):
         tensor = quantize.grid(np.float32([-0.7]), np.array([9]), Quantize(8, "channel", calibration))
         assert tensor.decode().tolist() == pytest.approx([-0.7], rel=2e-7)
@@ -427,7 +427,7 @@ AFFINE = st.builds(
     Quantize,
     st.sampled_from(BITS),
     st.sampled_from(GRANULARITIES),
-    st.sampled_from(CALIBRATIONS),
+    st.sampled_from(CLIPPINGS),
     symmetric=st.just(False),
 )
 
@@ -531,7 +531,7 @@ class TestAsymmetric:
         one, other = (error_of(weight, quantized(weight, Quantize(bits, symmetric=s))) for s in (True, False))
         assert other < 0.5 * one
 
-    @pytest.mark.parametrize("calibration", CALIBRATIONS)
+    @pytest.mark.parametrize("calibration", CLIPPINGS)
     @pytest.mark.parametrize("granularity", GRANULARITIES)
     @pytest.mark.parametrize("bits", [2, 5, 8, 16])
     def test_degenerate_weights(self, bits, granularity, calibration):
@@ -563,7 +563,7 @@ class TestScales:
         assert (zero is None) == (tensor.zero is None) == settings.symmetric
         assert zero is None or (np.array_equal(zero, tensor.zero) and zero.shape == scale.shape)
 
-    @pytest.mark.parametrize("calibration", CALIBRATIONS)
+    @pytest.mark.parametrize("calibration", CLIPPINGS)
     def test_asymmetric_is_another_choice_of_the_same_settings(self, calibration):
         weight = heavy(13, 4, 100) + 1
         settings = Quantize(4, "channel", calibration)

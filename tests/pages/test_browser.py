@@ -7,12 +7,9 @@ import json
 import math
 import re
 
-import numpy as np
-import onnxruntime
 import pytest
-from safetensors.numpy import load as load_safetensors
 
-from compression import codec
+from compression.convert import without_figures
 from compression.measure.subject import Subject
 from compression.presets import presets
 from compression.recipe import Recipe
@@ -174,20 +171,7 @@ def test_downloads_are_what_was_measured(page, subject: Subject) -> None:
 
     name, artefact = download(page, "Artefact")
     assert name.endswith(".psc") and len(artefact) == record.size.artefact
-    assert hashlib.sha256(artefact).hexdigest() == record.digests.artefact
-
-    _, weights = download(page, "Decoded weights")
-    decoded = codec.read(artefact)
-    tensors = load_safetensors(weights)
-    assert set(tensors) == set(decoded.order)
-    assert all(np.array_equal(tensors[each], decoded.decode(each)) for each in decoded.order)
-
-    _, graph = download(page, "ONNX")
-    session = onnxruntime.InferenceSession(graph)
-    images = subject.data.test_images.numpy()
-    predicted = session.run(None, {session.get_inputs()[0].name: images})[0].argmax(1)
-    assert (predicted == evaluation.predictions.classes).mean() > 0.98
-    assert graph == subject.program(subject.compress(recipe), "onnxruntime").content
+    assert hashlib.sha256(without_figures(artefact)).hexdigest() == record.digests.artefact
 
     _, table = download(page, "Records (CSV)")
     rows = {row["digest_recipe"]: row for row in csv.DictReader(io.StringIO(table.decode()))}

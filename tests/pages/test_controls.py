@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from compression import codec
+from compression.measure.subject import Subject
 from compression.presets import presets
 from compression.recipe import Recipe
 from compression.workbench import Timing
@@ -31,6 +33,9 @@ MOVES = [
     ("Pruning and sharing", "selectbox", "moved", "zero", {"clusters": 16, "rarest": 2}),
     ("Quantization", "selectbox", "granularity", "tensor", {"bits": 4}),
     ("Quantization", "selectbox", "calibration", "kl", {"bits": 4}),
+    ("Quantization", "selectbox", "calibration", "rate", {"bits": 8}),
+    ("Quantization", "select_slider", "exchange", 1e-4, {"bits": 8, "calibration": "rate"}),
+    ("Quantization", "selectbox", "weighting", "magnitude", {"bits": 8, "calibration": "rate"}),
     ("Quantization", "number_input", "percentile", 99.0, {"bits": 4, "calibration": "percentile"}),
     ("Quantization", "toggle", "symmetric", False, {"bits": 4}),
     ("Quantization", "toggle", "keep_ends", True, {"bits": 4}),
@@ -40,7 +45,9 @@ MOVES = [
     ("Repair without training", "toggle", "bias", True, {"bits": 4}),
     ("Repair without training", "toggle", "batchnorm", True, {"bits": 4}),
     ("Advanced", "selectbox", "coder", "huffman", {}),
+    ("Advanced", "selectbox", "coder", "context", {}),
     ("Advanced", "selectbox", "rest", "fp16", {}),
+    ("Advanced", "selectbox", "rest", "rate", {"bits": 8, "calibration": "rate"}),
 ]
 IN_SIGHT = [
     ("select_slider", "sparsity", 0.33, {}),
@@ -91,7 +98,8 @@ def test_controls_are_drawn_only_while_their_group_is_open() -> None:
     assert drawn(page) == always
     for group in GROUPS:
         opened = drawn(open_page(Recipe(), group))
-        expected = {setting for name, _, setting, _, _ in MOVES if name == group} - {"threshold", "pattern"}
+        expected = {setting for name, _, setting, _, _ in MOVES if name == group}
+        expected -= {"threshold", "pattern", "exchange", "weighting"}
         assert opened - always >= expected
 
 
@@ -244,3 +252,31 @@ def test_overrides_of_a_link_are_told_and_removed_by_a_button() -> None:
     assert any("Overrides for 2 layers" in caption.value for caption in page.caption)
     page.button(key="remove_overrides").click().run()
     assert not page.exception and recipe_of(page) == Recipe.of(sparsity=0.5)
+
+
+def test_a_wanted_size_is_met_by_a_rate(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
+    recipe = Recipe.of(bits=8, calibration="rate", weighting="magnitude", coder="context")
+    page = open_page(recipe, "Quantization")
+    page.number_input(key="allot_size").set_value(70.0).run()
+    page.button(key="allot").click().run()
+    assert not page.exception
+    assert page.session_state.allotting.wait(60)
+    page.run()
+    found = recipe_of(page.run())
+    assert not page.exception and page.session_state.allotting is None
+    assert found == Recipe.of(**{**recipe.settings(), "exchange": found.quantize.exchange}) != recipe
+    assert 0.97 * 70_000 < len(codec.write(Subject.load(MODEL).compress(found))) <= 70_000
+    assert control(page, "select_slider", "exchange").value == found.quantize.exchange
+
+
+def test_a_harm_out_of_reach_is_told(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
+    page = open_page(Recipe.of(bits=2, calibration="rate", weighting="magnitude"), "Quantization")
+    page.segmented_control(key="allot_wish").set_value("harm").run()
+    page.number_input(key="allot_harm").set_value(0.0).run()
+    page.button(key="allot").click().run()
+    assert page.session_state.allotting.wait(60)
+    page.run()
+    page.run()
+    assert not page.exception and any("out of reach" in warning.value for warning in page.warning)

@@ -85,7 +85,9 @@ def test_slider_changes_recipe_and_link() -> None:
     page.select_slider(key="control_sparsity").set_value(0.6).run()
     page.select_slider(key="control_clusters").set_value(0).run()
     page.select_slider(key="control_bits").set_value(4).run()
-    assert page.session_state.view.recipe == Recipe.of(sparsity=0.6, bits=4, activations=8, rest="fp16")
+    assert page.session_state.view.recipe == Recipe.of(
+        sparsity=0.6, bits=4, activations=8, coder="context", rest="fp16"
+    )
     assert {name: page.query_params[name] for name in ("model", "sparsity", "clusters", "bits")} == {
         "model": "lenet-300-100",
         "sparsity": "0.6",

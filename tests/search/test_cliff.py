@@ -10,7 +10,7 @@ from compression.search.cliff import GRIDS, find_cliff
 
 
 def accuracy(distinguishable: bool) -> Accuracy:
-    return Accuracy(100, 99, 0.99, 0.95, 1.0, 0.99, 0.01 if distinguishable else 0.5)
+    return Accuracy(100, 99, 0.99, 0.95, 1.0, 0.99, 0.01 if distinguishable else 0.5, 0.0)
 
 
 def evaluator(fails, setting="sparsity"):

@@ -1,0 +1,243 @@
+"""Ours against NNCodec 2.1.3 (ISO/IEC 15938-17) at equal harm, and the speed of the context coder.
+
+    python -m benchmarks.coding [MODEL ...] [--python PATH] [--figure FILE.svg]
+
+Harm is the mean KL divergence of the softmax outputs from the baseline's over the test split; both sides are bytes on
+disk, everything included. NNCodec runs in an environment of its own, made on the first run in the user's cache folder
+(--python names another one's interpreter), with dependent quantization and optimised parameters; the best of four ways
+is taken at each harm: with and without its QP optimisation, on the network as it is and with batch norm folded.
+Ours: batch normalisation folded, with calibration data (Fisher, GPTQ, biases corrected) and without (magnitudes).
+At each harm bytes are interpolated between measured points, both in logarithms. Bounds: 0.85 with data, 1.0 without.
+
+Speed: one thread, all codes of the zoo at their middle quality through the coder alone, and 11.7 M random heavy-tailed
+weights. Bounds for "context": 3 M weights a second to encode, 5 M to decode; "smallest" may take ten times as long.
+"""
+
+import argparse
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from compression import zoo
+from compression.codec.contexts import ContextDecoder, ContextEncoder
+from compression.measure.accuracy import CHUNK, divergence, log_probabilities
+from compression.measure.subject import Subject
+from compression.methods import dependent
+from compression.recipe import Recipe
+from compression.tensors import Integers
+
+PACKAGES = ("nncodec==2.1.3", "numpy<2")
+WORKER = Path(__file__).with_name("nncodec_worker.py")
+QPS = tuple(range(-40, -13, 2))
+EXCHANGES = tuple(float(f"{10 ** (place / 4):.2g}") for place in range(-26, -2))
+HARMS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+WITH_DATA = {"rounding": "gptq", "bias": True}
+WITHOUT = {"weighting": "magnitude"}
+BOUNDS = {"with data": 0.85, "without": 1.0}
+ENCODE, DECODE = 3e6, 5e6
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measured file: its bytes, its harm in nats and the accuracy of what it decodes to."""
+
+    bytes: int
+    harm: float
+    accuracy: float
+
+
+def ours(subject: Subject, settings: Mapping[str, object], coder: str) -> list[Point]:
+    points = []
+    for exchange in EXCHANGES:
+        recipe = Recipe.of(
+            bits=12, calibration="rate", exchange=exchange, rest="rate", fold=True, coder=coder, **settings
+        )
+        *_, last = subject.evaluate(recipe)
+        record = last.record
+        points.append(Point(record.size.artefact, record.figures.harm, record.figures.accuracy))
+    return points
+
+
+def theirs(subject: Subject, python: Path) -> list[list[Point]]:
+    """A curve for each of the four ways."""
+    folded = subject.decoded(subject.compress(Recipe.of(fold=True)))
+    curves = []
+    for module in (subject.model, folded):
+        state = {n: t.numpy() for n, t in module.state_dict().items() if t.is_floating_point()}
+        for optimised in (False, True):
+            settings = [{"qp": qp, "use_dq": True, "param_opt": True, "opt_qp": optimised} for qp in QPS]
+            with tempfile.TemporaryDirectory() as folder:
+                source, asked = Path(folder, "in.npz"), Path(folder, "settings.json")
+                np.savez(source, **state)
+                asked.write_text(json.dumps(settings))
+                command = [str(python), str(WORKER), str(source), str(Path(folder, "out")), str(asked)]
+                rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+                curves.append(
+                    [
+                        _measured(subject, module, np.load(Path(folder, f"out{place}.npz")), row["bytes"])
+                        for place, row in enumerate(rows)
+                    ]
+                )
+    return curves
+
+
+def _measured(subject: Subject, module: torch.nn.Module, decoded: Mapping[str, np.ndarray], size: int) -> Point:
+    module = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if name in decoded:
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(decoded[name])).reshape(tensor.shape))
+    found = torch.cat([log_probabilities(module, images) for images in subject.data.test_images.split(CHUNK)])
+    harm = float(divergence(subject.reference, found).mean())
+    return Point(size, harm, float((found.argmax(1).numpy() == subject.labels).mean()))
+
+
+def bytes_at(harm: float, curves: Sequence[Sequence[Point]]) -> float:
+    """The fewest bytes at which one of the curves reaches a harm; not a number where none was measured around it."""
+    found = []
+    for curve in curves:
+        front, least = [], np.inf
+        for point in sorted(curve, key=lambda point: point.bytes):
+            if point.harm < least:
+                front.append(point)
+                least = point.harm
+        x, y = np.log([max(p.harm, 1e-12) for p in front][::-1]), np.log([p.bytes for p in front][::-1])
+        if len(front) > 1 and x[0] <= np.log(harm) <= x[-1]:
+            found.append(float(np.exp(np.interp(np.log(harm), x, y))))
+    return min(found, default=np.nan)
+
+
+def environment() -> Path:
+    """The interpreter of an environment that has NNCodec."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "paretoscope" / "nncodec"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+    return python
+
+
+def compare(names: Sequence[str], python: Path) -> dict[str, dict[str, list[list[Point]]]]:
+    """Curves by model and way, printed as they come."""
+    ways = {
+        "with data": (WITH_DATA, "context"),
+        "with data, smallest": (WITH_DATA, "smallest"),
+        "without": (WITHOUT, "context"),
+        "without, smallest": (WITHOUT, "smallest"),
+    }
+    print("bytes at equal harm / NNCodec's, at harms of", ", ".join(f"{harm:g}" for harm in HARMS))
+    curves = {}
+    for name in names:
+        subject = Subject.load(name)
+        curves[name] = {"NNCodec": theirs(subject, python)}
+        reference = [bytes_at(harm, curves[name]["NNCodec"]) for harm in HARMS]
+        print(f"{name:14} {'NNCodec, bytes':20}", *(f"{size:8.0f}" for size in reference), flush=True)
+        for way, (settings, coder) in ways.items():
+            curves[name][way] = [ours(subject, settings, coder)]
+            ratios = np.array([bytes_at(harm, curves[name][way]) for harm in HARMS]) / reference
+            bound = BOUNDS[way.split(",")[0]]
+            verdict = "holds" if np.nanmax(ratios) <= bound else "MISSED"
+            print(f"{'':14} {way:20}", *(f"{ratio:8.2f}" for ratio in ratios), f"  <= {bound}: {verdict}", flush=True)
+    return curves
+
+
+def accuracies(curves: Mapping[str, Mapping[str, list[list[Point]]]]) -> None:
+    """What harm means in accuracy: the smallest file of each way that loses at most so much."""
+    print("\nfewest bytes at a loss of accuracy of at most 0, 0.25 and 0.5 points")
+    for name, ways in curves.items():
+        baseline = Subject.load(name).baseline.accuracy
+        for way, lines in ways.items():
+            sizes = [
+                min((p.bytes for line in lines for p in line if p.accuracy >= baseline - lost - 1e-9), default=0)
+                for lost in (0, 0.0025, 0.005)
+            ]
+            print(f"{name:14} {way:20}", *(f"{size:8}" for size in sizes))
+
+
+def speed() -> None:
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    zoo_codes = []
+    for name in zoo.models.names():
+        recipe = Recipe.of(bits=12, calibration="rate", exchange=1e-5, rounding="gptq", fold=True)
+        tensors = Subject.load(name).compress(recipe).weights.values()
+        zoo_codes += [tensor for tensor in tensors if isinstance(tensor, Integers)]
+    random = rng.standard_t(4, (2048, 5700)).astype(np.float32)
+    quantized = dependent.quantize(random, None, np.ones(len(random)), None, exchange=2e3, bits=12, per_channel=True)
+    print("\nspeed of the coder, one thread, million weights a second (encode, decode)")
+    for label, tensors in {"zoo": zoo_codes, "11.7 M random": [quantized]}.items():
+        for effort in ("context", "smallest"):
+            codes = [tensor.codes.reshape(*tensor.shape[:2], -1) for tensor in tensors]
+            count = sum(array.size for array in codes)
+            times = []
+            for _ in range(3 if count < 5e6 else 1):
+                start = time.perf_counter()
+                encoder = ContextEncoder(effort)
+                for array in codes:
+                    encoder.add(array, trellis=True)
+                data = encoder.finish()
+                encoded = time.perf_counter()
+                decoder = ContextDecoder(data, effort)
+                again = [decoder.take(array.shape, trellis=True) for array in codes]
+                decoder.close()
+                times.append((encoded - start, time.perf_counter() - encoded))
+            assert all(np.array_equal(one, two) for one, two in zip(codes, again, strict=True))
+            encode, decode = (count / min(each) / 1e6 for each in zip(*times, strict=True))
+            slack = 10 if effort == "smallest" else 1
+            holds = encode * 1e6 >= ENCODE / slack and decode * 1e6 >= DECODE / slack
+            print(
+                f"{label:14} {effort:9} {encode:6.2f} {decode:6.2f}  {8 * len(data) / count:.3f} bits a weight  "
+                f"{'holds' if holds else 'MISSED'}"
+            )
+
+
+def draw(curves: Mapping[str, Mapping[str, list[list[Point]]]], path: Path) -> None:
+    """Harm against bytes for each model, logarithmic, as one picture."""
+    import matplotlib.pyplot as plt
+
+    styles = {
+        "NNCodec": ("#666666", "--", "NNCodec 2.1.3"),
+        "with data": ("#0072B2", "-", "Paretoscope, with data"),
+        "without": ("#D55E00", "-", "Paretoscope, without data"),
+    }
+    figure, axes = plt.subplots(2, -(-len(curves) // 2), figsize=(11, 6.2), constrained_layout=True)
+    for axis, (name, ways) in zip(axes.flat, curves.items(), strict=False):
+        for way, (colour, line, label) in styles.items():
+            harms = np.geomspace(2e-4, 0.2, 60)
+            sizes = [bytes_at(harm, ways[way]) / 1000 for harm in harms]
+            axis.plot(sizes, harms, color=colour, linestyle=line, label=label, linewidth=1.8)
+        axis.set(xscale="log", yscale="log", title=name, xlabel="file (KB)", ylabel="harm (nats)")
+        axis.grid(alpha=0.3, which="both")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.flat[0].legend(fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=zoo.models.names())
+    parser.add_argument("--python", type=Path, help="interpreter of an environment with nncodec 2.1.3")
+    parser.add_argument("--figure", type=Path, help="draw the curves to this file")
+    options = parser.parse_args()
+    speed()
+    curves = compare(options.models, options.python or environment())
+    accuracies(curves)
+    if options.figure:
+        draw(curves, options.figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

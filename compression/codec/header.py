@@ -1,0 +1,174 @@
+"""The header: what a compressed model is, but for its numbers, as JSON."""
+
+import re
+import zlib
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from compression.codec.container import pack_text, unpack_text
+from compression.codec.kinds import Kind, values_of
+from compression.errors import ArtefactError, RecipeError
+from compression.pack import DTYPES, PackedModel
+from compression.pipeline import CompressedModel
+from compression.recipe import Recipe
+from compression.structure import Structure
+from compression.tensors import CompressedTensor
+
+MAX_SIZE = 1 << 40
+MAX_AXES = 32
+_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """architecture: "" for a bare state dict. tensors: kind and shape by name, in the order of the state dict.
+
+    dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
+    the name whose tensor it is.
+    """
+
+    architecture: str
+    source: str
+    recipe: Recipe
+    tensors: dict[str, tuple[Kind, tuple[int, ...]]]
+    dtypes: dict[str, str]
+    structure: Structure
+    ties: list[tuple[int, str, str]]
+
+    @classmethod
+    def of(cls, model: CompressedModel) -> "Header":
+        """The header of a model; raises ModelError for tensors that a file cannot hold."""
+        own = [name for name in model.order if name not in model.ties]
+        dtypes = dict(model.dtypes) if isinstance(model, PackedModel) else {}
+        tensors = {name: _described(model, name) for name in own}
+        places = {name: place for place, name in enumerate(model.order)}
+        ties = sorted((places[name], name, target) for name, target in model.ties.items())
+        return cls(model.architecture, model.source, model.recipe, tensors, dtypes, model.structure, ties)
+
+    def pack(self) -> bytes:
+        """The section."""
+        data: dict[str, Any] = {
+            "architecture": self.architecture or None,
+            "source": self.source,
+            "recipe": self.recipe.to_dict(),
+            "tensors": [
+                [name, kind.label, list(shape), *([self.dtypes[name]] if name in self.dtypes else [])]
+                for name, (kind, shape) in self.tensors.items()
+            ],
+        }
+        if structure := self.structure.to_dict():
+            data["structure"] = structure
+        if self.ties:
+            data["ties"] = [list(tie) for tie in self.ties]
+        return pack_text(data)
+
+    @classmethod
+    def unpack(cls, section: bytes) -> "Header":
+        """Read what `pack` wrote; raises ArtefactError on anything else."""
+        try:
+            return cls._read(unpack_text(section))
+        except (zlib.error, ValueError, KeyError, TypeError, RecursionError, RecipeError, ArtefactError) as error:
+            raise ArtefactError(
+                f"the header must describe a model; {_printable(error)}. The file is damaged: export it again."
+            ) from None
+
+    @classmethod
+    def _read(cls, data: dict[str, Any]) -> "Header":
+        if unknown := data.keys() - set(_FIELDS):
+            raise ValueError(f"field {sorted(unknown)[0]!r} is unknown")
+        architecture, source = data["architecture"], data["source"]
+        bare = architecture is None
+        if not (bare or _is_text(architecture)) or architecture == "" or not _is_text(source):
+            raise ValueError("the architecture and the source are no names")
+        tensors: dict[str, tuple[Kind, tuple[int, ...]]] = {}
+        dtypes: dict[str, str] = {}
+        for name, label, shape, *dtype in _list(data["tensors"]):
+            if not _is_text(name) or name in tensors or not isinstance(label, str):
+                raise ValueError(f"tensor {name!r:.60} of kind {label!r:.60}")
+            tensors[name] = _checked(name, Kind.parse(label), shape)
+            if dtype:
+                if len(dtype) > 1 or not bare or not _suits(dtype[0], tensors[name][0]):
+                    raise ValueError(f"type {dtype!r:.60} of {name!r:.60}")
+                dtypes[name] = dtype[0]
+        structure = Structure.from_dict(data.get("structure", {}))
+        ties = _ties(data.get("ties", []), tensors)
+        recipe = Recipe.from_dict(data["recipe"])
+        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties)
+
+    @property
+    def values(self) -> int:
+        """Values that the file declares; a tied name counts, because it is decoded once more."""
+        own = sum(values_of(shape) for _, shape in self.tensors.values())
+        return own + sum(values_of(self.tensors[target][1]) for _, _, target in self.ties)
+
+    def model(self, tensors: dict[str, CompressedTensor]) -> CompressedModel:
+        """The compressed model of these tensors."""
+        order, own = [], iter(self.tensors)
+        for position, name, _ in self.ties:
+            order += [*islice(own, position - len(order)), name]
+        order += own
+        parts = {
+            "architecture": self.architecture,
+            "source": self.source,
+            "recipe": self.recipe,
+            "weights": {name: tensors[name] for name, (kind, _) in self.tensors.items() if not kind.rest},
+            "rest": {name: tensors[name] for name, (kind, _) in self.tensors.items() if kind.rest},
+            "order": tuple(order),
+            "structure": self.structure,
+            "ties": {name: target for _, name, target in self.ties},
+        }
+        return CompressedModel(**parts) if self.architecture else PackedModel(**parts, dtypes=self.dtypes)
+
+
+def _described(model: CompressedModel, name: str) -> tuple[Kind, tuple[int, ...]]:
+    tensor, rest = (model.weights[name], False) if name in model.weights else (model.rest[name], True)
+    return Kind.of(tensor, rest), tuple(tensor.shape)
+
+
+def _checked(name: str, kind: Kind, shape: Any) -> tuple[Kind, tuple[int, ...]]:
+    sizes = tuple(_list(shape))
+    if len(sizes) > MAX_AXES or not all(type(size) is int and 0 <= size <= MAX_SIZE for size in sizes):
+        raise ValueError(f"shape {shape!r:.60} of {name!r:.60}")
+    if kind.per_row and not sizes:
+        raise ValueError(f"kind {kind.label} for shape {shape!r:.60}")
+    return kind, sizes
+
+
+def _suits(dtype: object, kind: Kind) -> bool:
+    """Whether a tensor of this kind can stand for one of that type."""
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        return False
+    if dtype.startswith("F8"):
+        return kind.plain == "u1"
+    return not kind.plain or kind.plain in ("w4", "f4", *["f2"] * (dtype != "F64"))
+
+
+def _ties(data: object, tensors: dict[str, object]) -> list[tuple[int, str, str]]:
+    ties: list[tuple[int, str, str]] = []
+    names, last = set(tensors), 0
+    for position, name, target in _list(data):
+        if type(position) is not int or not _is_text(name) or name in names or target not in tensors:
+            raise ValueError(f"tie {name!r:.60} to {target!r:.60}")
+        if not last < position <= len(names):
+            raise ValueError(f"tie {name!r:.60} at {position!r:.60}")
+        names.add(name)
+        last = position
+        ties.append((position, name, target))
+    return ties
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r:.60} is no list")
+    return value
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a name that can be written: lone surrogates cannot."""
+    return isinstance(value, str) and re.search("[\ud800-\udfff]", value) is None
+
+
+def _printable(error: Exception) -> str:
+    text = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return text[:200].encode(errors="replace").decode()

@@ -1,0 +1,49 @@
+"""Converted files on disk: all of them or none."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from compression import files
+from compression.errors import CompressionError
+
+
+def write(path: str | os.PathLike[str], contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files, by name; returns where they are.
+
+    A single one is written to `path`, or into it where that is a folder. Several become the folder `path`, which must
+    be new or empty. A crash or a full disk leaves what was there before. Raises CompressionError.
+    """
+    path = Path(path)
+    if len(contents) > 1:
+        write_folder(path, contents)
+        return [path / name for name in contents]
+    ((name, data),) = contents.items()
+    target = path / name if path.is_dir() else path
+    files.write_atomically(target, data)
+    return [target]
+
+
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Make a folder of these files; the folder appears with all of them in it. Raises CompressionError."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CompressionError(f"{path} must be a new or an empty folder; it is not. Choose another place.")
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            for name, data in contents.items():
+                files.write_atomically(made / name, data)
+            made.chmod(0o755)
+            os.replace(made, path)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+    except CompressionError as error:
+        # A person knows the folder by the name that they gave it.
+        raise CompressionError(str(error).replace(str(made), str(path))) from None
+    except OSError as error:
+        raise CompressionError(
+            f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
+        ) from None

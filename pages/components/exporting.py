@@ -1,0 +1,307 @@
+"""The parts of the Export page."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from compression.convert import Checked, Conversion, Format, Verification, differing, formats, stem
+from compression.convert.restore import LARGEST, restore
+from compression.errors import CompressionError
+from compression.jobs import Job
+from compression.zoo import models
+from pages.components import state
+from pages.components.state import Work
+
+# Names and Mbit/s of links that devices are updated over, as users see them rather than at their peak.
+COLUMNS = (
+    "Format",
+    "State",
+    "Size",
+    "Ratio",
+    "Differ",
+    "Largest",
+    "Accuracy",
+    "Files",
+    "Runtime of the check",
+    "Promise",
+)
+BANDWIDTHS = (("LoRa", 0.005), ("NB-IoT", 0.06), ("BLE", 1.0), ("4G", 20.0), ("Wi-Fi", 100.0))
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What is known of one format for the current view.
+
+    verification: of its files, if they were checked. conversion: the files, where they passed and are kept. job: that
+    converts them just now. reason: why there can be none, or why they failed.
+    """
+
+    format: Format
+    verification: Verification | None
+    conversion: Conversion | None
+    job: Job | None
+    reason: str | None
+
+    @property
+    def possible(self) -> bool:
+        return self.reason is None or self.verification is not None
+
+    @property
+    def told(self) -> str:
+        """Where it stands, in a word or two."""
+        if self.job is not None:
+            return "converting" if self.job.state == "running" else "waiting"
+        if self.verification is not None:
+            return "checked" if self.verification.passed else "failed"
+        if not self.format.available():
+            return "not installed"
+        return "not converted" if self.possible else "needs integers"
+
+
+def offers(work: Work) -> list[Offer]:
+    """Every format, as far as it is known."""
+    return [_offer(work, each) for each in formats]
+
+
+def _offer(work: Work, format: Format) -> Offer:
+    bench, view = state.workbench(), work.view
+    key = view.model, view.recipe
+    job = state.job(_name(format), key)
+    if job is None:
+        # What was wanted for the view before is not wanted any more.
+        state.stop(_name(format))
+    done: Checked | None = job.result if job is not None else None
+    verification = done.verification if done is not None else bench.verification(*key, format.name)
+    reason = format.missing() or format.refusal(view.recipe)
+    if verification is not None and not verification.passed:
+        reason = verification.problem
+    return Offer(
+        format=format,
+        verification=verification,
+        conversion=bench.conversion(*key, format.name),
+        job=job if job is not None and not job.ended else None,
+        reason=reason,
+    )
+
+
+def pace(work: Work, known: list[Offer]) -> float | None:
+    """Seconds between redraws."""
+    return 0.5 if any(offer.job for offer in known) else work.pace
+
+
+def _name(format: Format) -> str:
+    return f"convert {format.name}"
+
+
+def _convert(names: list[str]) -> None:
+    bench, view = state.workbench(), state.view()
+    for name in names:
+        state.follow(
+            _name(formats.get(name)),
+            (view.model, view.recipe),
+            lambda name=name: bench.convert(view.model, view.recipe, name),
+        )
+
+
+def _cancel() -> None:
+    for each in formats:
+        state.stop(_name(each))
+
+
+def actions(known: list[Offer]) -> None:
+    """Everything at once; how far the conversion that runs is, and a way to stop."""
+    running = next((o.job for o in known if o.job and o.job.state == "running"), None)
+    running = running or next((o.job for o in known if o.job), None)
+    if running is None:
+        left = [o.format.name for o in known if o.possible and o.conversion is None]
+        st.button(
+            "Convert and check all",
+            key="convert_all",
+            type="primary",
+            icon=":material/done_all:",
+            disabled=not left,
+            on_click=_convert,
+            args=(left,),
+            help="Each file is run over the whole test split in its own runtime before it is offered.",
+        )
+        return
+    bar, button = st.columns([5, 1], vertical_alignment="center")
+    waiting = sum(o.job is not None for o in known) - 1
+    more = f", {waiting} more waiting" if waiting else ""
+    bar.progress(running.progress, text=f"{running.label}{more}")
+    button.button("Cancel", key="cancel_convert", width="stretch", on_click=_cancel, help="Stop all conversions.")
+
+
+def table(work: Work, known: list[Offer]) -> None:
+    """Formats with size, transfer times and what the check found."""
+    dense = state.workbench().subject(work.view.model).baseline.size_bytes
+    links = _links()
+    rows = [_row(offer, dense, links) for offer in known]
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        rows,
+        key="formats",
+        hide_index=True,
+        height=38 + 35 * len(rows),
+        placeholder="–",
+        alt="Formats with their size, transfer times, and their differences from the network on the screen",
+        column_config={
+            "Format": st.column_config.TextColumn(width=146),
+            "State": st.column_config.TextColumn(width=104),
+            "Size": number(width=88, format="%.1f KB", help="Bytes on disk, all files counted."),
+            "Ratio": number(width=70, format="%.1f x", help="fp32 bytes / bytes on disk."),
+            "Differ": number(width=58, help="Test images with another prediction than on the screen."),
+            "Largest": number(width=66, format="%.2g", help="Largest difference of a logit from the screen's."),
+            "Accuracy": number(width=76, format="%.2f %%", help="In its own runtime, over the whole test split."),
+            **{
+                name: st.column_config.TextColumn(width=72, help=f"Transfer at {_speed(rate)}.") for name, rate in links
+            },
+        },
+    )
+
+
+def _row(offer: Offer, dense: int, links: list[tuple[str, float]]) -> dict[str, Any]:
+    found = offer.verification
+    size = found.size if found is not None and found.size else None
+    ran = found is not None and found.n > 0
+    return {
+        "Format": offer.format.title,
+        "State": {"checked": "✓ checked", "failed": "✗ failed"}.get(offer.told, offer.told),
+        "Size": size / 1000 if size else None,
+        # A recipe gives the network only with the weights that it was made for.
+        "Ratio": dense / size if size and offer.format.whole else None,
+        "Differ": found.differing if ran else None,
+        "Largest": found.largest if ran else None,
+        "Accuracy": 100 * found.accuracy if ran else None,
+        **{name: format_seconds(size * 8 / (1e6 * rate)) if size else None for name, rate in links},
+        "Files": offer.format.extension,
+        "Runtime of the check": offer.format.runtime,
+        "Promise": offer.format.promise,
+    }
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration with two or three digits: "0.4 s", "6.5 min"."""
+    if seconds < 0.001:
+        return "< 1 ms"
+    for unit, length, most in (("ms", 0.001, 1), ("s", 1, 100), ("min", 60, 6000), ("h", 3600, float("inf"))):
+        if seconds < most:
+            value = seconds / length
+            return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+    raise ValueError(seconds)
+
+
+def _speed(rate: float) -> str:
+    return f"{1000 * rate:g} kbit/s" if rate < 1 else f"{rate:g} Mbit/s"
+
+
+def buttons(work: Work, known: list[Offer]) -> None:
+    """One button a format: to convert, and then to take the files away."""
+    name = stem(work.view.model, work.view.recipe)
+    with st.container(horizontal=True, key="format_buttons"):
+        for offer in known:
+            format = offer.format
+            if offer.conversion is not None:
+                file, data = offer.conversion.download(name)
+                st.download_button(
+                    format.title,
+                    data,
+                    file,
+                    "application/octet-stream",
+                    key=f"download_{format.name}",
+                    on_click="ignore",
+                    icon=":material/download:",
+                    help=format.summary,
+                )
+            else:
+                st.button(
+                    f"Convert: {format.title}",
+                    key=f"convert_{format.name}",
+                    disabled=not offer.possible or offer.job is not None,
+                    on_click=_convert,
+                    args=([format.name],),
+                    help=format.summary,
+                )
+
+
+def reasons(known: list[Offer]) -> None:
+    """What failed, what is not installed, and what does not go with this recipe."""
+    for offer in known:
+        if offer.job is None and offer.verification is not None and not offer.verification.passed:
+            st.warning(f"Not offered: {offer.reason}", icon=":material/block:")
+    missing = [offer.reason for offer in known if offer.reason and offer.verification is None]
+    if missing:
+        st.caption("  \n".join(missing))
+    st.caption(
+        "Each file is run in its own runtime over the whole test split. Differ: images that get another answer than on "
+        "the screen. Largest: how far a logit, the score of a class, is at most from the screen's. With integer "
+        "kernels the screen shows the integer network, from which formats of decoded floats differ by the rounding of "
+        "its activations. A file that fails its promise, in the last column, is not offered."
+    )
+
+
+def bandwidths() -> None:
+    """The links that transfer times are stated for; the rows may be edited, added and removed."""
+    st.subheader("Bandwidths", anchor="bandwidths")
+    st.session_state.setdefault("links", [{"Link": name, "Mbit/s": rate} for name, rate in BANDWIDTHS])
+    edited = st.data_editor(
+        st.session_state.links,
+        key="bandwidths",
+        num_rows="dynamic",
+        hide_index=True,
+        column_config={
+            "Link": st.column_config.TextColumn(required=True, max_chars=24),
+            "Mbit/s": st.column_config.NumberColumn(required=True, min_value=0.0001, max_value=1e6, format="%g"),
+        },
+    )
+    kept = [(row["Link"], row["Mbit/s"]) for row in edited if row.get("Link") and row.get("Mbit/s")]
+    if kept != st.session_state.get("kept_links"):
+        st.session_state.kept_links = kept
+        st.rerun()
+
+
+def _links() -> list[tuple[str, float]]:
+    # A link that has the name of a column would take its place.
+    links = {
+        f"{name} " if name in COLUMNS else name: rate for name, rate in st.session_state.get("kept_links", BANDWIDTHS)
+    }
+    return list(links.items())
+
+
+def upload() -> None:
+    """A file that was exported before brings its view back."""
+    st.subheader("Open an export", anchor="open")
+    st.file_uploader(
+        "An exported recipe, artefact or bundle",
+        type=["json", "yaml", "yml", "psc", "zip"],
+        key="upload",
+        max_upload_size=LARGEST >> 20,
+        on_change=_open,
+        help="The model and the recipe are those of the file. A recipe names no model: it is loaded for this one.",
+    )
+    if problem := st.session_state.get("upload_error"):
+        st.error(f"Not opened: {problem}")
+    elif told := st.session_state.get("upload_told"):
+        st.success(told, icon=":material/check:")
+
+
+def _open() -> None:
+    file = st.session_state.upload
+    st.session_state.upload_error = st.session_state.upload_told = None
+    if file is None:
+        return
+    view = state.view()
+    try:
+        found = restore(file.getvalue(), file.name, lambda model: state.statistics(model).digest)
+        opened = replace(view, model=found.model or view.model, recipe=found.recipe)
+        told = f"{models.get(opened.model).title}: {found.recipe.describe()}."
+        if found.compressed is not None and differing(
+            found.compressed, state.workbench().compressed(opened.model, found.recipe)
+        ):
+            told += " This version makes other weights of that recipe; all figures are of those."
+    except CompressionError as error:
+        st.session_state.upload_error = str(error)
+        return
+    state.load(opened)
+    st.session_state.upload_told = f"Opened the {found.kind} {file.name}. {told}"

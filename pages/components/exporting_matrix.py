@@ -1,0 +1,133 @@
+"""Every model in every format with the current recipe: what was checked, and a way to check the rest."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from compression.convert import Format, Verification, formats
+from compression.jobs import Job
+from compression.zoo import models
+from pages.components import state
+
+FIGURES: dict[str, Callable[[Verification], str]] = {
+    "Size": lambda found: f"{found.size / 1000:,.1f} KB",
+    "Predictions that differ": lambda found: f"{found.differing} of {found.n}",
+    "Largest difference": lambda found: f"{found.largest:.2g}",
+    "Accuracy": lambda found: f"{found.accuracy:.2%}",
+}
+
+
+def _jobs() -> dict[tuple[str, str], Job]:
+    """The session's jobs for the current recipe, by model and format; those for the one before are cancelled."""
+    recipe = state.view().recipe
+    found = st.session_state.get("matrix")
+    if found is None or found[0] != recipe:
+        _cancel()
+        st.session_state.matrix = recipe, {}
+    return st.session_state.matrix[1]
+
+
+def _cancel() -> None:
+    for job in st.session_state.get("matrix", (None, {}))[1].values():
+        job.cancel()
+
+
+def _check_all() -> None:
+    bench, recipe, jobs = state.workbench(), state.view().recipe, _jobs()
+    for model in models:
+        for format in formats:
+            if _possible(format) and _known(model.name, format) is None:
+                jobs[model.name, format.name] = bench.convert(model.name, recipe, format.name)
+
+
+def _possible(format: Format) -> bool:
+    return format.available() and format.refusal(state.view().recipe) is None
+
+
+def _known(model: str, format: Format) -> Verification | None:
+    job, bench = _jobs().get((model, format.name)), state.workbench()
+    if job is not None and job.result is not None:
+        return job.result.verification
+    # Loading a model takes seconds, for which a table must not wait.
+    return bench.verification(model, state.view().recipe, format.name) if bench.loaded(model) else None
+
+
+def pace() -> float | None:
+    """Seconds between redraws."""
+    return 1.0 if any(not job.ended for job in _jobs().values()) else None
+
+
+def render() -> None:
+    """The table, its one figure to be chosen, and the button or the progress."""
+    st.subheader("Every model in every format", anchor="matrix")
+    _action()
+    shown = st.segmented_control(
+        "Figure", list(FIGURES), default="Size", required=True, key="matrix_figure", label_visibility="collapsed"
+    )
+    rows = [
+        {"Format": format.title, **{model.title: _cell(model.name, format, FIGURES[shown]) for model in models}}
+        for format in formats
+    ]
+    st.dataframe(
+        rows,
+        key="matrix_table",
+        hide_index=True,
+        height=38 + 35 * len(rows),
+        placeholder="–",
+        alt=f"{shown} of every model in every format",
+        column_config={
+            "Format": st.column_config.TextColumn(width=146),
+            **{model.title: st.column_config.TextColumn(width=134, alignment="right") for model in models},
+        },
+    )
+    _reasons()
+    st.caption(
+        "Each model with the current recipe, each file run over the test split in its own runtime. Sizes count all "
+        "files; differences are to the same recipe on the screen."
+    )
+
+
+def _action() -> None:
+    jobs = _jobs()
+    for job in jobs.values():
+        job.keep()
+    left = sum(not job.ended for job in jobs.values())
+    if not left:
+        st.button(
+            "Convert and check every model",
+            key="matrix_all",
+            icon=":material/done_all:",
+            on_click=_check_all,
+            help="All that is not known yet. One conversion after another, in the background; some minutes.",
+        )
+        return
+    bar, button = st.columns([5, 1], vertical_alignment="center")
+    bar.progress(1 - left / len(jobs), text=f"{len(jobs) - left} of {len(jobs)} conversions checked")
+    button.button("Cancel", key="cancel_matrix", width="stretch", on_click=_cancel, help="Stop all conversions.")
+
+
+def _cell(model: str, format: Format, figure: Callable[[Verification], str]) -> str | None:
+    found, job = _known(model, format), _jobs().get((model, format.name))
+    if found is not None and found.passed:
+        return figure(found)
+    if _problem(model, format) is not None:
+        return "failed"
+    return "converting" if job is not None and job.state == "running" else None
+
+
+def _problem(model: str, format: Format) -> str | None:
+    found, job = _known(model, format), _jobs().get((model, format.name))
+    return job.error if found is None and job is not None else found and found.problem
+
+
+def _reasons() -> None:
+    """What failed, each reason once."""
+    failed: dict[str, list[str]] = {}
+    for model in models:
+        for format in formats:
+            if problem := _problem(model.name, format):
+                failed.setdefault(problem, []).append(model.title)
+    if failed:
+        with st.expander("Why some failed"):
+            for problem, titles in failed.items():
+                st.markdown(f"**{', '.join(dict.fromkeys(titles))}**: {problem}")

@@ -1,0 +1,56 @@
+"""Export: the current model in the formats that people deploy, each checked before it is offered, and back again."""
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.zoo import models
+from pages.components import controls, exporting, exporting_matrix, layers, state
+
+controls.open_view("export")
+state.begin()
+controls.draw()
+view = state.view()
+try:
+    with st.spinner("Loading the model", show_time=True):
+        state.subject(view.model)
+except CompressionError as error:
+    st.error(str(error))
+    st.stop()
+
+st.title("Export")
+st.markdown(f"**{models.get(view.model).title}** for other tools. Current recipe: {view.recipe.describe()}.")
+
+
+def live() -> None:
+    """All that changes while jobs run; redrawn by itself until they are done."""
+    work = st.session_state.pop("started", None) or state.start(fill=False)
+    offers = exporting.offers(work)
+    if exporting.pace(work, offers) != st.session_state.pace:
+        st.rerun(scope="app")
+    layers.verdict(work)
+    exporting.actions(offers)
+    exporting.table(work, offers)
+    exporting.buttons(work, offers)
+    exporting.reasons(offers)
+
+
+work = st.session_state.started = state.start(fill=False)
+st.session_state.pace = exporting.pace(work, exporting.offers(work))
+st.fragment(live, run_every=st.session_state.pace)()
+
+bandwidths, back = st.columns(2, gap="large")
+with bandwidths:
+    exporting.bandwidths()
+with back:
+    exporting.upload()
+
+
+def matrix() -> None:
+    """The same for all models; redrawn by itself while their conversions run."""
+    if exporting_matrix.pace() != st.session_state.matrix_pace:
+        st.rerun(scope="app")
+    exporting_matrix.render()
+
+
+st.session_state.matrix_pace = exporting_matrix.pace()
+st.fragment(matrix, run_every=st.session_state.matrix_pace)()

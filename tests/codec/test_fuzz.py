@@ -1,0 +1,170 @@
+"""Mutations of real files, seeded: each is refused with an ArtefactError or decodes, and takes bounded memory.
+
+Three ways: raw bytes; a section with its checksum put right; the header's JSON with its checksum put right. A raw
+mutation that is read must decode to exactly what was written; the others to some valid model.
+"""
+
+import json
+import math
+import random
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from framing import deflate, frame, inflate, sections
+from samples import packed
+
+from compression import codec
+from compression.codec import container
+from compression.errors import ArtefactError
+from compression.pipeline import CompressedModel
+from compression.recipe import CODERS
+from compression.tensors import Codebook, Integers
+from compression.trellis import follows
+
+# Of each file; 24,000 over all of them.
+RAW, SECTIONS, HEADERS = 2_000, 2_000, 2_000
+# What reading may take: FORMAT.md, "Memory".
+FIXED, PER_HEADER_BYTE, PER_VALUE = 1 << 24, 1 << 12, 64
+
+
+@pytest.fixture(scope="module", params=CODERS)
+def file(request) -> bytes:
+    figures = codec.Figures(797, 790, 795, 0.01, "0123456789abcdef")
+    return codec.write(packed(request.param, sparsity=0.5, clusters=4, bits=4), figures)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_values():
+    """So that headers changed at random declare too much more often than not."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(container, "FREE_VALUES", 1 << 12)
+    yield
+    patch.undo()
+
+
+def outcome(data: bytes, traced: bool = False) -> CompressedModel | None:
+    """The model; None where it is refused with a message for a person. Anything else that is raised fails the test."""
+    if traced:
+        tracemalloc.start()
+    try:
+        model = codec.read(data)
+        for name in model.order:
+            model.decode(name)
+        return model
+    except ArtefactError as error:
+        assert 20 < len(str(error)) < 1000 and str(error).encode()
+        return None
+    finally:
+        if traced:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < FIXED + PER_HEADER_BYTE * len(data) + PER_VALUE * (len(data) + (1 << 12))
+
+
+def damaged(data: bytes, draw: random.Random) -> bytes:
+    """The data with one to four places flipped, cut, doubled, moved or made up."""
+    changed = bytearray(data)
+    for _ in range(draw.choice((1, 1, 1, 2, 4))):
+        place, length = draw.randrange(len(changed) + 1), draw.choice((1, 1, 2, 4, 8, 40))
+        match draw.randrange(6):
+            case 0:
+                del changed[place : place + length]
+            case 1:
+                changed[place:place] = draw.randbytes(length)
+            case 2:
+                changed[place : place + length] = draw.choice((b"\0", b"\xff")) * length
+            case 3:
+                other = draw.randrange(len(changed) + 1)
+                changed[place : place + length] = changed[other : other + length]
+            case 4 if changed:
+                del changed[place:]
+            case _ if changed:
+                changed[place % len(changed)] ^= 1 << draw.randrange(8)
+    return bytes(changed)
+
+
+def test_raw_bytes(file):
+    draw, read = random.Random(1), 0
+    for i in range(RAW):
+        changed = damaged(file, draw)
+        model = outcome(changed, traced=i % 50 == 0)
+        if model is not None:
+            read += 1
+            assert codec.write(model, codec.read_figures(changed)) == file
+    # Some mutations change nothing.
+    assert read < RAW / 10
+
+
+def test_sections_with_their_checksums_put_right(file):
+    draw, read, found = random.Random(2), 0, sections(file)
+    for i in range(SECTIONS):
+        changed = dict(found)
+        name = draw.choice((b"H", b"F", b"S", b"S", b"S", b"S"))
+        changed[name] = damaged(found[name], draw)
+        data = frame(changed[b"H"], changed[b"S"], figures=changed[b"F"])
+        model = outcome(data, traced=i % 50 == 0)
+        if model is not None:
+            read += 1
+            assert_sound(model)
+    assert 0 < read < SECTIONS
+
+
+VALUES = (
+    *(None, True, False, -1, 0, 1, 2, 3, 5, 16, 100, 257, 2**15, 2**31, 2**63, 10**400, 0.5, -0.0, 1e308),
+    *(math.nan, math.inf, -math.inf),
+    *("", "w", "q", "k", "f4", "f2", "i8", "w4", "b1", "u2", "q1t", "q8c", "q16c", "q8cp", "a4c", "a12t", "d4tp"),
+    *("d12c", "k0f", "k2f", "k256f", "k0q1", "k3q16", "k3q4p", "rq8t", "rq16c", "BF16", "F64", "F8_E5M2", *CODERS),
+    *([], [0], [3], [2**20, 0], [0, 2**30, 2**30], [2**32, 2**32], [1] * 65, {}, {"version": 1}, [["w", "w4", [2]]]),
+)
+
+
+def mutated(value: Any, draw: random.Random) -> Any:
+    """A copy of plain data with one place in it changed."""
+    value = json.loads(json.dumps(value))
+    node, path = value, []
+    while isinstance(node, (dict, list)) and node and (not path or draw.random() < 0.85):
+        key = draw.choice(list(node)) if isinstance(node, dict) else draw.randrange(len(node))
+        path.append((node, key))
+        node = node[key]
+    parent, key = path[-1]
+    match draw.randrange(5):
+        case 0 if isinstance(parent, list):
+            parent.insert(key, draw.choice(parent))
+        case 1:
+            del parent[key]
+        case 2 if isinstance(node, int):
+            parent[key] = node + draw.choice((-1, 1, 4096))
+        case _:
+            parent[key] = draw.choice(VALUES)
+    return value
+
+
+def test_headers_with_their_checksums_put_right(file):
+    draw, read, found = random.Random(3), 0, sections(file)
+    header = json.loads(inflate(found[b"H"]))
+    for i in range(HEADERS):
+        changed = header
+        for _ in range(draw.randint(1, 3)):
+            changed = mutated(changed, draw) or header
+        data = frame(deflate(json.dumps(changed).encode()), found[b"S"], figures=found[b"F"])
+        model = outcome(data, traced=i % 10 == 0)
+        if model is not None:
+            read += 1
+            assert_sound(model)
+    assert 0 < read < HEADERS / 2
+
+
+def assert_sound(model: CompressedModel) -> None:
+    """A valid model: its codes keep their rules, and it is written and read again."""
+    for name, tensor in (*model.weights.items(), *model.rest.items()):
+        grid = tensor.entries if isinstance(tensor, Codebook) else tensor
+        if isinstance(grid, Integers):
+            top = 2 ** (grid.bits - 1) if grid.zero is not None else max(1, 2 ** (grid.bits - 1) - 1)
+            assert np.abs(grid.codes.astype(int)).max(initial=0) <= top, name
+            assert not grid.trellis or not grid.shape or follows(grid.codes), name
+    again = codec.read(codec.write(model))
+    assert again.order == model.order
+    for name in model.order:
+        assert again.decode(name).tobytes() == model.decode(name).tobytes(), name
