@@ -9,7 +9,7 @@ is taken at each harm: with and without its QP optimisation, on the network as i
 Ours: batch normalisation folded, with calibration data (Fisher, GPTQ, biases corrected) and without (magnitudes).
 At each harm bytes are interpolated between measured points, both in logarithms. Bounds: 0.85 with data, 1.0 without.
 
-Speed: one thread, all codes of the zoo at their middle quality through the coder alone, and 11.7 M random heavy-tailed
+Speed: one thread, all codes of the zoo through the coder alone at three qualities, and 11.7 M random heavy-tailed
 weights. Bounds for "context": 3 M weights a second to encode, 5 M to decode; "smallest" may take ten times as long.
 """
 
@@ -168,39 +168,47 @@ def accuracies(curves: Mapping[str, Mapping[str, list[list[Point]]]]) -> None:
 
 def speed() -> None:
     torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
-    zoo_codes = []
-    for name in zoo.models.names():
-        recipe = Recipe.of(bits=12, calibration="rate", exchange=1e-5, rounding="gptq", fold=True)
-        tensors = Subject.load(name).compress(recipe).weights.values()
-        zoo_codes += [tensor for tensor in tensors if isinstance(tensor, Integers)]
-    random = rng.standard_t(4, (2048, 5700)).astype(np.float32)
-    quantized = dependent.quantize(random, None, np.ones(len(random)), None, exchange=2e3, bits=12, per_channel=True)
+    by_rate = {"bits": 12, "calibration": "rate", "rounding": "gptq", "fold": True}
+    qualities = {
+        "zoo, by rate, 1e-5": Recipe.of(**by_rate, exchange=1e-5),
+        "zoo, by rate, 1e-7": Recipe.of(**by_rate, exchange=1e-7),
+        "zoo, 8 bits": Recipe.of(bits=8),
+    }
+    subjects = [Subject.load(name) for name in zoo.models.names()]
+    sets = {
+        label: [tensor for subject in subjects for tensor in subject.compress(recipe).weights.values()]
+        for label, recipe in qualities.items()
+    }
+    random = np.random.default_rng(0).standard_t(4, (2048, 5700)).astype(np.float32)
+    harm = np.ones(len(random))
+    sets["11.7 M, random"] = [dependent.quantize(random, None, harm, None, exchange=2e3, bits=12, per_channel=True)]
     print("\nspeed of the coder, one thread, million weights a second (encode, decode)")
-    for label, tensors in {"zoo": zoo_codes, "11.7 M random": [quantized]}.items():
+    for label, tensors in sets.items():
         for effort in ("context", "smallest"):
-            codes = [tensor.codes.reshape(*tensor.shape[:2], -1) for tensor in tensors]
-            count = sum(array.size for array in codes)
-            times = []
-            for _ in range(3 if count < 5e6 else 1):
-                start = time.perf_counter()
-                encoder = ContextEncoder(effort)
-                for array in codes:
-                    encoder.add(array, trellis=True)
-                data = encoder.finish()
-                encoded = time.perf_counter()
-                decoder = ContextDecoder(data, effort)
-                again = [decoder.take(array.shape, trellis=True) for array in codes]
-                decoder.close()
-                times.append((encoded - start, time.perf_counter() - encoded))
-            assert all(np.array_equal(one, two) for one, two in zip(codes, again, strict=True))
-            encode, decode = (count / min(each) / 1e6 for each in zip(*times, strict=True))
-            slack = 10 if effort == "smallest" else 1
-            holds = encode * 1e6 >= ENCODE / slack and decode * 1e6 >= DECODE / slack
-            print(
-                f"{label:14} {effort:9} {encode:6.2f} {decode:6.2f}  {8 * len(data) / count:.3f} bits a weight  "
-                f"{'holds' if holds else 'MISSED'}"
-            )
+            _coded(label, effort, tensors)
+
+
+def _coded(label: str, effort: str, tensors: Sequence[Integers]) -> None:
+    codes = [(tensor.codes.reshape(*tensor.shape[:2], -1), tensor.trellis) for tensor in tensors]
+    count = sum(array.size for array, _ in codes)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        encoder = ContextEncoder(effort)
+        for array, trellis in codes:
+            encoder.add(array, trellis=trellis)
+        data = encoder.finish()
+        encoded = time.perf_counter()
+        decoder = ContextDecoder(data, effort)
+        again = [decoder.take(array.shape, trellis=trellis) for array, trellis in codes]
+        decoder.close()
+        times.append((encoded - start, time.perf_counter() - encoded))
+    assert all(np.array_equal(array, other) for (array, _), other in zip(codes, again, strict=True))
+    encode, decode = (count / min(each) for each in zip(*times, strict=True))
+    slack = 10 if effort == "smallest" else 1
+    verdict = "holds" if encode >= ENCODE / slack and decode >= DECODE / slack else "MISSED"
+    bits = 8 * len(data) / count
+    print(f"{label:19} {effort:9} {encode / 1e6:6.2f} {decode / 1e6:6.2f}  {bits:.2f} bits a weight  {verdict}")
 
 
 def draw(curves: Mapping[str, Mapping[str, list[list[Point]]]], path: Path) -> None:

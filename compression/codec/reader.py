@@ -315,7 +315,7 @@ def order_zero(tensors, section, coder):
     return codes, side
 
 
-# The context coder's decoder, as tests/codec/slow_contexts.py has it.
+# The context coder's decoder, in plain integers; tests compare it with the compiled one, stream by stream.
 
 CLAMP = 2815
 RATIO_STEPS = (1, 3, 5, 7, 10, 14, 20, 28, 40, 56, 80)

@@ -1,4 +1,4 @@
-"""The context coder: round trips, its slow twin, pinned bytes, what it saves and what it does with hostile bytes."""
+"""The context coder: round trips, its slow twin, pinned bytes, what it saves and what hostile bytes do."""
 
 import hashlib
 import subprocess
@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from samples import path
-from slow_contexts import SlowDecoder
 
 from compression.codec import context_kernels as kernels
 from compression.codec import context_tables as tables
 from compression.codec.contexts import EFFORTS, LARGEST_CODE, LARGEST_VALUE, ContextDecoder, ContextEncoder
+from compression.codec.reader import ContextDecoder as SlowDecoder
 from compression.errors import ArtefactError, ModelError
 from compression.pipeline import compress
 from compression.recipe import Recipe

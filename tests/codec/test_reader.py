@@ -36,10 +36,7 @@ def test_it_depends_on_numpy_and_constriction_alone():
     assert outside == {"numpy", "constriction"}
 
 
-def test_its_decoder_of_contexts_is_the_slow_one():
-    """Which is tested against the fast one, stream by stream."""
-    slow = Path(__file__).with_name("slow_contexts.py").read_text().split("import numpy as np\n", 1)[1].strip()
-    assert slow.replace("class SlowDecoder", "class ContextDecoder") in SCRIPT.read_text()
+def test_its_trellis_is_ours():
     assert reader.TRELLIS == NEXT
 
 
