@@ -447,7 +447,8 @@ def decompress(
     compressed = codec.read(files.read(file))
     data = decoded(compressed)
     files.write_atomically(out, data)
-    print(f"{out}: {len(data):,} bytes, {len(compressed.order)} tensors of {compressed.architecture}")
+    origin = compressed.architecture or "a state dict without a network"
+    print(f"{out}: {len(data):,} bytes, {len(compressed.order)} tensors of {origin}")
 
 
 @app.command()
@@ -582,6 +583,11 @@ def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedMo
 
     artefact = files.read(model)
     compressed = codec.read(artefact)
+    if not compressed.architecture:
+        raise ArtefactError(
+            f"a network must be named in the file to be run; {model} was packed from weights alone. "
+            "Unpack it, and load the weights into their network."
+        )
     return Subject.load(compressed.architecture), compressed, without_figures(artefact)
 
 

@@ -196,6 +196,16 @@ class TestCommandLine:
             result = CliRunner().invoke(app, ["pack", *map(str, arguments), "--out", str(file)])
             assert result.exit_code == 1 and "Error: " in result.stderr and not file.exists()
 
+    @pytest.mark.parametrize(
+        "command", [["evaluate", "--runtime", "none"], ["export", "--format", "onnx", "--out", "x"]]
+    )
+    def test_weights_alone_cannot_be_run(self, tmp_path, command):
+        weights, file = tmp_path / "w.safetensors", tmp_path / "w.psc"
+        weights.write_bytes(save_weights({"w": torch.randn(3, 3)}))
+        self.run("pack", weights, "--out", file)
+        result = CliRunner().invoke(app, [command[0], str(file), *command[1:]])
+        assert result.exit_code == 1 and "was packed from weights alone" in result.stderr
+
     def test_an_artefact_of_the_zoo_unpacks_too(self, tmp_path):
         file, out = tmp_path / "m.psc", tmp_path / "out.safetensors"
         self.run("compress", "lenet-300-100", "--bits", 4, "--out", file)
