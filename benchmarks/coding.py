@@ -31,7 +31,7 @@ import torch
 
 from compression import zoo
 from compression.codec.contexts import ContextDecoder, ContextEncoder
-from compression.measure.accuracy import CHUNK, divergence, log_probabilities
+from compression.measure.accuracy import divergence, log_probabilities
 from compression.measure.subject import Subject
 from compression.methods import dependent
 from compression.recipe import Recipe
@@ -98,8 +98,8 @@ def _measured(subject: Subject, module: torch.nn.Module, decoded: Mapping[str, n
         for name, tensor in module.state_dict().items():
             if name in decoded:
                 tensor.copy_(torch.from_numpy(np.ascontiguousarray(decoded[name])).reshape(tensor.shape))
-    found = torch.cat([log_probabilities(module, images) for images in subject.data.test_images.split(CHUNK)])
-    harm = float(divergence(subject.reference, found).mean())
+    found = log_probabilities(module, subject.data.test_images)
+    harm = max(0.0, float(divergence(subject.reference, found).mean()))
     return Point(size, harm, float((found.argmax(1).numpy() == subject.labels).mean()))
 
 

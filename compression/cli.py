@@ -373,19 +373,11 @@ def allot(
     out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
 ) -> None:
     """Find the exchange rate of bits and harm that meets a wanted size or harm, and measure what it gives."""
-    from compression import codec
     from compression.measure.subject import Subject
     from compression.search import allot as search
 
-    if (size is None) == (harm is None):
-        raise RecipeError(
-            f"allot needs a wanted size or a wanted harm, one of them; got {size} and {harm}. Pass --size or --harm."
-        )
-    subject, base = Subject.load(model), options.build()
-    if size is not None:
-        found = search.for_size(base, size, lambda recipe: len(codec.write(subject.compress(recipe))))
-    else:
-        found = search.for_harm(base, harm, lambda recipe: subject.train_harm(subject.compress(recipe)))
+    base, subject = options.build(), Subject.load(model)
+    found = search.allot(subject, base, size=size, harm=harm)
     *_, evaluation = subject.evaluate(found.recipe)
     if out is not None:
         files.write_atomically(out, found.recipe.to_json(indent=2).encode())

@@ -23,7 +23,7 @@ from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets
 from compression.recipe import Recipe
-from compression.search.allot import Allotment, for_harm, for_size
+from compression.search.allot import allot
 from compression.search.cliff import Cliff, find_cliff
 from compression.search.suggest import Suggestion, Target, find
 from compression.search.waterfall import Waterfall, attribute
@@ -233,7 +233,7 @@ class Workbench:
         """The job that looks for the exchange rate of a wanted size, in bytes, or harm, in nats; gives an Allotment."""
         return self._submit(
             ("allot", model, recipe, size, harm),
-            lambda job: self._allot(job, model, recipe, size, harm),
+            lambda job: allot(self.subject(model), recipe, size=size, harm=harm, check=job.checkpoint),
             SOON,
             "Looking for an exchange rate",
         )
@@ -276,12 +276,6 @@ class Workbench:
             return len(self.artefact(model, recipe))
 
         return find(curves, subject.statistics, target, base, measure, lost, check=job.checkpoint)
-
-    def _allot(self, job: Job, model: str, recipe: Recipe, size: int | None, harm: float | None) -> Allotment:
-        subject = self.subject(model)
-        if size is not None:
-            return for_size(recipe, size, lambda each: len(codec.write(subject.compress(each))), check=job.checkpoint)
-        return for_harm(recipe, harm, lambda each: subject.train_harm(subject.compress(each)), check=job.checkpoint)
 
     def _cliff(self, job: Job, model: str, recipe: Recipe, setting: str) -> Cliff:
         found = find_cliff(

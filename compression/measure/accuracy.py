@@ -37,24 +37,27 @@ def predict(
     confidences = np.empty(len(images), np.float32)
     harm = 0.0
     for start in range(0, len(images), chunk):
-        found = log_probabilities(model, images[start : start + chunk])
+        found = log_probabilities(model, images[start : start + chunk], chunk)
         top = found.max(dim=1)
         end = start + len(found)
         classes[start:end], confidences[start:end] = top.indices.numpy(), top.values.exp().numpy()
         if reference is not None:
-            harm += float(divergence(reference[start:end], found).sum())
+            harm += max(0.0, float(divergence(reference[start:end], found).sum()))
         yield Predictions(classes[:end], confidences[:end], harm / end)
 
 
-def log_probabilities(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Of each class, float64 (n, classes), for logits of `model`, in one batch."""
+def log_probabilities(model: nn.Module, images: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
+    """Of each class, float64 (n, classes), for logits of `model`, run over the images chunk by chunk."""
     with torch.inference_mode():
-        return model(images).double().log_softmax(dim=1)
+        return torch.cat([model(part).double().log_softmax(dim=1) for part in images.split(chunk)])
 
 
 def divergence(reference: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """KL divergence of each row of `other` from `reference`, log probabilities (n, classes): float64 (n,), in nats."""
-    return (reference.exp() * (reference - other)).sum(dim=1).clamp_(min=0)
+    """KL divergence of each row of `other` from `reference`, log probabilities (n, classes): float64 (n,), in nats.
+
+    Where both agree, rounding may leave it a little below 0.
+    """
+    return (reference.exp() * (reference - other)).sum(dim=1)
 
 
 def score(predictions: Predictions, labels: np.ndarray, baseline: np.ndarray, classes: int) -> Accuracy:

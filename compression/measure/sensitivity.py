@@ -18,7 +18,7 @@ from torch import Tensor
 
 from compression import codec
 from compression.errors import ModelError, RecipeError
-from compression.measure.accuracy import CHUNK
+from compression.measure.accuracy import CHUNK, divergence
 from compression.measure.replay import Replay
 from compression.measure.subject import Subject
 from compression.pipeline import CompressedModel, compress
@@ -257,4 +257,4 @@ def _log_probabilities(logits: Tensor) -> Tensor:
 
 def _divergence(reference: Tensor, other: Tensor) -> float:
     """Sum over the samples of KL(reference || other), both log probabilities (n, classes)."""
-    return max(0.0, math.fsum((reference.exp() * (reference - other)).sum(dim=1).tolist()))
+    return max(0.0, math.fsum(divergence(reference, other).tolist()))

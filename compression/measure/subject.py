@@ -14,7 +14,7 @@ from torch import nn
 
 from compression import codec, runtimes, zoo
 from compression.errors import ModelError
-from compression.measure.accuracy import CHUNK, Predictions, log_probabilities, predict, score
+from compression.measure.accuracy import Predictions, log_probabilities, predict, score
 from compression.measure.latency import measure_latency
 from compression.measure.rates import rates
 from compression.measure.record import Baseline, Digests, Latency, Record
@@ -70,7 +70,7 @@ class Subject:
         data = zoo.load_data(entry.dataset, entry.input_shape)
         statistics = ModelStatistics.of(model, name)
         labels = data.test_labels.numpy()
-        reference = torch.cat([log_probabilities(model, images) for images in data.test_images.split(CHUNK)])
+        reference = log_probabilities(model, data.test_images)
         top = reference.max(dim=1)
         predictions = Predictions(top.indices.numpy(), top.values.exp().float().numpy())
         figures = score(predictions, labels, predictions.classes, len(data.classes))
@@ -147,7 +147,7 @@ class Subject:
 
     @cached_property
     def _train_reference(self) -> torch.Tensor:
-        return torch.cat([log_probabilities(self.model, images) for images in self.data.train_images.split(CHUNK)])
+        return log_probabilities(self.model, self.data.train_images)
 
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that the compressed model decodes into; the last few are kept."""

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from compression import codec
 from compression.errors import RecipeError
+from compression.measure.subject import Subject
 from compression.recipe import Quantize, Recipe
 
 # Exchange rates are tried on a grid of this many to a decade: sizes about half a percent apart.
@@ -34,6 +36,23 @@ def by_rate(recipe: Recipe) -> Recipe:
         return recipe
     step = recipe.quantize or Quantize(MOST_BITS)
     return dataclasses.replace(recipe, quantize=dataclasses.replace(step, calibration="rate"))
+
+
+def allot(
+    subject: Subject,
+    recipe: Recipe,
+    *,
+    size: int | None = None,
+    harm: float | None = None,
+    check: Callable[[float], None] | None = None,
+) -> Allotment:
+    """The exchange rate that meets a wanted size of the artefact, in bytes, or a wanted harm over the train split, in
+    nats; raises RecipeError unless it is one of them."""
+    if (size is None) == (harm is None):
+        raise RecipeError(f"allot needs a wanted size or a wanted harm, one of them; got {size} and {harm}. Pass one.")
+    if size is not None:
+        return for_size(recipe, size, lambda each: len(codec.write(subject.compress(each))), check)
+    return for_harm(recipe, harm, lambda each: subject.train_harm(subject.compress(each)), check)
 
 
 def for_size(
