@@ -37,7 +37,7 @@ def main() -> None:
         for batchnorm in (False, True):
             *_, last = subject.evaluate(Recipe.of(**settings, batchnorm=batchnorm))
             accuracies.append(f"{last.record.figures.accuracy:.2%}")
-        latency = subject.time(compressed, "onnxruntime")
+        latency = subject.time(compressed, "onnxruntime").latency
         speed = f"{latency.speedup:.2f} [{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]"
         print(f"| {recipe.describe()} | {macs:.0%} | {' | '.join(accuracies)} | {speed} |", flush=True)
 

@@ -333,6 +333,74 @@ def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
 
 @app.command()
 @reporting
+@with_recipe
+def latency(
+    options: RecipeOptions,
+    model: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="Name of a model, or an artefact.")],
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of a runtime, or all; may be given more than once. The verdict is on the first. "
+            "(default onnxruntime)",
+            metavar="NAME|all",
+            rich_help_panel=LATENCY_PANEL,
+        ),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(help="Images a batch; may be given more than once. (default 1)", rich_help_panel=LATENCY_PANEL),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(help="Threads; may be given more than once. (default 1)", rich_help_panel=LATENCY_PANEL),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Height and width of the images. (default: the model's)", rich_help_panel=LATENCY_PANEL),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Seconds that a timing may take. (default 1.5)", rich_help_panel=LATENCY_PANEL),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the ratio that its interval is to be narrower than, which ends a timing. (default 0.02)",
+            rich_help_panel=LATENCY_PANEL,
+        ),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure anew what is stored.", rich_help_panel=LATENCY_PANEL)
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the latency of a recipe, or of an artefact, against the baseline, and all that explains it.
+
+    What was measured before is taken from the dashboard's history and said to be stored; results join it.
+    """
+    from compression.latency_study import ask, study
+    from compression.workbench import Workbench
+
+    effort = {name: value for name, value in (("budget_s", budget), ("width", width)) if value is not None}
+    if not (effort.get("budget_s", 1) > 0 and effort.get("width", 0) >= 0):
+        raise CompressionError(
+            f"--budget must be above 0 and --width at least 0; got {budget} and {width}. "
+            "Leave them out for the defaults."
+        )
+    name, recipe = _recipe_of(model, options)
+    bench = Workbench(again=again, **effort)
+    try:
+        question = ask(bench, name, recipe, runtime or ["onnxruntime"], batch or [1], threads or [1], size)
+        report = study(bench, question, tell=lambda text: print(text, file=sys.stderr))
+    finally:
+        bench.close()
+    print(json.dumps(report.to_dict(), indent=2) if as_json else report.text())
+    if bench.store_error:
+        print(f"Not kept in the history: {bench.store_error}", file=sys.stderr)
+
+
+@app.command()
+@reporting
 def sensitivity(
     model: Model,
     layer: Annotated[list[str] | None, typer.Option(help="Only this layer; may be given more than once.")] = None,
@@ -562,17 +630,47 @@ def inspect(
 
 
 def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedModel, bytes]":
-    from compression import codec, zoo
+    from compression import codec
     from compression.measure.subject import Subject
 
-    if model in zoo.models.names() or not (Path(model).exists() or Path(model).suffix):
+    if _is_name(model):
         subject = Subject.load(model)
         compressed = subject.compress(options.build())
         return subject, compressed, codec.write(compressed)
-    if options.build() != Recipe():
-        raise ArtefactError("an artefact has its own recipe; got recipe options beside it. Leave them out.")
+    compressed, artefact = _network_file(model, options)
+    return Subject.load(compressed.architecture), compressed, artefact
+
+
+def _recipe_of(model: str, options: RecipeOptions) -> tuple[str, Recipe]:
+    """The name of a model and a recipe; those of an artefact, where the recipe gives that very file here."""
+    from compression import codec
+    from compression.measure.subject import Subject
+
+    if _is_name(model):
+        return model, options.build()
+    compressed, artefact = _network_file(model, options)
+    name, recipe = compressed.architecture, compressed.recipe
+    if codec.write(Subject.load(name).compress(recipe)) != artefact:
+        raise ArtefactError(
+            f"an artefact must be what its recipe makes of {name} in this version; {model} is not. "
+            f"Compress the model again, or time the recipe."
+        )
+    return name, recipe
+
+
+def _is_name(model: str) -> bool:
+    from compression import zoo
+
+    return model in zoo.models.names() or not (Path(model).exists() or Path(model).suffix)
+
+
+def _network_file(model: str, options: RecipeOptions) -> "tuple[CompressedModel, bytes]":
+    """What is in an artefact of a network, and its bytes without figures."""
+    from compression import codec
     from compression.convert.measured import without_figures
 
+    if options.build() != Recipe():
+        raise ArtefactError("an artefact has its own recipe; got recipe options beside it. Leave them out.")
     artefact = files.read(model)
     compressed = codec.read(artefact)
     if not compressed.architecture:
@@ -580,7 +678,7 @@ def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedMo
             f"a network must be named in the file to be run; {model} was packed from weights alone. "
             "Unpack it, and load the weights into their network."
         )
-    return Subject.load(compressed.architecture), compressed, without_figures(artefact)
+    return compressed, without_figures(artefact)
 
 
 def _timed(
@@ -589,21 +687,31 @@ def _timed(
     from dataclasses import replace
 
     from compression.measure.latency import machine_id
+    from compression.recipe import Code
+    from compression.runtimes import runtimes
     from compression.store import Store, TimingKey
 
-    record, latency = evaluation.record, None
+    record, timing = evaluation.record, None
     if runtime != "none":
-        latency = subject.time(compressed, runtime, batch, threads)
+        timing = subject.time(compressed, runtime, batch, threads)
     try:
         store = Store()
         store.put(evaluation)
-        if latency is not None:
-            form = compressed.recipe.form
-            key = TimingKey(record.digests.model, form, machine_id(), runtime, latency.number_format, batch, threads)
-            store.put_latency(key, latency)
+        if timing is not None:
+            latency, sees_zeros = timing.latency, runtimes.get(runtime).sees_zeros
+            key = TimingKey(
+                model=record.digests.model,
+                form=replace(compressed.recipe, code=Code()).digest if sees_zeros else compressed.recipe.form,
+                machine=machine_id(runtime),
+                runtime=runtime,
+                number_format=latency.number_format,
+                batch=batch,
+                threads=threads,
+            )
+            store.put_latency(key, latency, timing.samples)
     except StoreError as error:
         print(f"Not kept in the history: {error}", file=sys.stderr)
-    return replace(record, latency=latency)
+    return replace(record, latency=timing.latency if timing else None)
 
 
 def _summary(record: "Record") -> str:

@@ -14,15 +14,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from compression import cache
+from compression.cache import ENVIRONMENT
 from compression.errors import RecipeError, StoreError
 from compression.measure.accuracy import Predictions
+from compression.measure.latency import Samples
 from compression.measure.record import Latency, Record
 from compression.measure.subject import Evaluation
-
-ENVIRONMENT = "PARETOSCOPE_STORE"
 
 # Raised whenever the engine measures something differently: records of another version are not shown.
 ENGINE = 3
@@ -34,11 +36,10 @@ CREATE TABLE IF NOT EXISTS records (
     created TEXT NOT NULL,
     PRIMARY KEY (engine, model, dataset, recipe)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS timings (
-    engine INTEGER NOT NULL, model TEXT NOT NULL, form TEXT NOT NULL, machine TEXT NOT NULL, runtime TEXT NOT NULL,
-    number_format TEXT NOT NULL, batch INTEGER NOT NULL, threads INTEGER NOT NULL,
-    latency TEXT NOT NULL, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    PRIMARY KEY (engine, model, form, machine, runtime, number_format, batch, threads)
+CREATE TABLE IF NOT EXISTS measurements (
+    engine INTEGER NOT NULL, key TEXT NOT NULL, latency TEXT NOT NULL, candidate BLOB NOT NULL, baseline BLOB NOT NULL,
+    created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    PRIMARY KEY (engine, key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
     engine INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
@@ -50,9 +51,10 @@ CREATE TABLE IF NOT EXISTS documents (
 
 @dataclass(frozen=True, slots=True)
 class TimingKey:
-    """What a timing depends on: the model's digest, the machine, the runtime, the number format, batch and threads.
+    """What a timing depends on: the model's digest, the machine, runtime, number format, batch, threads and input size.
 
-    form: what the recipe makes of the graph, `Recipe.form` for the layers of the model.
+    form: what the recipe makes of the graph, `Recipe.form`; where the runtime's time depends on the zeros, the recipe.
+    size: height and width of the images, or None for the model's own.
     """
 
     model: str
@@ -62,14 +64,18 @@ class TimingKey:
     number_format: str
     batch: int
     threads: int
+    size: int | None = None
+
+    def to_json(self) -> str:
+        """The key as a text."""
+        return json.dumps(asdict(self), sort_keys=True)
 
 
 def default_path() -> Path:
     """$PARETOSCOPE_STORE, or records.sqlite in the user's cache folder."""
     if path := os.environ.get(ENVIRONMENT):
         return Path(path)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "paretoscope" / "records.sqlite"
+    return cache.folder() / "records.sqlite"
 
 
 class Store:
@@ -129,28 +135,40 @@ class Store:
             ).fetchall()
         return [_record(row[0], self.path) for row in rows]
 
-    def put_latency(self, key: TimingKey, latency: Latency) -> None:
-        """Keep a timing; one of the same key is replaced."""
+    def put_latency(self, key: TimingKey, latency: Latency, samples: Samples) -> None:
+        """Keep a timing and the single calls behind it; one of the same key is replaced."""
+        calls = (samples.candidate_ms.astype("<f4").tobytes(), samples.baseline_ms.astype("<f4").tobytes())
         with self._connection() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO timings "
-                "(engine, model, form, machine, runtime, number_format, batch, threads, latency) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (ENGINE, *asdict(key).values(), json.dumps(asdict(latency))),
+                "INSERT OR REPLACE INTO measurements (engine, key, latency, candidate, baseline) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (ENGINE, key.to_json(), json.dumps(asdict(latency)), *calls),
             )
 
     def get_latency(self, key: TimingKey) -> Latency | None:
         """The timing of this key, or None."""
-        with self._connection() as connection:
-            row = connection.execute(
-                "SELECT latency FROM timings WHERE engine = ? AND model = ? AND form = ? AND machine = ? "
-                "AND runtime = ? AND number_format = ? AND batch = ? AND threads = ?",
-                (ENGINE, *asdict(key).values()),
-            ).fetchone()
+        row = self._timing(key, "latency")
         try:
             return None if row is None else Latency(**json.loads(row[0]))
         except (TypeError, ValueError, RecursionError) as error:
             raise _damaged(self.path, error) from None
+
+    def get_samples(self, key: TimingKey) -> Samples | None:
+        """The single calls behind the timing of this key, to float32, or None."""
+        row = self._timing(key, "candidate, baseline")
+        try:
+            sides = None if row is None else [np.frombuffer(each, "<f4").astype(float) for each in row]
+        except (TypeError, ValueError) as error:
+            raise _damaged(self.path, error) from None
+        if sides is not None and not 0 < len(sides[0]) == len(sides[1]):
+            raise _damaged(self.path, ValueError(f"{len(sides[0])} calls beside {len(sides[1])}"))
+        return None if sides is None else Samples(*sides)
+
+    def _timing(self, key: TimingKey, columns: str) -> tuple[Any, ...] | None:
+        with self._connection() as connection:
+            return connection.execute(
+                f"SELECT {columns} FROM measurements WHERE engine = ? AND key = ?", (ENGINE, key.to_json())
+            ).fetchone()
 
     def put_document(self, kind: str, key: str, text: str) -> None:
         """Keep the text of a finished study (a sensitivity, a waterfall); one of the same kind and key is replaced."""

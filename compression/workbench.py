@@ -5,24 +5,32 @@ store fails, memory goes on and `store_error` says why. All measurements are job
 """
 
 import json
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from compression import codec, runtimes
 from compression.convert import Checked, Conversion, Verification, formats, produce
-from compression.errors import StoreError
+from compression.errors import CompressionError, StoreError
+from compression.exclusive import machine
 from compression.jobs import Job, Scheduler
-from compression.measure.latency import machine_id
+from compression.measure.latency import BUDGET_S, WIDTH, Noise, Samples, machine_id, repeated
 from compression.measure.layers import layer_table
+from compression.measure.machine import Machine, measure_machine
+from compression.measure.memory import session_memory
 from compression.measure.record import Latency, Record
+from compression.measure.roofline import LayerWork, layer_work
 from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets
-from compression.recipe import Recipe
+from compression.recipe import Code, Recipe
+from compression.runtimes import sparse
 from compression.search.allot import allot
 from compression.search.cliff import Cliff, find_cliff
 from compression.search.suggest import Suggestion, Target, find
@@ -34,6 +42,14 @@ NOW, SOON, LATER = 0, 1, 2
 # A tab in the background asks once a minute; one that was closed never again.
 PATIENCE_S = 90.0
 
+STUDY_BATCHES = (1, 2, 4, 8, 16, 32)
+HALF = 0.5
+# Where the time depends on the zeros, these sparsities are timed and the others are predicted from them.
+ANCHORS = (0.5, 0.8, 0.9, 0.95, 0.98)
+
+# What `Workbench(again=True)` does not read from the store.
+STUDIED_ANEW = ("profile", "plan", "noise", "machine", "memory")
+
 # Of converted files that are kept for download.
 KEPT_BYTES = 1 << 28
 
@@ -44,11 +60,95 @@ SWEEP_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How latency is measured: the runtime's name, samples a batch, threads."""
+    """How latency is measured: the runtime's name, samples a batch, threads, height and width of the images.
+
+    size: None for the model's own. number_format: None for the recipe's.
+    """
 
     runtime: str = "onnxruntime"
     batch: int = 1
     threads: int = 1
+    size: int | None = None
+    number_format: str | None = None
+
+    @property
+    def chosen(self) -> runtimes.Runtime:
+        """The runtime; raises UnknownNameError."""
+        return runtimes.runtimes.get(self.runtime)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A measurement of a recipe under a timing, of which only the setting counts for a machine.
+
+    what: "time", "evaluate", "profile", "plan", "noise", "machine" or "memory"; the workbench's getter of that name,
+    for "time" `latency` and for "evaluate" `find`, knows it afterwards. label: what a person is told meanwhile.
+    """
+
+    label: str
+    what: str
+    recipe: Recipe
+    timing: Timing
+
+
+def study_tasks(recipe: Recipe, timing: Timing) -> list[Task]:
+    """All that is shown of a recipe's latency, the most important first."""
+    groups = study_timings(recipe, timing)
+    told = f"batch {timing.batch}, {timing.threads} thread{'s' * (timing.threads > 1)}"
+    return [
+        Task(f"Timing in {timing.chosen.title}, {told}", "time", recipe, timing),
+        Task("Profiling the layers", "profile", recipe, timing),
+        Task("Profiling the baseline's layers", "profile", Recipe(), timing),
+        *([Task("Choosing the form of each layer", "plan", recipe, timing)] if timing.chosen.sees_zeros else []),
+        Task("Timing the baseline against itself", "noise", Recipe(), timing),
+        *(
+            Task(f"Timing {each.number_format} in {each.chosen.title}", "time", recipe, each)
+            for each in groups["runtimes"]
+            if not each.chosen.missing
+        ),
+        *(
+            Task(f"{label} {name}", what, each, timing)
+            for name, each in alternatives(recipe, timing).items()
+            for label, what in (("Timing", "time"), ("Evaluating", "evaluate"))
+        ),
+        *(Task(f"Timing batch {each.batch}", "time", recipe, each) for each in groups["batch"]),
+        *(Task(f"Timing {each.threads} threads", "time", recipe, each) for each in groups["threads"]),
+        Task("Measuring this machine", "machine", recipe, timing),
+        Task("Measuring memory", "memory", recipe, timing),
+        Task("Measuring the baseline's memory", "memory", Recipe(), timing),
+    ]
+
+
+def study_timings(recipe: Recipe, timing: Timing) -> dict[str, list[Timing]]:
+    """The timings of a recipe that the figures of latency show.
+
+    "runtimes": every runtime in every number format that the recipe can run in, installed or not; "batch" and
+    "threads": the chosen runtime over batches, and over threads up to the cores of this machine.
+    """
+    formats = ("fp32", "int8") if recipe.integer else ("fp32",)
+    cores = os.cpu_count() or 1
+    counts = [2**power for power in range(cores.bit_length()) if 2**power < cores] + [cores]
+    return {
+        "runtimes": [
+            replace(timing, runtime=runtime.name, number_format=number_format)
+            for runtime in runtimes.runtimes
+            for number_format in runtime.number_formats
+            if number_format in formats
+        ],
+        "batch": [replace(timing, batch=batch) for batch in sorted({*STUDY_BATCHES, timing.batch})],
+        "threads": [replace(timing, threads=threads) for threads in sorted({*counts, timing.threads})],
+    }
+
+
+def alternatives(recipe: Recipe, timing: Timing) -> dict[str, Recipe]:
+    """What else might be faster in a runtime, by name: recipes that change one thing about this one."""
+    settings = recipe.settings()
+    found = {}
+    if settings["nodes"] < HALF:
+        found["half the channels"] = Recipe.of(**{**settings, "nodes": HALF})
+    if not recipe.integer and "int8" in timing.chosen.number_formats:
+        found["integer kernels"] = Recipe.of(**{**settings, "bits": min(settings["bits"], 8), "activations": 8})
+    return found
 
 
 def sweeps(recipe: Recipe) -> dict[str, list[Recipe]]:
@@ -61,18 +161,27 @@ def sweeps(recipe: Recipe) -> dict[str, list[Recipe]]:
 
 
 class Workbench:
-    """store_error: why the last use of the store failed, or None; measurements go on without it."""
+    """store_error: why the last use of the store failed, or None; measurements go on without it.
 
-    def __init__(self, store: Store | None = None) -> None:
+    again: whether timings and studies are taken anew even where the store has them. budget_s, width: of each timing, as
+    for `compression.measure.latency.compare`.
+    """
+
+    def __init__(
+        self, store: Store | None = None, *, again: bool = False, budget_s: float = BUDGET_S, width: float = WIDTH
+    ) -> None:
         self.store = store or Store()
+        self._again = again
+        self._effort = {"budget_s": budget_s, "width": width}
         self.store_error: str | None = None
-        self._machine = machine_id()
         self._scheduler = Scheduler()
         self._lock = threading.RLock()
         self._subjects: dict[str, Subject] = {}
         self._records: dict[str, dict[str, Record]] = {}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._latencies: dict[TimingKey, Latency] = {}
+        self._problems: dict[TimingKey, dict[str, str]] = {}
+        self._work: dict[TimingKey, list[LayerWork]] = {}
         self._studies: dict[tuple[str, str], Any] = {}
         self._jobs: dict[tuple[object, ...], Job] = {}
         self._conversions: OrderedDict[tuple[str, str, str], Conversion] = OrderedDict()
@@ -134,20 +243,99 @@ class Workbench:
         with self._lock:
             if key in self._latencies:
                 return self._latencies[key]
-        found = self._from_store(lambda: self.store.get_latency(key))
+        found = None if self._again else self._from_store(lambda: self.store.get_latency(key))
         if found is not None:
             with self._lock:
                 self._latencies[key] = found
         return found
 
+    def samples(self, model: str, recipe: Recipe, timing: Timing) -> Samples | None:
+        """The single calls behind `latency`."""
+        key = self._timing_key(model, recipe, timing)
+        return self._from_store(lambda: self.store.get_samples(key))
+
+    def problem(self, model: str, recipe: Recipe, timing: Timing, what: str | None = None) -> str | None:
+        """Why a task of a study could not be done, or None. what: the one that is meant, None for the first of all."""
+        found = self._problems.get(self._timing_key(model, recipe, timing), {})
+        return found.get(what) if what else next(iter(found.values()), None)
+
+    def noise(self, model: str, timing: Timing) -> Noise | None:
+        """The baseline against itself, if it was measured before on this machine."""
+        return self._studied("noise", self._timing_key(model, Recipe(), timing).to_json(), lambda data: Noise(**data))
+
+    def profile(self, model: str, recipe: Recipe, timing: Timing) -> dict[str, float] | None:
+        """Microseconds a call of each weight's layer and of the rest ("other"), by the runtime's own profile."""
+        return self._studied("profile", self._timing_key(model, recipe, timing).to_json(), dict)
+
+    def memory(self, model: str, recipe: Recipe, timing: Timing) -> int | None:
+        """Peak bytes of the session."""
+        return self._studied("memory", self._timing_key(model, recipe, timing).to_json(), int)
+
+    def plan(self, model: str, recipe: Recipe, timing: Timing) -> list[sparse.LayerPlan] | None:
+        """How each layer runs in the sparse runtime, and why; None for other runtimes."""
+        key = self._timing_key(model, recipe, timing).to_json()
+        return self._studied("plan", key, lambda data: [sparse.LayerPlan(**row) for row in data])
+
+    def machine(self, threads: int = 1) -> Machine | None:
+        """What this machine can do on so many threads, if that was measured before."""
+        return self._studied("machine", self._machine_key(threads), Machine.from_dict)
+
+    def work(self, model: str, recipe: Recipe, timing: Timing) -> list[LayerWork]:
+        """What the layers of a recipe's network have to compute and to move; raises CompressionError."""
+        key = self._timing_key(model, recipe, timing)
+        with self._lock:
+            if key in self._work:
+                return self._work[key]
+        found = layer_work(
+            self.subject(model), self.compressed(model, recipe), timing.batch, timing.size, key.number_format
+        )
+        with self._lock:
+            self._work[key] = found
+        return found
+
+    def expected(self, model: str, records: Iterable[Record], timing: Timing) -> dict[str, float]:
+        """Milliseconds that are predicted for records without a timing, by their digest.
+
+        Only where the time depends on the zeros: interpolated over the sparsity between recipes that were timed.
+        """
+        if not timing.chosen.sees_zeros:
+            return {}
+        anchors = [(sparsity, Recipe.of(sparsity=sparsity) if sparsity else Recipe()) for sparsity in (0.0, *ANCHORS)]
+        known = [(at, found.median_ms) for at, each in anchors if (found := self.latency(model, each, timing))]
+        if len(known) < 2:
+            return {}
+        return {
+            record.digests.recipe: float(np.interp(record.rates.sparse_rate, *zip(*known, strict=True)))
+            for record in records
+            if record.latency is None and record.recipe.simplify is None
+        }
+
     def time(self, model: str, recipe: Recipe, timing: Timing, priority: int = SOON) -> Job:
         """The job that times a recipe against the baseline; its result is a Latency."""
-        number_format = runtimes.runtimes.get(timing.runtime).number_format(recipe.integer)
+        key = self._timing_key(model, recipe, timing)
         return self._submit(
-            ("time", self._timing_key(model, recipe, timing)),
+            ("time", key),
             lambda job: self._time(job, model, recipe, timing),
             priority,
-            f"Timing {number_format} on {timing.runtime}",
+            f"Timing {key.number_format} in {timing.chosen.title}",
+        )
+
+    def study(self, model: str, recipe: Recipe, timing: Timing) -> Job:
+        """The job that measures all that is shown of a recipe's latency, the most important first.
+
+        Its partial result is a text, what it does just now. What cannot be measured is told by `problem`.
+        """
+        return self._submit(
+            ("study", model, recipe, timing),
+            lambda job: self._carry_out(job, model, study_tasks(recipe, timing)),
+            SOON,
+            "Studying the latency",
+        )
+
+    def measure(self, model: str, tasks: Sequence[Task]) -> Job:
+        """The job that carries out these tasks, in their order, as `study` does."""
+        return self._submit(
+            ("measure", model, *tasks), lambda job: self._carry_out(job, model, tasks), SOON, "Measuring the latency"
         )
 
     def fill(self, model: str, recipe: Recipe, timing: Timing) -> Job:
@@ -316,10 +504,11 @@ class Workbench:
         with self._lock:
             if (kind, key) in self._studies:
                 return self._studies[kind, key]
-        text = self._from_store(lambda: self.store.get_document(kind, key))
+        unread = self._again and kind in STUDIED_ANEW
+        text = None if unread else self._from_store(lambda: self.store.get_document(kind, key))
         try:
             found = None if text is None else read(json.loads(text))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, CompressionError):
             found = None  # of an earlier version: measured anew
         if found is not None:
             with self._lock:
@@ -327,9 +516,9 @@ class Workbench:
         return found
 
     def _keep_study(self, kind: str, key: str, study: Any) -> None:
+        text = json.dumps(study, default=lambda each: each.to_dict() if hasattr(each, "to_dict") else asdict(each))
         with self._lock:
             self._studies[kind, key] = study
-        text = json.dumps(study.to_dict())
         self._from_store(lambda: self.store.put_document(kind, key, text))
 
     def _evaluate(self, job: Job, model: str, recipe: Recipe) -> Evaluation:
@@ -351,14 +540,91 @@ class Workbench:
         if known is not None:
             return known
         subject = self.subject(model)
-        latency = subject.time(
-            subject.compress(recipe), timing.runtime, timing.batch, timing.threads, check=job.checkpoint
+        found = subject.time(
+            subject.compress(recipe),
+            timing.runtime,
+            timing.batch,
+            timing.threads,
+            size=timing.size,
+            number_format=timing.number_format,
+            check=job.checkpoint,
+            **self._effort,
         )
         key = self._timing_key(model, recipe, timing)
-        self._from_store(lambda: self.store.put_latency(key, latency))
+        self._from_store(lambda: self.store.put_latency(key, found.latency, found.samples))
         with self._lock:
-            self._latencies[key] = latency
-        return latency
+            self._latencies[key] = found.latency
+        return found.latency
+
+    def _carry_out(self, job: Job, model: str, tasks: Sequence[Task]) -> None:
+        works = {
+            "time": self._time,
+            "evaluate": lambda job, model, recipe, _: self._evaluate(job, model, recipe),
+            "profile": self._profile,
+            "plan": self._plan,
+            "noise": self._noise,
+            "machine": self._measure_machine,
+            "memory": self._memory,
+        }
+        for done, task in enumerate(tasks):
+            job.checkpoint(done / len(tasks), task.label)
+            problems = self._problems.setdefault(self._timing_key(model, task.recipe, task.timing), {})
+            try:
+                works[task.what](job, model, task.recipe, task.timing)
+                problems.pop(task.what, None)
+            except CompressionError as error:
+                problems[task.what] = str(error)
+
+    def _noise(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
+        if self.noise(model, timing) is None:
+            found = self.subject(model).noise(
+                timing.runtime,
+                timing.batch,
+                timing.threads,
+                size=timing.size,
+                check=job.checkpoint,
+                **self._effort,
+            )
+            self._keep_study("noise", self._timing_key(model, recipe, timing).to_json(), found)
+
+    def _profile(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
+        if timing.chosen.profile is not None and self.profile(model, recipe, timing) is None:
+            subject = self.subject(model)
+            found = subject.profile(
+                subject.compress(recipe),
+                timing.runtime,
+                timing.batch,
+                timing.threads,
+                size=timing.size,
+                number_format=timing.number_format,
+            )
+            self._keep_study("profile", self._timing_key(model, recipe, timing).to_json(), found)
+
+    def _plan(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
+        if timing.runtime == sparse.SPARSE.name and self.plan(model, recipe, timing) is None:
+            subject = self.subject(model)
+            program = subject.program(subject.compress(recipe), sparse.SPARSE.name, size=timing.size)
+            images = repeated(subject.resized(timing.size), timing.batch)
+            with machine(exclusive=True):
+                found = sparse.plan(program, images, timing.threads)
+            self._keep_study("plan", self._timing_key(model, recipe, timing).to_json(), found)
+
+    def _memory(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
+        if self.memory(model, recipe, timing) is None:
+            key = self._timing_key(model, recipe, timing)
+            found = session_memory(
+                model, recipe, timing.runtime, timing.batch, timing.threads, timing.size, key.number_format
+            )
+            self._keep_study("memory", key.to_json(), found)
+
+    def _measure_machine(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
+        if self.machine(timing.threads) is None:
+            found = measure_machine(timing.threads, check=job.checkpoint)
+            self._keep_study("machine", self._machine_key(timing.threads), found)
+
+    @staticmethod
+    def _machine_key(threads: int) -> str:
+        return f"{machine_id('onnxruntime')} {threads}"
 
     def _fill(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
         untimed = self._untimed(model, recipe, timing)
@@ -382,7 +648,8 @@ class Workbench:
     def _untimed(self, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
         """One recipe for each graph and number format that has no timing, the current recipe's own first."""
         recipes: dict[TimingKey, Recipe] = {}
-        for each in (recipe, Recipe(), Recipe.of(bits=8, activations=8)):
+        anchors = [Recipe.of(sparsity=sparsity) for sparsity in ANCHORS] if timing.chosen.sees_zeros else []
+        for each in (recipe, Recipe(), Recipe.of(bits=8, activations=8), *anchors):
             recipes.setdefault(self._timing_key(model, each, timing), each)
         return [each for key, each in recipes.items() if self._known_latency(key) is None]
 
@@ -395,12 +662,13 @@ class Workbench:
     def _timing_key(self, model: str, recipe: Recipe, timing: Timing) -> TimingKey:
         return TimingKey(
             model=self.subject(model).statistics.digest,
-            form=recipe.form,
-            machine=self._machine,
+            form=replace(recipe, code=Code()).digest if timing.chosen.sees_zeros else recipe.form,
+            machine=machine_id(timing.runtime),
             runtime=timing.runtime,
-            number_format=runtimes.runtimes.get(timing.runtime).number_format(recipe.integer),
+            number_format=timing.number_format or timing.chosen.number_format(recipe.integer),
             batch=timing.batch,
             threads=timing.threads,
+            size=timing.size,
         )
 
     def _submit(self, key: tuple[object, ...], work, priority: int, label: str) -> Job:

@@ -58,13 +58,20 @@ LATENCY_FIELDS = {
     "number_format": str,
     "batch": int,
     "threads": int,
+    "size": int,
     "graph": str,
     "median_ms": float,
+    "p95_ms": float,
+    "p99_ms": float,
     "baseline_median_ms": float,
+    "baseline_p95_ms": float,
+    "baseline_p99_ms": float,
     "speedup": float,
     "speedup_low": float,
     "speedup_high": float,
     "pairs": int,
+    "outliers": int,
+    "stopped_by": str,
     "measured_for": str,
 }
 
@@ -375,6 +382,17 @@ REFUSED = [
     ("evaluate lenet-300-100 --rounding best", "rounding must be 'nearest' or 'gptq'; got 'best'"),
     ("evaluate lenet-300-100 --overrides fc1", "overrides must be JSON text"),
     ("evaluate lenet-300-100 --overrides 3", "overrides must be a list"),
+    ("latency no-such-model", "must be registered; got 'no-such-model'"),
+    ("latency lenet-300-100 --sparsity 95", "sparsity must be in [0, 1); got 95"),
+    ("latency lenet-300-100 --runtime tpu", "a runtime must be registered; got 'tpu'"),
+    ("latency lenet-300-100 --batch 1 --batch 0", "batch must be a whole number of at least 1; got 0"),
+    ("latency lenet-300-100 --threads -2", "threads must be a whole number of at least 1; got -2"),
+    ("latency lenet-300-100 --size 0", "size must be a whole number from 1 to 1024; got 0"),
+    ("latency lenet-300-100 --size 9", "images must have a size that lenet-300-100 can take; 9 x 9 gives"),
+    ("latency lenet-300-100 --budget 0", "--budget must be above 0"),
+    ("latency lenet-300-100 --width nan", "--width at least 0"),
+    ("latency FILES/model.psc --bits 8", "an artefact has its own recipe"),
+    ("latency BAD/missing.psc", "must be a readable file"),
     ("layers no-such-model", "must be registered; got 'no-such-model'"),
     ("layers lenet-300-100 --sparsity 95", "sparsity must be in [0, 1); got 95"),
     ("sensitivity no-such-model", "must be registered; got 'no-such-model'"),
@@ -432,13 +450,13 @@ def test_a_command_that_is_not_understood_shows_its_usage(command):
     "command",
     [
         *("", "models", "train", "evaluate", "compress", "decompress", "recipe", "layers", "sensitivity", "suggest"),
-        *("allot", "pack", "unpack", "inspect", "export"),
+        *("latency", "allot", "pack", "unpack", "inspect", "export"),
     ],
 )
 def test_help_is_there(command):
     text = succeed(*command.split(), "--help")
     assert "Usage: python -m compression" in text
-    if command in ("evaluate", "compress", "recipe", "layers", "suggest", "allot", "pack", "export"):
+    if command in ("evaluate", "latency", "compress", "recipe", "layers", "suggest", "allot", "pack", "export"):
         for option in ("--sparsity", "--scope", "--clusters", "--bits", "--granularity", "--calibration", "--recipe"):
             assert option in text
 
@@ -524,7 +542,7 @@ class TestEverySetting:
         result = run("evaluate", NAME, "--recipe", file, "--runtime", "torch", "--json")
         assert result.exit_code == 0, result.output
         figures = json.loads(result.stdout)
-        key = TimingKey(figures["digests"]["model"], EVERYTHING.form, machine_id(), "torch", "fp32", 1, 1)
+        key = TimingKey(figures["digests"]["model"], EVERYTHING.form, machine_id("torch"), "torch", "fp32", 1, 1)
         assert Store().get_latency(key).measured_for == EVERYTHING.digest
         assert Store().get_latency(dataclasses.replace(key, form="")) is None
 

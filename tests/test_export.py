@@ -3,6 +3,8 @@ import dataclasses
 import io
 import json
 
+import timings
+
 from compression import export
 from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
 from compression.recipe import Recipe
@@ -25,7 +27,7 @@ def record(recipe: Recipe, latency: Latency | None) -> Record:
 
 
 def test_records_as_a_table():
-    timing = Latency("onnxruntime", "int8", 1, 2, "9" * 64, 0.125, 0.25, 2.0, 1.9, 2.1, 45, RECIPE.digest)
+    timing = timings.latency(measured_for=RECIPE.digest)
     reused = dataclasses.replace(timing, measured_for="0" * 64)
     records = [record(Recipe(), None), record(RECIPE, timing), record(RECIPE, reused)]
     rows = list(csv.DictReader(io.StringIO(export.records_csv(records))))

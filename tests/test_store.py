@@ -6,18 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timings
 
 from compression import store as store_module
 from compression.errors import StoreError
 from compression.measure.accuracy import Predictions
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
+from compression.measure.latency import Samples
+from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
 from compression.measure.subject import Evaluation
 from compression.recipe import Recipe
 from compression.store import Store, TimingKey, default_path
 
 MODEL, DATASET = "a" * 64, "b" * 64
 KEY = TimingKey(MODEL, "", "m" * 64, "onnxruntime", "int8", 1, 2)
-LATENCY = Latency("onnxruntime", "int8", 1, 2, "9" * 64, 0.125, 0.25, 2.0, 1.9, 2.1, 45, "c" * 64)
+LATENCY = timings.latency()
+# As many as are kept at most; float32 holds these exactly.
+SAMPLES = Samples(np.arange(1, 2001) / 64, np.arange(2000, 0, -1) / 32)
+TIMINGS = "measurements"
 
 
 def evaluation(recipe: Recipe, correct: int = 5, n: int = 8, model: str = MODEL) -> Evaluation:
@@ -107,19 +112,43 @@ def test_a_record_is_kept_without_its_timing(path):
 
 
 def test_a_timing_comes_back_and_is_replaced(path):
-    Store().put_latency(KEY, LATENCY)
+    Store().put_latency(KEY, LATENCY, SAMPLES)
     assert Store().get_latency(KEY) == LATENCY
     newer = dataclasses.replace(LATENCY, speedup=3.0)
-    Store().put_latency(KEY, newer)
+    Store().put_latency(KEY, newer, SAMPLES)
     assert Store().get_latency(KEY) == newer
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(TimingKey)])
 def test_a_timing_is_not_found_under_another_key(path, field):
-    Store().put_latency(KEY, LATENCY)
+    Store().put_latency(KEY, LATENCY, SAMPLES)
     value = getattr(KEY, field)
-    other = dataclasses.replace(KEY, **{field: value + 1 if isinstance(value, int) else value + "x"})
-    assert Store().get_latency(other) is None
+    changed = 28 if value is None else value + 1 if isinstance(value, int) else value + "x"
+    other = dataclasses.replace(KEY, **{field: changed})
+    assert Store().get_latency(other) is None and Store().get_samples(other) is None
+
+
+def test_the_single_calls_come_back_with_their_timing(path):
+    assert Store().get_samples(KEY) is None
+    Store().put_latency(KEY, LATENCY, SAMPLES)
+    found = Store().get_samples(KEY)
+    for name in ("candidate_ms", "baseline_ms"):
+        assert getattr(found, name).dtype == np.float64
+        np.testing.assert_array_equal(getattr(found, name), getattr(SAMPLES, name))
+    Store().put_latency(KEY, LATENCY, Samples(np.array([0.1, 3.0]), np.array([0.2, 5.0])))
+    replaced = Store().get_samples(KEY)
+    np.testing.assert_allclose(replaced.candidate_ms, [0.1, 3.0], rtol=2**-24)
+    np.testing.assert_allclose(replaced.baseline_ms, [0.2, 5.0], rtol=2**-24)
+
+
+@pytest.mark.parametrize("column", ["candidate", "baseline"])
+@pytest.mark.parametrize("value", [b"abc", "text", 3], ids=["no whole number", "text", "a number"])
+def test_damaged_single_calls_are_told(path, column, value):
+    Store().put_latency(KEY, LATENCY, SAMPLES)
+    damage(path, TIMINGS, column, value)
+    with pytest.raises(StoreError, match="must hold what this version wrote"):
+        Store().get_samples(KEY)
+    assert Store().get_latency(KEY) == LATENCY
 
 
 def test_a_document_comes_back_and_is_replaced(path):
@@ -140,27 +169,34 @@ def test_documents_of_other_kinds_and_keys_are_others(path):
     assert Store().get_document("cliff", "a") is None
 
 
-def test_a_store_of_an_earlier_version_is_used_and_its_rows_are_left_alone(path):
-    """It had a table of timings under another name, without the form of the graph, and no documents."""
+@pytest.mark.parametrize(
+    "table",
+    [
+        "timings",
+        "latencies",
+    ],
+)
+def test_a_store_of_an_earlier_version_is_used_and_its_rows_are_left_alone(path, table):
+    """It had a table of timings under another name or of other columns, and no documents."""
     path.parent.mkdir(parents=True)
     with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE latencies (engine INTEGER, model TEXT, latency TEXT)")
-        connection.execute("INSERT INTO latencies VALUES (1, 'a', '{}')")
+        connection.execute(f"CREATE TABLE {table} (engine INTEGER, model TEXT, latency TEXT)")
+        connection.execute(f"INSERT INTO {table} VALUES (1, 'a', '{{}}')")
     connection.close()
     store = Store()
     assert store.get_latency(KEY) is None and store.get_document("waterfall", "a") is None
-    store.put_latency(KEY, LATENCY)
+    store.put_latency(KEY, LATENCY, SAMPLES)
     store.put_document("waterfall", "a", "{}")
     assert Store().get_latency(KEY) == LATENCY
     assert Store().get_document("waterfall", "a") == "{}"
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT * FROM latencies").fetchall() == [(1, "a", "{}")]
+        assert connection.execute(f"SELECT * FROM {table}").fetchall() == [(1, "a", "{}")]
     connection.close()
 
 
 def test_rows_of_another_engine_are_not_shown(path, monkeypatch):
     Store().put(evaluation(Recipe(), correct=3))
-    Store().put_latency(KEY, LATENCY)
+    Store().put_latency(KEY, LATENCY, SAMPLES)
     Store().put_document("waterfall", "a", "{}")
     monkeypatch.setattr(store_module, "ENGINE", store_module.ENGINE + 1)
     assert Store().get_document("waterfall", "a") is None
@@ -179,7 +215,7 @@ def write_many(path: Path, ready: "multiprocessing.synchronize.Barrier", writer:
     ready.wait(60)
     for step in range(count):
         store.put(evaluation(Recipe.of(sparsity=(writer * count + step) / 1000, bits=8)))
-        store.put_latency(dataclasses.replace(KEY, batch=1 + step), LATENCY)
+        store.put_latency(dataclasses.replace(KEY, batch=1 + step), LATENCY, SAMPLES)
 
 
 def test_processes_may_write_at_once(path):
@@ -218,8 +254,9 @@ def assert_every_use_fails(store: Store, match: str) -> None:
         lambda: store.put(evaluation(Recipe())),
         lambda: get(store, Recipe()),
         lambda: store.records(MODEL, DATASET),
-        lambda: store.put_latency(KEY, LATENCY),
+        lambda: store.put_latency(KEY, LATENCY, SAMPLES),
         lambda: store.get_latency(KEY),
+        lambda: store.get_samples(KEY),
         lambda: store.put_document("waterfall", "a", "{}"),
         lambda: store.get_document("waterfall", "a"),
     ]
@@ -258,7 +295,7 @@ def test_a_database_with_other_tables_is_refused(tmp_path):
     path = tmp_path / "other.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE records (colour TEXT)")
-        connection.execute("CREATE TABLE timings (colour TEXT)")
+        connection.execute(f"CREATE TABLE {TIMINGS} (colour TEXT)")
         connection.execute("CREATE TABLE documents (colour TEXT)")
     connection.close()
     assert_every_use_fails(Store(path), "must be a SQLite file")
@@ -297,9 +334,9 @@ def damage(path: Path, table: str, column: str, value: object) -> None:
 def test_a_damaged_row_is_told(path, text):
     store = Store()
     store.put(evaluation(Recipe()))
-    store.put_latency(KEY, LATENCY)
+    store.put_latency(KEY, LATENCY, SAMPLES)
     damage(path, "records", "record", text)
-    damage(path, "timings", "latency", text)
+    damage(path, TIMINGS, "latency", text)
     for use in (
         lambda: get(store, Recipe()),
         lambda: store.records(MODEL, DATASET),

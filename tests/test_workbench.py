@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import measuring
 import numpy as np
 import pytest
+import timings
+from measuring import Taken
 
 from compression import codec, runtimes, workbench
 from compression.convert import formats
-from compression.errors import UnknownNameError
+from compression.errors import ModelError, UnknownNameError
 from compression.jobs import Job
+from compression.measure.latency import Measurement
 from compression.measure.layers import OTHER
-from compression.measure.record import Latency
 from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.presets import presets
@@ -23,7 +26,21 @@ from compression.recipe import Recipe
 from compression.search import cliff
 from compression.search.suggest import Target
 from compression.store import Store
-from compression.workbench import LATER, NOW, SWEEP_BITS, SWEEP_CLUSTERS, SWEEP_SPARSITIES, Timing, Workbench, sweeps
+from compression.workbench import (
+    LATER,
+    NOW,
+    STUDY_BATCHES,
+    SWEEP_BITS,
+    SWEEP_CLUSTERS,
+    SWEEP_SPARSITIES,
+    Task,
+    Timing,
+    Workbench,
+    alternatives,
+    study_tasks,
+    study_timings,
+    sweeps,
+)
 
 NAME = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8, activations=8)
@@ -48,8 +65,8 @@ def start(subject, path, monkeypatch) -> Iterator[Callable[..., Workbench]]:
     load, benches = Subject.load, []
     monkeypatch.setattr(Subject, "load", lambda name: subject if name == NAME else load(name))
 
-    def begin(path: Path | None = None) -> Workbench:
-        benches.append(Workbench(None if path is None else Store(path)))
+    def begin(path: Path | None = None, **settings) -> Workbench:
+        benches.append(Workbench(None if path is None else Store(path), **settings))
         return benches[-1]
 
     yield begin
@@ -62,28 +79,37 @@ def timed(monkeypatch) -> list[tuple[str, str]]:
     """Replaces timing by a note of it: (description of the recipe, runtime)."""
     log = []
 
-    def time(self, compressed, runtime, batch=1, threads=1, check=None):
+    def time(
+        self, compressed, runtime, batch=1, threads=1, *, size=None, number_format=None, check=None, **settings
+    ) -> Measurement:
         check()
         log.append((compressed.recipe.describe(), runtime))
-        number_format = runtimes.runtimes.get(runtime).number_format(compressed.recipe.integer)
+        number_format = number_format or runtimes.runtimes.get(runtime).number_format(compressed.recipe.integer)
         ratio = 2.0 if number_format == "int8" else 1.0
-        return Latency(
-            runtime,
-            number_format,
-            batch,
-            threads,
-            "9" * 64,
+        latency = timings.latency(
             1 / ratio,
-            1.0,
             ratio,
-            0.9,
-            2.1,
-            45,
-            compressed.recipe.digest,
+            runtime=runtime,
+            number_format=number_format,
+            batch=batch,
+            threads=threads,
+            speedup_low=0.9,
+            speedup_high=2.1,
+            measured_for=compressed.recipe.digest,
         )
+        return Measurement(latency, measuring.SAMPLES)
 
     monkeypatch.setattr(Subject, "time", time)
     return log
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[Taken]:
+    """Replaces every measurement of a study by a note of it; OpenVINO is installed, compiled PyTorch is not."""
+    entries = runtimes.runtimes._entries
+    monkeypatch.setitem(entries, "openvino", replace(entries["openvino"], missing="", version="1"))
+    monkeypatch.setitem(entries, "torch-compiled", replace(entries["torch-compiled"], missing="a C++ compiler"))
+    return measuring.fake(monkeypatch)
 
 
 @pytest.fixture
@@ -717,3 +743,207 @@ def test_the_layers_are_those_of_the_model(start, subject):
     assert [row.name for row in rows] == [*subject.statistics.layers, OTHER]
     assert sum(row.size_share for row in rows) == pytest.approx(1)
     assert sum(row.parameters for row in rows) == subject.parameters
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, [1]), (2, [1, 2]), (4, [1, 2, 4]), (6, [1, 2, 4, 6]), (None, [1])])
+def test_the_timings_of_a_study(monkeypatch, cores, threads):
+    monkeypatch.setattr(workbench.os, "cpu_count", lambda: cores)
+    floats, integers = (study_timings(recipe, Timing(size=32)) for recipe in (Recipe.of(sparsity=0.9), RECIPE))
+    names = list(runtimes.runtimes.names())
+    assert [(each.runtime, each.number_format) for each in floats["runtimes"]] == [(name, "fp32") for name in names]
+    assert [(each.runtime, each.number_format) for each in integers["runtimes"]] == [
+        (runtime.name, number_format) for runtime in runtimes.runtimes for number_format in runtime.number_formats
+    ]
+    for groups in (floats, integers):
+        assert [each.batch for each in groups["batch"]] == list(STUDY_BATCHES)
+        assert [each.threads for each in groups["threads"]] == threads
+        assert {each.runtime for name in ("batch", "threads") for each in groups[name]} == {"onnxruntime"}
+        assert all(each.size == 32 for group in groups.values() for each in group)
+
+
+def test_the_timings_of_a_study_hold_the_setting_itself(monkeypatch):
+    monkeypatch.setattr(workbench.os, "cpu_count", lambda: 2)
+    groups = study_timings(Recipe(), Timing("torch", batch=5, threads=3))
+    assert [each.batch for each in groups["batch"]] == [1, 2, 4, 5, 8, 16, 32]
+    assert [each.threads for each in groups["threads"]] == [1, 2, 3]
+    assert all((each.batch, each.threads) == (5, 3) for each in groups["runtimes"])
+    assert all((each.runtime, each.threads) == ("torch", 3) for each in groups["batch"])
+
+
+def test_alternatives_change_one_thing():
+    recipe = Recipe.of(sparsity=0.9, clusters=16)
+    assert alternatives(recipe, Timing()) == {
+        "half the channels": Recipe.of(sparsity=0.9, clusters=16, nodes=0.5),
+        "integer kernels": Recipe.of(sparsity=0.9, clusters=16, bits=8, activations=8),
+    }
+    assert list(alternatives(recipe, Timing("sparse"))) == ["half the channels"]
+    assert list(alternatives(RECIPE, Timing())) == ["half the channels"]
+    assert list(alternatives(Recipe.of(nodes=0.5), Timing())) == ["integer kernels"]
+    assert alternatives(Recipe.of(nodes=0.7, bits=4, activations=8), Timing()) == {}
+    assert alternatives(Recipe.of(bits=4), Timing())["integer kernels"] == Recipe.of(bits=4, activations=8)
+
+
+def assert_studied(bench: Workbench, recipe: Recipe, timing: Timing) -> None:
+    """Everything that is shown is known, but for what is not installed."""
+    for group in study_timings(recipe, timing).values():
+        for each in group:
+            assert (bench.latency(NAME, recipe, each) is None) == bool(each.chosen.missing)
+            assert (bench.samples(NAME, recipe, each) is None) == bool(each.chosen.missing)
+            assert bench.problem(NAME, recipe, each) is None
+    for each in alternatives(recipe, timing).values():
+        assert bench.find(NAME, each) is not None
+        assert bench.latency(NAME, each, timing).measured_for == each.digest
+    assert bench.noise(NAME, timing) == measuring.NOISE
+    assert bench.machine(timing.threads) == measuring.machine(timing.threads)
+    for each in (recipe, Recipe()):
+        assert bench.profile(NAME, each, timing) == measuring.PROFILE
+        assert bench.memory(NAME, each, timing) == measuring.MEMORY
+    assert bench.plan(NAME, recipe, timing) == (measuring.PLAN if timing.runtime == "sparse" else None)
+
+
+@pytest.mark.parametrize("timing", [Timing(), Timing("sparse", batch=2, threads=2)], ids=["onnxruntime", "sparse"])
+@pytest.mark.parametrize("recipe", [RECIPE, Recipe.of(sparsity=0.9)], ids=["integers", "floats"])
+def test_a_study_measures_all_that_is_shown_once(start, measured, timing, recipe):
+    bench = start()
+    assert bench.noise(NAME, timing) is None and bench.machine(timing.threads) is None
+    job = bench.study(NAME, recipe, timing)
+    done(job)
+    assert_studied(bench, recipe, timing)
+    assert len(set(measured)) == len(measured)
+    assert measured[0].what == "time" and measured[0].runtime == timing.runtime
+    assert "torch-compiled" not in {each.runtime for each in measured}
+    taken = list(measured)
+    done(bench.study(NAME, recipe, timing))
+    again = start()
+    assert_studied(again, recipe, timing)
+    done(again.study(NAME, recipe, timing))
+    assert measured == taken
+    assert again.store_error is None
+
+
+def test_a_study_says_what_it_does(start, measured, monkeypatch):
+    bench, checkpoint, told = start(), Job.checkpoint, []
+
+    def noting(self, progress=None, partial=None):
+        if partial is not None:
+            told.append((progress, partial))
+        checkpoint(self, progress, partial)
+
+    monkeypatch.setattr(Job, "checkpoint", noting)
+    done(bench.study(NAME, RECIPE, Timing()))
+    labels = [task.label for task in study_tasks(RECIPE, Timing())]
+    assert told == [(place / len(labels), label) for place, label in enumerate(labels)]
+    assert labels[0] == "Timing in ONNX Runtime, batch 1, 1 thread"
+
+
+def test_a_study_goes_on_where_something_cannot_be_measured(start, measured, monkeypatch):
+    bench, time, profile = start(), Subject.time, Subject.profile
+
+    def failing(self, compressed, runtime, *arguments, **settings):
+        if runtime == "torch":
+            raise ModelError("torch must be in the mood; it is not. Ask again.")
+        return time(self, compressed, runtime, *arguments, **settings)
+
+    def unprofiled(self, *arguments, **settings):
+        raise ModelError("no profile today")
+
+    monkeypatch.setattr(Subject, "time", failing)
+    monkeypatch.setattr(Subject, "profile", unprofiled)
+    done(bench.study(NAME, RECIPE, Timing()))
+    torch = Timing("torch", number_format="fp32")
+    assert bench.latency(NAME, RECIPE, torch) is None
+    assert bench.problem(NAME, RECIPE, torch) == "torch must be in the mood; it is not. Ask again."
+    # The timing of the same setting went well, and does not hide what did not.
+    assert bench.latency(NAME, RECIPE, Timing()) is not None and bench.problem(NAME, RECIPE, Timing(), "time") is None
+    for what in ("profile", None):
+        assert bench.problem(NAME, RECIPE, Timing(), what) == "no profile today"
+    assert bench.memory(NAME, RECIPE, Timing()) == measuring.MEMORY
+
+    monkeypatch.setattr(Subject, "time", time)
+    monkeypatch.setattr(Subject, "profile", profile)
+    measured.clear()
+    done(bench.study(NAME, RECIPE, Timing()))
+    assert_studied(bench, RECIPE, Timing())
+    assert {(each.what, each.runtime) for each in measured} == {("time", "torch"), ("profile", "onnxruntime")}
+
+
+def test_tasks_are_carried_out_in_their_order(start, measured):
+    bench = start()
+    tasks = [
+        Task("a", "noise", Recipe(), Timing("torch")),
+        Task("b", "time", RECIPE, Timing("torch", batch=3)),
+        Task("c", "machine", RECIPE, Timing(threads=2)),
+    ]
+    done(bench.measure(NAME, tasks))
+    assert [each.what for each in measured] == ["noise", "time", "machine"]
+    assert (measured[1].batch, measured[2].threads) == (3, 2)
+    assert bench.latency(NAME, RECIPE, Timing("torch")) is None and bench.noise(NAME, Timing()) is None
+
+
+def test_what_is_stored_can_be_measured_again(start, measured):
+    first = start()
+    done(first.evaluate(NAME, RECIPE))
+    done(first.study(NAME, RECIPE, Timing("sparse")))
+    taken = list(measured)
+    measured.clear()
+    bench = start(again=True, budget_s=9.0, width=0.5)
+    assert bench.find(NAME, RECIPE) is not None
+    assert bench.latency(NAME, RECIPE, Timing("sparse")) is None and bench.noise(NAME, Timing("sparse")) is None
+    done(bench.study(NAME, RECIPE, Timing("sparse")))
+    assert_studied(bench, RECIPE, Timing("sparse"))
+    assert [replace(each, settings=()) for each in measured] == [replace(each, settings=()) for each in taken]
+    effort = {each.settings for each in measured if each.what in ("time", "noise")}
+    assert effort == {(("budget_s", 9.0), ("width", 0.5))}
+    # It joins the store as any other.
+    assert_studied(start(), RECIPE, Timing("sparse"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "find"),
+    [
+        ("noise", lambda bench: bench.noise(NAME, Timing("sparse"))),
+        ("profile", lambda bench: bench.profile(NAME, RECIPE, Timing("sparse"))),
+        ("plan", lambda bench: bench.plan(NAME, RECIPE, Timing("sparse"))),
+        ("memory", lambda bench: bench.memory(NAME, RECIPE, Timing("sparse"))),
+    ],
+)
+@pytest.mark.parametrize("text", ["", "{", "null", "true and more", '[{"weight": 1}]'])
+def test_damaged_parts_of_a_study_are_measured_anew(start, measured, path, kind, find, text):
+    done(start().study(NAME, RECIPE, Timing("sparse")))
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("UPDATE documents SET text = ? WHERE kind = ?", (text, kind)).rowcount > 0
+    connection.close()
+    bench = start()
+    assert find(bench) is None
+    done(bench.study(NAME, RECIPE, Timing("sparse")))
+    assert_studied(bench, RECIPE, Timing("sparse"))
+
+
+def test_timings_that_follow_the_zeros_are_expected_between_those_that_were_taken(start, measured):
+    bench, timing = start(), Timing("sparse")
+    recipes = [Recipe.of(sparsity=s) for s in (0.25, 0.7, 0.99)] + [Recipe.of(nodes=0.5), Recipe.of(sparsity=0.5)]
+    records = [done(bench.evaluate(NAME, recipe)).record for recipe in recipes]
+    done(bench.time(NAME, Recipe(), timing))
+    assert bench.expected(NAME, records, timing) == {}
+    for sparsity in (0.5, 0.9):
+        done(bench.time(NAME, Recipe.of(sparsity=sparsity), timing))
+    known = bench.records(NAME, timing)
+    found = bench.expected(NAME, known, timing)
+    rates = {record.recipe: record.rates.sparse_rate for record in records}
+    # (1 - s)^2 at 0, 0.5 and 0.9, with straight lines between, and level beyond.
+    by_hand = {
+        recipes[0]: 1 + rates[recipes[0]] / 0.5 * (0.25 - 1),
+        recipes[1]: 0.25 + (rates[recipes[1]] - 0.5) / 0.4 * (0.01 - 0.25),
+        recipes[2]: 0.01,
+    }
+    assert found == {recipe.digest: pytest.approx(ms) for recipe, ms in by_hand.items()}
+    assert {record.recipe for record in known if record.latency is not None} == {Recipe.of(sparsity=0.5)}
+    assert bench.expected(NAME, known, Timing()) == {}
+
+
+def test_a_fill_takes_the_timings_that_predictions_stand_on(start, timed, few):
+    bench, timing = start(), Timing("sparse")
+    done(bench.fill(NAME, Recipe(), timing))
+    for sparsity in workbench.ANCHORS:
+        assert bench.latency(NAME, Recipe.of(sparsity=sparsity), timing) is not None
+    assert not bench.missing(NAME, Recipe(), timing)

@@ -1,12 +1,13 @@
 """Accuracy against size and accuracy against latency: one marker for each record, each loads its recipe.
 
 Shape carries the meaning, colour repeats it: star = baseline, filled circles on a stepped line = front, target =
-current, diamond = pinned, small dots = seen, hollow = not measured in full yet, with its interval.
+current, diamond = pinned, small dots = seen, hollow = not measured in full yet, with its interval. On the latency axis
+squares reuse the timing of another recipe of the same graph and number format.
 """
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ from compression.measure.record import Baseline, Record
 from compression.recipe import Recipe
 
 Quantity = Literal["size", "latency"]
-Kind = Literal["baseline", "front", "current", "pinned", "estimate", "seen"]
+Kind = Literal["baseline", "front", "current", "pinned", "estimate", "predicted", "seen"]
 
 # The size axis has room for this compression ratio from the start, so that it stands still while points come in.
 EXPECTED_RATIO = 32
@@ -44,8 +45,9 @@ TRAIL = 5  # the line through the points visited last has this many vertices
 class Point:
     """One marker. x: bytes or milliseconds a batch, with its interval. accuracy, low, high: fractions.
 
-    kind says what it is drawn as, the most important role first: current, pinned, estimate, front, seen.
-    estimate: not all of it is measured yet. pinned: also true for a current point that is pinned.
+    kind says what it is drawn as, the most important role first: current, pinned, estimate, predicted, front, seen.
+    estimate: not all of it is measured yet. reused: its x was measured for another recipe. pinned: also true for a
+    current point that is pinned.
     """
 
     digest: str
@@ -57,6 +59,7 @@ class Point:
     low: float
     high: float
     estimate: bool
+    reused: bool
     pinned: bool
     visited: bool
     hover: str
@@ -104,7 +107,7 @@ def gather(
 
     current, pinned, trail: recipe digests; the trail is what the viewer went through, oldest first.
     samples: size of the test split; a record of fewer samples is a running estimate. None: the largest that is seen.
-    expected_ms: recipe digest -> predicted latency, for records that have not been timed; drawn as estimates.
+    expected_ms: recipe digest -> predicted latency, for records that have not been timed; drawn hollow.
     baseline_ms: latency of the baseline. None: the one that was timed beside the current record (so that the two
     are a true pair), else the median of all; without any, the latency figure has no star.
     Where two records have one recipe, the one of more samples counts, then the later.
@@ -133,7 +136,7 @@ def gather(
             waiting += 1
             continue
         estimate = predicted or record.figures.n < samples
-        kind = _kind(digest == current, digest in pinned, estimate, digest in on_front)
+        kind = _kind(digest == current, digest in pinned, record.figures.n < samples, predicted, digest in on_front)
         low, high = _latency_interval(record, value) if x == "latency" else (value, value)
         figures = record.figures
         points.append(
@@ -147,6 +150,7 @@ def gather(
                 low=figures.accuracy_low,
                 high=figures.accuracy_high,
                 estimate=estimate,
+                reused=x == "latency" and record.latency_reused,
                 pinned=digest in pinned,
                 visited=digest in visited,
                 hover=_hover(record, kind, samples, value if predicted else None),
@@ -172,18 +176,20 @@ def gather(
     )
 
 
-def _kind(current: bool, pinned: bool, estimate: bool, on_front: bool) -> Kind:
+def _kind(current: bool, pinned: bool, estimate: bool, predicted: bool, on_front: bool) -> Kind:
     if current:
         return "current"
     if pinned:
         return "pinned"
     if estimate:
         return "estimate"
+    if predicted:
+        return "predicted"
     return "front" if on_front else "seen"
 
 
 def _has_interval(point: Point) -> bool:
-    return point.kind == "current" or (point.estimate and point.kind != "baseline")
+    return point.kind in ("current", "estimate") or (point.kind == "pinned" and point.estimate)
 
 
 def _latency_interval(record: Record, value: float) -> tuple[float, float]:
@@ -222,7 +228,7 @@ def _baseline_point(baseline: Baseline, x: float, quantity: Quantity) -> Point:
     cost = format_bytes(x) if quantity == "size" else format_ms(x)
     hover = f"<b>Baseline</b>, uncompressed fp32<br>{format_percent(baseline.accuracy)} accuracy<br>{cost}"
     value = baseline.accuracy
-    return Point(Recipe().digest, "baseline", x, x, x, value, value, value, False, False, False, hover)
+    return Point(Recipe().digest, "baseline", x, x, x, value, value, value, False, False, False, False, hover)
 
 
 def _hover(record: Record, kind: Kind, samples: int, predicted_ms: float | None) -> str:
@@ -254,6 +260,7 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
     """The figure; customdata[0] of every marker is its recipe digest (of `Recipe()` for the baseline's star)."""
     by_kind: dict[str, list[Point]] = {
         "seen": [],
+        "predicted": [],
         "front": [],
         "estimate": [],
         "pinned": [],
@@ -262,10 +269,13 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
     }
     for point in data.points:
         by_kind[point.kind].append(point)
-    traces = [*_trail(data, theme), *_front(data, theme)]
+    traces = [*_trail(data, theme), *_front(data, theme), *_reused(data, theme)]
     for kind, points in by_kind.items():
         if points:
-            traces.append(_markers(data, theme, kind, points))
+            trace = _markers(data, theme, kind, points)
+            traces.append(trace)
+            if kind in NAMES and any(point.reused for point in points):
+                traces.append(_entry(trace, kind, points))
     xaxis = _size_axis(data, theme) if data.quantity == "size" else _latency_axis(data, theme)
     figure_layout = layout(
         theme,
@@ -285,9 +295,10 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
 
 
 STYLES: dict[str, Callable[[Theme], dict[str, Any]]] = {
-    "seen": lambda t: {"symbol": "circle", "color": fade(t.muted, 0.5), "line": {"width": 0}},
-    "front": lambda t: {"symbol": "circle", "size": 8, "color": t.text, "line": {"width": 1, "color": t.surface}},
-    "estimate": lambda t: {"symbol": "circle-open", "size": 9, "color": t.muted, "line": {"width": 1.5}},
+    "seen": lambda t: {"color": fade(t.muted, 0.5), "line": {"width": 0}},
+    "front": lambda t: {"size": 8, "color": t.text, "line": {"width": 1, "color": t.surface}},
+    "estimate": lambda t: {"size": 9, "color": t.muted, "line": {"width": 1.5}},
+    "predicted": lambda t: {"size": 6, "color": t.muted, "line": {"width": 1}},
     "pinned": lambda t: {"size": 12, "color": t.palette[1], "line": {"width": 1, "color": t.surface}},
     "baseline": lambda t: {"symbol": "star", "size": 15, "color": t.text, "line": {"width": 1, "color": t.surface}},
     "current": lambda t: {"size": 18, "color": t.accent, "line": {"width": 3}},
@@ -295,11 +306,12 @@ STYLES: dict[str, Callable[[Theme], dict[str, Any]]] = {
 NAMES = {
     "seen": "Seen",
     "estimate": "Estimate",
+    "predicted": "Predicted",
     "pinned": "Pinned",
     "baseline": "Baseline",
     "current": "Current",
 }
-RANKS = {"current": 1, "baseline": 2, "front": 3, "pinned": 4, "seen": 5, "estimate": 6}
+RANKS = {"current": 1, "baseline": 2, "front": 3, "pinned": 4, "seen": 5, "estimate": 6, "predicted": 7, "reused": 8}
 
 
 def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> dict[str, Any]:
@@ -307,12 +319,8 @@ def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> di
     marker = {"opacity": 1, **STYLES[kind](theme)}
     if kind == "seen":
         marker["size"] = [6 if point.visited else 5 for point in points]
-    elif kind == "pinned":
-        marker["symbol"] = ["diamond-open" if point.estimate else "diamond" for point in points]
-    elif kind == "current":
-        marker["symbol"] = [
-            ("diamond" if point.pinned else "circle") + ("-open" if point.estimate else "-open-dot") for point in points
-        ]
+    if kind != "baseline":
+        marker["symbol"] = [_symbol(kind, point) for point in points]
     heights = [scale.position(point.accuracy) for point in points]
     trace: dict[str, Any] = {
         "type": "scatter",
@@ -349,6 +357,39 @@ def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> di
             "arrayminus": [(point.x - point.x_low) / factor for point in points],
         }
     return trace
+
+
+def _symbol(kind: str, point: Point) -> str:
+    """The shape says the role, and whether the timing is of another recipe; hollow is what is not measured yet."""
+    diamond = kind == "pinned" or (kind == "current" and point.pinned)
+    symbol = "diamond" if diamond else "square" if point.reused else "circle"
+    if kind == "current":
+        return symbol + ("-open" if point.estimate else "-open-dot")
+    if diamond and point.reused and not point.estimate:
+        return "diamond-wide"
+    return symbol + "-open" * point.estimate
+
+
+def _entry(trace: dict[str, Any], kind: str, points: list[Point]) -> dict[str, Any]:
+    """Take over a trace's entry in the legend, which would show the shape of whichever point is first."""
+    trace["showlegend"] = False
+    size = trace["marker"]["size"]
+    marker = {
+        **trace["marker"],
+        "symbol": _symbol(kind, replace(points[0], reused=False)),
+        "size": size if isinstance(size, int) else max(size),
+    }
+    own = {key: trace[key] for key in ("type", "mode", "name", "legendrank")}
+    return {**own, "x": [None], "y": [None], "marker": marker, "hoverinfo": "skip", "showlegend": True}
+
+
+def _reused(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
+    """The legend entry of the squares."""
+    if not any(point.reused for point in data.points):
+        return []
+    marker = {"symbol": "square", "size": 7, "color": theme.muted}
+    entry = {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": "Reused", "marker": marker}
+    return [{**entry, "hoverinfo": "skip", "legendrank": RANKS["reused"], "showlegend": True}]
 
 
 def _front(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import torch
 from scipy.special import bdtr, ndtri
 from torch import nn
 
+from compression.exclusive import machine
 from compression.measure.record import Accuracy
 
 CHUNK = 100
@@ -47,9 +48,16 @@ def predict(
 
 
 def log_probabilities(model: nn.Module, images: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
-    """Of each class, float64 (n, classes), for logits of `model`, run over the images chunk by chunk."""
+    """Of each class, float64 (n, classes), for logits of `model`, run over the images chunk by chunk.
+
+    No chunk runs while a timing has the machine to itself.
+    """
+    parts = []
     with torch.inference_mode():
-        return torch.cat([model(part).double().log_softmax(dim=1) for part in images.split(chunk)])
+        for part in images.split(chunk):
+            with machine(exclusive=False):
+                parts.append(model(part).double().log_softmax(dim=1))
+        return torch.cat(parts)
 
 
 def divergence(reference: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

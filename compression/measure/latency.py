@@ -4,6 +4,9 @@ Clock speed, caches and neighbours change from second to second and slow both si
 pair is steady where milliseconds are not. What a pair cannot cancel is where each side's weights came to lie in
 memory, worth 1 % here for a model of the size of a cache: so pairs are measured in rounds, each with both sides loaded
 anew in random order, and the interval is over rounds. Milliseconds are this machine's; the ratio is the headline.
+
+Short calls are timed in groups, for the sake of the clock. What a single call can take, its tail and its outliers, is
+seen in single calls, taken in pairs too at the end of each round. A round has the machine to itself.
 """
 
 import gc
@@ -22,6 +25,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from compression.errors import CompressionError, ModelError
+from compression.exclusive import machine, released
 from compression.measure.record import Latency
 from compression.runtimes import Program, Runtime, runtimes
 
@@ -29,6 +33,10 @@ CONFIDENCE = 0.95
 BUDGET_S = 1.5
 WIDTH = 0.02
 MAX_ROUNDS = 101
+MAX_SINGLES = 2000
+
+# How many budgets a comparison may take to find the ratio that is known beforehand.
+_PATIENCE = 4
 
 # Over 5 rounds the bootstrap interval is their whole range and covers 94 %, over 15 it covers 96 %; ending when it
 # looks narrow costs a little of that.
@@ -41,6 +49,10 @@ _ROUND_S = 0.02
 _WARM_UP_CALLS = 2
 _WARM_UP_GAIN = 0.02
 _WARM_UP_SHARE = 0.2
+_FENCE = 3.0
+# A check may run other work on top: it is called this often, and after as long a one both sides are cold.
+_CHECK_EVERY_S = 0.05
+_COLD_AFTER_S = 0.002
 
 Call = Callable[[], Any]
 Clock = Callable[[], float]
@@ -49,22 +61,35 @@ Loader = Callable[[], AbstractContextManager[Call]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Samples:
+    """Milliseconds of single calls in the order of measurement, outliers included: float64 (n,), n <= 2,000, a side."""
+
+    candidate_ms: np.ndarray
+    baseline_ms: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
     """All samples of a comparison, and what they say.
 
     candidate_ms, baseline_ms: float64 (rounds, pairs), milliseconds a call, in the order of measurement. calls: how
-    many calls each sample is the mean of. speedup: median over the rounds of the median over their pairs of baseline /
-    candidate, with its 95 % bootstrap interval over rounds. stopped_by: "precision" (the interval is as narrow as was
-    wanted), "budget" or "rounds" (the most allowed).
+    many calls each of these is the mean of. singles: calls timed one by one. speedup: median over the rounds of the
+    median over their pairs of baseline / candidate, with its 95 % bootstrap interval over rounds. stopped_by:
+    "precision" (the interval is as narrow as was wanted), "budget" or "rounds" (the most allowed).
     """
 
     candidate_ms: np.ndarray
     baseline_ms: np.ndarray
     calls: int
+    singles: Samples
     speedup: float
     speedup_low: float
     speedup_high: float
     stopped_by: str
+
+    @property
+    def rounds(self) -> int:
+        return len(self.candidate_ms)
 
     @property
     def pairs(self) -> int:
@@ -79,6 +104,33 @@ class Comparison:
         return float(np.median(self.baseline_ms))
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Measurement:
+    """The timing of a record and the single calls behind its tail."""
+
+    latency: Latency
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The baseline timed against itself: the ratio, which is 1 but for noise, and its 95 % interval.
+
+    rounds: how many it took. stopped_by: "precision", "budget" or "rounds".
+    """
+
+    speedup: float
+    low: float
+    high: float
+    rounds: int
+    stopped_by: str
+
+    @property
+    def contains_one(self) -> bool:
+        """Whether the interval holds the truth; where it does not, no interval of this machine can be relied on."""
+        return self.low <= 1 <= self.high
+
+
 def compare(
     candidate: Loader,
     baseline: Loader,
@@ -86,16 +138,19 @@ def compare(
     budget_s: float = BUDGET_S,
     width: float = WIDTH,
     max_rounds: int = MAX_ROUNDS,
+    truth: float | None = None,
     clock: Clock = time.perf_counter,
     seed: int = 0,
     check: Check | None = None,
 ) -> Comparison:
     """Time two sides against each other; each gives, on entering, the call that is timed.
 
-    A round loads both sides, warms them up and measures pairs; orders are drawn with `seed`. Rounds go on until the
-    interval of the speed-up is no wider than `width` of it, after 15 rounds or more; or until `budget_s` seconds have
-    passed, after 5 or more; or to `max_rounds`. The number of rounds is odd, so that the median is one of them.
-    clock: seconds, monotonic. check: called before each pair; what it raises ends the comparison.
+    A round loads both sides, warms them up, measures pairs and then single calls; orders are drawn with `seed`. Rounds
+    go on until the interval of the speed-up is no wider than `width` of it, after 15 rounds or more; or until
+    `budget_s` seconds have passed, after 5 or more; or to `max_rounds`. The number of rounds is odd, so that the median
+    is one of them. truth: a speed-up known beforehand; while the interval misses it, rounds go on for up to 4 budgets.
+    clock: seconds, monotonic. check: called before a round and between pairs, at most every 50 ms; the machine is not
+    held meanwhile, its time is not charged to the budget, and what it raises ends the comparison.
     """
     if not (budget_s > 0 and width >= 0 and max_rounds >= 1):
         raise CompressionError(
@@ -104,7 +159,6 @@ def compare(
         )
     timer = _Timer((candidate, baseline), budget_s, clock, seed, check or _go_on)
     most = max_rounds - 1 + max_rounds % 2
-    start = clock()
     rounds: list[np.ndarray] = []
     while True:
         rounds.append(timer.round())
@@ -113,19 +167,25 @@ def compare(
             continue
         candidate_s, baseline_s = np.stack(rounds, axis=1)
         speedup, low, high = median_interval(np.median(baseline_s / candidate_s, axis=1))
-        if n >= _ROUNDS_FOR_PRECISION and high - low <= width * speedup:
+        found = truth is None or low <= truth <= high or timer.spent() >= _PATIENCE * budget_s
+        if found and n >= _ROUNDS_FOR_PRECISION and high - low <= width * speedup:
             stopped_by = "precision"
-        elif n >= _ROUNDS_IN_A_HURRY and clock() - start >= budget_s:
+        elif found and n >= _ROUNDS_IN_A_HURRY and timer.spent() >= budget_s:
             stopped_by = "budget"
         elif n >= most:
             stopped_by = "rounds"
         else:
             continue
-        return Comparison(1e3 * candidate_s, 1e3 * baseline_s, timer.calls, speedup, low, high, stopped_by)
+        singles = Samples(*(1e3 * np.array(side) for side in timer.singles))
+        return Comparison(1e3 * candidate_s, 1e3 * baseline_s, timer.calls, singles, speedup, low, high, stopped_by)
 
 
 class _Timer:
-    """Measures rounds of one comparison. The first round fixes the calls of a sample and the pairs of a round."""
+    """Measures rounds of one comparison. The first round fixes how much a round holds.
+
+    calls: of a sample. pairs: of samples. groups: of single calls, as many as a sample has, beyond the samples that are
+    single calls themselves. singles: seconds of single calls of both sides, of all rounds.
+    """
 
     def __init__(self, sides: tuple[Loader, Loader], budget_s: float, clock: Clock, seed: int, check: Check) -> None:
         self.sides = sides
@@ -135,37 +195,91 @@ class _Timer:
         self.rng = np.random.default_rng(seed)
         self.calls = 0
         self.pairs = 0
+        self.groups = 0
+        self.singles: tuple[list[float], list[float]] = [], []
+        self._start = clock()
+        self._checked = -math.inf
+        self._away = 0.0
+
+    def spent(self) -> float:
+        """Seconds since the start, less those of checks."""
+        return self.clock() - self._start - self._away
 
     def round(self) -> np.ndarray:
         """Seconds a call, (2, pairs), of both sides."""
+        self.pause()
         with ExitStack() as stack:
             calls: list[Call] = [_go_on, _go_on]
-            for side in self.order():
-                calls[side] = stack.enter_context(self.sides[side]())
+            with machine(exclusive=False):
+                for side in self.order():
+                    calls[side] = stack.enter_context(self.sides[side]())
+            stack.enter_context(machine(exclusive=True))
             shortest = self.warm_up(calls)
             if not self.calls:
-                self.calls = max(1, math.ceil(_SHORTEST_SAMPLE_S / max(shortest, 1e-9)))
-                wanted = math.ceil(_ROUND_S / (2 * self.calls * max(shortest, 1e-9)))
-                self.pairs = int(np.clip(wanted, *_PAIRS)) // 2 * 2 + 1
-            samples = np.empty((2, self.pairs))
-            for pair in range(self.pairs):
-                self.check()
-                for side in self.order():
-                    samples[side, pair] = self.sample(calls[side], self.calls)
+                self.plan(max(shortest, 1e-9))
+            samples = self.take_pairs(calls)
+            if self.calls == 1:
+                self.keep(samples)
+            self.take_singles(calls)
             return samples
+
+    def plan(self, shortest: float) -> None:
+        """How much fills a round, for a call of so many seconds."""
+        self.calls = math.ceil(_SHORTEST_SAMPLE_S / shortest)
+        self.pairs = int(np.clip(math.ceil(_ROUND_S / (2 * self.calls * shortest)), *_PAIRS)) // 2 * 2 + 1
+        wanted = min(math.ceil(_ROUND_S / (2 * shortest)), MAX_SINGLES // _ROUNDS_FOR_PRECISION)
+        self.groups = math.ceil(wanted / self.calls) - (self.pairs if self.calls == 1 else 0)
+
+    def take_pairs(self, calls: list[Call]) -> np.ndarray:
+        """Seconds a call, (2, pairs)."""
+        samples = np.empty((2, self.pairs))
+        for pair in range(self.pairs):
+            if self.pause():
+                self.warm_up(calls)
+            for side in self.order():
+                samples[side, pair] = self.sample(calls[side], self.calls)
+        return samples
+
+    def take_singles(self, calls: list[Call]) -> None:
+        """Time calls one by one, in a row as within a sample, so that caches are as warm."""
+        for _ in range(self.groups):
+            if len(self.singles[0]) >= MAX_SINGLES:
+                return
+            if self.pause():
+                self.warm_up(calls)
+            group = np.empty((2, self.calls))
+            for side in self.order():
+                group[side] = [self.sample(calls[side], 1) for _ in range(self.calls)]
+            self.keep(group)
+
+    def keep(self, samples: np.ndarray) -> None:
+        for singles, taken in zip(self.singles, samples, strict=True):
+            singles.extend(taken[: MAX_SINGLES - len(singles)])
+
+    def pause(self) -> bool:
+        """Let the caller check, if it is time to; returns whether that took so long that both sides are cold."""
+        start = self.clock()
+        if start - self._checked < _CHECK_EVERY_S:
+            return False
+        with released():
+            self.check()
+        self._checked = self.clock()
+        self._away += self._checked - start
+        return self._checked - start > _COLD_AFTER_S
 
     def warm_up(self, calls: list[Call]) -> float:
         """Run both until neither gets faster, or for too long; returns the shortest call seen, in seconds."""
-        deadline = self.clock() + self.warm_up_s
+        deadline = self.spent() + self.warm_up_s
         best = [math.inf, math.inf]
         while True:
-            self.check()
+            if self.pause():
+                best = [math.inf, math.inf]
             before = list(best)
             for _ in range(_WARM_UP_CALLS):
                 for side, call in enumerate(calls):
                     best[side] = min(best[side], self.sample(call, 1))
             steady = all(now >= (1 - _WARM_UP_GAIN) * then for now, then in zip(best, before, strict=True))
-            if steady or self.clock() >= deadline:
+            if steady or self.spent() >= deadline:
                 return min(best)
 
     def sample(self, call: Call, calls: int) -> float:
@@ -186,6 +300,12 @@ class _Timer:
         return first, 1 - first
 
 
+def outliers(values: np.ndarray) -> int:
+    """How many lie above Tukey's far fence: third quartile + 3 interquartile ranges (Tukey 1977)."""
+    low, high = np.quantile(values, [0.25, 0.75])
+    return int((values > high + _FENCE * (high - low)).sum())
+
+
 def median_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
     """Median of an odd number of values, and the ends of its percentile bootstrap interval (Efron 1979), exactly.
 
@@ -204,6 +324,15 @@ def median_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple
     return float(ordered[middle - 1]), float(low), float(high)
 
 
+def repeated(images: np.ndarray, batch: int) -> np.ndarray:
+    """A batch of images (n, C, H, W), repeated if there are too few; raises ModelError for none, or no batch."""
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ModelError(f"batch must be a whole number of at least 1; got {batch!r}. Pass e.g. 1.")
+    if len(images) < 1:
+        raise ModelError("a timing needs at least one image; got none. Pass some of the train split.")
+    return images[np.arange(batch) % len(images)]
+
+
 def compare_programs(
     runtime: Runtime,
     candidate: Program,
@@ -218,11 +347,7 @@ def compare_programs(
 
     settings: those of `compare`. Raises ModelError, or RuntimeUnavailableError when a program cannot be loaded.
     """
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ModelError(f"batch must be a whole number of at least 1; got {batch!r}. Pass e.g. 1.")
-    if len(images) < 1:
-        raise ModelError("a timing needs at least one image; got none. Pass some of the train split.")
-    images = images[np.arange(batch) % len(images)]
+    images = repeated(images, batch)
 
     @contextmanager
     def loaded(program: Program) -> Iterator[Call]:
@@ -242,38 +367,59 @@ def measure_latency(
     batch: int = 1,
     threads: int = 1,
     **settings: Any,
-) -> Latency:
+) -> Measurement:
     """The timing of a record: `compare_programs`, for the recipe with the digest `measured_for`.
 
     It holds for every candidate of the same graph and number format beside a baseline of the same graph, in the same
-    runtime, batch and threads, on the machine of the same `machine_id()`.
+    runtime, batch and threads, on the machine of the same `machine_id(runtime)`.
     """
     timing = compare_programs(runtime, candidate, baseline, images, batch=batch, threads=threads, **settings)
-    return Latency(
+    p95, p99 = np.quantile(timing.singles.candidate_ms, [0.95, 0.99])
+    baseline_p95, baseline_p99 = np.quantile(timing.singles.baseline_ms, [0.95, 0.99])
+    latency = Latency(
         runtime=runtime.name,
         number_format=candidate.number_format,
         batch=batch,
         threads=threads,
+        size=candidate.input_shape[1],
         graph=candidate.graph,
         median_ms=timing.median_ms,
+        p95_ms=float(p95),
+        p99_ms=float(p99),
         baseline_median_ms=timing.baseline_median_ms,
+        baseline_p95_ms=float(baseline_p95),
+        baseline_p99_ms=float(baseline_p99),
         speedup=timing.speedup,
         speedup_low=timing.speedup_low,
         speedup_high=timing.speedup_high,
         pairs=timing.pairs,
+        outliers=outliers(timing.singles.candidate_ms),
+        stopped_by=timing.stopped_by,
         measured_for=measured_for,
     )
+    return Measurement(latency, timing.singles)
 
 
-def machine_id() -> str:
-    """SHA-256 of what timings depend on: processor and its features, cores, system, versions of the runtimes."""
+def measure_noise(
+    runtime: Runtime, program: Program, images: np.ndarray, *, batch: int = 1, threads: int = 1, **settings: Any
+) -> Noise:
+    """What this machine makes of a program timed against itself: `compare_programs`, with the truth known to be 1.
+
+    An interval that misses 1 is given up to 4 budgets to take it in; the result says whether it does.
+    """
+    timing = compare_programs(runtime, program, program, images, batch=batch, threads=threads, truth=1.0, **settings)
+    return Noise(timing.speedup, timing.speedup_low, timing.speedup_high, timing.rounds, timing.stopped_by)
+
+
+def machine_id(runtime: str) -> str:
+    """SHA-256 of what timings in that runtime depend on: processor and its features, cores, system, its version."""
     parts = [
         *_processor(),
         str(os.cpu_count()),
         platform.system(),
         platform.machine(),
         platform.python_version(),
-        *(f"{runtime.name} {runtime.version}" for runtime in runtimes),
+        f"{runtime} {runtimes.get(runtime).version}",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

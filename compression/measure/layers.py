@@ -2,19 +2,13 @@
 
 import copy
 import dataclasses
-import json
 import math
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
-from scipy.stats import trim_mean
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -25,16 +19,11 @@ from compression.measure.subject import Subject
 from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
 from compression.runtimes.onnx_graph import export_fp32
-from compression.runtimes.onnx_trace import INPUT
-from compression.runtimes.threads import open_session, session_options
+from compression.runtimes.onnx_profile import onnx_profile
+from compression.runtimes.profiles import OTHER
+from compression.runtimes.threads import session_options
 
-OTHER = "other"
-RUNS, WARM_UP_RUNS = 30, 5
-
-# A runtime may run these within the node that they follow, so their time counts for its layer.
-FOLLOWING = ("BatchNormalization", "Relu", "Clip", "Gelu")
-# What ONNX Runtime's optimiser puts before and after the names of the nodes that it makes of ours.
-PREFIX, SUFFIXES = "fused ", ("_kernel_time", "_nchwc")
+RUNS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,48 +149,12 @@ class _MacCounter(TorchFunctionMode):
 def layer_times(module: nn.Module, weights: Sequence[str], image: Tensor, runs: int = RUNS) -> dict[str, float]:
     """Microseconds that ONNX Runtime spends on each weight's layer and on the rest ("other") for one image.
 
-    Its own profile of the fp32 session on one thread: the interquartile mean of each node over `runs` runs (its clock
-    ticks in whole microseconds), summed by layer; a batch normalisation or activation after a layer counts for it.
+    Its own profile of the fp32 session on one thread, `onnx_profile`.
     Raises ModelError for what cannot be exported.
     """
     data = export_fp32(copy.deepcopy(module).eval(), tuple(image.shape[1:]))
-    owners = _owners(onnx.load_model_from_string(data).graph, weights)
-    durations: defaultdict[str, list[float]] = defaultdict(list)
-    for event in _profile(data, image.numpy(), runs):
-        durations[event["name"]].append(event["dur"])
+    found = onnx_profile(data, image.numpy(), session_options(1), runs)
     times = dict.fromkeys((*weights, OTHER), 0.0)
-    for name, each in durations.items():
-        owner = owners.get(_own_name(name), OTHER)
-        times[owner] += float(trim_mean(each, 0.25)) * len(each) / (runs + WARM_UP_RUNS)
+    for name, time in found.items():
+        times[name if name in times else OTHER] += time
     return times
-
-
-def _profile(data: bytes, image: np.ndarray, runs: int) -> list[dict[str, Any]]:
-    """The events of the nodes."""
-    options = session_options(1)
-    options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = open_session(data, options)
-        for _ in range(WARM_UP_RUNS + runs):
-            session.run(None, {INPUT: image})
-        events = json.loads(Path(session.end_profiling()).read_text())
-    return [event for event in events if event.get("cat") == "Node"]
-
-
-def _owners(graph: onnx.GraphProto, weights: Sequence[str]) -> dict[str, str]:
-    """The weight that a node or a value belongs to, by either's name."""
-    known, owners = set(weights), {}
-    for node in graph.node:
-        owner = next((name for name in node.input if name in known), None)
-        if owner is None and node.op_type in FOLLOWING:
-            owner = owners.get(node.input[0])
-        if owner is not None:
-            owners |= dict.fromkeys((node.name, *node.output), owner)
-    return owners
-
-
-def _own_name(event: str) -> str:
-    for suffix in SUFFIXES:
-        event = event.removesuffix(suffix)
-    return event.removeprefix(PREFIX)

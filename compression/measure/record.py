@@ -90,23 +90,43 @@ class Baseline:
 class Latency:
     """One timing of a (graph, number format) against the baseline in the same runtime and process.
 
-    median_ms, baseline_median_ms: milliseconds a batch. speedup: median of baseline / candidate over rounds of
-    interleaved pairs, each round with sessions loaded anew, and its bootstrap 95 % interval. measured_for: digest of
-    the recipe that was timed; another recipe of the same graph and number format reuses the timing.
+    size: height of the input images. median_ms, p95_ms, p99_ms and the baseline's: milliseconds a batch, outliers
+    included. speedup: median of baseline / candidate over rounds of interleaved pairs, each round with sessions loaded
+    anew, and its bootstrap 95 % interval. pairs: samples of each side. outliers: calls of the candidate above Tukey's
+    far fence, third quartile + 3 interquartile ranges. stopped_by: "precision", "budget" or "rounds".
+    measured_for: digest of the recipe that was timed; another recipe of the same graph and number format reuses the
+    timing.
     """
 
     runtime: str
     number_format: str
     batch: int
     threads: int
+    size: int
     graph: str
     median_ms: float
+    p95_ms: float
+    p99_ms: float
     baseline_median_ms: float
+    baseline_p95_ms: float
+    baseline_p99_ms: float
     speedup: float
     speedup_low: float
     speedup_high: float
     pairs: int
+    outliers: int
+    stopped_by: str
     measured_for: str
+
+    @property
+    def throughput(self) -> float:
+        """Images a second."""
+        return 1e3 * self.batch / self.median_ms
+
+    @property
+    def baseline_throughput(self) -> float:
+        """Images a second of the baseline."""
+        return 1e3 * self.batch / self.baseline_median_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,31 @@ import copy
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from compression import codec, runtimes, zoo
-from compression.errors import ModelError
+from compression.errors import ModelError, RuntimeUnavailableError
+from compression.exclusive import machine
 from compression.measure.accuracy import Predictions, log_probabilities, predict, score
-from compression.measure.latency import measure_latency
+from compression.measure.latency import (
+    BUDGET_S,
+    WIDTH,
+    Check,
+    Measurement,
+    Noise,
+    measure_latency,
+    measure_noise,
+    repeated,
+)
 from compression.measure.rates import rates
-from compression.measure.record import Baseline, Digests, Latency, Record
+from compression.measure.record import Baseline, Digests, Record
 from compression.measure.size import ladder
 from compression.measure.variant import Form, Variant
 from compression.pipeline import CompressedModel
@@ -29,6 +40,11 @@ from compression.zoo import Data
 
 # Simplified networks that are kept, with their statistics: a few times the model's own memory each.
 KEPT_VARIANTS = 4
+
+PROFILE_RUNS = 30
+LARGEST_SIZE = 1024
+# Enough to calibrate integer formats for a timing; a hundred large images would take long to run.
+RESIZED_IMAGES = 16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -165,19 +181,27 @@ class Subject:
         """A module of its own with the decoded weights."""
         return compressed.load_into(copy.deepcopy(self._form(compressed).module))
 
-    def program(self, compressed: CompressedModel, runtime: str) -> Program:
+    def program(
+        self, compressed: CompressedModel, runtime: str, *, size: int | None = None, number_format: str | None = None
+    ) -> Program:
         """What a runtime loads of a compressed model: for ONNX Runtime the file that is timed and exported.
 
-        Raises UnknownNameError or ModelError.
+        size: height and width of the input images, None for the model's own. number_format: None for the recipe's.
+        Raises UnknownNameError, ModelError or RuntimeUnavailableError.
         """
+        chosen = runtimes.runtimes.get(runtime)
+        chosen.require()
+        images = self.resized(size)
+        module = self.decoded(compressed)
+        self._try(module, images, size)
         subject = runtimes.Subject(
-            module=self.decoded(compressed),
-            input_shape=self._input_shape,
+            module=module,
+            input_shape=images.shape[1:],
             integer=compressed.recipe.integer,
             weights=compressed.weights,
-            calibration_images=self.data.calibration_images.numpy(),
+            calibration_images=images,
         )
-        return runtimes.runtimes.get(runtime).build(subject)
+        return chosen.build(subject, number_format)
 
     def time(
         self,
@@ -185,20 +209,115 @@ class Subject:
         runtime: str,
         batch: int = 1,
         threads: int = 1,
-        check: Callable[[], None] | None = None,
-    ) -> Latency:
-        """Time a compressed model against the baseline in one runtime; `check` is called between the pairs."""
-        chosen = runtimes.runtimes.get(runtime)
+        *,
+        size: int | None = None,
+        number_format: str | None = None,
+        budget_s: float = BUDGET_S,
+        width: float = WIDTH,
+        check: Check | None = None,
+    ) -> Measurement:
+        """Time a compressed model against the baseline in one runtime, which runs the baseline in fp32.
+
+        size, number_format: as for `program`; the images are resized. budget_s, width, check: as for `compare`.
+        """
+        program = self.program(compressed, runtime, size=size, number_format=number_format)
         return measure_latency(
-            chosen,
-            self.program(compressed, runtime),
-            chosen.build(runtimes.Subject(self.model, self._input_shape)),
-            self.data.calibration_images.numpy(),
+            runtimes.runtimes.get(runtime),
+            program,
+            self._baseline_program(runtime, size),
+            self.resized(size),
             measured_for=compressed.recipe.digest,
             batch=batch,
             threads=threads,
+            budget_s=budget_s,
+            width=width,
             check=check,
         )
+
+    def noise(
+        self,
+        runtime: str,
+        batch: int = 1,
+        threads: int = 1,
+        *,
+        size: int | None = None,
+        budget_s: float = BUDGET_S,
+        width: float = WIDTH,
+        check: Check | None = None,
+    ) -> Noise:
+        """Time the baseline against itself, as `time` does: what is left of 1 is noise."""
+        return measure_noise(
+            runtimes.runtimes.get(runtime),
+            self._baseline_program(runtime, size),
+            self.resized(size),
+            batch=batch,
+            threads=threads,
+            budget_s=budget_s,
+            width=width,
+            check=check,
+        )
+
+    def profile(
+        self,
+        compressed: CompressedModel,
+        runtime: str,
+        batch: int = 1,
+        threads: int = 1,
+        *,
+        size: int | None = None,
+        number_format: str | None = None,
+        runs: int = PROFILE_RUNS,
+    ) -> dict[str, float]:
+        """Microseconds a call of each weight's layer, by state-dict name, and of the rest ("other").
+
+        Measured by the runtime's own profile, over `runs` calls after warming up; the machine is held meanwhile.
+        Raises RuntimeUnavailableError for a runtime that has none, and as `program` does.
+        """
+        chosen = runtimes.runtimes.get(runtime)
+        if chosen.profile is None:
+            able = ", ".join(each.name for each in runtimes.runtimes if each.profile is not None)
+            raise RuntimeUnavailableError(
+                f"the time of each layer needs a runtime that profiles; {chosen.name} does not. Choose one of {able}."
+            )
+        program = self.program(compressed, runtime, size=size, number_format=number_format)
+        with machine(exclusive=True):
+            return chosen.profile(program, repeated(self.resized(size), batch), threads, runs)
+
+    def _baseline_program(self, runtime: str, size: int | None) -> Program:
+        images = self.resized(size)
+        self._try(self.model, images, size)
+        return runtimes.runtimes.get(runtime).build(runtimes.Subject(self.model, images.shape[1:]))
+
+    def resized(self, size: int | None) -> np.ndarray:
+        """Calibration images, float32 (n, C, H, W), of that height and width, None for the model's own.
+
+        Raises ModelError for what is no size.
+        """
+        images = self.data.calibration_images
+        if size is None:
+            return images.numpy()
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
+            raise ModelError(
+                f"size must be a whole number from 1 to {LARGEST_SIZE}; got {size!r}. "
+                f"Leave it out for the model's own, {images.shape[2]}."
+            )
+        if (size, size) == tuple(images.shape[2:]):
+            return images.numpy()
+        return F.interpolate(images[:RESIZED_IMAGES], (size, size), mode="bilinear", align_corners=False).numpy()
+
+    def _try(self, module: nn.Module, images: np.ndarray, size: int | None) -> None:
+        """Raises ModelError unless the module takes images of that size."""
+        if size is None:
+            return
+        try:
+            with torch.inference_mode():
+                module(torch.from_numpy(images[:1]))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"images must have a size that {self.name} can take; {size} x {size} gives: {reason}. "
+                f"Leave the size out for the model's own, {self._input_shape[1]}, or choose another model."
+            ) from None
 
     @property
     def _input_shape(self) -> tuple[int, int, int]:

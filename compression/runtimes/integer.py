@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from onnx import helper
 from torch import Tensor, nn
 
 from compression.errors import ModelError
+from compression.runtimes.folds import Fold, fold_layers, state_of
 from compression.runtimes.onnx_graph import trace, verify
 from compression.runtimes.onnx_trace import INPUT, OUTPUT
 from compression.runtimes.steps import MOVES, Codes, Step, Steps
@@ -70,7 +70,7 @@ class IntegerLayer:
     unit: np.ndarray
 
     @classmethod
-    def of(cls, weight: Integers, fold: "Fold", input_scale: np.float32) -> "IntegerLayer":
+    def of(cls, weight: Integers, fold: Fold, input_scale: np.float32) -> "IntegerLayer":
         """weight: of at most 8 bits."""
         codes, negative = weight.codes, fold.factor < 0
         zero = (
@@ -102,28 +102,19 @@ def _positive(scale: np.ndarray) -> np.ndarray:
     return np.maximum(scale, _LEAST_SCALE).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Fold:
-    """A layer and its batch normalisation as one: factor of each output channel, and bias; float64 (n,)."""
-
-    weight: Tensor
-    factor: np.ndarray
-    bias: np.ndarray | None
-
-
 class Blueprint:
     """The structure of a module, traced and checked once, from which networks are made for its recipes."""
 
     def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
         """module: in evaluation mode; input_shape: (C, H, W). Raises ModelError as `export_fp32` does."""
-        state = _state(module)
+        state = state_of(module)
         self.input_shape = tuple(input_shape)
         model = trace(module, input_shape)
         self.classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
         self.steps = Steps(model, state)
         self._shapes = {name: state[name].shape for name in self.steps.weights}
         images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-        verify(lambda: self._floats(_folds(self.steps, state), state)(images).numpy(), module, images.numpy())
+        verify(lambda: self._floats(fold_layers(self.steps, state), state)(images).numpy(), module, images.numpy())
 
     def calibrate(
         self, module: nn.Module, weights: Mapping[str, CompressedTensor], images: np.ndarray
@@ -141,12 +132,12 @@ class Blueprint:
                 f"calibration needs images of shape (n, {', '.join(map(str, self.input_shape))}); got {images.shape}. "
                 "Pass some of the train split."
             )
-        state = _state(module)
+        state = state_of(module)
         if any(name not in state or state[name].shape != shape for name, shape in self._shapes.items()):
             raise ModelError(
                 "a blueprint serves modules of one structure; this module has other weights. Make a blueprint of it."
             )
-        folds = _folds(self.steps, state)
+        folds = fold_layers(self.steps, state)
         integers = {name: _integers(tensor) for name, tensor in weights.items()}
         layers = [step for step in self.steps.steps if step.is_layer and integers.get(step.weight) is not None]
         codes = self.steps.codes(frozenset(step.output for step in layers))
@@ -215,35 +206,12 @@ def simulate(
     return Blueprint(module, input_shape).calibrate(module, weights, calibration_images)
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
-
-
 def _integers(tensor: CompressedTensor) -> Integers | None:
     """A weight as integer kernels take it, or None if it has more bits."""
     try:
         return as_integers(tensor)
     except ModelError:
         return None
-
-
-def _folds(steps: Steps, state: Mapping[str, Tensor]) -> dict[str, Fold]:
-    def array(name: str) -> np.ndarray:
-        return (state[name].numpy() if name in state else steps.constants[name]).astype(np.float64)
-
-    folds = {}
-    for step in steps.steps:
-        if not step.is_layer:
-            continue
-        weight = state[step.weight]
-        factor = np.ones(len(weight))
-        bias = array(step.node.input[2]) if len(step.node.input) > 2 else None
-        if step.norm is not None:
-            gamma, beta, mean, variance = map(array, step.norm.input[1:])
-            factor = gamma / np.sqrt(variance + helper.get_node_attr_value(step.norm, "epsilon"))
-            bias = beta + factor * ((0 if bias is None else bias) - mean)
-        folds[step.output] = Fold(weight, factor, bias)
-    return folds
 
 
 Instruction = tuple[Callable[..., Tensor], tuple[str, ...], str, tuple[str, ...]]

@@ -12,6 +12,7 @@ from compression.errors import ModelError, RuntimeUnavailableError
 from compression.runtimes.base import Program, Runtime, Subject, as_input, runtimes
 from compression.runtimes.onnx_graph import export_fp32, graph_digest
 from compression.runtimes.onnx_int8 import export_int8
+from compression.runtimes.onnx_profile import onnx_profile
 from compression.runtimes.onnx_trace import INPUT, OUTPUT
 from compression.runtimes.threads import open_session, session_options
 from compression.tensors import Integers
@@ -23,24 +24,14 @@ class OnnxSession:
     def __init__(self, program: Program, threads: int) -> None:
         self._program = program
         self._threads = threads
-        self._session: onnxruntime.InferenceSession | None = _open(
-            program.content, threads, exact=program.number_format == "int8" and _overflows()
-        )
+        self._session: onnxruntime.InferenceSession | None = _open(program.content, options_of(program, threads))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         (logits,) = self._session.run([OUTPUT], {INPUT: as_input(images, self._program.input_shape)})
         return logits
 
     def bind(self, images: np.ndarray) -> Callable[[], object]:
-        session, binding = self._session, self._session.io_binding()
-        inputs = as_input(images, self._program.input_shape)
-        binding.bind_cpu_input(INPUT, inputs)
-        binding.bind_output(OUTPUT)
-
-        def call(_keep_alive: np.ndarray = inputs) -> None:
-            session.run_with_iobinding(binding)
-
-        return call
+        return bound_call(self._session, as_input(images, self._program.input_shape))
 
     def describe(self) -> dict[str, str | int]:
         return {
@@ -55,10 +46,19 @@ class OnnxSession:
         self._session = None
 
 
-def _open(data: bytes, threads: int, exact: bool) -> onnxruntime.InferenceSession:
-    options = session_options(threads)
-    if exact:
-        options.add_session_config_entry("session.x64quantprecision", "1")
+def bound_call(session: onnxruntime.InferenceSession, images: np.ndarray) -> Callable[[], object]:
+    """A call that runs these images, contiguous, and nothing else."""
+    binding = session.io_binding()
+    binding.bind_cpu_input(INPUT, images)
+    binding.bind_output(OUTPUT)
+
+    def call(_keep_alive: np.ndarray = images) -> None:
+        session.run_with_iobinding(binding)
+
+    return call
+
+
+def _open(data: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     try:
         return open_session(data, options)
     except Exception as error:  # the library's errors have no common base but this
@@ -82,20 +82,37 @@ def _overflows() -> bool:
         layer[1].weight.copy_(torch.from_numpy(tensor.decode()))
     images = np.ones((1, 1, 8, 8), np.float32)
     data = export_int8(layer, (1, 8, 8), {"1.weight": tensor}, images)
-    (logits,) = _open(data, 1, exact=False).run([OUTPUT], {INPUT: images})
+    (logits,) = _open(data, session_options(1)).run([OUTPUT], {INPUT: images})
     return not np.allclose(logits, 127 * features, rtol=0.01)
 
 
-def _build(subject: Subject, number_format: str) -> Program:
+def options_of(program: Program, threads: int) -> onnxruntime.SessionOptions:
+    """The options that its sessions are opened with."""
+    options = session_options(threads)
+    if program.number_format == "int8" and _overflows():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
+    images = as_input(images, program.input_shape)
+    return onnx_profile(program.content, images, options_of(program, threads), runs)
+
+
+def onnx_file(subject: Subject, number_format: str) -> bytes:
+    """The ONNX file of a subject, for any runtime that reads one; raises ModelError."""
     if number_format == "fp32":
-        data = export_fp32(subject.module, subject.input_shape)
-    elif subject.weights is None or subject.calibration_images is None:
+        return export_fp32(subject.module, subject.input_shape)
+    if subject.weights is None or subject.calibration_images is None:
         raise ModelError(
             "an integer program needs the compressed weights and calibration images; at least one is missing. "
             "Pass both."
         )
-    else:
-        data = export_int8(subject.module, subject.input_shape, subject.weights, subject.calibration_images)
+    return export_int8(subject.module, subject.input_shape, subject.weights, subject.calibration_images)
+
+
+def _build(subject: Subject, number_format: str) -> Program:
+    data = onnx_file(subject, number_format)
     return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), tuple(subject.input_shape), data)
 
 
@@ -109,5 +126,6 @@ ONNX_RUNTIME = runtimes.add(
         version=onnxruntime.__version__,
         build_as=_build,
         open=OnnxSession,
+        profile=_profile,
     )
 )

@@ -2,13 +2,17 @@
 
 import copy
 import hashlib
+import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from compression.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from compression.runtimes.profiles import OTHER, WARM_UP_RUNS, typical
 from compression.runtimes.threads import torch_threads
 
 
@@ -43,9 +47,67 @@ class PyTorchSession:
             return self._module(inputs)
 
 
-def _build(subject: Subject, number_format: str) -> Program:
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+
+
+class _OperatorClock(TorchDispatchMode):
+    """Seconds of each operator that is run, in order, with the names of the weights among its arguments.
+
+    Names are found by memory, which views of a weight share with it.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self.weights: list[tuple[str, ...]] = []
+        named = {
+            f"{path}.{name}".removeprefix("."): tensor
+            for path, part in module.named_modules()
+            if isinstance(part, _LAYERS)
+            for name, tensor in part.named_parameters(recurse=False)
+            if tensor.ndim > 1
+        }
+        self.sizes = {name: tensor.numel() for name, tensor in named.items()}
+        self._names = {tensor.untyped_storage().data_ptr(): name for name, tensor in named.items()}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        start = time.perf_counter()
+        result = func(*args, **kwargs)
+        self.seconds.append(time.perf_counter() - start)
+        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        found = (self._names.get(each.untyped_storage().data_ptr()) for each in tensors)
+        self.weights.append(tuple(dict.fromkeys(name for name in found if name)))
+        return result
+
+
+def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
+    """By a clock around each operator, at PyTorch's dispatcher: the interquartile mean of each over the runs.
+
+    An operator that takes several weights, as that of a whole attention does, is split by their sizes. All times add
+    up to that of the operators; what Python spends between them is not in it.
+    """
+    inputs = torch.from_numpy(as_input(images, program.input_shape))
+    clocks = []
+    with torch_threads(threads), torch.inference_mode():
+        for _ in range(WARM_UP_RUNS + runs):
+            with _OperatorClock(program.content) as clock:
+                program.content(inputs)
+            clocks.append(clock)
+    last = clocks[-1]
+    found = {**dict.fromkeys(last.sizes, 0.0), OTHER: 0.0}
+    for weights, seconds in zip(last.weights, zip(*(clock.seconds for clock in clocks), strict=True), strict=True):
+        whole = sum(last.sizes[name] for name in weights)
+        for name in weights or (OTHER,):
+            share = last.sizes[name] / whole if weights else 1.0
+            found[name] += 1e6 * share * typical(seconds)
+    return found
+
+
+def build_module(subject: Subject, runtime: str) -> Program:
+    """A program whose content is a module of its own, in float32."""
     module = copy.deepcopy(subject.module).eval()
-    return Program(PYTORCH.name, number_format, _structure(module), tuple(subject.input_shape), module)
+    return Program(runtime, "fp32", _structure(module), tuple(subject.input_shape), module)
 
 
 def _structure(module: nn.Module) -> str:
@@ -63,7 +125,8 @@ PYTORCH = runtimes.add(
         reference="Paszke et al., PyTorch: An Imperative Style, High-Performance Deep Learning Library, 2019",
         number_formats=("fp32",),
         version=torch.__version__,
-        build_as=_build,
+        build_as=lambda subject, number_format: build_module(subject, PYTORCH.name),
         open=PyTorchSession,
+        profile=_profile,
     )
 )

@@ -1,6 +1,7 @@
 """The sidebar: model, the three sliders, presets, advanced settings."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -24,10 +25,10 @@ from compression.recipe import (
     WEIGHTINGS,
     Recipe,
 )
-from compression.workbench import SWEEP_BITS, Timing
+from compression.workbench import SWEEP_BITS
 from compression.zoo import models
 from pages.components import exchange, state
-from pages.components.state import BATCHES, CONTROLS, THREADS, View
+from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
 OFF = 0
@@ -74,7 +75,6 @@ EXCHANGES = tuple(float(f"{10 ** (place / 4):.2g}") for place in range(-32, 1))
 
 
 SETTINGS = tuple(Recipe().settings())
-TIMING = ("runtime", "batch", "threads")
 
 
 def open_view(page: str) -> None:
@@ -114,7 +114,8 @@ def _changed(view: View) -> View:
         if rule != value:
             settings[name] = Recipe().settings()[name]
     timing = {name: given.get(name, getattr(view.timing, name)) for name in TIMING}
-    return View(given.get("model", view.model), Recipe.of(**settings), Timing(**timing))
+    model = given.get("model", view.model)
+    return View(model, Recipe.of(**settings), state.timing_of(model, **timing))
 
 
 def _rule(recipe: Recipe) -> str:
@@ -389,13 +390,40 @@ def _advanced(view: View, settings: dict[str, Any]) -> None:
         "Format of the parameters that are not compressed otherwise.",
         lambda name: BY_RATE if name == "rate" else name,
     )
-    _choice(
-        "Runtime",
-        "runtime",
-        runtimes.runtimes.names(),
-        view.timing.runtime,
-        "What runs the model when latency is measured.",
-        lambda name: runtimes.runtimes.get(name).title,
-    )
-    _choice("Batch", "batch", BATCHES, view.timing.batch, "Images a call when latency is measured.")
-    _choice("Threads", "threads", THREADS, view.timing.threads, "Threads of the runtime.")
+    for name, (label, options, value, help, words) in timing_choices(view).items():
+        if st.session_state.get(CONTROLS + name) not in options:
+            st.session_state.pop(CONTROLS + name, None)  # of the model before
+        _choice(label, name, options, value, help, words)
+    missing_runtimes()
+
+
+def timing_choices(view: View) -> dict[str, tuple[str, tuple, Any, str, Callable[[Any], str]]]:
+    """Of each setting of a timing its label, options, current value, help, and how an option is written."""
+    timing, sizes = view.timing, state.sizes(view.model)
+    installed = tuple(runtime.name for runtime in runtimes.runtimes if not runtime.missing)
+    return {
+        "runtime": (
+            "Runtime",
+            installed,
+            timing.runtime,
+            "What runs the model when latency is measured.",
+            lambda name: runtimes.runtimes.get(name).title,
+        ),
+        "batch": ("Batch", BATCHES, timing.batch, "Images a call when latency is measured.", str),
+        "threads": ("Threads", THREADS, timing.threads, "Threads of the runtime.", str),
+        "size": (
+            "Input size",
+            sizes,
+            timing.size or sizes[0],
+            "Height and width of the images when latency is measured. Accuracy is always that of the model's own size; "
+            "a model that takes no other says so.",
+            lambda size: f"{size} x {size}" + " (own)" * (size == sizes[0]),
+        ),
+    }
+
+
+def missing_runtimes() -> None:
+    """Which runtimes cannot be chosen, and what to install."""
+    for runtime in runtimes.runtimes:
+        if runtime.missing:
+            st.caption(f"{runtime.title} is not installed: install {runtime.missing} to time in it.")

@@ -11,6 +11,7 @@ from compression.figures.theme import (
     format_smaller,
 )
 from compression.measure.record import Latency, Record
+from compression.runtimes import runtimes
 from pages.components.state import Work
 
 
@@ -86,7 +87,7 @@ def _latency(column, latency: Latency | None, record: Record) -> None:
     slower = latency.speedup_high < 1
     ratio = 1 / latency.speedup if slower else latency.speedup
     if latency.speedup_low <= 1 <= latency.speedup_high:
-        change = "as fast as baseline"
+        change = "as fast"
     else:
         change = f"{format_ratio(ratio)} {'slower' if slower else 'faster'}"
     reused = latency.measured_for != record.digests.recipe
@@ -99,13 +100,31 @@ def _latency(column, latency: Latency | None, record: Record) -> None:
         delta_description="reused" if reused else f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
         border=True,
         height="stretch",
-        help=f"Median of {latency.pairs} interleaved pairs in {latency.runtime} on {latency.threads} thread(s); "
-        f"baseline {format_ms(latency.baseline_median_ms)}; speed-up {latency.speedup:.2f}, 95 % interval "
-        f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]. "
+        help=told(latency)
         + (
-            "Reused from another recipe of the same graph and number format: zeros and codebooks do not change the "
+            " Reused from another recipe of the same graph and number format: zeros and codebooks do not change the "
             "time of a dense kernel."
             if reused
-            else "Measured on this recipe."
+            else " Measured on this recipe."
         ),
+    )
+
+
+STOPPED = {
+    "precision": "until the interval was narrow enough",
+    "budget": "until the time for it was up",
+    "rounds": "until there were rounds enough",
+}
+
+
+def told(latency: Latency) -> str:
+    """How a timing was taken and all that it found."""
+    return (
+        f"Median of {latency.pairs} interleaved pairs in {runtimes.get(latency.runtime).title} on {latency.threads} "
+        f"thread{'s' * (latency.threads > 1)}, {STOPPED[latency.stopped_by]}; baseline "
+        f"{format_ms(latency.baseline_median_ms)}. Speed-up {latency.speedup:.2f}, 95 % interval "
+        f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]. Of the calls 95 % took at most "
+        f"{format_ms(latency.p95_ms)} and 99 % at most {format_ms(latency.p99_ms)} (baseline "
+        f"{format_ms(latency.baseline_p95_ms)} and {format_ms(latency.baseline_p99_ms)}); {latency.outliers} "
+        f"outlier{'s' * (latency.outliers != 1)}, all counted."
     )

@@ -25,7 +25,8 @@ def _load(digest: str) -> None:
 
 def tradeoffs(work: Work, look: Theme) -> None:
     """Accuracy against size and against latency, side by side."""
-    subject = state.workbench().subject(work.view.model)
+    bench, view = state.workbench(), work.view
+    subject = bench.subject(view.model)
     records = list(work.records)
     if work.evaluation is not None and not work.exact:
         records.append(state.with_latency(work.evaluation.record, work.latency))
@@ -34,10 +35,11 @@ def tradeoffs(work: Work, look: Theme) -> None:
             records,
             x=quantity,
             baseline=subject.baseline,
-            current=work.view.recipe.digest,
+            current=view.recipe.digest,
             pinned=state.pins(),
             trail=state.trail(),
             samples=len(subject.labels),
+            expected_ms=bench.expected(view.model, records, view.timing),
         )
         with column:
             figure.show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", alt=data.alt, on_click=_load)

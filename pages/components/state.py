@@ -8,6 +8,7 @@ import gc
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import streamlit as st
 
@@ -24,6 +25,10 @@ from compression.workbench import Timing, Workbench
 from compression.zoo import DEFAULT_MODEL, models
 
 CONTROLS = "control_"
+TIMING = ("runtime", "batch", "threads", "size")
+BATCHES = (1, 8, 32, 128)
+THREADS = (1, 2, 4)
+SIZES = (1, 2, 3, 4)  # times the model's own
 EXACT_ANSWER_S = 0.25
 FIRST_ANSWER_S = 1.0
 STILL_S = 1.0
@@ -43,7 +48,7 @@ class View:
         defaults = Timing()
         timing = {
             name: str(getattr(self.timing, name))
-            for name in ("runtime", "batch", "threads")
+            for name in TIMING
             if getattr(self.timing, name) != getattr(defaults, name)
         }
         return {"model": self.model, **self.recipe.to_query(), **timing}
@@ -53,18 +58,27 @@ class View:
         """Raises CompressionError."""
         query = dict(query)
         model = models.get(query.pop("model", DEFAULT_MODEL)).name
-        runtime = runtimes.runtimes.get(query.pop("runtime", Timing().runtime)).name
-        counts = {name: _count(name, query.pop(name, "1")) for name in ("batch", "threads")}
+        runtime = runtimes.runtimes.get(query.pop("runtime", Timing().runtime))
+        runtime.require()
+        allowed = {"batch": BATCHES, "threads": THREADS, "size": sizes(model)}
+        counts = {name: _count(name, query.pop(name), values) for name, values in allowed.items() if name in query}
         recipe = Recipe.from_query(query) if query else cls().recipe
-        return cls(model, recipe, Timing(runtime, **counts))
+        return cls(model, recipe, timing_of(model, runtime=runtime.name, **counts))
 
 
-BATCHES = (1, 8, 32, 128)
-THREADS = (1, 2, 4)
+def sizes(model: str) -> tuple[int, ...]:
+    """Heights of input images that are offered: the model's own, and multiples of it."""
+    own = models.get(model).input_shape[1]
+    return tuple(factor * own for factor in SIZES)
 
 
-def _count(name: str, text: str) -> int:
-    allowed = {"batch": BATCHES, "threads": THREADS}[name]
+def timing_of(model: str, **settings: Any) -> Timing:
+    """A timing of a model; its own size, or one that is not offered for it, is no size at all."""
+    size = settings.pop("size", None)
+    return Timing(**settings, size=size if size in sizes(model)[1:] else None)
+
+
+def _count(name: str, text: str, allowed: tuple[int, ...]) -> int:
     if text not in map(str, allowed):
         raise RecipeError(f"{name} in a link must be one of {', '.join(map(str, allowed))}; got {text!r}. Choose one.")
     return int(text)

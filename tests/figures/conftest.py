@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 import plotly.graph_objects as go
 import pytest
+import timings
 
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
+from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
 from compression.recipe import Recipe
 
 SAMPLES = 800
@@ -36,18 +37,13 @@ def make_record() -> Callable[..., Record]:
         latency = None
         if ms is not None:
             speedup = baseline_ms / ms
-            latency = Latency(
-                runtime="onnxruntime",
+            latency = timings.latency(
+                ms,
+                speedup,
                 number_format=number_format,
-                batch=1,
-                threads=1,
-                graph="g" * 64,
-                median_ms=ms,
                 baseline_median_ms=baseline_ms,
-                speedup=speedup,
                 speedup_low=0.9 * speedup,
                 speedup_high=1.1 * speedup,
-                pairs=100,
                 measured_for=measured_for or recipe.digest,
             )
         return Record(

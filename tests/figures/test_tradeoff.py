@@ -148,6 +148,47 @@ def test_what_is_not_timed_waits_or_is_predicted(baseline, make_record, markers)
     assert data.waiting == 0
 
 
+def test_reused_predicted_and_measured_latencies_differ_without_colour(baseline, make_record, markers):
+    own, other = make_record(Recipe.of(bits=8)), make_record(Recipe.of(bits=4), measured_for=Recipe.of(bits=8).digest)
+    untimed = make_record(Recipe.of(bits=2), ms=None)
+    records, expected = [own, other, untimed], {untimed.digests.recipe: 0.3}
+
+    def symbols(x, **roles):
+        figure = tradeoff.draw(tradeoff.gather(records, x=x, baseline=baseline, expected_ms=expected, **roles))
+        names = [trace.name for trace in figure.data if trace.showlegend]
+        found = {digest: symbol for digest, _, _, symbol, _ in markers(figure) if symbol != "star"}
+        return [found[record.digests.recipe] for record in records], names
+
+    assert symbols("latency")[0] == ["circle", "square", "circle-open"]
+    assert {"Reused", "Predicted"} <= set(symbols("latency")[1])
+    # On the axis of sizes all of them are measured.
+    assert symbols("size")[0] == ["circle", "circle", "circle"]
+    assert not {"Reused", "Predicted"} & set(symbols("size")[1])
+    reused = {other.digests.recipe}
+    assert symbols("latency", pinned=reused)[0][1] == "diamond-wide"
+    assert symbols("latency", current=other.digests.recipe)[0][1] == "square-open-dot"
+    assert symbols("latency", current=untimed.digests.recipe)[0][2] == "circle-open"
+
+
+def test_the_legend_shows_roles_in_their_own_shapes(baseline, make_record):
+    other = Recipe.of(bits=16).digest
+    records = [make_record(Recipe.of(bits=bits), size=bits * 1000, measured_for=other) for bits in (8, 4, 2)]
+    figure = tradeoff.draw(tradeoff.gather(records, x="latency", baseline=baseline, current=records[0].digests.recipe))
+    shown = {trace.name: trace.marker.symbol for trace in figure.data if trace.showlegend}
+    assert (shown["Current"], shown["Seen"], shown["Reused"]) == ("circle-open-dot", "circle", "square")
+    names = [trace.name for trace in figure.data if trace.showlegend]
+    assert len(names) == len(set(names))
+
+
+def test_predictions_have_no_intervals_and_do_not_make_a_front(baseline, make_record):
+    untimed = [make_record(Recipe.of(bits=bits), ms=None) for bits in (8, 4, 2)]
+    expected = {record.digests.recipe: 0.1 for record in untimed}
+    data = tradeoff.gather(untimed, x="latency", baseline=baseline, expected_ms=expected)
+    assert data.front == () and data.waiting == 0
+    (trace,) = [trace for trace in tradeoff.draw(data).data if trace.name == "Predicted"]
+    assert len(trace.x) == 3 and trace.error_y.array is None
+
+
 def test_where_the_baselines_latency_comes_from(baseline, make_record):
     slow = make_record(Recipe.of(bits=8), baseline_ms=0.5)
     records = [slow, make_record(Recipe.of(bits=4), baseline_ms=0.3), make_record(Recipe.of(bits=2), baseline_ms=0.4)]

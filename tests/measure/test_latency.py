@@ -3,6 +3,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,18 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError, ModelError
-from compression.measure.latency import compare, compare_programs, machine_id, measure_latency, median_interval
+from compression.measure import latency as latency_module
+from compression.measure.latency import (
+    MAX_SINGLES,
+    Noise,
+    compare,
+    compare_programs,
+    machine_id,
+    measure_latency,
+    measure_noise,
+    median_interval,
+    outliers,
+)
 from compression.runtimes import Program, Runtime, Subject, runtimes
 
 MS = 2.0**-10  # a power of two, about a millisecond: times of the fake clock are sums of these without rounding
@@ -74,10 +86,52 @@ def test_short_calls_are_repeated_alike_until_a_sample_is_long_enough():
     assert lab.ran.count("candidate") == lab.ran.count("baseline")
 
 
+def test_single_calls_of_both_sides_are_kept_with_their_tails():
+    lab = Lab()
+    numbers = iter(range(10**6))
+
+    def sometimes_slow(number: int) -> float:
+        return 2.0**-17 * (100 if next(numbers) % 50 == 49 else 1)
+
+    result = lab.compare(sometimes_slow, steady(2.0**-16), width=1.0)
+    singles = result.singles
+    # 2 % are slow: none of the means of 14 calls shows one as it was, but the single calls do.
+    assert singles.candidate_ms.size == singles.baseline_ms.size
+    assert 1000 < singles.candidate_ms.size <= MAX_SINGLES
+    assert set(singles.candidate_ms) == {1000 * 2.0**-17, 100_000 * 2.0**-17}
+    assert set(singles.baseline_ms) == {1000 * 2.0**-16}
+    slow = (singles.candidate_ms > 0.5).sum()
+    assert slow / singles.candidate_ms.size == pytest.approx(0.02, rel=0.2)
+    assert outliers(singles.candidate_ms) == slow
+    assert result.candidate_ms.max() < 100_000 * 2.0**-17
+
+
+def test_samples_that_are_single_calls_are_not_taken_twice():
+    lab = Lab()
+    result = lab.compare(steady(MS), steady(MS), max_rounds=1)
+    assert result.calls == 1
+    np.testing.assert_array_equal(result.singles.candidate_ms, result.candidate_ms.ravel())
+    assert lab.ran.count("candidate") == result.pairs + 4  # the warm-up sees that four calls are alike
+
+
+def test_no_more_single_calls_are_kept_than_allowed():
+    result = Lab().compare(steady(2.0**-19), steady(2.0**-19), width=0.0, max_rounds=401, budget_s=1e6)
+    assert result.singles.candidate_ms.size == result.singles.baseline_ms.size == MAX_SINGLES
+
+
+def test_outliers_lie_above_tukeys_far_fence():
+    values = np.array([1.0, 2, 3, 4, 5])  # quartiles 2 and 4: the fence is at 4 + 3 * 2
+    assert outliers(values) == 0
+    assert [outliers(np.array([*values[:4], last])) for last in (9.9, 10.0, 10.1)] == [0, 0, 1]
+    assert outliers(np.array([-99.0, *values[1:]])) == 0  # fast calls are none
+    assert outliers(np.ones(7)) == 0
+
+
 def test_every_pair_holds_both_sides_in_an_order_drawn_with_the_seed():
     def orders(seed: int) -> list[list[str]]:
         lab = Lab()
         result = lab.compare(steady(MS), steady(MS), seed=seed, max_rounds=1)
+        assert result.calls == 1
         timed = lab.ran[-2 * result.pairs :]
         return [timed[i : i + 2] for i in range(0, len(timed), 2)]
 
@@ -172,7 +226,7 @@ class Cancelled(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [0, 1, 5, 30])
+@pytest.mark.parametrize("after", [1, 2, 5, 30])
 def test_a_check_can_cancel_and_both_sides_are_unloaded(after):
     lab = Lab()
     ended: list[str] = []
@@ -185,14 +239,135 @@ def test_a_check_can_cancel_and_both_sides_are_unloaded(after):
     @contextmanager
     def side(name: str):
         try:
-            yield lambda: setattr(lab, "now", lab.now + MS)
+            yield lambda: setattr(lab, "now", lab.now + 0.1)
         finally:
             ended.append(name)
 
     with pytest.raises(Cancelled):
-        compare(lambda: side("candidate"), lambda: side("baseline"), clock=lab.clock, check=check)
+        compare(
+            lambda: side("candidate"), lambda: side("baseline"), clock=lab.clock, check=check, width=0.0, budget_s=1e6
+        )
     assert ended.count("candidate") == ended.count("baseline") >= 1
     assert gc.isenabled()
+
+
+def test_a_check_that_cancels_at_once_loads_nothing():
+    lab = Lab()
+
+    def check() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        lab.compare(steady(MS), steady(MS), check=check)
+    assert lab.loaded == lab.ran == []
+
+
+def test_checks_are_called_every_now_and_then_and_without_the_machine(monkeypatch):
+    lab = Lab()
+    held, seen, called = [], [], []
+
+    @contextmanager
+    def hold(what: object) -> Iterator[None]:
+        held.append(what)
+        yield
+        held.pop()
+
+    monkeypatch.setattr(latency_module, "machine", lambda exclusive: hold(exclusive))
+    monkeypatch.setattr(latency_module, "released", lambda: hold("released"))
+
+    def check() -> None:
+        seen.append(held[-1])
+        called.append(lab.now)
+
+    def duration(number: int) -> float:
+        assert held[-1] is True
+        return MS
+
+    lab.compare(duration, duration, check=check)
+    assert set(seen) == {"released"}
+    assert np.diff(called).min() >= 0.05
+    assert len(called) > 5
+    assert held == []
+
+
+def test_both_sides_are_warmed_again_after_a_check_that_took_long():
+    """Other work leaves both sides cold: three calls are slow then, and no sample may hold one."""
+    lab = Lab()
+    cold = {"candidate": 3, "baseline": 3}
+    times = iter([0.0, 1.0] * 1000)
+
+    def check() -> None:
+        if took := next(times):
+            lab.now += took
+            cold.update(candidate=3, baseline=3)
+
+    def side(name: str) -> Callable[[int], float]:
+        def duration(number: int) -> float:
+            if cold[name]:
+                cold[name] -= 1
+                return 8 * MS
+            return MS
+
+        return duration
+
+    result = lab.compare(side("candidate"), side("baseline"), check=check, max_rounds=21, width=0.0)
+    assert (result.candidate_ms == 1000 * MS).all() and (result.baseline_ms == 1000 * MS).all()
+    assert (result.singles.candidate_ms == 1000 * MS).all()
+    assert next(times, None) is not None
+
+
+def test_a_warm_up_ends_though_every_check_takes_long_and_every_call_too():
+    lab = Lab()
+
+    def check() -> None:
+        lab.now += 60.0
+
+    result = lab.compare(steady(1.0), steady(1.0), check=check, budget_s=10.0, max_rounds=1)
+    assert (result.candidate_ms == 1000.0).all()
+
+
+def test_the_time_of_checks_is_not_charged_to_the_budget():
+    lab = Lab()
+
+    def check() -> None:
+        lab.now += 60.0
+
+    result = lab.compare(noisy(1), noisy(2), width=0.0, budget_s=1.0, check=check)
+    assert result.stopped_by == "budget"
+    assert result.rounds > 5
+    assert lab.now > 60.0
+
+
+def test_a_known_ratio_is_given_more_rounds():
+    def unlucky(number: int) -> float:  # rounds that mislead come first
+        return MS * (1.5 if number < 31 else 1)
+
+    settings = {"width": 0.5, "budget_s": 1.0}
+    misled = Lab().compare(unlucky, steady(MS), **settings)
+    assert misled.speedup_high < 1 and misled.rounds < 31
+    given = Lab().compare(unlucky, steady(MS), truth=1.0, **settings)
+    assert given.speedup_low <= 1 <= given.speedup_high
+    assert given.rounds > misled.rounds
+
+
+def test_a_ratio_that_never_comes_out_as_known_ends_with_the_patience():
+    lab = Lab()
+    result = lab.compare(steady(2 * MS), steady(MS), truth=1.0, budget_s=1.0)
+    assert result.speedup_high < 1
+    assert 4.0 <= lab.now <= 4.5
+    assert result.stopped_by == "precision"
+
+
+def test_noise_says_whether_it_contains_one():
+    assert Noise(1.01, 0.99, 1.02, 15, "precision").contains_one
+    assert not Noise(1.02, 1.01, 1.03, 101, "rounds").contains_one
+
+
+def test_noise_times_a_program_against_itself():
+    entry = runtimes.get("torch")
+    noise = measure_noise(entry, small_program(entry), IMAGES, batch=2, max_rounds=3, budget_s=0.1)
+    assert 0 < noise.low <= noise.speedup <= noise.high
+    assert noise.rounds == 3 and noise.stopped_by == "rounds"
 
 
 def test_a_failing_call_ends_the_comparison():
@@ -277,17 +452,25 @@ def small_program(runtime: Runtime, features: int = 4) -> Program:
 IMAGES = np.ones((3, 1, 2, 2), np.float32)
 
 
-@pytest.mark.parametrize("runtime", runtimes.names())
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_a_latency_says_what_was_measured(runtime):
     entry = runtimes.get(runtime)
     candidate, baseline = small_program(entry, 5), small_program(entry, 6)
-    latency = measure_latency(
+    found = measure_latency(
         entry, candidate, baseline, IMAGES, measured_for="digest", batch=2, threads=1, max_rounds=3, budget_s=0.1
     )
+    latency, samples = found.latency, found.samples
     assert (latency.runtime, latency.number_format, latency.batch, latency.threads) == (runtime, "fp32", 2, 1)
     assert (latency.graph, latency.measured_for) == (candidate.graph, "digest")
     assert latency.pairs >= 9
     assert latency.median_ms > 0 and latency.baseline_median_ms > 0
+    assert (latency.size, latency.stopped_by) == (2, "rounds")
+    for p95, p99, single in (
+        (latency.p95_ms, latency.p99_ms, samples.candidate_ms),
+        (latency.baseline_p95_ms, latency.baseline_p99_ms, samples.baseline_ms),
+    ):
+        assert (p95, p99) == tuple(np.quantile(single, [0.95, 0.99]))
+    assert latency.outliers == outliers(samples.candidate_ms)
     assert 0 < latency.speedup_low <= latency.speedup <= latency.speedup_high
 
 
@@ -334,7 +517,16 @@ def test_a_timing_needs_an_image():
 
 
 def test_the_machine_is_known_by_what_its_timings_depend_on(monkeypatch):
-    first = machine_id()
-    assert first == machine_id() and len(bytes.fromhex(first)) == 32
+    first = machine_id("torch")
+    assert first == machine_id("torch") and len(bytes.fromhex(first)) == 32
+    assert machine_id("onnxruntime") != first
     monkeypatch.setattr(os, "cpu_count", lambda: 77)
-    assert machine_id() != first
+    assert machine_id("torch") != first
+
+
+def test_another_version_of_a_runtime_leaves_the_timings_of_the_others_valid(monkeypatch):
+    before = {name: machine_id(name) for name in ("torch", "onnxruntime")}
+    newer = {**{entry.name: entry for entry in runtimes}, "torch": replace(runtimes.get("torch"), version="99")}
+    monkeypatch.setattr(latency_module, "runtimes", newer)
+    assert machine_id("torch") != before["torch"]
+    assert machine_id("onnxruntime") == before["onnxruntime"]

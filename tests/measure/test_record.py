@@ -3,12 +3,13 @@ import json
 import math
 
 import pytest
+import timings
 
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
+from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
 from compression.recipe import Recipe
 
 RECIPE = Recipe.of(sparsity=0.8, clusters=16, bits=8, rest="fp16")
-LATENCY = Latency("onnxruntime", "int8", 1, 2, "9" * 64, 0.125, 0.25, 2.0, 1.9, 2.1, 45, RECIPE.digest)
+LATENCY = timings.latency(measured_for=RECIPE.digest)
 RECORD = Record(
     model="a-model",
     dataset="a-dataset",

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 
 from compression import codec, runtimes, zoo
-from compression.errors import CompressionError, ModelError, UnknownNameError
+from compression.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
 from compression.measure.accuracy import score
 from compression.measure.rates import rates
 from compression.measure.size import ladder
@@ -185,6 +185,70 @@ def test_a_timing_can_be_stopped_between_its_pairs(subject):
 
     with pytest.raises(Enough):
         subject.time(subject.compress(Recipe.of(bits=8)), "torch", check=stop)
+
+
+def test_a_timing_says_at_which_size_and_in_which_format(resnet):
+    compressed = resnet.compress(Recipe.of(bits=8, activations=8))
+    found = resnet.time(compressed, "onnxruntime", 2, 1, size=24, number_format="fp32", budget_s=0.05, width=1.0)
+    latency = found.latency
+    assert (latency.size, latency.batch, latency.number_format, latency.stopped_by) == (24, 2, "fp32", "budget")
+    assert latency.measured_for == compressed.recipe.digest
+    assert len(found.samples.candidate_ms) == len(found.samples.baseline_ms) >= 15
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "int8"])
+def test_a_program_at_another_size_predicts_what_the_module_does(resnet, number_format):
+    compressed = resnet.compress(Recipe.of(bits=8, activations=8))
+    program = resnet.program(compressed, "onnxruntime", size=40, number_format=number_format)
+    assert (program.input_shape, program.number_format) == ((3, 40, 40), number_format)
+    images = resnet.resized(40)
+    assert images.shape[1:] == (3, 40, 40) and images.dtype == np.float32
+    with torch.inference_mode():
+        expected = resnet.decoded(compressed)(torch.from_numpy(images)).numpy()
+    logits = runtimes.runtimes.get("onnxruntime").prepare(program).run(images)
+    atol = 1e-3 if number_format == "fp32" else 0.2 * np.abs(expected).max()
+    np.testing.assert_allclose(logits, expected, atol=atol)
+
+
+def test_images_are_resized_between_their_pixels(resnet):
+    own = resnet.resized(None)
+    np.testing.assert_array_equal(resnet.resized(own.shape[2]), own)
+    half = resnet.resized(own.shape[2] // 2)
+    means = own[: len(half)].reshape(len(half), 3, half.shape[2], 2, half.shape[3], 2).mean((3, 5))
+    np.testing.assert_allclose(half, means, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0, -1, 28.0, True, 4096])
+def test_a_size_must_be_a_whole_number_of_pixels(subject, size):
+    for use in (subject.resized, lambda size: subject.noise("torch", size=size)):
+        with pytest.raises(ModelError, match="size must be a whole number from 1 to 1024"):
+            use(size)
+
+
+def test_a_model_that_cannot_take_a_size_says_its_own(subject):
+    compressed = subject.compress(Recipe())
+    for use in (
+        lambda: subject.time(compressed, "torch", size=30),
+        lambda: subject.noise("torch", size=30),
+        lambda: subject.profile(compressed, "torch", size=30),
+    ):
+        with pytest.raises(ModelError, match=r"30 x 30 gives: .+ Leave the size out for the model's own, 28"):
+            use()
+
+
+def test_noise_is_the_baseline_against_itself(subject):
+    noise = subject.noise("torch", 2, budget_s=0.05, width=1.0)
+    assert 0 < noise.low <= noise.speedup <= noise.high
+    assert noise.rounds >= 5
+
+
+def test_a_profile_names_the_layers_of_the_program(subject):
+    compressed = subject.compress(Recipe.of(bits=8, activations=8))
+    for number_format in ("fp32", "int8"):
+        times = subject.profile(compressed, "onnxruntime", 3, number_format=number_format, runs=3)
+        assert list(times) == [*compressed.weights, "other"]
+    with pytest.raises(RuntimeUnavailableError, match=r"torch-compiled does not\. Choose one of .*onnxruntime"):
+        subject.profile(compressed, "torch-compiled")
 
 
 SIMPLIFIED = {

@@ -394,3 +394,36 @@ def test_a_control_of_a_group_moves_the_recipe(page) -> None:
     page.locator(".st-key-control_nodes").wait_for(state="detached")
     press_slider(page, ".st-key-control_bits", "ArrowRight")
     page.wait_for_url(re.compile("nodes=0.1.*bits=7"))
+
+
+def test_the_latency_page_measures_and_switches_the_runtime(page) -> None:
+    visit(page)
+    page.goto(f"{page.address}/how-fast?model={MODEL}&sparsity=0.5&clusters=off&bits=32")
+    page.locator(".st-key-plot_runtimes .main-svg").first.wait_for()
+    # Timed by itself, and judged.
+    page.locator(".st-key-verdict").get_by_text("zeros, but ONNX Runtime multiplies zeros at full price").wait_for()
+    runtimes = page.evaluate(
+        "() => document.querySelector('.st-key-plot_runtimes .js-plotly-plot').layout.yaxis.tickvals"
+    )
+    assert {"ONNX Runtime fp32", "PyTorch fp32"} <= set(runtimes)
+    verdict, plot = page.locator(".st-key-verdict").bounding_box(), page.locator(".st-key-plot_runtimes").bounding_box()
+    assert verdict["y"] < plot["y"] and plot["y"] + plot["height"] <= 900
+
+    page.get_by_role("button", name="Measure", exact=True).click()
+    page.locator(".st-key-cancel_latency button").wait_for()
+    page.wait_for_function(
+        """() => document.querySelector('.st-key-plot_runtimes .js-plotly-plot').data[0].y.length >= 2"""
+    )
+    page.locator(".st-key-cancel_latency button").click()
+    page.locator(".st-key-cancel_latency").wait_for(state="detached")
+    for tab, plots in (("Batch and threads", ("batch", "threads")), ("Distribution", ("calls",))):
+        page.get_by_role("tab", name=tab).click()
+        for plot in plots:
+            page.locator(f".st-key-plot_{plot} .main-svg").first.wait_for()
+    page.get_by_role("tab", name="Other devices").click()
+    page.get_by_text("Estimates, not measurements").wait_for()
+
+    page.locator(".st-key-latency_runtime").get_by_role("combobox").click()
+    page.get_by_role("option", name="PyTorch", exact=True).click()
+    page.wait_for_url(re.compile("runtime=torch"))
+    page.locator(".st-key-verdict").get_by_text("zeros, but PyTorch multiplies zeros at full price").wait_for()

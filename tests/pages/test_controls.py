@@ -128,7 +128,7 @@ def test_a_control_moves_its_setting_and_the_link_opens_again(group, kind, setti
     assert control(again, kind, setting).value == value
 
 
-@pytest.mark.parametrize(("name", "value"), [("runtime", "torch"), ("batch", 8), ("threads", 2)])
+@pytest.mark.parametrize(("name", "value"), [("runtime", "torch"), ("batch", 8), ("threads", 2), ("size", 56)])
 def test_timing_controls_move_the_timing_and_nothing_else(name: str, value: object) -> None:
     page = open_page(Recipe(), "Advanced")
     move(page, "selectbox", name, value)

@@ -1,0 +1,224 @@
+"""Every runtime, on every model: the baseline, integer kernels, half the channels, 95 % zeros.
+
+    python -m benchmarks.latency [--models NAME ...] [--without RUNTIME ...] [--batch N] [--threads N] [--budget S]
+                                 [--json FILE]
+    python -m benchmarks.latency --lookup
+
+Each row is timed twice in interleaved pairs: beside the same runtime's own baseline, and beside ONNX Runtime's fp32
+baseline, across the runtimes. Bounds: lenet-300-100 at 95 % zeros and batch 1 is at least 2 times as fast in the sparse
+runtime as in ONNX Runtime fp32; and the sparse runtime's interval against its dense sibling, ONNX Runtime fp32 with the
+same weights, never lies wholly below 1. Beside the first stands what this machine's roofline allows at most.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import lookup
+from compression import zoo
+from compression.errors import CompressionError
+from compression.measure.latency import BUDGET_S, Call, Comparison, Loader, compare, repeated
+from compression.measure.machine import measure_machine
+from compression.measure.roofline import estimate, layer_work
+from compression.measure.subject import Subject
+from compression.pipeline import CompressedModel
+from compression.recipe import Recipe
+from compression.runtimes import ONNX_RUNTIME, SPARSE, Program, Runtime, runtimes
+
+RECIPES = {
+    "baseline": Recipe(),
+    "int8": Recipe.of(bits=8, activations=8),
+    "half the channels": Recipe.of(nodes=0.5),
+    "95 % sparse": Recipe.of(sparsity=0.95),
+}
+WANTED_MODEL, WANTED_RECIPE, WANTED = "lenet-300-100", "95 % sparse", 2.0
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast, with the 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Comparison) -> "Ratio":
+        return cls(found.speedup, found.speedup_low, found.speedup_high)
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """own, onnx: against the runtime's own baseline and against ONNX Runtime's, both fp32.
+
+    sibling: of the sparse runtime, against ONNX Runtime fp32 with the same weights.
+    """
+
+    model: str
+    recipe: str
+    runtime: str
+    number_format: str
+    median_ms: float
+    onnx_ms: float
+    own: Ratio
+    onnx: Ratio
+    sibling: Ratio | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    batch: int
+    threads: int
+    budget_s: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(zoo.models.names()))
+    parser.add_argument("--without", nargs="+", default=[], help="runtimes to leave out", metavar="RUNTIME")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds a comparison")
+    parser.add_argument("--json", type=Path, help="write the figures here too", metavar="FILE")
+    parser.add_argument("--lookup", action="store_true", help="only: shared weights through look-ups")
+    options = parser.parse_args()
+    if options.lookup:
+        lookup.main(options.budget)
+        return
+    setting = Setting(options.batch, options.threads, options.budget)
+    chosen = [runtime for runtime in runtimes if runtime.name not in options.without]
+    for runtime in chosen:
+        if runtime.missing:
+            print(f"{runtime.title} is left out: install {runtime.missing}", file=sys.stderr)
+    chosen = [runtime for runtime in chosen if not runtime.missing]
+    rows: list[Row] = []
+    for name in options.models:
+        print(f"\n{name}, batch {setting.batch}, {setting.threads} thread(s)\n")
+        print("| recipe | runtime | format | ms | to its own baseline | to ONNX Runtime fp32 |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for row in measured(Subject.load(name), chosen, setting):
+            rows.append(row)
+            cells = (row.recipe, row.runtime, row.number_format, f"{row.median_ms:.4g}", row.own, row.onnx)
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({**asdict(setting), "rows": [asdict(row) for row in rows]}, indent=2))
+    missed = siblings(rows) + wanted(rows, setting)
+    sys.exit(missed > 0)
+
+
+def measured(subject: Subject, chosen: list[Runtime], setting: Setting) -> Iterator[Row]:
+    """A row for each recipe and runtime; those that cannot run are told on standard error."""
+    images = subject.resized(None)
+    baseline = subject.compress(Recipe())
+    reference = loader(ONNX_RUNTIME, subject.program(baseline, ONNX_RUNTIME.name), images, setting)
+
+    def against(candidate: Loader, other: Loader) -> Comparison:
+        return compare(candidate, other, budget_s=setting.budget_s)
+
+    for name, recipe in RECIPES.items():
+        compressed = subject.compress(recipe)
+        for runtime in chosen:
+            try:
+                program = subject.program(compressed, runtime.name)
+                candidate = loader(runtime, program, images, setting)
+                own = loader(runtime, subject.program(baseline, runtime.name), images, setting)
+                # What is compiled or chosen once is not to be charged to a budget.
+                for side in (candidate, own):
+                    with side():
+                        pass
+                across = against(candidate, reference)
+                yield Row(
+                    model=subject.name,
+                    recipe=name,
+                    runtime=runtime.name,
+                    number_format=program.number_format,
+                    median_ms=across.median_ms,
+                    onnx_ms=across.baseline_median_ms,
+                    own=Ratio.of(against(candidate, own)),
+                    onnx=Ratio.of(across),
+                    sibling=_sibling(subject, compressed, candidate, setting) if runtime is SPARSE else None,
+                )
+            except CompressionError as error:
+                print(f"{subject.name}, {name}, {runtime.title}: {error}", file=sys.stderr)
+
+
+def _sibling(subject: Subject, compressed: CompressedModel, candidate: Loader, setting: Setting) -> Ratio:
+    program = subject.program(compressed, ONNX_RUNTIME.name, number_format="fp32")
+    dense = loader(ONNX_RUNTIME, program, subject.resized(None), setting)
+    return Ratio.of(compare(candidate, dense, budget_s=setting.budget_s))
+
+
+def loader(runtime: Runtime, program: Program, images, setting: Setting) -> Loader:
+    """One side of a comparison: a program of any runtime on a batch of images, float32 (n, C, H, W)."""
+    batch = repeated(images, setting.batch)
+
+    @contextmanager
+    def loaded() -> Iterator[Call]:
+        with closing(runtime.prepare(program, setting.threads)) as session:
+            yield session.bind(batch)
+
+    return loaded
+
+
+def siblings(rows: list[Row]) -> int:
+    """How many sparse programs are slower than their dense siblings; tells them all."""
+    beside = [row for row in rows if row.sibling is not None]
+    slower = [row for row in beside if row.sibling.high < 1]
+    if beside:
+        print("\nSparse runtime against ONNX Runtime fp32 with the same weights:")
+        for row in beside:
+            print(f"  {row.model}, {row.recipe}: {row.sibling}{'  SLOWER' if row in slower else ''}")
+        print(f"never slower beyond noise: {'MISSED' if slower else 'holds'}")
+    return len(slower)
+
+
+def wanted(rows: list[Row], setting: Setting) -> int:
+    """1 where the wanted speed-up was asked for and missed; tells it, with the limit of this machine."""
+    found = [row for row in rows if (row.model, row.recipe, row.runtime) == (WANTED_MODEL, WANTED_RECIPE, SPARSE.name)]
+    if not found or setting.batch != 1:
+        return 0
+    (row,) = found
+    holds = row.onnx.ratio >= WANTED
+    print(
+        f"\n{WANTED_MODEL}, {WANTED_RECIPE}, batch 1: {row.onnx} times ONNX Runtime fp32, {WANTED:g} wanted: "
+        f"{'holds' if holds else 'MISSED'}"
+    )
+    limit(row, setting)
+    return not holds
+
+
+def limit(row: Row, setting: Setting) -> None:
+    """What the roofline of this machine says of the non-zeros alone."""
+    subject = Subject.load(row.model)
+    compressed = subject.compress(RECIPES[row.recipe])
+    here = measure_machine(setting.threads)
+    kept = {name: (tensor.decode() != 0).mean() for name, tensor in compressed.weights.items()}
+    dense = layer_work(subject, compressed, setting.batch)
+    sparse = [layer.sparse(float(kept[layer.name])) if layer.name in kept else layer for layer in dense]
+    print("What this machine's roofline allows, microseconds:")
+    print("| layer | non-zero | dense | non-zeros alone | bound by | their bytes |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    sides = [estimate(work, here) for work in (dense, sparse)]
+    for all_of_it, only, layer in zip(sides[0].layers, sides[1].layers, sparse, strict=True):
+        share = f"{kept[layer.name]:.1%}" if layer.name in kept else "-"
+        print(
+            f"| {layer.name} | {share} | {1e6 * all_of_it.roof_s:.3g} | {1e6 * only.roof_s:.3g} | "
+            f"{'compute' if only.compute_s > only.memory_s else 'memory'} | {layer.bytes:,} |"
+        )
+    roofs = [sum(layer.roof_s for layer in side.layers) for side in sides]
+    print(
+        f"In all {1e6 * roofs[0]:.3g} dense and {1e6 * roofs[1]:.3g} for the non-zeros, before a call's overhead of "
+        f"{1e6 * here.call_s:.3g}; measured {1e3 * row.onnx_ms:.3g} in ONNX Runtime, {1e3 * row.median_ms:.3g} in the "
+        f"sparse runtime. Without any overhead {1e-3 * row.onnx_ms / roofs[1]:.2g} times would be the limit."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What the profiles of all runtimes share: the time of each weight's layer, and of the rest."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import onnx
+from scipy.stats import trim_mean
+
+OTHER = "other"
+WARM_UP_RUNS = 5
+
+# Share of the smallest and of the largest durations that a mean leaves out: those of interrupted runs are among them.
+TRIM = 0.25
+
+# A runtime may run these within the node that they follow, so their time counts for its layer.
+FOLLOWING = ("BatchNormalization", "Relu", "Clip", "Gelu")
+LAYERS = ("Conv", "Gemm", "MatMul")
+
+
+def typical(durations: Iterable[float]) -> float:
+    """Interquartile mean: finer than the clock's ticks, unlike a median, and unmoved by interruptions."""
+    return float(trim_mean(list(durations), TRIM))
+
+
+def by_weight(times: Mapping[str, float], owners: Mapping[str, str]) -> dict[str, float]:
+    """Times of nodes, by name, summed for the weights that own them, each of which is named, and "other", last."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for name, time in times.items():
+        found[owners.get(name, OTHER)] += time
+    return {weight: found[weight] for weight in (*dict.fromkeys(owners.values()), OTHER)}
+
+
+def node_owners(data: bytes) -> dict[str, str]:
+    """The weight, by state-dict name, that a node or a value of an ONNX file belongs to, by either's name.
+
+    Nodes belong to the weight that they multiply with, as floats or as decoded integers, or that the node which they
+    follow multiplies with.
+    """
+    graph = onnx.load_model_from_string(data).graph
+    weights = {tensor.name: tensor.name for tensor in graph.initializer if not tensor.name.startswith("constant_")}
+    owners: dict[str, str] = {}
+    for node in graph.node:
+        owner = None
+        if node.op_type in LAYERS:
+            owner = next((weights[name] for name in node.input[1:2] if name in weights), None)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            # A weight that several layers share stands in the file once for each, "name:layer".
+            weights[node.output[0]] = node.input[0].partition(":")[0]
+        elif node.op_type in FOLLOWING:
+            owner = owners.get(node.input[0])
+        if owner is not None:
+            owners |= dict.fromkeys((node.name, *node.output), owner)
+    return owners

@@ -1,0 +1,434 @@
+"""The parts of the Latency page."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import latency as figures
+from compression.figures import roofline
+from compression.figures.latency import Bar
+from compression.figures.theme import Theme, format_bytes, format_ms
+from compression.jobs import Job
+from compression.measure.latency import Noise
+from compression.measure.machine import Machine
+from compression.measure.record import Latency
+from compression.measure.roofline import LayerWork, estimate
+from compression.recipe import Recipe
+from compression.runtimes import runtimes as all_runtimes
+from compression.runtimes.sparse_tape import DENSE
+from compression.search.verdict import Alternative, Verdict, judge
+from compression.workbench import Timing, alternatives, study_timings
+from compression.zoo import models
+from pages.components import controls, figure, state
+from pages.components import kpis as explore_kpis
+from pages.components.state import View, Work
+
+ICONS = {"faster": ":material/bolt:", "same": ":material/equal:", "slower": ":material/hourglass_bottom:"}
+COLOURS = {"faster": "green", "same": "gray", "slower": "orange"}
+WIDGET = "latency_"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the recipe's latency just now. groups: the timings that each figure shows. job: the study of
+    this view, while it runs. verdict: None until the recipe was timed.
+    """
+
+    work: Work
+    groups: dict[str, list[Timing]]
+    noise: Noise | None
+    memory: tuple[int | None, int | None]
+    job: Job | None
+    verdict: Verdict | None
+
+    @property
+    def view(self) -> View:
+        return self.work.view
+
+    @property
+    def latency(self) -> Latency | None:
+        return self.work.latency
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds between redraws."""
+        return self.work.pace or (1.0 if self.job is not None else None)
+
+
+def known(work: Work) -> Known:
+    """Everything that has been measured for the view; a study of another view is not wanted any more."""
+    bench, view = state.workbench(), work.view
+    job = state.job("study", view)
+    if job is None:
+        state.stop("study")
+    groups = study_timings(view.recipe, view.timing)
+    noise = bench.noise(view.model, view.timing)
+    memory = tuple(bench.memory(view.model, recipe, view.timing) for recipe in (view.recipe, Recipe()))
+    verdict = None if work.latency is None else _judge(work, groups["runtimes"], noise)
+    return Known(work, groups, noise, memory, job if job is not None and not job.ended else None, verdict)
+
+
+def _judge(work: Work, timings: list[Timing], noise: Noise | None) -> Verdict:
+    bench, view = state.workbench(), work.view
+    timed = (bench.latency(view.model, view.recipe, timing) for timing in timings)
+    record = work.evaluation.record if work.evaluation is not None else None
+    return judge(
+        view.recipe,
+        work.latency,
+        record=record,
+        noise=noise,
+        others=[latency for latency in timed if latency is not None],
+        alternatives=list(_alternatives(view)),
+        skipping=_skipping(view),
+    )
+
+
+def _skipping(view: View) -> tuple[int, int] | None:
+    """In how many of how many layers zeros are skipped, where that is known."""
+    plan = state.workbench().plan(view.model, view.recipe, view.timing)
+    return None if plan is None else (sum(layer.form != DENSE for layer in plan), len(plan))
+
+
+def work_of(view: View, recipe: Recipe) -> list[LayerWork]:
+    """What the layers do in the chosen runtime, sparse ones with the weights that they multiply alone.
+
+    Raises CompressionError.
+    """
+    bench = state.workbench()
+    plan = {layer.weight: layer for layer in bench.plan(view.model, recipe, view.timing) or ()}
+    return [
+        layer.sparse(plan[layer.name].multiplied / layer.weights)
+        if layer.name in plan and plan[layer.name].form != DENSE
+        else layer
+        for layer in bench.work(view.model, recipe, view.timing)
+    ]
+
+
+def _alternatives(view: View) -> Iterator[Alternative]:
+    bench = state.workbench()
+    for name, recipe in alternatives(view.recipe, view.timing).items():
+        latency = bench.latency(view.model, recipe, view.timing)
+        if latency is not None:
+            evaluation = bench.find(view.model, recipe)
+            yield Alternative(name, recipe, latency, evaluation.record if evaluation is not None else None)
+
+
+def title(view: View) -> None:
+    """What the page is about, in one line."""
+    st.markdown(f"## Latency &nbsp; :small[:gray[**{models.get(view.model).title}**, {view.recipe.describe()}]]")
+
+
+def verdict(known: Known) -> None:
+    """The verdict, and the button that takes its advice."""
+    for message in known.work.failed:
+        st.error(message)
+    with st.container(border=True, key="verdict"):
+        said = known.verdict
+        if said is None:
+            st.markdown("#### Not timed" if known.work.failed else "#### Timing the recipe against the baseline")
+            return
+        words, button = st.columns([5, 1.5], vertical_alignment="center")
+        # A line must not end before the sign of a unit.
+        told = f"{said.reason}.\n{said.advice}".strip().replace(" %", "\u00a0%").replace(" ms", "\u00a0ms")
+        words.markdown(f"#### {ICONS[said.tone]} :{COLOURS[said.tone]}[{_escaped(said.headline)}]: {told}")
+        if said.caveat:
+            words.caption(said.caveat)
+        if said.button:
+            button.button(
+                said.button, key="take_advice", type="primary", width="stretch", on_click=_take, args=(said,), wrap=True
+            )
+
+
+def _escaped(text: str) -> str:
+    """For markdown, in which brackets are links and colours."""
+    return text.replace("[", "\\[").replace("]", "\\]")
+
+
+def _take(said: Verdict) -> None:
+    view = state.view()
+    if said.recipe is not None:
+        state.load_recipe(said.recipe)
+    else:
+        state.load(replace(view, timing=replace(view.timing, runtime=said.runtime)))
+    st.session_state.reload = True
+
+
+def kpis(known: Known) -> None:
+    """Median and ratio, tail, throughput, memory, and how far the machine is to be trusted."""
+    latency, noise = known.latency, known.noise
+    columns = st.columns([1.15, 1.05, 1.05, 1.05, 1.1, 0.8])
+    metric = {"border": True, "height": "stretch", "delta_color": "off", "delta_arrow": "off"}
+    if latency is None:
+        for column, label in zip(
+            columns, ("Median", "p95", "Throughput", "Peak memory", "Noise", "Pairs"), strict=True
+        ):
+            column.metric(label, "–" if known.work.failed else "…", **metric)
+        return
+    reused = latency.measured_for != known.view.recipe.digest
+    columns[0].metric(
+        f"Median, {latency.number_format}",
+        format_ms(latency.median_ms),
+        f"{figures.speed(latency.speedup)} [{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
+        help=explore_kpis.told(latency)
+        + (" Measured for another recipe of the same graph and number format." if reused else ""),
+        **metric,
+    )
+    columns[1].metric(
+        "p95",
+        format_ms(latency.p95_ms),
+        f"p99 {format_ms(latency.p99_ms)}",
+        help=f"95 % of the calls took at most this, 99 % at most {format_ms(latency.p99_ms)}. Baseline: "
+        f"{format_ms(latency.baseline_p95_ms)} and {format_ms(latency.baseline_p99_ms)}. "
+        f"{latency.outliers} outliers, all counted.",
+        **metric,
+    )
+    columns[2].metric(
+        "Throughput",
+        f"{_thousands(latency.throughput)}/s",
+        f"baseline {_thousands(latency.baseline_throughput)}/s",
+        help=f"Images a second at batch {latency.batch}.",
+        **metric,
+    )
+    own, baseline = known.memory
+    columns[3].metric(
+        "Peak memory",
+        "–" if own is None else format_bytes(own),
+        "not measured yet" if baseline is None else f"baseline {format_bytes(baseline)}",
+        help="Of a fresh process that loads the model and runs it, beyond what the process took before.",
+        **metric,
+    )
+    if noise is None:
+        columns[4].metric("Noise", "–", "not measured yet", help=NOISE_HELP, **metric)
+    else:
+        columns[4].metric(
+            f"Noise, {'contains' if noise.contains_one else 'misses'} 1",
+            f"{noise.speedup:.3f}",
+            f"[{noise.low:.3f}, {noise.high:.3f}]",
+            help=NOISE_HELP,
+            **metric,
+        )
+    columns[5].metric(
+        "Pairs",
+        f"{latency.pairs}",
+        {"precision": "precise", "budget": "time was up", "rounds": "all rounds"}[latency.stopped_by],
+        help=f"Interleaved pairs of recipe and baseline, measured {explore_kpis.STOPPED[latency.stopped_by]}.",
+        **metric,
+    )
+
+
+NOISE_HELP = (
+    "The baseline timed against itself: its interval must contain 1. A recipe is called faster or slower only where "
+    "its own interval, widened by this one, does not."
+)
+
+
+def _thousands(rate: float) -> str:
+    """Three significant digits: 870, 17.2 k, 1.05 M."""
+    for factor, unit in ((1e6, " M"), (1e3, " k")):
+        if rate >= 0.9995 * factor:
+            return f"{rate / factor:.3g}{unit}"
+    return f"{rate:.3g}"
+
+
+def settings(known: Known) -> None:
+    """How latency is measured; the same settings as in the sidebar, and the button that measures all figures."""
+    *columns, last = st.columns([1.3, 1, 1, 1.2, 1.2], vertical_alignment="bottom")
+    choices = controls.timing_choices(known.view)
+    for column, (name, (label, options, value, help, words)) in zip(columns, choices.items(), strict=True):
+        st.session_state[WIDGET + name] = value
+        column.selectbox(
+            label, options, key=WIDGET + name, format_func=words, help=help, on_change=_change, args=(name,)
+        )
+    view = known.view
+    last.button(
+        "Measure",
+        key="study",
+        type="primary" if known.verdict is None or not known.verdict.button else "secondary",
+        icon=":material/timer:",
+        width="stretch",
+        disabled=known.job is not None,
+        on_click=lambda: state.follow(
+            "study", view, lambda: state.workbench().study(view.model, view.recipe, view.timing)
+        ),
+        help="Times the recipe in all runtimes, over batches and threads, what else might be faster, the baseline "
+        "against itself, and profiles the layers. What is known already is kept.",
+    )
+
+
+def _change(name: str) -> None:
+    view = state.view()
+    chosen = {each: getattr(view.timing, each) for each in state.TIMING} | {name: st.session_state[WIDGET + name]}
+    state.load(replace(view, timing=state.timing_of(view.model, **chosen)))
+    st.session_state.reload = True
+
+
+def progress(known: Known) -> None:
+    """What the study does just now, and a way to stop it."""
+    if known.job is None:
+        return
+    bar, button = st.columns([5, 1], vertical_alignment="center")
+    bar.progress(known.job.progress, text=known.job.partial or state.told(known.job))
+    button.button("Cancel", key="cancel_latency", width="stretch", on_click=state.stop, args=("study",))
+
+
+def _note(known: Known, timing: Timing, latency: Latency | None) -> str:
+    """What is to be said of a timing, or why there is none."""
+    view, runtime = known.view, all_runtimes.get(timing.runtime)
+    if latency is not None:
+        same = latency.measured_for == view.recipe.digest
+        return "" if same else "measured for another recipe of the same graph and number format"
+    if runtime.missing:
+        return f"not installed: install {runtime.missing}"
+    if problem := state.workbench().problem(view.model, view.recipe, timing, "time"):
+        return f"did not run: {problem}"
+    return "measuring" if known.job is not None else "not measured yet: press Measure"
+
+
+def runtimes(known: Known, look: Theme) -> None:
+    """A pair of bars for each runtime and number format."""
+    bench, view = state.workbench(), known.view
+    chosen = view.timing.number_format or all_runtimes.get(view.timing.runtime).number_format(view.recipe.integer)
+    bars = []
+    for timing in known.groups["runtimes"]:
+        latency = bench.latency(view.model, view.recipe, timing)
+        here = (timing.runtime, timing.number_format) == (view.timing.runtime, chosen)
+        title = all_runtimes.get(timing.runtime).title
+        bars.append(Bar(title, timing.number_format, latency, _note(known, timing, latency), here))
+    data = figures.gather_bars(bars)
+    figure.show(figures.draw_bars(data, look), "plot_runtimes", alt=data.alt)
+    reused = [bar.label for bar in data.bars if bar.latency is not None and bar.note]
+    st.caption(
+        f"Median of a batch of {view.timing.batch} on {view.timing.threads} thread"
+        f"{'s' * (view.timing.threads > 1)}, with the 95 % interval that follows from the ratio's. Bold: the runtime "
+        "of this page. "
+        + (f"Measured for another recipe of the same graph and number format: {', '.join(reused)}." if reused else "")
+    )
+
+
+def scaling(known: Known, look: Theme) -> None:
+    """Latency or throughput over batch and over threads."""
+    bench, view = state.workbench(), known.view
+    quantity = st.segmented_control(
+        "Shown",
+        ["latency", "throughput"],
+        default="latency",
+        required=True,
+        key="latency_quantity",
+        format_func=str.capitalize,
+        label_visibility="collapsed",
+    )
+    for column, setting in zip(st.columns(2), ("batch", "threads"), strict=True):
+        found = {
+            getattr(timing, setting): bench.latency(view.model, view.recipe, timing) for timing in known.groups[setting]
+        }
+        data = figures.gather_lines(setting, found, getattr(view.timing, setting))
+        with column:
+            figure.show(figures.draw_lines(data, look, quantity=quantity), f"plot_{setting}", alt=data.alt)
+    left = sum(
+        bench.latency(view.model, view.recipe, timing) is None
+        for setting in ("batch", "threads")
+        for timing in known.groups[setting]
+    )
+    st.caption(
+        "Both sides of each timing, with the 95 % interval that follows from the ratio's. "
+        + (f"{left} not measured yet." if left else "")
+    )
+
+
+def layers(known: Known, look: Theme) -> None:
+    """Time per layer from the runtime's own profile, beside what each layer has to compute and to move."""
+    bench, view = state.workbench(), known.view
+    runtime = all_runtimes.get(view.timing.runtime)
+    own, baseline = (bench.profile(view.model, recipe, view.timing) for recipe in (view.recipe, Recipe()))
+    if runtime.profile is None:
+        st.markdown(f"{runtime.title} keeps no profile of its layers. Choose another runtime to see them.")
+    elif own is None:
+        problem = bench.problem(view.model, view.recipe, view.timing, "profile")
+        st.markdown(problem or ("Profiling." if known.job else "Press Measure to profile the layers."))
+    try:
+        work = work_of(view, view.recipe)
+    except CompressionError as error:
+        st.caption(f"The work of the layers is not known: {error}")
+        return
+    machine = bench.machine(view.timing.threads)
+    if own is not None:
+        bars, roof = st.columns(2)
+        with bars:
+            data = figures.gather_layers(own, baseline)
+            figure.show(figures.draw_layers(data, look), "plot_layers", alt=data.alt)
+            st.caption(f"By the profile of {runtime.title} itself, which takes a little time of its own.")
+        with roof:
+            _roofline(work, own, machine, look)
+    _work_table(work, own, machine)
+
+
+def _roofline(work: list[LayerWork], times: dict[str, float], machine: Machine | None, look: Theme) -> None:
+    """Each layer under the limits of this machine."""
+    if machine is None:
+        st.markdown("The roofline of this machine is measured with everything else: press Measure.")
+        return
+    data = roofline.gather(work, times, machine)
+    figure.show(roofline.draw(data, look), "plot_roofline", alt=data.alt)
+    st.caption(
+        "A layer's speed against its operations a byte, larger the more time it takes. Lines: what this machine's "
+        "arithmetic and its memory allow, measured, not assumed."
+    )
+
+
+def _work_table(work: list[LayerWork], times: dict[str, float] | None, machine: Machine | None) -> None:
+    """MACs and bytes of each layer, its share of the time, and what limits it on this machine."""
+    spent = sum(times.values()) if times else 0.0
+    bounds = [layer.bound for layer in estimate(work, machine).layers] if machine is not None else [None] * len(work)
+    rows = [
+        {
+            "Layer": figures.short(layer.name),
+            "Kind": layer.kind,
+            "Share of time": 100 * times.get(layer.name, 0.0) / spent if spent else None,
+            "Time": times.get(layer.name) if times else None,
+            "MACs": layer.macs,
+            "Bytes": layer.bytes / 1000,
+            "Intensity": layer.intensity,
+            "Bound by": bound,
+        }
+        for layer, bound in zip(work, bounds, strict=True)
+    ]
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        rows,
+        key="layer_work",
+        hide_index=True,
+        height=min(38 + 35 * len(rows), 520),
+        placeholder="–",
+        alt="Layers with their share of the time, multiplications, bytes, intensity and what limits them",
+        column_config={
+            "Share of time": st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100),
+            "Time": number(format="%.3g µs"),
+            "MACs": number(
+                format="localized", help="Multiplications for one batch; of zeros only where they are done."
+            ),
+            "Bytes": number(format="%.1f KB", help="Of weights and of activations read and written, for one batch."),
+            "Intensity": number(format="%.2f", help="Operations a byte: two for each multiplication."),
+            "Bound by": st.column_config.TextColumn(
+                help="What takes most of the layer's least time on this machine: arithmetic (compute), bytes (memory), "
+                "or what the runtime spends on every step (overhead)."
+            ),
+        },
+    )
+
+
+def distribution(known: Known, look: Theme) -> None:
+    """Every single call behind the median."""
+    samples = state.workbench().samples(known.view.model, known.view.recipe, known.view.timing)
+    latency = known.latency
+    if samples is None or latency is None:
+        st.markdown("Timing." if latency is None and not known.work.failed else "The single calls were not kept.")
+        return
+    data = figures.gather_calls(samples)
+    figure.show(figures.draw_calls(data, look), "plot_calls", alt=data.alt)
+    st.caption(
+        f"{len(samples.candidate_ms)} calls of each side, outliers included ({latency.outliers} of the recipe's lie "
+        f"beyond the third quartile by three interquartile ranges). {data.clipped} Lines: median, 95th and 99th "
+        "percentile. Timed one by one, calls take a little longer than in the runs of many that the ratio is taken of."
+    )

@@ -1,0 +1,61 @@
+"""Latency: whether the recipe is faster, why or why not, where it would be, and all that was measured to say so."""
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import theme
+from pages.components import controls, devices, figure, latency, state
+
+look = theme.named(st.context.theme.type)
+controls.open_view("latency")
+state.begin()
+controls.draw()
+view, bench = state.view(), state.workbench()
+try:
+    with st.spinner("Loading the model", show_time=True):
+        state.subject(view.model)
+except CompressionError as error:
+    st.error(str(error))
+    st.stop()
+
+latency.title(view)
+
+
+def live() -> None:
+    """All that changes while jobs run; redrawn by itself until they are done."""
+    work = st.session_state.pop("started", None) or state.start(fill=False)
+    known = latency.known(work)
+    if st.session_state.pop("reload", False) or known.pace != st.session_state.pace:
+        st.rerun(scope="app")
+    latency.verdict(known)
+    latency.kpis(known)
+    latency.settings(known)
+    latency.progress(known)
+    if bench.store_error:
+        st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
+    runtimes, scaling, layers, distribution, others = st.tabs(
+        ["Runtimes", "Batch and threads", "Layers", "Distribution", "Other devices"],
+        key="latency_tab",
+        on_change="rerun",
+    )
+    if runtimes.open:
+        with runtimes:
+            latency.runtimes(known, look)
+    if scaling.open:
+        with scaling:
+            latency.scaling(known, look)
+    if layers.open:
+        with layers:
+            latency.layers(known, look)
+    if distribution.open:
+        with distribution:
+            latency.distribution(known, look)
+    if others.open:
+        with others:
+            devices.render(known, look)
+
+
+work = st.session_state.started = state.start(fill=False)
+st.session_state.pace = latency.known(work).pace
+st.fragment(live, run_every=st.session_state.pace)()
+figure.library()
