@@ -30,6 +30,9 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.no_training
 	$(BIN)/python -m benchmarks.coding --figure assets/coding.svg
 	$(BIN)/python -m benchmarks.conversions
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.latency --lookup
+	$(BIN)/python -m benchmarks.latency_check
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -10,7 +10,8 @@ import hashlib
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import llvmlite
 import numba
@@ -21,6 +22,7 @@ from compression.runtimes import sparse_kernels as kernels
 from compression.runtimes.base import Program, Runtime, Subject, as_input, runtimes
 from compression.runtimes.onnx_graph import graph_digest
 from compression.runtimes.onnx_profile import session_times
+from compression.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxSession
 from compression.runtimes.profiles import OTHER, WARM_UP_RUNS, node_owners, typical
 from compression.runtimes.sparse_choice import BreakEven, Choice, break_even, choose
 from compression.runtimes.sparse_layers import entries, possible
@@ -74,6 +76,8 @@ class SparseSession:
     def run(self, images: np.ndarray) -> np.ndarray:
         images = as_input(images, self._program.input_shape)
         loaded = self._load(images)
+        if loaded is None:
+            return self._dense.run(images)
         loaded.images[...] = images
         loaded.run()
         return loaded.logits.copy()
@@ -82,8 +86,9 @@ class SparseSession:
         images = as_input(images, self._program.input_shape)
         self._content.choice(images, self._threads)
         loaded = self._load(images)
+        if loaded is None:
+            return self._dense.bind(images)
         loaded.images[...] = images
-        # One stretch is one call: what is all dense must not be slower than ONNX Runtime itself.
         return loaded.calls[0] if len(loaded.calls) == 1 else loaded.run
 
     def describe(self) -> dict[str, str | int]:
@@ -110,14 +115,22 @@ class SparseSession:
         steps = zip(network.steps, choice.engines, strict=True)
         return [(step.output, engine) for step, engine in steps if step.output in network.layers]
 
-    def _load(self, images: np.ndarray) -> Loaded:
-        """Memory for a batch, in the division that was measured for it, or else for another."""
+    @cached_property
+    def _dense(self) -> OnnxSession:
+        """ONNX Runtime itself, where nothing is gained by dividing the network."""
+        program = replace(self._program, runtime=ONNX_RUNTIME.name, content=self._content.network.data)
+        return OnnxSession(program, self._threads)
+
+    def _load(self, images: np.ndarray) -> Loaded | None:
+        """Memory for a batch, in the division that was measured for it, or else for another; None for all dense."""
         n, choices = len(images), self._content.choices
         if n not in self._loaded:
             known = choices.get((n, self._threads)) or next(
                 (choice for (_, threads), choice in choices.items() if threads == self._threads), None
             )
             chosen = known or self._content.choice(images[:1], self._threads)
+            if set(chosen.engines) == {DENSE}:
+                return None
             self._loaded[n] = lay_out(self._content.network, chosen.engines, n).load(self._threads)
             if len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)
@@ -151,7 +164,7 @@ def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPl
 
 def _build(subject: Subject, number_format: str) -> Program:
     network = Network(subject.module, subject.input_shape)
-    parts = [graph_digest(network.model.SerializeToString(deterministic=True)).encode()]
+    parts = [graph_digest(network.data).encode()]
     parts += [np.packbits(layer.weight != 0).tobytes() for layer in network.layers.values()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()
     return Program(SPARSE.name, number_format, digest, tuple(subject.input_shape), Content(network))

@@ -185,7 +185,7 @@ def break_even(network: Network, images: np.ndarray, threads: int) -> BreakEven:
 def _key(network: Network, n: int, threads: int) -> str:
     features = llvmlite.binding.get_host_cpu_features()
     parts = [
-        graph_digest(network.model.SerializeToString(deterministic=True)),
+        graph_digest(network.data),
         llvmlite.binding.get_host_cpu_name(),
         ",".join(sorted(name for name, there in features.items() if there)),
         *(str(each) for each in (n, threads, os.cpu_count(), onnxruntime.__version__)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -72,6 +73,11 @@ class Network:
             self.layers[output] = Layer(
                 np.ascontiguousarray(fold.weight.numpy() * factor, np.float32), bias.astype(np.float32)
             )
+
+    @cached_property
+    def data(self) -> bytes:
+        """The whole network as an ONNX file, the same as `export_fp32` gives."""
+        return serialize(self.model)
 
     def _values(self) -> dict[str, Value]:
         names = [step.output for step in self.steps]

@@ -90,6 +90,18 @@ def test_predictions_are_pytorchs_with_the_measured_choice(name):
     assert "layers sparse" in told["batch 1"]
 
 
+def test_without_a_gain_it_is_onnx_runtime_itself(monkeypatch):
+    dense = (DENSE,) * len(network().steps)
+    monkeypatch.setattr(sparse, "choose", lambda *_: Choice(dense, 1.0, 1.0))
+    module, x = small(), images(3)
+    onnx = runtimes.get("onnxruntime")
+    expected = onnx.prepare(onnx.build(Subject(module, (1, 8, 8)))).run(x)
+    session = SPARSE.prepare(SPARSE.build(Subject(module, (1, 8, 8))))
+    session.bind(x)()
+    assert np.array_equal(session.run(x), expected)
+    assert session.describe()["batch 3"] == "0 of 2 layers sparse"
+
+
 def test_a_program_depends_on_where_its_zeros_are():
     first, same, other = (SPARSE.build(Subject(module, (1, 8, 8))) for module in (small(), small(), small(density=0.5)))
     assert first.graph == same.graph
