@@ -21,6 +21,7 @@ st.navigation(
         ),
         st.Page("pages/layers.py", title="Layers", icon=":material/layers:", url_path="layer-by-layer"),
         st.Page("pages/latency.py", title="Latency", icon=":material/speed:", url_path="how-fast"),
+        st.Page("pages/recover.py", title="Recover", icon=":material/healing:", url_path="win-back"),
         st.Page("pages/export.py", title="Export", icon=":material/download:", url_path="other-formats"),
         st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="how-it-works"),
     ],

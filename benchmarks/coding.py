@@ -174,7 +174,7 @@ def speed() -> None:
         "zoo, by rate, 1e-7": Recipe.of(**by_rate, exchange=1e-7),
         "zoo, 8 bits": Recipe.of(bits=8),
     }
-    subjects = [Subject.load(name) for name in zoo.models.names()]
+    subjects = [Subject.load(name) for name in zoo.models_of("digits")]
     sets = {
         label: [tensor for subject in subjects for tensor in subject.compress(recipe).weights.values()]
         for label, recipe in qualities.items()
@@ -236,7 +236,7 @@ def draw(curves: Mapping[str, Mapping[str, list[list[Point]]]], path: Path) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=zoo.models.names())
+    parser.add_argument("models", nargs="*", default=zoo.models_of("digits"))
     parser.add_argument("--python", type=Path, help="interpreter of an environment with nncodec 2.1.3")
     parser.add_argument("--figure", type=Path, help="draw the curves to this file")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ def main() -> None:
     chosen = parser.parse_args().preset
     available = [each for each in formats if each.available()]
     for preset in map(presets.get, chosen):
-        columns = [column(model, preset.recipe, available) for model in zoo.models.names()]
+        columns = [column(model, preset.recipe, available) for model in zoo.models_of("digits")]
         print(f"\n{preset.title}\n")
         print(f"| format | {' | '.join(head for head, _ in columns)} |")
         print("| --- " * (1 + len(columns)) + "|")

@@ -89,7 +89,7 @@ class Setting:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(zoo.models.names()))
+    parser.add_argument("--models", nargs="+", default=list(zoo.models_of("digits")))
     parser.add_argument("--without", nargs="+", default=[], help="runtimes to leave out", metavar="RUNTIME")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)

@@ -43,7 +43,7 @@ Pair = tuple[float, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", default=zoo.models.names())
+    parser.add_argument("--model", nargs="+", default=zoo.models_of("digits"))
     parser.add_argument("--seconds", type=int, default=1, help="of measuring, a side and a round")
     options = parser.parse_args()
     checks: dict[str, Callable[[Program, np.ndarray, int], Pair]] = {ONNX_RUNTIME.name: onnx_runtime}

@@ -55,7 +55,7 @@ def by_rate(subject: Subject) -> Iterator[Record]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=zoo.models.names())
+    parser.add_argument("models", nargs="*", default=zoo.models_of("digits"))
     names = parser.parse_args().models
     print("| model | no repair | recipe | with repair | recipe | by rate | nats a KB | 4 bits | repaired | baseline |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")

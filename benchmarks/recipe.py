@@ -51,7 +51,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     draw = random.Random(0)
     print(f"{'model':<15}{'forward ms':>11}{'recipe ms':>11}{'above ms':>10}{'ratio':>7}  bound")
-    for name in zoo.models.names():
+    for name in zoo.models_of("digits"):
         subject = Subject.load(name)
         for _ in range(2):
             forward(subject)

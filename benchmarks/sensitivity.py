@@ -92,7 +92,7 @@ def compare(subject: Subject) -> tuple[float, float, bool]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=zoo.models.names())
+    parser.add_argument("models", nargs="*", default=zoo.models_of("digits"))
     models = parser.parse_args().models
     print(f"{'model':<15}{'evaluations':>12}{'cached s':>10}{'whole s':>9}{'ratio':>7}{'identical':>11}  bound")
     for name in models:

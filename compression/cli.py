@@ -13,7 +13,7 @@ import typer
 from compression import files
 from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
 from compression.presets import presets
-from compression.recipe import CODERS, REST_FORMATS, Recipe
+from compression.recipe import CODERS, REST_FORMATS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
     from compression.measure.record import Record
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 
 RECIPE_PANEL = "Recipe"
+TRAINING_PANEL = "Training"
 LATENCY_PANEL = "Latency"
 
 
@@ -43,7 +44,9 @@ class RecipeOptions:
     settings: dict[str, Any]
 
     def build(self) -> Recipe:
+        """The recipe; options of the training may refine one that comes from a file or a preset."""
         given = {name: value for name, value in self.settings.items() if value is not None}
+        training = {name: given.pop(name) for name in TRAINING if name in given}
         sources = [self.recipe is not None, self.preset is not None, bool(given)]
         if sum(sources) > 1:
             raise RecipeError(
@@ -51,12 +54,14 @@ class RecipeOptions:
                 "Leave the others out."
             )
         if self.recipe is not None:
-            return _recipe_file(self.recipe)
-        if self.preset is not None:
-            return presets.get(self.preset).recipe
-        if "drop" in given:
-            given["drop"] = tuple(filter(None, given["drop"].split(",")))
-        return Recipe.of(**given)
+            base = _recipe_file(self.recipe)
+        elif self.preset is not None:
+            base = presets.get(self.preset).recipe
+        else:
+            if "drop" in given:
+                given["drop"] = tuple(filter(None, given["drop"].split(",")))
+            base = Recipe.of(**given)
+        return Recipe.of(**{**base.settings(), **training}) if training else base
 
 
 def _recipe_file(path: Path) -> Recipe:
@@ -67,12 +72,41 @@ def _recipe_file(path: Path) -> Recipe:
     return read_recipe(files.read(path), path.name)
 
 
-def _option(help: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=RECIPE_PANEL, show_default=False, **more)
+def _option(help: str, *names: str, panel: str = RECIPE_PANEL, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
+
+
+def _training(help: str, *names: str, **more: Any) -> Any:
+    return _option(help, *names, panel=TRAINING_PANEL, **more)
 
 
 RecipeFile = Annotated[Path | None, _option("Read the recipe from a JSON or YAML file.", "--recipe", metavar="FILE")]
 PresetName = Annotated[str | None, _option(f"Use a preset: {', '.join(presets.names())}.", metavar="NAME")]
+TRAINING: dict[str, Any] = {
+    "epochs": Annotated[int | None, _training("Train for so many passes over the train split, at most. (default 0)")],
+    "learning_rate": Annotated[float | None, _training("Of Adam, at its peak. (default 0.001)")],
+    "schedule": Annotated[
+        str | None, _training("Let the learning rate fall to zero, or stay.", metavar="|".join(SCHEDULES))
+    ],
+    "minibatch": Annotated[int | None, _training("Images a step of the optimiser. (default 50)")],
+    "ramp": Annotated[
+        float | None,
+        _training("Share of the epochs over which sparsity rises and bits fall, in [0, 1). (default 0: one shot)"),
+    ],
+    "distill": Annotated[
+        float | None,
+        _training("Weight of the baseline's answers in the loss, 0..1; the labels have the rest. (default 0)"),
+    ],
+    "temperature": Annotated[float | None, _training("With --distill: softens those answers. (default 4)")],
+    "patience": Annotated[int | None, _training("End after so many epochs without a better one. (default 0: never)")],
+    "augment": Annotated[
+        bool | None, _training("Train on varied images, or on those of the data.", "--augment/--no-augment")
+    ],
+    "seed": Annotated[int | None, _training("Of the validation part and of all draws. (default 0)")],
+    "stopped": Annotated[
+        int | None, _training("The epoch after which a training was ended, to repeat it. (default 0: it was not)")
+    ],
+}
 SETTINGS: dict[str, Any] = {
     "sparsity": Annotated[float | None, _option("Fraction of the weights to remove, in [0, 1). (default 0)")],
     "scope": Annotated[
@@ -129,6 +163,7 @@ SETTINGS: dict[str, Any] = {
     "overrides": Annotated[
         str | None, _option('Other settings for some layers: \'[{"layers": "conv1*", "bits": 8}]\'.', metavar="JSON")
     ],
+    **TRAINING,
 }
 
 
@@ -176,12 +211,15 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model; se
 @app.command()
 @reporting
 def models(as_json: Json = False) -> None:
-    """List the models, with their accuracy measured now on the test split."""
+    """List the models, with their accuracy measured now on the test split, where their data are on this machine."""
     from compression import zoo
     from compression.measure.subject import Subject
 
     rows = []
     for entry in zoo.models:
+        if not zoo.datasets.get(entry.dataset).here():
+            print(f"Not listed: {entry.name}, whose data ({entry.dataset}) are not here yet.", file=sys.stderr)
+            continue
         subject = Subject.load(entry.name)
         rows.append(
             {
@@ -202,10 +240,10 @@ def models(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'model':<15}{'accuracy':>10}{'correct':>11}{'parameters':>12}{'fp32 bytes':>12}  summary")
+    print(f"{'model':<20}{'accuracy':>10}{'correct':>11}{'parameters':>12}{'fp32 bytes':>12}  summary")
     for row in rows:
         print(
-            f"{row['name']:<15}{row['accuracy']:>10.2%}{row['correct']:>7}/{row['n']}{row['parameters']:>12,}"
+            f"{row['name']:<20}{row['accuracy']:>10.2%}{row['correct']:>7}/{row['n']:<6}{row['parameters']:>12,}"
             f"{row['size_bytes']:>12,}  {row['summary']}"
         )
 
@@ -214,7 +252,7 @@ def models(as_json: Json = False) -> None:
 @reporting
 def train(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a model.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Train all models.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Train all models whose data are on this machine.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the start and of the order of samples.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write here instead of over the shipped weights.")] = None,
 ) -> None:
@@ -231,7 +269,8 @@ def train(
         raise CompressionError(
             "--out must name the file of one model; got it with --all. Train one model, or drop --out."
         )
-    names = zoo.models.names() if every else (zoo.models.get(name).name,)
+    here = tuple(entry.name for entry in zoo.models if zoo.datasets.get(entry.dataset).here())
+    names = here if every else (zoo.models.get(name).name,)
     with Progress(console=Console(stderr=True)) as progress:
         for each in names:
             task = progress.add_task(each, total=zoo.models.get(each).training.epochs)
@@ -401,6 +440,34 @@ def latency(
 
 @app.command()
 @reporting
+@with_recipe
+def recover(
+    options: RecipeOptions,
+    model: Model,
+    minutes: Annotated[
+        float | None, typer.Option(help="End after so many minutes, with the best epoch so far.", metavar="M")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the trained artefact here too.", metavar="FILE")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Train anew what was trained before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a compressed model to win back accuracy, within what its recipe can represent.
+
+    Ctrl-C ends the training and keeps the best epoch so far. The same command goes on with a training that was
+    interrupted. The result joins the dashboard's history; evaluate, compress and export find it by its recipe.
+    """
+    from compression import codec
+    from compression.recover_command import recover as train
+
+    recipe = options.build()
+    report = train(model, recipe, minutes=minutes, again=again)
+    if out is not None:
+        files.write_atomically(out, codec.write(report.compressed))
+    print(json.dumps(report.to_dict(), indent=2) if as_json else report.text(_summary(report.after)))
+
+
+@app.command()
+@reporting
 def sensitivity(
     model: Model,
     layer: Annotated[list[str] | None, typer.Option(help="Only this layer; may be given more than once.")] = None,
@@ -444,7 +511,10 @@ def allot(
     from compression.measure.subject import Subject
     from compression.search import allot as search
 
-    base, subject = options.build(), Subject.load(model)
+    base = options.build()
+    if base.recover is not None:
+        raise RecipeError("allot looks for a recipe without training; got epochs. Train the one that it finds.")
+    subject = Subject.load(model)
     found = search.allot(subject, base, size=size, harm=harm)
     *_, evaluation = subject.evaluate(found.recipe)
     if out is not None:
@@ -584,6 +654,8 @@ def pack(
     if options.settings["calibration"] == "rate" and options.settings["weighting"] is None:
         options.settings["weighting"] = "magnitude"
     recipe, weights = options.build(), files.read(file)
+    if recipe.recover is not None:
+        raise RecipeError("weights alone cannot be trained; got epochs. Leave them out, or train a model of the zoo.")
     state = pack.load_weights(weights)
     if size is not None:
         if recipe.quantize is None:

@@ -17,6 +17,9 @@ from typing import Any
 
 from compression.errors import CompressionError
 
+# How often a paused job looks whether it may go on.
+_PAUSE_S = 0.05
+
 
 class Cancelled(Exception):
     """Raised inside a job's work by `checkpoint` once the job was cancelled."""
@@ -45,6 +48,7 @@ class Job:
         self._scheduler = scheduler
         self._work = work
         self._cancel = threading.Event()
+        self._paused = threading.Event()
         self._ended = threading.Event()
         self._reported = threading.Event()
 
@@ -64,6 +68,19 @@ class Job:
         if self._started is None or not 0 < self.progress <= 1:
             return None
         return (time.monotonic() - self._started) * (1 - self.progress) / self.progress
+
+    @property
+    def paused(self) -> bool:
+        """Whether the job was asked to wait."""
+        return self._paused.is_set()
+
+    def pause(self) -> None:
+        """Ask the job to wait at its next checkpoint; others go on meanwhile, whatever their priority."""
+        self._paused.set()
+
+    def go_on(self) -> None:
+        """Undo `pause`."""
+        self._paused.clear()
 
     def keep(self) -> None:
         """Say that someone still waits for the job."""
@@ -92,8 +109,21 @@ class Job:
             self._reported.set()
         if not self._cancel.is_set():
             self._scheduler._run_above(self.priority)
+        if self._paused.is_set():
+            self._rest()
         if self._cancel.is_set():
             raise Cancelled
+
+    def _rest(self) -> None:
+        """Wait until the job may go on; the pause does not count for what is left."""
+        began = time.monotonic()
+        while self._paused.is_set() and not self._cancel.is_set():
+            self._scheduler._run_above(math.inf)
+            time.sleep(_PAUSE_S)
+            if time.monotonic() - self._wanted > self._patience:
+                self.cancel()
+        if self._started is not None:
+            self._started += time.monotonic() - began
 
     def _run(self) -> None:
         if self._cancel.is_set():
@@ -169,7 +199,7 @@ class Scheduler:
                 job = self._next()
             self._run(job)
 
-    def _run_above(self, priority: int) -> None:
+    def _run_above(self, priority: float) -> None:
         while True:
             with self._changed:
                 if not self._queue or self._queue[0][0] >= priority:

@@ -33,7 +33,9 @@ class CompressedModel:
     architecture: the name it is rebuilt by. source: digest of the model that was compressed. weights: the compressible
     tensors by name. rest: every other entry of the state dict. order: all names, in the order of the state dict.
     structure: how the network differs from the architecture. ties: names that stand for the tensor of another name.
-    notes: what a person should know of how the recipe was applied, a sentence each; not part of the artefact.
+    ranges: least and largest value of activations that integer kernels round, where training has found them, by the
+    name of the value; others are measured on calibration images. notes: what a person should know of how the recipe was
+    applied, a sentence each; not part of the artefact.
     """
 
     architecture: str
@@ -44,6 +46,7 @@ class CompressedModel:
     order: tuple[str, ...]
     structure: Structure = field(default_factory=Structure)
     ties: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:

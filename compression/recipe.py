@@ -1,9 +1,9 @@
 """The recipe: the whole configuration of a compression, as an immutable value.
 
 A recipe names at most one step of each kind. Steps always run in the order simplify, prune, share, quantize, repair,
-code, whatever the order in which they were chosen. Overrides refine prune, share and quantize for some layers. A step
-that would do nothing (sparsity 0, 32 bits) is stored as absent and a setting that has no effect as its default, so that
-two recipes with the same effect have the same digest.
+recover, code, whatever the order in which they were chosen. Overrides refine prune, share and quantize for some layers.
+A step that would do nothing (sparsity 0, 32 bits) is stored as absent and a setting that has no effect as its default,
+so that two recipes with the same effect have the same digest.
 """
 
 import dataclasses
@@ -29,12 +29,14 @@ from compression.steps import (
     MOVES,
     REST_FORMATS,
     ROUNDINGS,
+    SCHEDULES,
     SCOPES,
     STARTS,
     WEIGHTINGS,
     Code,
     Prune,
     Quantize,
+    Recover,
     Repair,
     Share,
     Simplify,
@@ -57,6 +59,7 @@ __all__ = [
     "MOVES",
     "REST_FORMATS",
     "ROUNDINGS",
+    "SCHEDULES",
     "SCOPES",
     "STARTS",
     "STEPS",
@@ -68,6 +71,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Recipe",
+    "Recover",
     "Repair",
     "Share",
     "Simplify",
@@ -136,6 +140,7 @@ class Recipe:
     share: Share | None = None
     quantize: Quantize | None = None
     repair: Repair | None = None
+    recover: Recover | None = None
     code: Code = field(default_factory=Code)
     keep_ends: bool = False
     overrides: tuple[Override, ...] = ()
@@ -166,6 +171,8 @@ class Recipe:
             object.__setattr__(self, "code", dataclasses.replace(self.code, rest="fp16"))
         if self.repair == Repair():
             object.__setattr__(self, "repair", None)
+        if self.recover is not None and self.recover.epochs == 0:
+            object.__setattr__(self, "recover", None)
         for override in self.overrides:
             self._with(override.settings)
         if self.share is None and self.quantize is None and not self.overrides:
@@ -199,9 +206,17 @@ class Recipe:
                 result.update(dataclasses.asdict(step))
         return {**result, "keep_ends": self.keep_ends, "overrides": self.overrides}
 
+    @property
+    def untrained(self) -> "Recipe":
+        """The recipe without its training."""
+        return dataclasses.replace(self, recover=None)
+
     def with_setting(self, name: str, value: Any) -> "Recipe":
-        """The recipe with one slider ("sparsity", "clusters" or "bits") moved; what cannot stay beside it goes."""
-        settings = {**self.settings(), name: value}
+        """The recipe with one slider ("sparsity", "clusters" or "bits") moved; what cannot stay beside it goes.
+
+        Training is of one recipe alone, so it goes too.
+        """
+        settings = {**self.untrained.settings(), name: value}
         if name == "sparsity" and value:
             settings.update(threshold=0.0, pattern="")
         if name == "clusters":
@@ -302,7 +317,7 @@ class Recipe:
 
     def describe(self) -> str:
         """One line for a person, settings that are not the default named: "80 % sparse, 16 clusters, 8 bits, mse"."""
-        steps = (self.simplify, self.prune, self.share, self.quantize, self.repair)
+        steps = (self.simplify, self.prune, self.share, self.quantize, self.repair, self.recover)
         parts = [words for step in steps if step is not None for words in step.describe()]
         parts += ["ends at 8 bits"] * self.keep_ends
         count = len(self.overrides)
@@ -361,6 +376,7 @@ STEPS = {
     "share": Share,
     "quantize": Quantize,
     "repair": Repair,
+    "recover": Recover,
     "code": Code,
 }
 

@@ -127,6 +127,18 @@ class ModelStatistics:
         layers = {name: LayerStatistics.of(name, weight) for name, weight in weights.items()}
         return cls("", layers, rest, order, _magnitudes(layers))
 
+    def with_values(self, state: Mapping[str, np.ndarray]) -> "ModelStatistics":
+        """Statistics of the same network with other values, by state-dict name; entries left out stay.
+
+        Raises ModelError for a weight that is not finite.
+        """
+        layers = {
+            name: LayerStatistics.of(name, np.ascontiguousarray(state[name])) if name in state else layer
+            for name, layer in self.layers.items()
+        }
+        rest = {name: state.get(name, array) for name, array in self.rest.items()}
+        return ModelStatistics(self.architecture, layers, rest, self.order, _magnitudes(layers), self.ties)
+
     @property
     def size_bytes(self) -> int:
         """Bytes of the uncompressed state: fp32 weights and everything else as it is."""

@@ -16,6 +16,7 @@ CLIPPINGS = ("range", "mse", "percentile", "kl")
 CALIBRATIONS = (*CLIPPINGS, "rate")
 WEIGHTINGS = ("fisher", "magnitude")
 ROUNDINGS = ("nearest", "gptq")
+SCHEDULES = ("cosine", "constant")
 CODERS = ("ans", "huffman", "context", "smallest")
 REST_FORMATS = ("fp32", "fp16", "rate")
 
@@ -314,6 +315,65 @@ class Repair:
             *["gptq"] * (self.rounding == "gptq"),
             *["bias corrected"] * self.bias,
             *["batch norm re-estimated"] * self.batchnorm,
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """What wins back accuracy with training, within what the other steps can represent.
+
+    epochs: passes over the train split, at most; 0 for none. learning_rate: of Adam, its peak; schedule "cosine" falls
+    to zero, "constant" stays. minibatch: samples a step. ramp: share of the epochs over which sparsity rises to its
+    target and bits fall to theirs. distill: weight of the baseline's answers in the loss, the rest being the labels';
+    temperature: that softens those answers. patience: epochs without a better one that end it, 0 for never. augment:
+    train on images that are turned, scaled and shifted a little. seed: of the validation part and of all draws.
+    stopped: the epoch after which it was ended by hand or by a budget, 0 where it was not.
+    """
+
+    epochs: int = 0
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    minibatch: int = 50
+    ramp: float = 0.0
+    distill: float = 0.0
+    temperature: float = 4.0
+    patience: int = 0
+    augment: bool = True
+    seed: int = 0
+    stopped: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "seed", "stopped"):
+            _count(name, getattr(self, name))
+        _integer("minibatch", self.minibatch)
+        if not 1 <= self.minibatch <= 2**20:
+            raise RecipeError(f"minibatch must be in 1..{2**20}; got {shown(self.minibatch)}. Pass e.g. 50.")
+        rate = _number("learning_rate", self.learning_rate, "in (0, 10]", lambda v: 0 < v <= 10, "Pass e.g. 0.001.")
+        heat = _number("temperature", self.temperature, "in [0.1, 100]", lambda v: 0.1 <= v <= 100, "Pass e.g. 4.")
+        mix = _number("distill", self.distill, "in [0, 1]", lambda v: 0 <= v <= 1, "Pass e.g. 0.5, or 0 for none.")
+        _choice("schedule", self.schedule, SCHEDULES)
+        switch("augment", self.augment)
+        if self.stopped > self.epochs:
+            raise RecipeError(
+                f"stopped must be an epoch of the {self.epochs}; got {shown(self.stopped)}. Pass 0 for all of them."
+            )
+        effective = {
+            "learning_rate": rate,
+            "ramp": _fraction("ramp", self.ramp),
+            "distill": mix,
+            "temperature": heat if mix else 4.0,
+            "stopped": self.stopped if self.stopped < self.epochs else 0,
+        }
+        for name, value in effective.items():
+            object.__setattr__(self, name, value)
+
+    def describe(self) -> list[str]:
+        """Words for a person, settings that are not the default named."""
+        done = f"{self.stopped} of {self.epochs}" if self.stopped else f"{self.epochs}"
+        return [
+            f"trained {done} epoch{'s' * (self.epochs > 1)}",
+            *["distilled"] * bool(self.distill),
+            *["gradually"] * bool(self.ramp),
         ]
 
 

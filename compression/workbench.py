@@ -5,11 +5,14 @@ store fails, memory goes on and `store_error` says why. All measurements are job
 """
 
 import json
+import math
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from compression import codec, runtimes
 from compression.convert import Checked, Conversion, Verification, formats, produce
 from compression.errors import CompressionError, StoreError
 from compression.exclusive import machine
-from compression.jobs import Job, Scheduler
+from compression.jobs import Cancelled, Job, Scheduler
 from compression.measure.latency import BUDGET_S, WIDTH, Noise, Samples, machine_id, repeated
 from compression.measure.layers import layer_table
 from compression.measure.machine import Machine, measure_machine
@@ -30,6 +33,10 @@ from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets
 from compression.recipe import Code, Recipe
+from compression.recover import shelf
+from compression.recover.progress import best_of
+from compression.recover.shrink import ShrinkStep, required_accuracy, shrink, students
+from compression.recover.train import Epoch, Recovery, Trainer
 from compression.runtimes import sparse
 from compression.search.allot import allot
 from compression.search.cliff import Cliff, find_cliff
@@ -37,7 +44,7 @@ from compression.search.suggest import Suggestion, Target, find
 from compression.search.waterfall import Waterfall, attribute
 from compression.store import Store, TimingKey
 
-NOW, SOON, LATER = 0, 1, 2
+NOW, SOON, LATER, LAST = 0, 1, 2, 3
 
 # A tab in the background asks once a minute; one that was closed never again.
 PATIENCE_S = 90.0
@@ -48,7 +55,7 @@ HALF = 0.5
 ANCHORS = (0.5, 0.8, 0.9, 0.95, 0.98)
 
 # What `Workbench(again=True)` does not read from the store.
-STUDIED_ANEW = ("profile", "plan", "noise", "machine", "memory")
+STUDIED_ANEW = ("profile", "plan", "noise", "machine", "memory", "recovery")
 
 # Of converted files that are kept for download.
 KEPT_BYTES = 1 << 28
@@ -142,7 +149,7 @@ def study_timings(recipe: Recipe, timing: Timing) -> dict[str, list[Timing]]:
 
 def alternatives(recipe: Recipe, timing: Timing) -> dict[str, Recipe]:
     """What else might be faster in a runtime, by name: recipes that change one thing about this one."""
-    settings = recipe.settings()
+    settings = recipe.untrained.settings()
     found = {}
     if settings["nodes"] < HALF:
         found["half the channels"] = Recipe.of(**{**settings, "nodes": HALF})
@@ -379,6 +386,43 @@ class Workbench:
             f"Converting to {formats.get(format).title}",
         )
 
+    def recovery(self, model: str, recipe: Recipe) -> Recovery | None:
+        """What training by a recipe came to, if it has ended or was cancelled before."""
+        return self._studied("recovery", self._study_key(model, recipe), Recovery.from_dict)
+
+    def resumable(self, model: str, recipe: Recipe) -> bool:
+        """Whether training by a recipe was interrupted and can go on from a checkpoint."""
+        return shelf.checkpoint_path(self.subject(model).statistics.digest, recipe).exists()
+
+    def recover(self, model: str, recipe: Recipe, minutes: float | None = None) -> Job:
+        """The job that trains by a recipe; its partial results are its epochs so far, its result a Recovery.
+
+        It goes on from the last checkpoint, where there is one. minutes: a budget of training in all, without pauses.
+        What it ends, and what is cancelled, keeps the best so far; the recipe of the result tells after which epoch.
+        """
+        return self._submit(
+            ("recover", model, recipe, minutes),
+            lambda job: self._recover(job, model, recipe, minutes),
+            LAST,
+            f"Training {recipe.untrained.describe()}",
+            patience=math.inf,
+        )
+
+    def shrink(self, model: str, recipe: Recipe, axis: str, points: float, epochs: int) -> Job:
+        """The job that trains smaller and smaller students of a recipe, until one misses the required accuracy.
+
+        axis: "width" or "depth". points: that the validation accuracy may fall below the baseline's, of 100. epochs: of
+        each student. Its partial results and its result are the steps so far, a tuple of ShrinkStep; each that has
+        ended is kept as `recover` keeps it, so a job that was cancelled goes on where it was.
+        """
+        return self._submit(
+            ("shrink", model, recipe, axis, points, epochs),
+            lambda job: self._shrink(job, model, recipe, axis, points, epochs),
+            LAST,
+            f"Shrinking the {axis}",
+            patience=math.inf,
+        )
+
     def layers(self, model: str) -> Job:
         """The job that makes the table of a model's layers, with their shares of size and time: list[LayerRow]."""
         return self._submit(
@@ -438,6 +482,70 @@ class Workbench:
             SOON,
             f"Looking for the cliff of {setting}",
         )
+
+    def _recover(self, job: Job, model: str, recipe: Recipe, minutes: float | None) -> Recovery:
+        known = self.recovery(model, recipe)
+        if known is not None and known.recipe == recipe and self._evaluated(model, recipe) is not None:
+            return known
+        trainer = Trainer(self.subject(model), recipe)
+        source = trainer.subject.statistics.digest
+        if (kept := shelf.checkpoint(source, recipe)) is not None:
+            try:
+                trainer.restore(kept)
+            except CompressionError:
+                shelf.drop_checkpoint(source, recipe)
+        last, budget = recipe.recover.stopped or recipe.recover.epochs, math.inf if minutes is None else 60 * minutes
+        try:
+            for epoch in trainer.run(job.checkpoint):
+                shelf.keep_checkpoint(source, recipe, trainer.checkpoint())
+                job.checkpoint(epoch.number / last, tuple(trainer.epochs))
+                if epoch.number and epoch.seconds > budget:
+                    break
+        except Cancelled:
+            if trainer.epochs and trainer.epochs[-1].number:
+                with suppress(CompressionError):  # nothing to keep yet
+                    self._keep_recovery(model, recipe, trainer)
+            raise
+        return self._keep_recovery(model, recipe, trainer)
+
+    def _keep_recovery(self, model: str, recipe: Recipe, trainer: Trainer) -> Recovery:
+        found = trainer.result()
+        shelf.put(found.compressed)
+        *_, evaluation = trainer.subject.evaluate_compressed(found.compressed)
+        self._from_store(lambda: self.store.put(evaluation))
+        self._remember(evaluation)
+        kept = Recovery(found.compressed.recipe, found.best, found.epochs)
+        for each in {recipe, kept.recipe}:
+            self._keep_study("recovery", self._study_key(model, each), kept)
+        if trainer.ended:
+            shelf.drop_checkpoint(trainer.subject.statistics.digest, recipe)
+        return kept
+
+    def _shrink(
+        self, job: Job, model: str, recipe: Recipe, axis: str, points: float, epochs: int
+    ) -> tuple[ShrinkStep, ...]:
+        subject, steps = self.subject(model), ()
+        required = required_accuracy(subject, recipe, points)
+        recipes = list(students(subject, recipe, axis, epochs))
+
+        def train(student: Recipe) -> Recovery:
+            def checkpoint(done: float | None = None, trained: tuple[Epoch, ...] | None = None) -> None:
+                if trained is None:
+                    return job.checkpoint()
+                running = ShrinkStep(student, best_of(trained).number, trained, None)
+                return job.checkpoint((len(steps) + done) / len(recipes), (*steps, running))
+
+            return self._recover(SimpleNamespace(checkpoint=checkpoint), model, student, None)
+
+        for step in shrink(recipes, train, required, job.checkpoint):
+            steps = (*steps, step)
+            job.checkpoint(len(steps) / len(recipes), steps)
+        return steps
+
+    def _evaluated(self, model: str, recipe: Recipe) -> Evaluation | None:
+        """The evaluation of a trained recipe whose model is still there."""
+        subject = self.subject(model)
+        return self.find(model, recipe) if shelf.find(subject.statistics.digest, recipe) is not None else None
 
     def _sensitivity(self, job: Job, model: str) -> Sensitivity:
         found = measure_sensitivity(self.subject(model), check=job.checkpoint)
@@ -671,14 +779,12 @@ class Workbench:
             size=timing.size,
         )
 
-    def _submit(self, key: tuple[object, ...], work, priority: int, label: str) -> Job:
+    def _submit(self, key: tuple[object, ...], work, priority: int, label: str, patience: float = PATIENCE_S) -> Job:
         with self._lock:
             job = self._jobs.get(key)
             if job is None or job.ended or job.cancelling or job.priority > priority:
                 self._jobs = {key: job for key, job in self._jobs.items() if not job.ended}
-                job = self._jobs[key] = self._scheduler.submit(
-                    work, priority=priority, label=label, patience=PATIENCE_S
-                )
+                job = self._jobs[key] = self._scheduler.submit(work, priority=priority, label=label, patience=patience)
             return job
 
     def _from_store(self, operation):

@@ -297,10 +297,14 @@ def test_without_options_the_recipe_is_the_lossless_one():
     assert Recipe.from_json(succeed("recipe")) == Recipe()
 
 
-def test_models_lists_six_with_their_accuracy():
+def test_models_lists_six_with_their_accuracy(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARETOSCOPE_DATA", str(tmp_path))
     with torch_threads(1):
-        rows = json.loads(succeed("models", "--json"))
-    assert [row["name"] for row in rows] == list(zoo.models.names())
+        result = run("models", "--json")
+    assert result.exit_code == 0
+    assert "lenet-5-mnist, whose data (mnist) are not here yet" in result.stderr
+    rows = json.loads(result.stdout)
+    assert [row["name"] for row in rows] == list(zoo.models_of("digits"))
     assert len(rows) == 6
     for row in rows:
         assert row["accuracy"] == row["correct"] / row["n"] >= 0.97
@@ -549,6 +553,47 @@ class TestEverySetting:
 
 def test_every_setting_is_an_option():
     assert set(SETTINGS) == set(Recipe().settings())
+
+
+def test_training_options_refine_a_recipe_from_elsewhere(tmp_path):
+    options = "--epochs 9 --learning-rate 0.002 --schedule constant --minibatch 20 --ramp 0.5 --distill 0.25"
+    options += " --temperature 2 --patience 3 --no-augment --seed 5 --stopped 4"
+    training = {"epochs": 9, "learning_rate": 0.002, "schedule": "constant", "minibatch": 20, "ramp": 0.5}
+    training |= {"distill": 0.25, "temperature": 2.0, "patience": 3, "augment": False, "seed": 5, "stopped": 4}
+    tiny = presets.get("tiny").recipe
+    assert Recipe.from_json(succeed("recipe", *options.split())) == Recipe.of(**training)
+    wanted = Recipe.of(**{**tiny.settings(), **training})
+    assert Recipe.from_json(succeed("recipe", "--preset", "tiny", *options.split())) == wanted
+    path = tmp_path / "recipe.json"
+    path.write_text(wanted.to_json())
+    # What a file says of its training may be changed, and the rest of it stays.
+    again = Recipe.from_json(succeed("recipe", "--recipe", path, "--seed", 6, "--stopped", 0))
+    assert again == Recipe.of(**{**wanted.settings(), "seed": 6, "stopped": 0})
+    mixed = run("recipe", "--recipe", path, "--bits", 4)
+    assert mixed.exit_code == 1 and "a recipe must come from one place" in mixed.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "rule"),
+    [
+        (("evaluate", NAME, "--bits", 4, "--epochs", 977), "must have been trained on this machine"),
+        (("compress", NAME, "--epochs", 977, "--out", "x.psc"), "must have been trained on this machine"),
+        (("allot", NAME, "--epochs", 3, "--size", 10_000), "allot looks for a recipe without training"),
+        (("evaluate", NAME, "--epochs", 3, "--learning-rate", 0), "learning_rate must be in (0, 10]; got 0"),
+        (("recipe", "--epochs", 3, "--stopped", 4), "stopped must be an epoch of the 3; got 4"),
+    ],
+)
+def test_what_training_cannot_do_is_said_in_one_line(command, rule):
+    result = run(*command)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert rule in result.stderr and result.stderr.count("\n") == 1 and result.stderr.startswith("Error: ")
+
+
+def test_weights_alone_cannot_be_trained(tmp_path):
+    path = weights_path(NAME)
+    result = run("pack", path, "--epochs", 3, "--out", tmp_path / "x.psc")
+    assert result.exit_code == 1 and "weights alone cannot be trained" in result.stderr
+    assert not (tmp_path / "x.psc").exists()
 
 
 def test_the_layers_as_json():

@@ -307,3 +307,108 @@ def test_a_closed_scheduler_cancels_at_once():
     job = scheduler.submit(lambda job: 1, priority=0, label="")
     assert job.ended
     assert (job.state, job.result) == ("cancelled", None)
+
+
+class Steps:
+    """Work of so many steps: `seen` counts those begun, `ahead` lets one end in its checkpoint."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.seen, self.ahead = count, threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, job: Job) -> str:
+        for step in range(self.count):
+            self.seen.release()
+            assert self.ahead.acquire(timeout=SECONDS)
+            job.checkpoint((step + 1) / self.count, step)
+        return "whole"
+
+
+def paused(scheduler: Scheduler, steps: Steps, priority: int = 1) -> Job:
+    """A job that rests in its first checkpoint."""
+    job = scheduler.submit(steps, priority=priority, label="rests")
+    assert steps.seen.acquire(timeout=SECONDS)
+    job.pause()
+    steps.ahead.release()
+    assert job.wait_for_report(SECONDS)
+    return job
+
+
+@pytest.mark.parametrize("priority", [0, 1, 2])
+def test_a_paused_job_lets_jobs_of_any_priority_run(scheduler, priority):
+    steps, log = Steps(2), []
+    job = paused(scheduler, steps)
+    assert job.paused
+    other = scheduler.submit(noting(log, "other"), priority=priority, label="")
+    assert other.wait(SECONDS)
+    assert log == ["other"]
+    assert not steps.seen.acquire(timeout=0.01)
+    assert (job.state, job.ended, job.partial) == ("running", False, 0)
+    job.go_on()
+    assert not job.paused
+    assert steps.seen.acquire(timeout=SECONDS)
+    steps.ahead.release()
+    assert job.wait(SECONDS)
+    assert (job.state, job.result) == ("done", "whole")
+
+
+def test_a_job_that_was_not_paused_lets_only_more_urgent_ones_run(scheduler):
+    steps, log = Steps(2), []
+    job = scheduler.submit(steps, priority=1, label="")
+    assert steps.seen.acquire(timeout=SECONDS)
+    later = [scheduler.submit(noting(log, str(priority)), priority=priority, label="") for priority in (2, 1, 0)]
+    steps.ahead.release()
+    assert steps.seen.acquire(timeout=SECONDS)
+    assert log == ["0"]
+    steps.ahead.release()
+    assert all(each.wait(SECONDS) for each in (job, *later))
+    assert log == ["0", "1", "2"]
+
+
+def test_cancelling_a_paused_job_ends_it(scheduler):
+    job = paused(scheduler, Steps(2))
+    job.cancel()
+    assert job.wait(SECONDS)
+    assert (job.state, job.result) == ("cancelled", None)
+
+
+def test_closing_ends_a_paused_job():
+    scheduler = Scheduler()
+    job = paused(scheduler, Steps(2))
+    scheduler.close()
+    assert (job.ended, job.state) == (True, "cancelled")
+
+
+def test_a_paused_job_that_nobody_keeps_is_cancelled(scheduler, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+    steps = Steps(2)
+    job = scheduler.submit(steps, priority=1, label="", patience=60)
+    assert steps.seen.acquire(timeout=SECONDS)
+    job.pause()
+    steps.ahead.release()
+    assert job.wait_for_report(SECONDS)
+    now[0] += 61
+    assert job.wait(SECONDS)
+    assert job.state == "cancelled"
+
+
+def test_a_pause_does_not_count_for_what_is_left(scheduler, monkeypatch):
+    now, resting = [100.0], threading.Event()
+    monkeypatch.setattr(
+        jobs,
+        "time",
+        SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: resting.set() or threading.Event().wait(0.001)),
+    )
+    steps = Steps(2)
+    job = scheduler.submit(steps, priority=1, label="")
+    assert steps.seen.acquire(timeout=SECONDS)
+    job.pause()
+    now[0] += 10
+    steps.ahead.release()
+    assert resting.wait(SECONDS)
+    now[0] += 1000
+    job.go_on()
+    assert steps.seen.acquire(timeout=SECONDS)
+    assert job.seconds_left == pytest.approx(10)
+    steps.ahead.release()
+    assert job.wait(SECONDS)

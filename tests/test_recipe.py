@@ -29,6 +29,7 @@ from compression.recipe import (
     Prune,
     Quantize,
     Recipe,
+    Recover,
     Repair,
     Share,
     Simplify,
@@ -198,7 +199,7 @@ class TestForms:
         assert Recipe.from_query({"clusters": "off", "sparsity": ".5"}) == Recipe.of(sparsity=0.5)
 
     def test_steps_have_one_canonical_order(self):
-        assert tuple(STEPS) == ("simplify", "prune", "share", "quantize", "repair", "code")
+        assert tuple(STEPS) == ("simplify", "prune", "share", "quantize", "repair", "recover", "code")
         fields = tuple(field.name for field in dataclasses.fields(Recipe))
         assert fields == (*STEPS, "keep_ends", "overrides")
 
@@ -224,6 +225,8 @@ class TestForms:
             '"prune":{"pattern":"2:4","scope":"global","sparsity":0.0},'
             '"quantize":{"activations":8,"bits":4,"calibration":"percentile","granularity":"channel",'
             '"percentile":99.0,"symmetric":false},'
+            '"recover":{"augment":false,"distill":0.5,"epochs":20,"learning_rate":0.01,"minibatch":32,"patience":3,'
+            '"ramp":0.4,"schedule":"constant","seed":7,"stopped":12,"temperature":2.0},'
             '"repair":{"batchnorm":true,"bias":true,"rounding":"gptq"},'
             '"share":{"clusters":16,"moved":"zero","population":5,"rarest":2,"start":"best"},'
             '"simplify":{"blocks":1,"drop":["a","b"],"energy":0.9,"fold":true,"importance":"bn","merge":true,'
@@ -235,6 +238,7 @@ class TestForms:
             Share(16, "best", 5, 2, "zero"),
             Quantize(4, calibration="percentile", percentile=99, symmetric=False, activations=8),
             Repair("gptq", True, True),
+            Recover(20, 0.01, "constant", 32, 0.4, 0.5, 2, 3, False, 7, 12),
             Code(rest="fp16"),
             True,
             (Override("fc*", {"bits": 2}), Override("conv1", (("sparsity", 0.25),))),
@@ -256,6 +260,49 @@ class TestForms:
     def test_fields_left_out_take_their_default(self):
         assert Recipe.from_dict({"version": 1}) == Recipe()
         assert Recipe.from_dict({"version": 1, "quantize": {"bits": 4}, "code": {}}) == Recipe.of(bits=4)
+
+
+class TestTraining:
+    def test_no_epochs_are_no_training(self):
+        assert Recipe.of(epochs=0, learning_rate=0.1, distill=0.5) == Recipe()
+        assert Recipe(recover=Recover()) == Recipe()
+        assert Recipe.of(epochs=3).untrained == Recipe()
+
+    def test_settings_without_effect_have_their_default(self):
+        assert Recipe.of(epochs=3, temperature=9.0) == Recipe.of(epochs=3)
+        assert Recipe.of(epochs=3, temperature=9.0, distill=0.1) != Recipe.of(epochs=3, distill=0.1)
+        assert Recipe.of(epochs=3, stopped=3) == Recipe.of(epochs=3)
+
+    def test_a_slider_that_moves_ends_it(self):
+        trained = Recipe.of(sparsity=0.5, epochs=3)
+        assert trained.with_setting("bits", 4) == Recipe.of(sparsity=0.5, bits=4)
+        assert not Recipe.of(epochs=1).lossless
+
+    def test_it_is_told(self):
+        assert Recipe.of(epochs=1).describe() == "trained 1 epoch"
+        told = Recipe.of(bits=4, epochs=20, stopped=12, distill=0.5, ramp=0.3).describe()
+        assert told == "4 bits, trained 12 of 20 epochs, distilled, gradually"
+
+    @pytest.mark.parametrize(
+        ("settings", "rule"),
+        [
+            ({"epochs": -1}, "epochs must be 0 or more"),
+            ({"epochs": 1.5}, "epochs must be a whole number"),
+            ({"epochs": 3, "learning_rate": 0}, "learning_rate must be in"),
+            ({"epochs": 3, "learning_rate": float("nan")}, "learning_rate must be a number"),
+            ({"epochs": 3, "schedule": "step"}, "schedule must be 'cosine' or 'constant'"),
+            ({"epochs": 3, "minibatch": 0}, "minibatch must be in 1"),
+            ({"epochs": 3, "ramp": 1.0}, "ramp must be in"),
+            ({"epochs": 3, "distill": 1.1}, "distill must be in"),
+            ({"epochs": 3, "distill": 1.0, "temperature": 0}, "temperature must be in"),
+            ({"epochs": 3, "patience": -1}, "patience must be 0 or more"),
+            ({"epochs": 3, "augment": 1}, "augment must be true or false"),
+            ({"epochs": 3, "stopped": 4}, "stopped must be an epoch of the 3"),
+        ],
+    )
+    def test_bad_settings_are_refused(self, settings, rule):
+        with pytest.raises(RecipeError, match=rule):
+            Recipe.of(**settings)
 
 
 class TestDigest:
@@ -890,7 +937,7 @@ def test_a_refusal_is_an_error_of_the_library():
 
 
 def test_defaults_are_the_documented_ones():
-    assert Recipe() == Recipe(None, None, None, None, None, Code("ans", "fp32"), False, ())
+    assert Recipe() == Recipe(None, None, None, None, None, None, Code("ans", "fp32"), False, ())
     assert Simplify() == Simplify(0.0, "l2", (), 0, False, False, 1.0)
     assert Prune(0.5) == Prune(0.5, "global", 0.0, "")
     assert Share(4) == Share(4, "optimal", 0, 0, "nearest")

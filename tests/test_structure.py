@@ -8,7 +8,7 @@ from compression import structure, zoo
 from compression.errors import ArtefactError, UnknownNameError
 from compression.structure import Structure
 
-MODELS = zoo.models.names()
+MODELS = zoo.models_of("digits")
 
 WHOLE = Structure(
     dropped=("stage1.1",),

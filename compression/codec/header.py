@@ -1,8 +1,9 @@
 """The header: what a compressed model is, but for its numbers, as JSON."""
 
+import math
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from compression.tensors import CompressedTensor
 
 MAX_SIZE = 1 << 40
 MAX_AXES = 32
-_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties")
+_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Header:
     """architecture: "" for a bare state dict. tensors: kind and shape by name, in the order of the state dict.
 
     dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
-    the name whose tensor it is.
+    the name whose tensor it is. ranges: least and largest value of activations, by name.
     """
 
     architecture: str
@@ -35,6 +36,7 @@ class Header:
     dtypes: dict[str, str]
     structure: Structure
     ties: list[tuple[int, str, str]]
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: CompressedModel) -> "Header":
@@ -44,7 +46,9 @@ class Header:
         tensors = {name: _described(model, name) for name in own}
         places = {name: place for place, name in enumerate(model.order)}
         ties = sorted((places[name], name, target) for name, target in model.ties.items())
-        return cls(model.architecture, model.source, model.recipe, tensors, dtypes, model.structure, ties)
+        return cls(
+            model.architecture, model.source, model.recipe, tensors, dtypes, model.structure, ties, dict(model.ranges)
+        )
 
     def pack(self) -> bytes:
         """The section."""
@@ -61,6 +65,8 @@ class Header:
             data["structure"] = structure
         if self.ties:
             data["ties"] = [list(tie) for tie in self.ties]
+        if self.ranges:
+            data["ranges"] = [[name, *ends] for name, ends in self.ranges.items()]
         return pack_text(data)
 
     @classmethod
@@ -94,7 +100,8 @@ class Header:
         structure = Structure.from_dict(data.get("structure", {}))
         ties = _ties(data.get("ties", []), tensors)
         recipe = Recipe.from_dict(data["recipe"])
-        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties)
+        ranges = _ranges(data.get("ranges", []))
+        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, ranges)
 
     @property
     def values(self) -> int:
@@ -117,6 +124,7 @@ class Header:
             "order": tuple(order),
             "structure": self.structure,
             "ties": {name: target for _, name, target in self.ties},
+            "ranges": self.ranges,
         }
         return CompressedModel(**parts) if self.architecture else PackedModel(**parts, dtypes=self.dtypes)
 
@@ -156,6 +164,16 @@ def _ties(data: object, tensors: dict[str, object]) -> list[tuple[int, str, str]
         last = position
         ties.append((position, name, target))
     return ties
+
+
+def _ranges(data: object) -> dict[str, tuple[float, float]]:
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, low, high in _list(data):
+        numbers = all(type(end) in (int, float) and math.isfinite(end) for end in (low, high))
+        if not _is_text(name) or name in ranges or not numbers or not low <= 0 <= high:
+            raise ValueError(f"range {low!r:.60} to {high!r:.60} of {name!r:.60}")
+        ranges[name] = float(low), float(high)
+    return ranges
 
 
 def _list(value: object) -> list[Any]:

@@ -218,7 +218,7 @@ class Source:
 
     def _integer(self, module: nn.Module, compressed: CompressedModel) -> IntegerNetwork:
         images = self.subject.data.calibration_images.numpy()
-        return simulate(module, self.input_shape, compressed.weights, images)
+        return simulate(module, self.input_shape, compressed.weights, images, compressed.ranges)
 
 
 # Says why logits are not what a format promises, or None.

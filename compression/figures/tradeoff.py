@@ -2,11 +2,12 @@
 
 Shape carries the meaning, colour repeats it: star = baseline, filled circles on a stepped line = front, target =
 current, diamond = pinned, small dots = seen, hollow = not measured in full yet, with its interval. On the latency axis
-squares reuse the timing of another recipe of the same graph and number format.
+squares reuse the timing of another recipe of the same graph and number format. An arrow leads from a recipe to the
+same one with training.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
@@ -67,7 +68,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Tradeoff:
-    """What a trade-off figure shows. front, trail: (x, accuracy) of the vertices of their lines.
+    """What a trade-off figure shows. front, trail: (x, accuracy) of the vertices of their lines. trained: (x, accuracy)
+    of a recipe without its training and with it, where both are known.
 
     waiting: how many records have no place on the latency axis yet. setting: under what the latency was taken.
     formats: (number format, its median latency): all recipes of one format share a timing, so they form a column.
@@ -79,6 +81,7 @@ class Tradeoff:
     points: tuple[Point, ...]
     front: tuple[tuple[float, float], ...]
     trail: tuple[tuple[float, float], ...]
+    trained: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
     formats: tuple[tuple[str, float], ...]
     waiting: int
     scale: AccuracyScale
@@ -169,11 +172,21 @@ def gather(
         points=tuple(points),
         front=tuple((measure(record), record.figures.accuracy) for record in front),
         trail=tuple(places[digest] for digest in trail if digest in places)[-TRAIL:],
+        trained=tuple(_trained(unique, places)),
         formats=_formats(unique.values()) if x == "latency" else (),
         waiting=waiting,
         scale=accuracy_scale(seen, baseline.accuracy),
         unit=bytes_unit((baseline.size_bytes / EXPECTED_RATIO, baseline.size_bytes)) if x == "size" else Unit("ms", 1),
     )
+
+
+def _trained(
+    records: Mapping[str, Record], places: Mapping[str, tuple[float, float]]
+) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+    for digest, record in records.items():
+        start = record.recipe.untrained.digest
+        if record.recipe.recover is not None and digest in places and start in places:
+            yield places[start], places[digest]
 
 
 def _kind(current: bool, pinned: bool, estimate: bool, predicted: bool, on_front: bool) -> Kind:
@@ -269,7 +282,7 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
     }
     for point in data.points:
         by_kind[point.kind].append(point)
-    traces = [*_trail(data, theme), *_front(data, theme), *_reused(data, theme)]
+    traces = [*_trail(data, theme), *_front(data, theme), *_reused(data, theme), *_trained_entry(data, theme)]
     for kind, points in by_kind.items():
         if points:
             trace = _markers(data, theme, kind, points)
@@ -284,7 +297,7 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
         xaxis=xaxis,
         yaxis=accuracy_axis(data.scale, theme),
         shapes=strip(data.scale, theme),
-        annotations=_notes(data, theme),
+        annotations=[*_arrows(data, theme), *_notes(data, theme)],
         clickmode="event+select",
         dragmode="zoom",
     )
@@ -311,7 +324,17 @@ NAMES = {
     "baseline": "Baseline",
     "current": "Current",
 }
-RANKS = {"current": 1, "baseline": 2, "front": 3, "pinned": 4, "seen": 5, "estimate": 6, "predicted": 7, "reused": 8}
+RANKS = {
+    "current": 1,
+    "baseline": 2,
+    "front": 3,
+    "pinned": 4,
+    "seen": 5,
+    "estimate": 6,
+    "predicted": 7,
+    "reused": 8,
+    "trained": 9,
+}
 
 
 def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> dict[str, Any]:
@@ -432,6 +455,39 @@ def _trail(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
             "hoverinfo": "skip",
             "showlegend": False,
         }
+    ]
+
+
+def _trained_entry(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
+    """The legend entry of the arrows."""
+    if not data.trained:
+        return []
+    colour = theme.palette[2]
+    marker = {"symbol": "triangle-right", "size": 9, "color": colour}
+    entry = {"type": "scatter", "mode": "lines+markers", "x": [None], "y": [None], "name": "Trained", "marker": marker}
+    entry["line"] = {"width": 1.5, "color": colour}
+    return [{**entry, "hoverinfo": "skip", "legendrank": RANKS["trained"], "showlegend": True}]
+
+
+def _arrows(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
+    """From each recipe to the same one with training."""
+
+    def place(x: float) -> float:
+        # Plotly places annotations on a logarithmic axis by the logarithm.
+        return math.log10(x / data.unit.factor) if data.quantity == "size" else x / data.unit.factor
+
+    arrow = {"xref": "x", "yref": "y", "axref": "x", "ayref": "y", "text": "", "showarrow": True, "arrowhead": 2}
+    # The ends keep off the markers, the head off the large one of the current recipe.
+    arrow |= {"arrowwidth": 1.5, "arrowcolor": theme.palette[2], "standoff": 11, "startstandoff": 4}
+    return [
+        {
+            **arrow,
+            "ax": place(start),
+            "ay": data.scale.position(was),
+            "x": place(end),
+            "y": data.scale.position(now),
+        }
+        for (start, was), (end, now) in data.trained
     ]
 
 

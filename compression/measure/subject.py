@@ -4,7 +4,8 @@ import copy
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compression import codec, runtimes, zoo
-from compression.errors import ModelError, RuntimeUnavailableError
+from compression.errors import ModelError, RecipeError, RuntimeUnavailableError
 from compression.exclusive import machine
 from compression.measure.accuracy import Predictions, log_probabilities, predict, score
 from compression.measure.latency import (
@@ -33,7 +34,9 @@ from compression.measure.size import ladder
 from compression.measure.variant import Form, Variant
 from compression.pipeline import CompressedModel
 from compression.recipe import Recipe, Simplify
+from compression.recover import shelf
 from compression.runtimes import Program
+from compression.runtimes.integer import Blueprint
 from compression.statistics import ModelStatistics
 from compression.structure import Structure
 from compression.zoo import Data
@@ -95,7 +98,18 @@ class Subject:
         return cls(name, entry.dataset, model, data, statistics, labels, predictions, reference, baseline, parameters)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
-        """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model."""
+        """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model.
+
+        A recipe with training gives what it gave when it was trained; RecipeError where it never was.
+        """
+        if recipe.recover is not None:
+            found = shelf.find(self.statistics.digest, recipe)
+            if found is None:
+                raise RecipeError(
+                    f"a recipe with training must have been trained on this machine; {self.name} with "
+                    f"{recipe.describe()} was not. Train it on the page Recover, or by: python -m compression recover."
+                )
+            return found
         reestimate = recipe.repair is not None and recipe.repair.batchnorm
         return self.variant(recipe.simplify, reestimate=reestimate).compress(recipe)
 
@@ -143,17 +157,28 @@ class Subject:
             recipe=compressed.recipe.digest,
             artefact=hashlib.sha256(artefact).hexdigest(),
         )
-        with form.loaded(compressed) as module:
-            forward = module
-            if compressed.recipe.integer:
-                images = self.data.calibration_images.numpy()
-                forward = form.blueprint.calibrate(module, compressed.weights, images)
+        with self.running(compressed) as forward:
             for predictions in predict(forward, self.data.test_images, reference=self.reference):
                 figures = score(predictions, self.labels, self.predictions.classes, len(self.data.classes))
                 record = Record(
                     self.name, self.dataset, compressed.recipe, digests, figures, self.baseline, share, size
                 )
                 yield Evaluation(record, predictions)
+
+    @contextmanager
+    def running(self, compressed: CompressedModel) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+        """What is evaluated of a compressed model: images (n, C, H, W) to logits, by the decoded or integer network."""
+        form = self._form(compressed)
+        with form.loaded(compressed) as module:
+            if compressed.recipe.integer:
+                images = self.data.calibration_images.numpy()
+                yield form.blueprint.calibrate(module, compressed.weights, images, compressed.ranges)
+            else:
+                yield module
+
+    def blueprint(self, compressed: CompressedModel) -> Blueprint:
+        """What integer networks of the compressed model's structure are made from; raises ModelError."""
+        return self._form(compressed).blueprint
 
     def train_harm(self, compressed: CompressedModel) -> float:
         """Mean KL divergence from the baseline's outputs over the train split, in nats: for choices to be made by."""
@@ -200,6 +225,7 @@ class Subject:
             integer=compressed.recipe.integer,
             weights=compressed.weights,
             calibration_images=images,
+            ranges=compressed.ranges if size is None else None,
         )
         return chosen.build(subject, number_format)
 

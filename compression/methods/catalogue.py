@@ -12,6 +12,7 @@ from compression.recipe import (
     Prune,
     Quantize,
     Recipe,
+    Recover,
     Repair,
     Share,
     Simplify,
@@ -53,11 +54,11 @@ class MethodEntry:
     def alone(self, recipe: Recipe) -> Recipe:
         """What of that recipe is this method, without the other steps; the example where there is nothing of it.
 
-        Repair needs something to repair, so that it comes with the whole recipe.
+        Repair and training need something to mend, so that they come with the whole recipe.
         """
         if not self.used_by(recipe):
             return self.example
-        if self.step in (None, "repair", "code"):
+        if self.step in (None, "repair", "recover", "code"):
             return recipe
         if self.step == "simplify":
             names = {setting.name for setting in self.settings}
@@ -73,15 +74,16 @@ methods.add(
         name="combine",
         title="How the steps combine",
         summary=(
-            "A recipe runs up to six steps, always in the same order: make the network itself smaller, remove the "
+            "A recipe runs up to seven steps, always in the same order: make the network itself smaller, remove the "
             "weights that matter least, let the rest share a few values, round those values to a coarse grid, repair "
-            "what can be repaired without training, and write the result down with as few bits as possible. Each step "
-            "makes the next one's work easier: many zeros and few different values are cheap to write down."
+            "what can be repaired without training, train what is left, and write the result down with as few bits as "
+            "possible. Each step makes the next one's work easier: many zeros and few different values cost few bits."
         ),
         formula=(
             r"\begin{gathered} f \;\xrightarrow{\text{simplify}}\; w \;\xrightarrow{\text{prune}}\; w \odot m "
             r"\;\xrightarrow{\text{share}}\; c_{a(i)} \\ \xrightarrow{\text{quantize}}\; s\,q_{a(i)} "
-            r"\;\xrightarrow{\text{repair}}\; s\,q'_{a(i)} \;\xrightarrow{\text{code}}\; \text{bits} \end{gathered}"
+            r"\;\xrightarrow{\text{repair}}\; s\,q'_{a(i)} \;\xrightarrow{\text{recover}}\; s'\,q''_{a(i)} "
+            r"\;\xrightarrow{\text{code}}\; \text{bits} \end{gathered}"
         ),
         settings=(
             Setting("simplify", "on or off", "fewer channels, neurons and layers; all later steps see the result"),
@@ -89,6 +91,7 @@ methods.add(
             Setting("share", "on or off", "the entries of the shared table are what gets rounded"),
             Setting("quantize", "on or off", "8 bits and below run on integer kernels"),
             Setting("repair", "on or off", "uses samples of the training split, never of the test split"),
+            Setting("recover", "on or off", "takes minutes; the result still follows all the other steps"),
             Setting("code", "always on", "without loss: what is read back is exactly what was measured"),
         ),
         reference=(
@@ -573,6 +576,54 @@ methods.add(
         step="repair",
         example=Recipe(quantize=Quantize(4), repair=Repair("gptq", bias=True, batchnorm=True)),
         used_by=lambda recipe: recipe.repair is not None,
+        picture="none",
+    )
+)
+
+methods.add(
+    MethodEntry(
+        name="recover",
+        title="Recovery by training",
+        summary=(
+            "What one shot breaks, training mends: pruned weights stay zero, shared ones move together, rounded ones "
+            "learn through their rounding, so that the result is still what the recipe describes. The network learns "
+            "from the labels, from the uncompressed baseline, which also tells how wrong classes compare, or from "
+            "both. A part of the train split chooses the epoch that is kept."
+        ),
+        formula=(
+            r"\begin{gathered} L = (1 - \lambda)\, H(y, p) + \lambda\, T^2\, D_{\mathrm{KL}}\!\left("
+            r"p_T^{\text{baseline}} \,\Vert\, p_T\right) \\ p_T = \operatorname{softmax}(z / T), \quad "
+            r"\frac{\partial \operatorname{round}(x)}{\partial x} := 1 \\ "
+            r"\frac{\partial L}{\partial c_k} = \sum_{a(i) = k} \frac{\partial L}{\partial w_i} \\ "
+            r"\text{sparsity}(t) = S \left(1 - (1 - t)^3\right), \; t \in [0, 1] \end{gathered}"
+        ),
+        settings=(
+            Setting("epochs", "0 or more", "passes over the train split, at most; 0 for no training"),
+            Setting("learning_rate", "above 0 to 10", "of Adam, at its peak"),
+            Setting("schedule", "cosine or constant", "whether the learning rate falls to zero or stays"),
+            Setting("minibatch", "1 or more", "images a step of the optimiser"),
+            Setting("ramp", "0 to below 1", "share of the epochs over which sparsity rises and bits fall; 0: one shot"),
+            Setting("distill", "0 to 1", "lambda, the weight of the baseline's answers; the labels have the rest"),
+            Setting("temperature", "0.1 to 100", "T, which softens those answers"),
+            Setting("patience", "0 or more", "epochs without a better one that end the training; 0 for never"),
+            Setting("augment", "on or off", "train on images that are turned, scaled and shifted a little"),
+            Setting("seed", "0 or more", "of the part that chooses the epoch, and of all draws"),
+            Setting(
+                "stopped", "0 or more", "the epoch after which it was ended by hand or by a budget, 0 if it was not"
+            ),
+        ),
+        reference=(
+            "Han et al., *Learning both weights and connections*, NeurIPS 2015, "
+            "[arXiv:1506.02626](https://arxiv.org/abs/1506.02626). Hinton, Vinyals and Dean, *Distilling the knowledge "
+            "in a neural network*, 2015, [arXiv:1503.02531](https://arxiv.org/abs/1503.02531). Zhu and Gupta, *To "
+            "prune, or not to prune*, 2017, [arXiv:1710.01878](https://arxiv.org/abs/1710.01878). Esser et al., "
+            "*Learned step size quantization*, ICLR 2020, [arXiv:1902.08153](https://arxiv.org/abs/1902.08153). "
+            "Bengio, Leonard and Courville, *Estimating or propagating gradients through stochastic neurons*, 2013, "
+            "[arXiv:1308.3432](https://arxiv.org/abs/1308.3432)"
+        ),
+        step="recover",
+        example=Recipe(prune=Prune(0.95), quantize=Quantize(3), recover=Recover(20, ramp=0.5, distill=0.5)),
+        used_by=lambda recipe: recipe.recover is not None,
         picture="none",
     )
 )

@@ -117,14 +117,18 @@ class Blueprint:
         verify(lambda: self._floats(fold_layers(self.steps, state), state)(images).numpy(), module, images.numpy())
 
     def calibrate(
-        self, module: nn.Module, weights: Mapping[str, CompressedTensor], images: np.ndarray
+        self,
+        module: nn.Module,
+        weights: Mapping[str, CompressedTensor],
+        images: np.ndarray,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> "IntegerNetwork":
         """The integer network of a recipe.
 
         module: of this structure, with the decoded weights, which must stay as they are while the network is used.
         weights: its compressible tensors by state-dict name; layers of those of at most 8 bits run on integers, the
         others on floats. images: float32 (n, C, H, W), n >= 1, of the train split; ranges are those seen on the first
-        CALIBRATION_IMAGES of them.
+        CALIBRATION_IMAGES of them, but for those that are given by the name of their value.
         Raises ModelError for a module of another structure, other images, and activations that are not finite.
         """
         if images.ndim != 4 or images.shape[1:] != self.input_shape or len(images) < 1:
@@ -141,7 +145,7 @@ class Blueprint:
         integers = {name: _integers(tensor) for name, tensor in weights.items()}
         layers = [step for step in self.steps.steps if step.is_layer and integers.get(step.weight) is not None]
         codes = self.steps.codes(frozenset(step.output for step in layers))
-        grids = self._grids(codes, self._floats(folds, state), images)
+        grids = self._grids(codes, self._floats(folds, state), images, ranges or {})
         integer = {
             step.output: IntegerLayer.of(integers[step.weight], folds[step.output], grids[step.sources[0]].scale)
             for step in layers
@@ -149,16 +153,18 @@ class Blueprint:
         run = _Executor(self.steps, folds, state, codes, grids, integer)
         return IntegerNetwork(self, codes, grids, integer, state, run)
 
-    def _grids(self, codes: Codes, run: "_Executor", images: np.ndarray) -> dict[str, Grid]:
-        """The grid of every coded value, from its least and largest value over the images in float arithmetic."""
-        seen: dict[str, tuple[float, float]] = {}
+    def _grids(
+        self, codes: Codes, run: "_Executor", images: np.ndarray, ranges: Mapping[str, tuple[float, float]]
+    ) -> dict[str, Grid]:
+        """The grid of every coded value, from its range or its least and largest value over the images, in floats."""
+        seen = {name: ranges[name] for name in codes.scaled if name in ranges}
 
         def watch(name: str, value: Tensor) -> None:
-            if name in codes.scaled:
+            if name in codes.scaled and name not in ranges:
                 low, high = torch.aminmax(value)
                 seen[name] = low.item(), high.item()
 
-        if codes.scaled:
+        if len(seen) < len(codes.scaled):
             run(torch.from_numpy(np.array(images[:CALIBRATION_IMAGES], np.float32)), watch)
         grids = {}
         for name, (low, high) in seen.items():
@@ -201,9 +207,10 @@ def simulate(
     input_shape: tuple[int, int, int],
     weights: Mapping[str, CompressedTensor],
     calibration_images: np.ndarray,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> IntegerNetwork:
     """The integer network of a decoded module; for many recipes of one structure, keep the `Blueprint`."""
-    return Blueprint(module, input_shape).calibrate(module, weights, calibration_images)
+    return Blueprint(module, input_shape).calibrate(module, weights, calibration_images, ranges)
 
 
 def _integers(tensor: CompressedTensor) -> Integers | None:

@@ -108,7 +108,7 @@ def onnx_file(subject: Subject, number_format: str) -> bytes:
             "an integer program needs the compressed weights and calibration images; at least one is missing. "
             "Pass both."
         )
-    return export_int8(subject.module, subject.input_shape, subject.weights, subject.calibration_images)
+    return export_int8(subject.module, subject.input_shape, subject.weights, subject.calibration_images, subject.ranges)
 
 
 def _build(subject: Subject, number_format: str) -> Program:

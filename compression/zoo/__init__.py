@@ -3,8 +3,9 @@
 Light to import: torchvision and scikit-learn are loaded by the first model or dataset that needs them.
 """
 
+from compression.zoo import mnist as _mnist  # noqa: F401  (registers the dataset)
 from compression.zoo.dataset import Data, DatasetEntry, datasets, load_data
-from compression.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models
+from compression.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models, models_of
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -16,4 +17,5 @@ __all__ = [
     "load_data",
     "load_model",
     "models",
+    "models_of",
 ]

@@ -37,7 +37,10 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """What the screen and the engine know of a dataset; `loader` brings it to an input shape (C, H, W)."""
+    """What the screen and the engine know of a dataset.
+
+    loader: brings it to an input shape (C, H, W). here: whether that needs no download.
+    """
 
     name: str
     title: str
@@ -45,6 +48,7 @@ class DatasetEntry:
     reference: str
     classes: tuple[str, ...]
     loader: Callable[[InputShape], Data]
+    here: Callable[[], bool] = lambda: True
 
 
 datasets: Registry[DatasetEntry] = Registry("dataset")
@@ -77,8 +81,9 @@ def _load_data(name: str, input_shape: InputShape) -> Data:
 
 def _load_digits(input_shape: InputShape) -> Data:
     train, train_labels, test, test_labels = digits_split()
-    train_images = _as_input(train, input_shape)
-    test_images = _as_input(test, input_shape)
+    train_images, test_images = (
+        as_input(torch.from_numpy(images), 16, DIGITS_MEAN, DIGITS_STD, input_shape) for images in (train, test)
+    )
     test_labels = torch.from_numpy(test_labels)
     return Data(
         train_images=train_images,
@@ -88,7 +93,7 @@ def _load_digits(input_shape: InputShape) -> Data:
         # The split is shuffled, so its start is a random draw.
         calibration_images=train_images[:DIGITS_CALIBRATION],
         classes=DIGITS_CLASSES,
-        digest=_digest(test_images, test_labels),
+        digest=digest_of(test_images, test_labels),
     )
 
 
@@ -111,19 +116,25 @@ def digits_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return train, train_labels, test, test_labels
 
 
-def _as_input(images: np.ndarray, input_shape: InputShape) -> Tensor:
+def as_input(images: Tensor, ink: int, mean: float, std: float, input_shape: InputShape) -> Tensor:
+    """Scans as a model is fed with them: float32 (n, C, H, W), contiguous, resized where they are of another size.
+
+    images: uint8 (n, h, w), 0 to `ink`. mean, std: of a pixel whose ink is 0 to 1.
+    """
     import_torchvision()
     from torchvision.transforms.v2 import functional as F
 
     channels, height, width = input_shape
-    batch = torch.from_numpy(images).unsqueeze(1).float() / 16
+    # In place: the large sets would not fit beside copies of themselves.
+    batch = images.unsqueeze(1).float().div_(ink)
     batch = F.resize(batch, [height, width], antialias=True)
     if channels == 3:
-        batch = F.grayscale_to_rgb(batch)
-    return F.normalize(batch, [DIGITS_MEAN] * channels, [DIGITS_STD] * channels).contiguous()
+        batch = F.grayscale_to_rgb(batch).contiguous()
+    return F.normalize(batch, [mean] * channels, [std] * channels, inplace=True).contiguous()
 
 
-def _digest(images: Tensor, labels: Tensor) -> str:
+def digest_of(images: Tensor, labels: Tensor) -> str:
+    """SHA-256 of a test split as a model is fed with it."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     digest.update(images.numpy())
     digest.update(labels.numpy())

@@ -92,7 +92,7 @@ def _fit(
     for epoch in range(1, settings.epochs + 1):
         total = 0.0
         for batch in torch.randperm(n).split(settings.batch):
-            logits = model(_augment(images[batch], settings))
+            logits = model(augment(images[batch], settings))
             loss = F.cross_entropy(logits, labels[batch], label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
@@ -113,7 +113,7 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-def _augment(images: Tensor, settings: TrainingSettings) -> Tensor:
+def augment(images: Tensor, settings: TrainingSettings) -> Tensor:
     """Each image turned, scaled and shifted by its own random amounts, on a background of no ink."""
     n = len(images)
     angle, zoom, right, down = torch.empty(4, n).uniform_(-1, 1)

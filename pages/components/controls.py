@@ -114,8 +114,10 @@ def _changed(view: View) -> View:
         if rule != value:
             settings[name] = Recipe().settings()[name]
     timing = {name: given.get(name, getattr(view.timing, name)) for name in TIMING}
-    model = given.get("model", view.model)
-    return View(model, Recipe.of(**settings), state.timing_of(model, **timing))
+    model, recipe = given.get("model", view.model), Recipe.of(**settings)
+    if (model, recipe) != (view.model, view.recipe):
+        recipe = recipe.untrained  # training is of one model and recipe alone
+    return View(model, recipe, state.timing_of(model, **timing))
 
 
 def _rule(recipe: Recipe) -> str:
@@ -239,7 +241,7 @@ def _draw(view: View) -> None:
 
 
 def _remove_overrides() -> None:
-    state.load_recipe(Recipe.of(**{**state.current_recipe().settings(), "overrides": ()}))
+    state.load_recipe(Recipe.of(**{**state.current_recipe().untrained.settings(), "overrides": ()}))
 
 
 def _architecture(settings: dict[str, Any]) -> None:

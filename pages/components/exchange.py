@@ -28,14 +28,14 @@ def render() -> None:
 
 
 def _look(wish: str | None) -> None:
-    bench, view = state.workbench(), state.view()
+    bench, model, recipe = state.workbench(), state.current_model(), state.current_recipe().untrained
     wanted = (
         {"harm": st.session_state.allot_harm} if wish == "harm" else {"size": int(1000 * st.session_state.allot_size)}
     )
     st.session_state.allot_error = None
-    key = (view.model, view.recipe, *wanted.items())
+    key = (model, recipe, *wanted.items())
     try:
-        job = state.follow("allot", key, lambda: bench.allot(view.model, view.recipe, **wanted))
+        job = state.follow("allot", key, lambda: bench.allot(model, recipe, **wanted))
     except CompressionError as error:
         st.session_state.allot_error = str(error)
         return

@@ -1,4 +1,4 @@
-"""Every model in every format with the current recipe: what was checked, and a way to check the rest."""
+"""Every model of the same data in every format with the current recipe: what was checked, and what is left to check."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import streamlit as st
 
 from compression.convert import Format, Verification, formats
 from compression.jobs import Job
-from compression.zoo import models
+from compression.zoo import ModelEntry, models, models_of
 from pages.components import state
 
 FIGURES: dict[str, Callable[[Verification], str]] = {
@@ -32,9 +32,14 @@ def _cancel() -> None:
         job.cancel()
 
 
+def _models() -> list[ModelEntry]:
+    """Those that are measured on the same data as the current one."""
+    return [models.get(name) for name in models_of(models.get(state.view().model).dataset)]
+
+
 def _check_all() -> None:
     bench, recipe, jobs = state.workbench(), state.view().recipe, _jobs()
-    for model in models:
+    for model in _models():
         for format in formats:
             if _possible(format) and _known(model.name, format) is None:
                 jobs[model.name, format.name] = bench.convert(model.name, recipe, format.name)
@@ -65,7 +70,7 @@ def render() -> None:
         "Figure", list(FIGURES), default="Size", required=True, key="matrix_figure", label_visibility="collapsed"
     )
     rows = [
-        {"Format": format.title, **{model.title: _cell(model.name, format, FIGURES[shown]) for model in models}}
+        {"Format": format.title, **{model.title: _cell(model.name, format, FIGURES[shown]) for model in _models()}}
         for format in formats
     ]
     st.dataframe(
@@ -77,7 +82,7 @@ def render() -> None:
         alt=f"{shown} of every model in every format",
         column_config={
             "Format": st.column_config.TextColumn(width=146),
-            **{model.title: st.column_config.TextColumn(width=134, alignment="right") for model in models},
+            **{model.title: st.column_config.TextColumn(width=134, alignment="right") for model in _models()},
         },
     )
     _reasons()
@@ -123,7 +128,7 @@ def _problem(model: str, format: Format) -> str | None:
 def _reasons() -> None:
     """What failed, each reason once."""
     failed: dict[str, list[str]] = {}
-    for model in models:
+    for model in _models():
         for format in formats:
             if problem := _problem(model.name, format):
                 failed.setdefault(problem, []).append(model.title)

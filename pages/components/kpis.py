@@ -12,13 +12,13 @@ from compression.figures.theme import (
 )
 from compression.measure.record import Latency, Record
 from compression.runtimes import runtimes
+from pages.components import failures
 from pages.components.state import Work
 
 
 def render(work: Work) -> None:
     """Accuracy, F1, size, latency, rates of the current recipe."""
-    for message in work.failed:
-        st.error(message)
+    failures.render(work)
     columns = st.columns([1.25, 0.8, 1, 1.15, 0.8])
     if work.evaluation is None:
         for column, label in zip(columns, ("Accuracy", "Macro F1", "Size", "Latency", "Zero weights"), strict=True):

@@ -21,7 +21,7 @@ from compression.runtimes.sparse_tape import DENSE
 from compression.search.verdict import Alternative, Verdict, judge
 from compression.workbench import Timing, alternatives, study_timings
 from compression.zoo import models
-from pages.components import controls, figure, state
+from pages.components import controls, failures, figure, state
 from pages.components import kpis as explore_kpis
 from pages.components.state import View, Work
 
@@ -122,8 +122,7 @@ def title(view: View) -> None:
 
 def verdict(known: Known) -> None:
     """The verdict, and the button that takes its advice."""
-    for message in known.work.failed:
-        st.error(message)
+    failures.render(known.work)
     with st.container(border=True, key="verdict"):
         said = known.verdict
         if said is None:

@@ -18,7 +18,7 @@ from compression.recipe import Override, Recipe
 from compression.search.suggest import Suggestion, Target
 from compression.search.waterfall import Waterfall, steps_of
 from compression.statistics import ModelStatistics
-from pages.components import figure, state
+from pages.components import failures, figure, state
 from pages.components.state import Work
 
 SETTINGS = {"sparsity": "Sparsity", "clusters": "Clusters", "bits": "Bits"}
@@ -64,7 +64,7 @@ def studies(work: Work) -> Studies:
     return Studies(
         rows=table.result,
         sensitivity=curves,
-        waterfall=bench.waterfall(model, recipe),
+        waterfall=bench.waterfall(model, recipe.untrained),
         job=next((job for job in jobs if job is not None and not job.ended), None),
         measuring=measuring is not None and not measuring.ended,
     )
@@ -97,8 +97,7 @@ def _short(layer: str) -> str:
 
 def verdict(work: Work) -> None:
     """One line: what the current recipe comes to, and why something could not be measured."""
-    for message in work.failed:
-        st.error(message)
+    failures.render(work)
     if work.evaluation is None:
         st.caption("Not measured." if work.failed else "Measuring the current recipe.")
         return
@@ -310,7 +309,7 @@ def _replace(name: str, settings: dict[str, Any]) -> None:
     others = tuple(override for override in recipe.overrides if override.layers != name)
     try:
         added = (Override(name, tuple(settings.items())),) if settings else ()
-        state.load_recipe(Recipe.of(**{**recipe.settings(), "overrides": (*others, *added)}))
+        state.load_recipe(Recipe.of(**{**recipe.untrained.settings(), "overrides": (*others, *added)}))
         st.session_state.own_error = None
     except CompressionError as error:
         st.session_state.own_error = str(error)
@@ -395,8 +394,11 @@ def _load(recipe: Recipe) -> None:
 
 def waterfall(work: Work, known: Studies, look: Theme) -> None:
     """What each step of the current recipe saves and costs."""
-    recipe, model = work.view.recipe, work.view.model
+    # Training belongs to the whole recipe, so that its steps cannot be taken apart with it.
+    recipe, model = work.view.recipe.untrained, work.view.model
     found, steps = known.waterfall, steps_of(recipe)
+    if work.view.recipe.recover is not None:
+        st.caption("The recipe without its training.")
     if not steps:
         st.markdown("The current recipe has no steps. Move a slider first.")
         return

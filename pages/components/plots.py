@@ -51,6 +51,8 @@ def notes(work: Work) -> None:
     told = recipe.simplify or recipe.overrides or (recipe.prune and recipe.prune.pattern) or recipe.repair
     if not (work.exact and told):
         return
+    if not state.available(work.view.model, recipe):
+        return
     if found := state.compressed(work.view.model, recipe.to_json()).notes:
         with st.expander("How the recipe was applied", icon=":material/info:"):
             st.markdown("\n".join(f"- {note}" for note in found))
@@ -83,10 +85,12 @@ def ladder(work: Work, look: Theme) -> None:
 def sweeps(work: Work, look: Theme) -> None:
     """Accuracy when one slider moves and the others stay."""
     subject = state.workbench().subject(work.view.model)
+    if work.view.recipe.recover is not None:
+        st.caption("The recipe without its training: that holds for one recipe alone.")
     swept = sweeps_figure.gather(work.records, work.view.recipe, subject.baseline)
     for column, (name, data) in zip(st.columns(len(swept)), swept.items(), strict=True):
         with column:
-            cliff = state.workbench().cliff(work.view.model, work.view.recipe, name)
+            cliff = state.workbench().cliff(work.view.model, work.view.recipe.untrained, name)
             ends = (cliff.last, cliff.first) if cliff else None
             figure.show(sweeps_figure.draw(data, look, cliff=ends), f"plot_sweep_{name}", alt=data.alt, on_click=_load)
             _cliff(work, name, cliff)
@@ -94,7 +98,7 @@ def sweeps(work: Work, look: Theme) -> None:
 
 def _cliff(work: Work, name: str, cliff: Cliff | None) -> None:
     """How far this slider can go, or the button that finds out."""
-    model, recipe = work.view.model, work.view.recipe
+    model, recipe = work.view.model, work.view.recipe.untrained
     job = state.job(f"cliff {name}", (model, recipe))
     if cliff is not None and cliff.last is None:
         st.caption("Even the mildest value is told from the baseline.")

@@ -225,6 +225,17 @@ def told(job: Job) -> str:
     return f"{job.label}, about {f'{left:.0f} s' if left < 100 else f'{left / 60:.0f} min'} left"
 
 
+def available(model: str, recipe: Recipe) -> bool:
+    """Whether a recipe gives a model here: one with training must have been trained on this machine."""
+    if recipe.recover is None:
+        return True
+    try:
+        compressed(model, recipe.to_json())
+    except CompressionError:
+        return False
+    return True
+
+
 @st.cache_resource(max_entries=32, show_spinner=False)
 def compressed(model: str, recipe: str) -> CompressedModel:
     """A model compressed by a recipe (its JSON), for pictures of its weights; raises CompressionError."""

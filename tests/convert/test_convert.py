@@ -75,7 +75,7 @@ def needs(format: str) -> None:
 
 
 @pytest.mark.parametrize("format", formats.names())
-@pytest.mark.parametrize("model", zoo.models.names())
+@pytest.mark.parametrize("model", zoo.models_of("digits"))
 def test_every_model_in_every_format_says_what_the_screen_says(model: str, format: str) -> None:
     needs(format)
     given, conversion = source(model), converted(model, format)

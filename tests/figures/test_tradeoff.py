@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -70,6 +71,38 @@ def test_hover_tells_the_recipe_and_its_figures(x, records, baseline, markers):
         assert f"{100 * record.figures.accuracy:.1f} %" in text
         assert ("reused from another recipe" in text) == record.latency_reused
     assert "2x the baseline's speed, 95 %: 1.80 to 2.20" in hovers[records[1].digests.recipe]
+
+
+@pytest.mark.parametrize("x", QUANTITIES)
+def test_an_arrow_leads_from_a_recipe_to_the_same_one_with_training(x, make_record, baseline, validated):
+    start = Recipe.of(sparsity=0.9, bits=4)
+    trained, other = Recipe.of(sparsity=0.9, bits=4, epochs=8), Recipe.of(sparsity=0.8, epochs=8)
+    rows = [
+        make_record(start, size=31_000, correct=400, ms=0.2),
+        make_record(trained, size=30_000, correct=780, ms=0.25),
+        make_record(other, size=60_000, correct=784, ms=0.3),  # its start is not known
+    ]
+    data = tradeoff.gather(rows, x=x, baseline=baseline)
+    figure = validated(tradeoff.draw(data))
+    (arrow,) = [each for each in figure.layout.annotations if each.showarrow]
+    places = (31.0, 30.0) if x == "size" else (0.2, 0.25)
+    assert (arrow.ax, arrow.x) == pytest.approx(tuple(map(math.log10, places)) if x == "size" else places)
+    assert (arrow.ay, arrow.y) == pytest.approx((data.scale.position(0.5), data.scale.position(0.975)))
+    assert (arrow.xref, arrow.axref, arrow.yref, arrow.ayref) == ("x", "x", "y", "y")
+    assert "Trained" in [trace.name for trace in figure.data if trace.showlegend]
+    assert sum("trained 8 epochs" in point.hover for point in data.points) == 2
+
+
+def test_without_training_there_is_no_arrow(make_record, baseline):
+    figure = tradeoff.draw(tradeoff.gather([make_record(Recipe.of(bits=4))], x="size", baseline=baseline))
+    assert not [each for each in figure.layout.annotations if each.showarrow]
+    assert "Trained" not in [trace.name for trace in figure.data]
+
+
+def test_an_arrow_waits_until_both_ends_are_timed(make_record, baseline):
+    rows = [make_record(Recipe.of(bits=4), ms=None), make_record(Recipe.of(bits=4, epochs=2))]
+    assert tradeoff.gather(rows, x="latency", baseline=baseline).trained == ()
+    assert len(tradeoff.gather(rows, x="size", baseline=baseline).trained) == 1
 
 
 def test_roles_differ_without_colour(records, roles, baseline, markers):

@@ -82,7 +82,7 @@ def test_macs_of_attention_with_projections_of_their_own():
     }
 
 
-@pytest.mark.parametrize("name", zoo.models.names())
+@pytest.mark.parametrize("name", zoo.models_of("digits"))
 def test_every_layer_of_the_zoo_has_a_kind_computation_and_time(name):
     model = zoo.build(name)
     weights = [each for each in model.state_dict() if each in compressible(model)]

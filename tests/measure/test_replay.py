@@ -20,7 +20,7 @@ def whole(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         return model(images)
 
 
-@pytest.mark.parametrize("name", zoo.models.names())
+@pytest.mark.parametrize("name", zoo.models_of("digits"))
 def test_replays_every_model_bit_for_bit_from_the_cut_of_every_layer(name):
     model = zoo.load_model(name)
     images = torch.rand(5, *zoo.models.get(name).input_shape)

@@ -52,7 +52,8 @@ def test_settings_of_the_whole_recipe_are_explained():
 def test_the_methods_of_the_field_are_there():
     assert {
         *("fewer-nodes", "fewer-layers", "low-rank", "prune", "threshold", "pattern", "share", "groups", "quantize"),
-        *("asymmetric", "statistics", "activations", "binarize", "ternary", "repair", "overrides", "code"),
+        *("asymmetric", "statistics", "activations", "binarize", "ternary", "repair", "recover", "overrides"),
+        "code",
     } < set(methods.names())
 
 
@@ -134,6 +135,7 @@ def test_which_methods_a_recipe_uses():
     assert used(bits=1, ternary=0.7) == {"ternary"}
     assert used(drop=("layer1.0",)) == used(blocks=1) == used(merge=True) == used(fold=True) == {"fewer-layers"}
     assert used(rounding="gptq") == used(bias=True) == used(batchnorm=True) == {"repair"}
+    assert used(epochs=2) == used(epochs=2, distill=0.5, ramp=0.5) == {"recover"}
     assert used(overrides=[Override("fc1", {"bits": 8})]) == {"overrides"}
     assert used(bits=4, keep_ends=True) == {"quantize", "overrides"}
     assert used(keep_ends=True) == set()
@@ -145,3 +147,6 @@ def test_combine_shows_the_whole_recipe():
     assert methods.get("combine").alone(Recipe()) == methods.get("combine").example
     assert methods.get("code").alone(recipe) == recipe
     assert methods.get("repair").alone(recipe) == recipe
+    trained = Recipe.of(sparsity=0.5, bits=4, epochs=3)
+    assert methods.get("recover").alone(trained) == trained
+    assert methods.get("prune").alone(trained) == Recipe.of(sparsity=0.5)

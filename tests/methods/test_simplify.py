@@ -16,7 +16,7 @@ from compression.recipe import Simplify
 from compression.runtimes.onnx_graph import export_fp32
 from compression.structure import Structure
 
-MODELS = zoo.models.names()
+MODELS = zoo.models_of("digits")
 RESIDUAL = tuple(name for name in MODELS if structure.blocks(zoo.build(name)))
 # Float32 logits of the zoo are of the order of 10.
 ROUNDING = 1e-4

@@ -427,3 +427,33 @@ def test_the_latency_page_measures_and_switches_the_runtime(page) -> None:
     page.get_by_role("option", name="PyTorch", exact=True).click()
     page.wait_for_url(re.compile("runtime=torch"))
     page.locator(".st-key-verdict").get_by_text("zeros, but PyTorch multiplies zeros at full price").wait_for()
+
+
+def test_a_training_is_started_watched_loaded_and_drawn_with_an_arrow(page) -> None:
+    visit(page)
+    page.goto(f"{page.address}/win-back?model={MODEL}&sparsity=0.93&clusters=off&bits=4")
+    page.get_by_text("Not trained yet").wait_for()
+    epochs = page.locator(".st-key-training_epochs input")
+    epochs.fill("3")
+    epochs.press("Enter")
+    page.locator(".st-key-train button").click()
+    load = page.get_by_role("button", name="Load the result")
+    load.wait_for()
+    for quantity in ("loss", "accuracy", "size"):
+        page.locator(f".st-key-plot_{quantity} .main-svg").first.wait_for()
+        xs = page.evaluate(
+            """quantity => document.querySelector(`.st-key-plot_${quantity} .js-plotly-plot`).data
+                .filter(trace => trace.name !== 'Kept').at(-1).x""",
+            quantity,
+        )
+        assert xs == [0, 1, 2, 3]
+    page.get_by_text("Won back").wait_for()
+    load.click()
+    page.wait_for_url(re.compile("epochs=3"))
+    page.get_by_text("Loaded: see it in Explore").click()
+    settle(page)
+    arrows = page.evaluate(
+        """() => document.querySelector('.st-key-plot_size .js-plotly-plot').layout.annotations
+            .filter(each => each.showarrow).length"""
+    )
+    assert arrows == 1

@@ -1,6 +1,6 @@
 """The controls of the sidebar without a browser: each one moves its own setting, and the link carries it."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from compression import codec
 from compression.measure.subject import Subject
 from compression.presets import presets
-from compression.recipe import Recipe
+from compression.recipe import Recipe, Recover
 from compression.workbench import Timing
 
 APP = str(Path(__file__).parents[2] / "app.py")
@@ -105,7 +105,8 @@ def test_controls_are_drawn_only_while_their_group_is_open() -> None:
 
 def test_every_setting_of_a_recipe_has_a_control_or_a_page() -> None:
     moved = {setting for *_, setting, _, _ in MOVES} | {setting for _, setting, _, _ in IN_SIGHT}
-    assert set(Recipe().settings()) == moved | {"activations", "drop", "overrides"}
+    training = {field.name for field in fields(Recover)}
+    assert set(Recipe().settings()) == moved | {"activations", "drop", "overrides"} | training
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,45 @@ def test_a_control_moves_its_setting_and_the_link_opens_again(group, kind, setti
     assert not again.exception and not again.warning
     assert recipe_of(again) == wanted
     assert control(again, kind, setting).value == value
+
+
+TRAINED = {"epochs": 3, "distill": 0.5, "ramp": 0.5, "learning_rate": 2e-5, "seed": 7, "augment": False, "stopped": 2}
+
+
+def test_the_link_of_a_trained_recipe_opens_it_again() -> None:
+    recipe = Recipe.of(sparsity=0.9, bits=4, **TRAINED)
+    page = open_page(recipe)
+    assert not page.exception and not page.warning
+    assert recipe_of(page) == recipe and link_of(page) == {"model": MODEL, **recipe.to_query()}
+    move(page, "selectbox", "model", MODEL)
+    assert recipe_of(page) == recipe
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "setting", "value"),
+    [
+        (None, "select_slider", "sparsity", 0.8),
+        (None, "select_slider", "bits", 5),
+        ("Advanced", "selectbox", "rest", "fp16"),
+    ],
+)
+def test_moving_a_control_of_a_trained_recipe_drops_the_training(group, kind, setting, value) -> None:
+    page = open_page(Recipe.of(sparsity=0.9, bits=4, **TRAINED), *([group] if group else []))
+    move(page, kind, setting, value)
+    assert recipe_of(page) == Recipe.of(**{"sparsity": 0.9, "bits": 4, setting: value})
+
+
+def test_another_model_drops_the_training_of_this_one() -> None:
+    page = open_page(Recipe.of(sparsity=0.9, **TRAINED))
+    move(page, "selectbox", "model", "lenet-5")
+    assert page.session_state.view.model == "lenet-5" and recipe_of(page) == Recipe.of(sparsity=0.9)
+
+
+def test_removing_overrides_drops_the_training() -> None:
+    overrides = [{"layers": "fc1", "bits": 8}]
+    page = open_page(Recipe.of(bits=4, overrides=overrides, **TRAINED))
+    page.button(key="remove_overrides").click().run()
+    assert recipe_of(page) == Recipe.of(bits=4)
 
 
 @pytest.mark.parametrize(("name", "value"), [("runtime", "torch"), ("batch", 8), ("threads", 2), ("size", 56)])

@@ -14,7 +14,7 @@ from compression import codec
 from compression.convert import convert, formats, stem
 from compression.presets import presets
 from compression.recipe import Recipe
-from compression.zoo import models
+from compression.zoo import models, models_of
 from pages.components import exporting, exporting_matrix, state
 from pages.components.exporting import format_seconds
 
@@ -126,9 +126,9 @@ def test_every_model_is_checked_with_the_recipe_on_the_screen(few: None) -> None
     wait_for(page, lambda page: any(button.key == "matrix_all" for button in page.button))
     found = matrix(page)
     for each in formats:
-        for model in models:
-            cell = found.loc[each.title, model.title]
-            known = state.workbench().verification(model.name, recipe, each.name)
+        for name in models_of("digits"):
+            cell = found.loc[each.title, models.get(name).title]
+            known = state.workbench().verification(name, recipe, each.name)
             if each.name in FEW:
                 assert known.passed and cell == f"{known.size / 1000:,.1f} KB"
             else:
@@ -142,7 +142,7 @@ def test_work_on_all_models_ends_with_a_cancel_and_with_another_recipe(few: None
     page = press(open_page(Recipe.of(sparsity=0.65)), "matrix_all")
     jobs = list(page.session_state["matrix"][1].values())
     press(page, "cancel_matrix")
-    assert len(jobs) == len(FEW) * len(models) and all(job.cancelling or job.ended for job in jobs)
+    assert len(jobs) == len(FEW) * len(models_of("digits")) and all(job.cancelling or job.ended for job in jobs)
     page = press(open_page(Recipe.of(sparsity=0.66)), "matrix_all")
     jobs = list(page.session_state["matrix"][1].values())
     page.select_slider(key="control_sparsity").set_value(0.3).run()
@@ -153,7 +153,7 @@ def test_a_model_that_a_recipe_does_not_fit_says_so(few: None) -> None:
     page = press(open_page(Recipe.of(drop=("stage1.1",)), "resnet-20"), "matrix_all")
     wait_for(page, lambda page: any(button.key == "matrix_all" for button in page.button))
     cells = matrix(page).loc["ONNX"]
-    told = {model.name: cells[model.title] for model in models}
+    told = {name: cells[models.get(name).title] for name in models_of("digits")}
     assert told.pop("resnet-20").endswith(" KB") and set(told.values()) == {"failed"}
     (why,) = [each for each in page.expander if each.label == "Why some failed"]
     assert "only a network of residual blocks" in why.markdown[0].value

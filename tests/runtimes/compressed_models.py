@@ -13,7 +13,7 @@ from compression.runtimes import Subject
 from compression.runtimes.threads import torch_threads
 from compression.statistics import ModelStatistics
 
-NAMES = zoo.models.names()
+NAMES = zoo.models_of("digits")
 
 
 @lru_cache

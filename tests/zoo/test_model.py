@@ -15,8 +15,10 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def test_the_registry_holds_the_six_models_in_order():
-    assert registry.names() == tuple(NAMES)
+def test_the_registry_holds_the_six_models_in_order_and_then_those_on_other_data():
+    assert zoo.models_of("digits") == tuple(NAMES)
+    assert registry.names() == (*NAMES, *zoo.models_of("mnist"))
+    assert zoo.models_of("imagenet") == ()
     assert zoo.DEFAULT_MODEL == "simple-cnn"
     for entry in zoo.models:
         assert entry.dataset in zoo.datasets

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from compression import zoo
 from compression.errors import UnknownNameError
-from compression.zoo.train import TrainingResult, _augment, save, train
+from compression.zoo.train import TrainingResult, augment, save, train
 
 SHORT = {
     name: dataclasses.replace(zoo.models.get(name).training, epochs=1)
@@ -80,7 +80,7 @@ def test_an_unknown_model_is_refused():
 def test_without_amounts_the_augmentation_is_the_identity():
     settings = dataclasses.replace(SHORT["lenet-300-100"], rotation=0.0, scaling=0.0, shift=0.0)
     images = zoo.load_data("digits", (1, 28, 28)).train_images[:20]
-    torch.testing.assert_close(_augment(images, settings), images, rtol=0, atol=1e-4)
+    torch.testing.assert_close(augment(images, settings), images, rtol=0, atol=1e-4)
 
 
 def test_the_augmentation_moves_ink_within_its_bounds_and_fills_with_background():
@@ -90,7 +90,7 @@ def test_the_augmentation_moves_ink_within_its_bounds_and_fills_with_background(
     images[:, :, 20, 20] = 1.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        moved = _augment(images, settings)
+        moved = augment(images, settings)
     assert moved.min() == pytest.approx(-0.8, abs=1e-6)
     ink = (moved + 0.8).squeeze(1)
     place = torch.arange(41.0) - 20

@@ -1,0 +1,164 @@
+"""The smallest file of each model on digits that cannot be told from the baseline, after minutes of training.
+
+    python -m benchmarks.recovery [--models NAME ...] [--minutes M] [--threads N]
+
+Recipes are by rate, batch norm folded, taught by the baseline, their pruning and their steps coming gradually. For each
+sparsity, short trainings at growing exchange rates find where the validation accuracy leaves the baseline's; full ones
+go on from there while they hold, and back where the first does not. Each takes at most so many minutes of training.
+
+What chose: the validation part of the train split alone, the smallest file of a full training that gets no image of it
+wrong that the baseline gets right on balance. The test split gives the verdict on it, by McNemar's exact test at the
+5 % level. "Best on test" is the smallest full training that passes this test, which then has chosen too, as it has in
+the column without training (benchmarks.no_training). Trainings are kept in the store: run it again to go on.
+"""
+
+import argparse
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks import no_training
+from compression import zoo
+from compression.measure.record import Record
+from compression.recipe import Recipe
+from compression.recover.progress import duration
+from compression.recover.shrink import required_accuracy
+from compression.recover.train import Recovery
+from compression.workbench import Workbench
+
+DATASET = "digits"
+FORM = {"bits": 8, "calibration": "rate", "rest": "rate", "coder": "smallest"}
+TRAINING = {"distill": 0.7, "ramp": 0.5, "schedule": "cosine"}
+EXCHANGES = tuple(float(f"{2e-4 * 2 ** (place / 2):.2g}") for place in range(16))
+SPARSITIES = (0.0, 0.9, 0.97)
+# Epochs of a full training: on two cores, about half of five minutes, so that a slower machine has time too.
+EPOCHS = {
+    "lenet-300-100": 300,
+    "lenet-5": 200,
+    "simple-cnn": 300,
+    "resnet-20": 50,
+    "mobilenet-v2": 100,
+    "vit-tiny": 200,
+}
+OTHER_EPOCHS = 50
+FIVE_MINUTES = 5.0
+# Of the full ones.
+SHORT = 0.1
+# Points of validation accuracy that a short training may miss: a full one wins some back.
+SHORT_POINTS = 4.0
+# Its batch norm folded, this one does not survive the pace of the others.
+PACES = {"resnet-20": 1e-3}
+PACE = 4e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A full training: what is measured of it on the test split, and how it went."""
+
+    record: Record
+    recovery: Recovery
+
+
+def recipe(name: str, sparsity: float, exchange: float, epochs: int) -> Recipe:
+    fold = any(kind == "BatchNorm2d" for kind in _kinds(name))
+    own = {"sparsity": sparsity, "exchange": exchange, "fold": fold, "learning_rate": PACES.get(name, PACE)}
+    return Recipe.of(**FORM, **TRAINING, **own, epochs=epochs)
+
+
+def climb(holds: Callable[[int], bool], first: int, count: int) -> None:
+    """Ask about places of a ladder of so many: up from the first until one fails, or down from it until one holds."""
+    place, step = first, 1 if holds(first) else -1
+    while 0 <= place + step < count:
+        place += step
+        if holds(place) != (step > 0):
+            return
+
+
+def accuracy_of(recovery: Recovery) -> float:
+    """On the validation part, of the epoch that was kept."""
+    return next(epoch.validation_accuracy for epoch in recovery.epochs if epoch.number == recovery.best)
+
+
+def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:
+    """All full trainings of a model that the search asks for."""
+    epochs = max(2, round(EPOCHS.get(name, OTHER_EPOCHS) * minutes / FIVE_MINUTES))
+    few = max(2, round(SHORT * epochs))
+    required, nearly = (required_accuracy(bench.subject(name), Recipe(), points) for points in (0, SHORT_POINTS))
+    made: list[Trained] = []
+
+    def train(sparsity: float, place: int, epochs: int) -> Recovery:
+        asked = recipe(name, sparsity, EXCHANGES[place], epochs)
+        if (known := bench.recovery(name, asked)) is not None:
+            return known  # also where the minutes ended it: it must not get as many again
+        job = bench.recover(name, asked, minutes)
+        job.wait()
+        if job.error:
+            raise SystemExit(f"{name}, {asked.describe()}: {job.error}")
+        return job.result
+
+    for sparsity in SPARSITIES:
+
+        def holds(place: int, sparsity: float = sparsity) -> bool:
+            recovery = train(sparsity, place, epochs)
+            made.append(Trained(bench.find(name, recovery.recipe).record, recovery))
+            print(f"    {_row(made[-1])}", flush=True)
+            return accuracy_of(recovery) >= required
+
+        last = 0
+        while last + 1 < len(EXCHANGES) and accuracy_of(train(sparsity, last + 1, few)) >= nearly:
+            last += 1
+        print(f"  {name}, {100 * sparsity:g} % sparse: short trainings nearly hold to {EXCHANGES[last]:g} nats a KB")
+        climb(holds, last, len(EXCHANGES))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=zoo.models_of(DATASET), metavar="NAME")
+    parser.add_argument("--minutes", type=float, default=FIVE_MINUTES, help="of each training, at most")
+    parser.add_argument("--threads", type=int, default=2, help="of each training")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    with closing(Workbench()) as bench:
+        for name in arguments.models:
+            subject = bench.subject(name)
+            made = trainings(bench, name, arguments.minutes)
+            required = required_accuracy(subject, Recipe(), 0)
+            chosen = [each for each in made if accuracy_of(each.recovery) >= required]
+            passing = [each for each in made if not each.record.figures.distinguishable]
+            untrained = min(no_training.by_rate(subject), key=lambda record: record.size.artefact, default=None)
+            rows.append(
+                f"| {name} | {'none' if untrained is None else f'{untrained.ratio:.1f}x'} | {_cells(chosen)} "
+                f"| {_cells(passing)} | {subject.baseline.accuracy:.2%} |"
+            )
+    print("| model | no training | by validation | recipe, test, verdict | best on test | recipe, test | baseline |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("\n".join(rows))
+
+
+def _cells(trained: list[Trained]) -> str:
+    best = min(trained, key=lambda each: each.record.size.artefact, default=None)
+    return "none | " if best is None else f"{best.record.ratio:.1f}x | {_row(best)}"
+
+
+def _row(trained: Trained) -> str:
+    record, step = trained.record, trained.record.recipe
+    figures = record.figures
+    return (
+        f"{100 * (step.prune.sparsity if step.prune else 0):g} % sparse, {step.quantize.exchange:g} nats a KB, "
+        f"{len(trained.recovery.epochs) - 1} epochs in {duration(trained.recovery.epochs[-1].seconds)}: "
+        f"{record.size.artefact:,} B, {record.ratio:.1f}x, "
+        f"validation {accuracy_of(trained.recovery):.2%}, test {figures.accuracy:.2%}, "
+        f"p = {figures.p_value:.3f}, {'worse' if figures.distinguishable else 'indistinguishable'}"
+    )
+
+
+def _kinds(name: str) -> set[str]:
+    return {type(module).__name__ for module in zoo.build(name).modules()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Recovery: training that wins back accuracy, within what a recipe can represent."""

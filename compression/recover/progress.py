@@ -1,0 +1,51 @@
+"""What the epochs of a training tell: the best of them, how long the rest takes, what an earlier end would keep."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from compression.recipe import Recipe
+from compression.recover.train import Epoch, Recovery
+
+# What comes next takes as long as the last few epochs did: earlier ones, of a ramp, may have had less to do.
+_RECENT = 5
+
+
+def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
+    """The epoch whose model is kept: of those in which the recipe held, by validation accuracy, then by loss.
+
+    None where the recipe held in none. Of equal ones the first.
+    """
+    kept = [epoch for epoch in epochs if epoch.holds]
+    return max(kept, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss), default=None)
+
+
+def seconds_left(epochs: Sequence[Epoch], total: int) -> float | None:
+    """Estimate for the epochs up to `total`; None before the first has ended. Patience may end it earlier."""
+    if len(epochs) < 2:
+        return None
+    before, last = epochs[max(0, len(epochs) - 1 - _RECENT)], epochs[-1]
+    return (total - last.number) * (last.seconds - before.seconds) / (last.number - before.number)
+
+
+def cut(recovery: Recovery, recipe: Recipe) -> Recovery | None:
+    """What the same training came to when it was ended where `recipe` says; None where it did not get that far."""
+    if recovery.recipe == recipe:
+        return recovery
+    step, own = recipe.recover, recovery.recipe
+    if step is None or replace(own, recover=replace(own.recover, stopped=step.stopped)) != recipe:
+        return None
+    last = step.stopped or step.epochs
+    epochs = tuple(epoch for epoch in recovery.epochs if epoch.number <= last)
+    best = best_of(epochs)
+    if best is None or epochs[-1].number < last:
+        return None
+    return Recovery(recipe, best.number, epochs)
+
+
+def duration(seconds: float) -> str:
+    """Two significant digits: "0.035 s", "8.1 s", "50 s", "2.5 min", "120 h"."""
+    for unit, factor in (("s", 1), ("min", 60)):
+        if seconds / factor < 99.5:
+            return f"{seconds / factor:.2g} {unit}"
+    hours = seconds / 3600
+    return f"{hours:.0f} h" if hours >= 9.95 else f"{hours:.2g} h"

@@ -1,0 +1,412 @@
+"""Training that wins back what compression lost, within what the recipe can represent.
+
+Weights start from the recipe's one-shot result and are trained on labels, on the baseline's answers (Hinton, Vinyals
+and Dean, Distilling the Knowledge in a Neural Network, 2015), or on both. A part of the train split is kept back to
+choose the best epoch; the test split is never looked at. What is measured after each epoch, and what is given back, is
+the compressed model that the recipe's file holds, decoded.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+from torch.nn import functional as F
+
+from compression import codec
+from compression.errors import CompressionError, RecipeError
+from compression.exclusive import machine
+from compression.measure.subject import Subject
+from compression.pipeline import CompressedModel, compress
+from compression.recipe import Recipe
+from compression.recover.integers import RoundedActivations
+from compression.recover.stages import pruning_of, ramp_epochs, stage
+from compression.recover.student import Student
+from compression.statistics import ModelStatistics
+from compression.tensors import CompressedTensor, Integers
+from compression.zoo import models
+from compression.zoo.train import augment
+
+# Of the train split; a draw of its own for each seed.
+VALIDATION_SHARE = 0.15
+WARM_UP_SHARE = 0.05
+# Of a step; a half might round to either side.
+NEARLY_HALF = np.float32(0.49)
+# Twins that cannot follow every step of the optimiser are put back on what can be represented this often.
+PROJECT_EVERY = 20
+
+Check = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one pass over the training part came to.
+
+    number: from 1; 0 is the start, before any training. loss, train_accuracy: means over the batches as they were
+    trained on (None for the start). validation_accuracy, validation_loss (cross-entropy, nats): of the decoded
+    compressed model on the validation part. size: bytes of its file. sparsity: zero weights / weights. holds: whether
+    the recipe held in full, so that it may be kept. seconds: of training so far.
+    """
+
+    number: int
+    loss: float | None
+    train_accuracy: float | None
+    validation_accuracy: float
+    validation_loss: float
+    size: int
+    sparsity: float
+    learning_rate: float
+    holds: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What is kept of a training: the recipe of its result, which epoch that is, and all epochs, the start first."""
+
+    recipe: Recipe
+    best: int
+    epochs: tuple[Epoch, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"recipe": self.recipe.to_dict(), "best": self.best, "epochs": [asdict(each) for each in self.epochs]}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Recovery":
+        """What `to_dict` wrote; KeyError, TypeError or RecipeError when it is not that."""
+        epochs = tuple(Epoch(**each) for each in data["epochs"])
+        return cls(Recipe.from_dict(data["recipe"]), data["best"], epochs)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Recovered:
+    """The best epoch's compressed model; its recipe tells how it was trained. epochs: all of them, the start first."""
+
+    compressed: CompressedModel
+    best: int
+    epochs: tuple[Epoch, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Split:
+    """The train split in two parts; images float32 (n, C, H, W), labels int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+
+    @classmethod
+    def of(cls, subject: Subject, seed: int) -> "Split":
+        images, labels = subject.data.train_images, subject.data.train_labels
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        kept = round(VALIDATION_SHARE * len(labels))
+        validation, training = order[:kept], order[kept:]
+        return cls(images[training], labels[training], images[validation], labels[validation])
+
+
+@dataclass(eq=False)
+class Trainer:
+    """The training of one recipe, epoch by epoch.
+
+    epochs: what has been done so far. `checkpoint` gives all that the rest depends on; a trainer that was restored from
+    it goes on bit for bit as this one would, on the same machine with the same number of threads.
+    """
+
+    subject: Subject
+    recipe: Recipe
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.recipe.recover is None:
+            raise RecipeError("a recipe must say how it is trained; this one has no epochs. Set epochs, e.g. 20.")
+        self.step = self.recipe.recover
+        self.variant = self.subject.variant(self.recipe.simplify)
+        self.split = Split.of(self.subject, self.step.seed)
+        self._best: CompressedModel | None = None
+        self._best_epoch = 0
+        self._student: Student | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._stage: Recipe | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do: all epochs, or no better one for as long as the recipe's patience."""
+        done = self.epochs[-1].number if self.epochs else -1
+        patience, ramp = self.step.patience, ramp_epochs(self.recipe)
+        impatient = patience and done - max(self._best_epoch, ramp) >= patience
+        return done >= (self.step.stopped or self.step.epochs) or bool(impatient)
+
+    def run(self, check: Check = lambda: None) -> Iterator[Epoch]:
+        """Train to the end, an epoch at a time; `check` is called before each batch and may raise to stop."""
+        if not self.epochs:
+            yield self._start()
+        while not self.ended:
+            yield self._epoch(self.epochs[-1].number + 1, check)
+
+    def result(self) -> Recovered:
+        """The best epoch so far in which the recipe held, or the start; raises CompressionError before the first."""
+        done = self.epochs[-1].number if self.epochs else 0
+        if not done:
+            raise CompressionError(
+                "training must go through an epoch before there is a result; it was ended before. Let it run longer."
+            )
+        # Ended by hand or by a budget: whoever repeats it must end it there too.
+        early = done < self.step.epochs and not self.ended
+        step = replace(self.step, stopped=done if early else self.step.stopped)
+        recipe = replace(self.recipe, recover=step)
+        return Recovered(replace(self._best, recipe=recipe), self._best_epoch, tuple(self.epochs))
+
+    def _start(self) -> Epoch:
+        first = stage(self.recipe, 1)
+        plain = self.recipe.untrained
+        compressed = self.variant.compress(plain if first == plain else replace(first, repair=None))
+        state = None if first == plain else {**_floats(self.variant.statistics)}
+        self._enter(first, compressed, state)
+        shown = self.variant.compress(plain)
+        return self._note(0, shown, None, None, 0.0, holds=True, seconds=0.0)
+
+    def _epoch(self, number: int, check: Check) -> Epoch:
+        now = stage(self.recipe, number)
+        if now != self._stage:
+            state = self._student.float_state()
+            self._enter(now, self._project(state, now), state)
+        began, waited = time.perf_counter(), 0.0
+        step, images, labels = self.step, self.split.images, self.split.labels
+        batches = math.ceil(len(labels) / step.minibatch)
+        total, correct, rate = 0.0, 0, 0.0
+        with torch.random.fork_rng(devices=[]):
+            # Each epoch has numbers of its own, so that a resumed run draws what an uninterrupted one does.
+            torch.manual_seed((step.seed * 1_000_003 + number) % 2**63)
+            order = torch.randperm(len(labels))
+            for place, batch in enumerate(order.split(step.minibatch)):
+                paused = time.perf_counter()
+                check()
+                waited += time.perf_counter() - paused
+                if place % PROJECT_EVERY == 0:
+                    self._reproject()
+                rate = self._learning_rate((number - 1) * batches + place, step.epochs * batches)
+                with machine(exclusive=False):
+                    loss, right = self._train(self._augmented(images[batch]), labels[batch], rate)
+                total += loss * len(batch)
+                correct += right
+        self._reproject()
+        compressed = self._student.eval().compressed()
+        seconds = self.epochs[-1].seconds + time.perf_counter() - began - waited
+        holds = now == self.recipe.untrained
+        return self._note(number, compressed, total / len(labels), correct / len(labels), rate, holds, seconds)
+
+    def _train(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
+        """One step of the optimiser; returns the loss, and how many of the batch were right."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        logits = self._student.train()(images)
+        loss = self._loss(logits, images, labels)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return loss.item(), int((logits.argmax(1) == labels).sum())
+
+    def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Labels and the teacher's softened answers, mixed; the latter times T**2 (Hinton et al. 2015, section 2)."""
+        mix, heat = self.step.distill, self.step.temperature
+        loss = (1 - mix) * F.cross_entropy(logits, labels) if mix < 1 else logits.new_zeros(())
+        if mix > 0:
+            with torch.no_grad():
+                taught = F.log_softmax(self.subject.model(images) / heat, dim=1)
+            softened = F.log_softmax(logits / heat, dim=1)
+            loss = loss + mix * heat**2 * F.kl_div(softened, taught, reduction="batchmean", log_target=True)
+        return loss
+
+    def _learning_rate(self, done: int, steps: int) -> float:
+        warm_up = max(1, round(WARM_UP_SHARE * steps))
+        if done < warm_up:
+            return self.step.learning_rate * (done + 1) / warm_up
+        if self.step.schedule == "constant":
+            return self.step.learning_rate
+        return self.step.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / max(1, steps - warm_up)))
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        settings = models.get(self.subject.name).training
+        return augment(images, settings) if self.step.augment else images
+
+    def _enter(self, now: Recipe, compressed: CompressedModel, state: dict[str, np.ndarray] | None) -> None:
+        """Begin a stage: weights before rounding in `state`, or None for the network's own."""
+        # By the weights that were compressed: what only rounding made zero may leave it.
+        pruned = self._project(state or {}, pruning_of(now)) if pruning_of(now) != Recipe() else None
+        kept = {} if pruned is None else {name: tensor.decode() != 0 for name, tensor in pruned.weights.items()}
+        floats = _floats(self.variant.statistics) if state is None else state
+        repair = self.recipe.repair
+        compensated = state is None and repair is not None and repair.rounding == "gptq"
+        latents = {name: _near(tensor, floats[name], compensated) for name, tensor in compressed.weights.items()}
+        self._stage = now
+        self._set_student(self._student_of(compressed, latents, kept))
+
+    def _student_of(
+        self, compressed: CompressedModel, latents: dict[str, np.ndarray] | None, kept: dict[str, np.ndarray]
+    ) -> Student:
+        activations = None
+        if compressed.recipe.integer:
+            with self.subject.running(compressed) as network:
+                activations = RoundedActivations(self.subject.blueprint(compressed), compressed, network)
+        return Student(compressed, self._module(compressed), latents, kept, activations)
+
+    def _set_student(self, student: Student) -> None:
+        self._student = student
+        self._optimizer = torch.optim.Adam(student.parameters(), lr=self.step.learning_rate)
+
+    def _module(self, compressed: CompressedModel):
+        return copy.deepcopy(self.variant.module)
+
+    def _project(self, state: dict[str, np.ndarray], recipe: Recipe) -> CompressedModel:
+        """The one-shot compression of other float weights of the same network."""
+        statistics = self.variant.statistics.with_values(state)
+        return compress(
+            statistics,
+            replace(recipe, simplify=None, repair=None),
+            source=self.variant.source,
+            structure=self.variant.structure,
+            fisher=self.variant.fisher if recipe.by_fisher else None,
+        )
+
+    def _reproject(self) -> None:
+        twins = dict(self._student.projected())
+        if twins:
+            found = self._project(self._student.float_state(), self._stage)
+            for name, twin in twins.items():
+                twin.project(found.weights[name])
+
+    def _note(
+        self,
+        number: int,
+        compressed: CompressedModel,
+        loss: float | None,
+        train_accuracy: float | None,
+        rate: float,
+        holds: bool,
+        seconds: float,
+    ) -> Epoch:
+        compressed = replace(compressed, recipe=self.recipe)
+        with self.subject.running(compressed) as network, torch.inference_mode():
+            logits = torch.cat([network(part) for part in self.split.validation_images.split(200)])
+        labels = self.split.validation_labels
+        weights = [tensor.decode() for tensor in compressed.weights.values()]
+        epoch = Epoch(
+            number=number,
+            loss=loss,
+            train_accuracy=train_accuracy,
+            validation_accuracy=float((logits.argmax(1) == labels).float().mean()),
+            validation_loss=float(F.cross_entropy(logits, labels)),
+            size=len(codec.write(compressed)),
+            sparsity=float(1 - sum(map(np.count_nonzero, weights)) / sum(weight.size for weight in weights)),
+            learning_rate=rate,
+            holds=holds,
+            seconds=seconds,
+        )
+        if holds and (self._best is None or self._is_better(epoch)):
+            self._best, self._best_epoch = compressed, number
+        self.epochs.append(epoch)
+        return epoch
+
+    def _is_better(self, epoch: Epoch) -> bool:
+        """By accuracy, then by loss: of a few hundred images many epochs get equally many right."""
+        best = next(each for each in self.epochs if each.number == self._best_epoch)
+        return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
+
+    def checkpoint(self) -> bytes:
+        """All that the rest of the training depends on, as a safetensors file; after an epoch."""
+        tensors = {f"student.{name}": tensor for name, tensor in self._student.state_dict().items()}
+        for place, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{place}.{name}": value for name, value in state.items()}
+        tensors["current"] = _as_tensor(codec.write(self._student.eval().compressed()))
+        if self._best is not None:
+            tensors["best"] = _as_tensor(codec.write(self._best))
+        notes = {
+            "recipe": self.recipe.to_dict(),
+            "model": self.subject.statistics.digest,
+            "dataset": self.subject.data.digest,
+            "best": self._best_epoch,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }
+        return to_bytes(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, {"training": json.dumps(notes)}
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Go on from a checkpoint of the same recipe and model; raises CompressionError where it is none."""
+        try:
+            tensors = from_bytes(data)
+            notes = json.loads(_metadata(data)["training"])
+            recipe, epochs = Recipe.from_dict(notes["recipe"]), [Epoch(**each) for each in notes["epochs"]]
+            done, best = epochs[-1].number, int(notes["best"])
+            ours = self.recipe, self.subject.statistics.digest, self.subject.data.digest
+            if (recipe, notes["model"], notes["dataset"]) != ours:
+                raise ValueError("it is of another recipe, model or dataset")
+            current = codec.read(_as_bytes(tensors["current"]))
+            student = {name.removeprefix("student."): t for name, t in tensors.items() if name.startswith("student.")}
+            kept = {
+                name: student[f"twins.{place}.kept"].numpy()
+                for place, name in enumerate(current.weights)
+                if f"twins.{place}.kept" in student
+            }
+            made = self._student_of(current, None, kept)
+            made.load_state_dict(student)
+            self._set_student(made)
+            self._optimizer.load_state_dict(self._optimizer_state(tensors))
+            self._best = codec.read(_as_bytes(tensors["best"])) if "best" in tensors else None
+        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, CompressionError) as error:
+            raise CompressionError(
+                f"a checkpoint must be one of this training; {error}. Remove it, and start anew."
+            ) from None
+        self._best_epoch, self.epochs = best, epochs
+        self._stage = stage(self.recipe, max(1, done))
+
+    def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, place, key = name.split(".")
+                state.setdefault(int(place), {})[key] = tensor
+        return {**self._optimizer.state_dict(), "state": state}
+
+
+def _floats(statistics: ModelStatistics) -> dict[str, np.ndarray]:
+    return {**{name: layer.weight for name, layer in statistics.layers.items()}, **statistics.rest}
+
+
+def _near(tensor: CompressedTensor, weight: np.ndarray, compensated: bool) -> np.ndarray:
+    """Weights before rounding: as they were, as far as they round to what was compressed.
+
+    How far a weight is from the next code is worth keeping: from the middle of a wide step none would move in time.
+    """
+    if not isinstance(tensor, Integers) or tensor.bits == 1:
+        return weight
+    decoded = tensor.decode()
+    if tensor.trellis:  # the path that these weights were given, or one that made good its errors
+        return decoded if compensated else weight
+    reach = NEARLY_HALF * tensor.scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return np.clip(weight, decoded - reach, decoded + reach)
+
+
+def _as_tensor(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _as_bytes(tensor: Tensor) -> bytes:
+    return tensor.numpy().tobytes()
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Of a safetensors file: the JSON header's `__metadata__`."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})

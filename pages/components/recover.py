@@ -1,0 +1,650 @@
+"""The parts of the Recover page.
+
+A training belongs to the process, not to a session: it goes on when its page is left, and every session sees it.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import recovery as figures
+from compression.figures.theme import Theme, format_bytes, format_percent, format_points, format_smaller
+from compression.jobs import Job
+from compression.measure.accuracy import wilson
+from compression.measure.subject import Evaluation
+from compression.recipe import SCHEDULES, Recipe, Recover
+from compression.recover import shelf
+from compression.recover.interrupted import Interrupted, interrupted
+from compression.recover.progress import best_of, cut, duration, seconds_left
+from compression.recover.train import Epoch, Recovery
+from compression.recover.worth import Worth, weigh
+from compression.zoo import models
+from pages.components import figure, state
+from pages.components.controls import LARGEST
+from pages.components.state import View
+
+WIDGET = "training_"
+TEACHERS = {"labels": "labels", "baseline": "the baseline", "both": "both, mixed"}
+PACES = {"gradual": "gradually", "one-shot": "from the start"}
+DEFAULT = Recover(epochs=20, distill=0.5, ramp=0.5)
+# What "both" and "gradually" mean until they are told otherwise.
+MIX, RAMP = 0.5, 0.5
+MOST_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """A training that is asked for: recipe.recover is how, minutes the budget, None without."""
+
+    model: str
+    recipe: Recipe
+    minutes: float | None
+
+    @property
+    def start(self) -> Recipe:
+        return self.recipe.untrained
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training of this process. deadline: of `time.monotonic`, or None."""
+
+    model: str
+    recipe: Recipe
+    job: Job
+    deadline: float | None
+
+    @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        return self.job.partial or ()
+
+    @property
+    def seconds_left(self) -> float | None:
+        left = seconds_left(self.epochs, self.recipe.recover.epochs)
+        if left is None or self.deadline is None:
+            return left
+        return min(left, max(0.0, self.deadline - time.monotonic()))
+
+
+@st.cache_resource(show_spinner=False)
+def trainings() -> dict[tuple[str, Recipe], Training]:
+    """The trainings that this process has started, the latest of each model and recipe."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a request just now.
+
+    training: that runs or has failed. before, after: exact evaluations of the start and of the result. others: of this
+    process, that run for other requests. left: trainings of this model that can go on, this one aside.
+    """
+
+    request: Request
+    training: Training | None
+    recovery: Recovery | None
+    resumable: bool
+    before: Evaluation | None
+    after: Evaluation | None
+    problem: str | None
+    others: tuple[Training, ...]
+    left: tuple[Interrupted, ...]
+
+    @property
+    def running(self) -> bool:
+        return self.training is not None and not self.training.job.ended
+
+    @property
+    def epochs(self) -> tuple[Epoch, ...]:
+        """Of the training that runs, as far as it has got, or else of the one that has ended."""
+        if self.running and self.training.epochs:
+            return self.training.epochs
+        return self.recovery.epochs if self.recovery is not None else ()
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds between redraws."""
+        if self.running or self.others:
+            return 1.0
+        return 0.5 if self.before is None and self.problem is None else None
+
+
+def title(view: View) -> None:
+    """What the page is about, in one line."""
+    st.markdown(
+        f"## Recover &nbsp; :small[:gray[**{models.get(view.model).title}**, {view.recipe.untrained.describe()}]]"
+    )
+
+
+def ask(view: View) -> Request:
+    """The request that recipe and widgets make; the widgets allow what a recipe allows."""
+    if st.session_state.get("training_of") != (view.model, view.recipe):
+        st.session_state.training_of = view.model, view.recipe
+        if view.recipe.recover is not None:
+            _put(_asked(view), None)
+    step, minutes = _settings()
+    step, minutes = st.session_state.training = _changed(step, minutes)
+    return Request(view.model, replace(view.recipe.untrained, recover=step), minutes)
+
+
+def _asked(view: View) -> Recover:
+    """What gave a trained recipe: one that was ended early was asked for all its epochs."""
+    step = view.recipe.recover
+    whole = replace(step, stopped=0)
+    bench = state.workbench()
+    try:
+        found = bench.recovery(view.model, replace(view.recipe, recover=whole))
+    except CompressionError:  # told by the page
+        return step
+    return whole if found is not None and found.recipe == view.recipe else step
+
+
+def _settings() -> tuple[Recover, float | None]:
+    return st.session_state.get("training", (DEFAULT, None))
+
+
+def _put(step: Recover, minutes: float | None) -> None:
+    """Change the settings from outside the widgets; only before them or in a callback."""
+    st.session_state.training = step, minutes
+    for key in [key for key in st.session_state if str(key).startswith(WIDGET)]:
+        if key != "training_of":
+            del st.session_state[key]
+
+
+def _changed(step: Recover, minutes: float | None) -> tuple[Recover, float | None]:
+    """The settings with what the widgets say.
+
+    Where a training was ended belongs to a request only while all else stays as it was.
+    """
+
+    def held(name: str, otherwise: Any) -> Any:
+        return st.session_state.get(WIDGET + name, otherwise)
+
+    teacher, pace = held("teacher", _teacher(step)), held("pace", _pace(step))
+    mix, ramp = held("mix", _mix(step)), held("ramp", _ramp(step))
+    plain = ("epochs", "learning_rate", "schedule", "minibatch", "temperature", "patience", "augment", "seed")
+    changed = replace(
+        step,
+        **{name: held(name, getattr(step, name)) for name in plain},
+        stopped=0,
+        distill={"labels": 0.0, "baseline": 1.0, "both": mix}[teacher],
+        ramp=ramp if pace == "gradual" else 0.0,
+    )
+    same = replace(changed, stopped=step.stopped) if step.stopped <= changed.epochs else changed
+    return (step if same == step else changed), held("minutes", minutes)
+
+
+def _teacher(step: Recover) -> str:
+    return {0.0: "labels", 1.0: "baseline"}.get(step.distill, "both")
+
+
+def _pace(step: Recover) -> str:
+    return "gradual" if step.ramp else "one-shot"
+
+
+def _mix(step: Recover) -> float:
+    return step.distill if 0 < step.distill < 1 else MIX
+
+
+def _ramp(step: Recover) -> float:
+    return step.ramp or RAMP
+
+
+def known(request: Request) -> Known:
+    """Everything about a request; starts the evaluation of its start, where that is missing."""
+    bench, running = state.workbench(), trainings()
+    key = request.model, request.recipe
+    training = running.get(key)
+    if training is not None and training.job.state in ("done", "cancelled"):
+        training = None
+    recovery = _recovery(request)
+    if recovery is not None and not state.available(request.model, recovery.recipe):
+        recovery = None  # its model was removed: to be trained again
+    before, problem = _before(request)
+    others = tuple(each for at, each in list(running.items()) if at != key and not each.job.ended)
+    busy = {(each.model, each.recipe) for each in others} | {key}
+    source = bench.subject(request.model).statistics.digest
+    return Known(
+        request=request,
+        training=training,
+        recovery=recovery,
+        resumable=bench.resumable(*key),
+        before=before,
+        after=None if recovery is None else bench.find(request.model, recovery.recipe),
+        problem=problem,
+        others=others,
+        left=tuple(each for each in interrupted(source) if (request.model, each.recipe) not in busy)[:MOST_SHOWN],
+    )
+
+
+def _recovery(request: Request) -> Recovery | None:
+    bench = state.workbench()
+    found = bench.recovery(request.model, request.recipe)
+    if found is None and request.recipe.recover.stopped:
+        whole = replace(request.recipe, recover=replace(request.recipe.recover, stopped=0))
+        longer = bench.recovery(request.model, whole)
+        found = None if longer is None else cut(longer, request.recipe)
+    return found
+
+
+def _before(request: Request) -> tuple[Evaluation | None, str | None]:
+    """The evaluation of the start, or why there is none."""
+    bench, key = state.workbench(), (request.model, request.start)
+    found = bench.find(*key)
+    if found is not None:
+        state.stop("start")
+        return found, None
+    job = state.follow("start", key, lambda: bench.evaluate(*key))
+    job.keep()
+    job.wait(state.EXACT_ANSWER_S)
+    return job.result, job.error
+
+
+def settings(known: Known) -> None:
+    """How it is trained, and the button that starts it."""
+    step, minutes = _settings()
+    how, pace, epochs, budget, go = st.columns([1.3, 1.3, 0.9, 1, 1.1], vertical_alignment="bottom")
+    with how:
+        _choice(
+            "Learn from",
+            "teacher",
+            tuple(TEACHERS),
+            _teacher(step),
+            "The labels of the train split, the answers of the uncompressed baseline (distillation), or both.",
+            TEACHERS.get,
+        )
+    with pace:
+        _choice(
+            "The recipe holds",
+            "pace",
+            tuple(PACES),
+            _pace(step),
+            "Gradually: sparsity rises and bits fall over the first epochs, so that the network can follow. Weights "
+            "are shared once it holds in full.",
+            PACES.get,
+        )
+    with epochs:
+        _number("Epochs, at most", "epochs", step.epochs, "Passes over the train split.", min_value=1, max_value=1000)
+    with budget:
+        _number(
+            "Minutes, at most",
+            "minutes",
+            minutes,
+            "Empty: no limit. When the time is up, the best epoch so far is kept.",
+            min_value=0.01,
+            step=1.0,
+            format="%g",
+            value=None,
+            placeholder="no limit",
+        )
+    go.button(
+        _verb(known),
+        key="train",
+        type="primary",
+        icon=":material/model_training:",
+        width="stretch",
+        disabled=known.running or (known.recovery is not None and not known.resumable),
+        on_click=_start,
+        args=(known.request,),
+    )
+    with st.expander("Training settings", icon=":material/tune:"):
+        _details(step)
+
+
+def _verb(known: Known) -> str:
+    if known.running:
+        return "Training"
+    if known.resumable:
+        return "Go on"
+    return "Start" if known.recovery is None else "Trained"
+
+
+def _details(step: Recover) -> None:
+    first, second, third, fourth = st.columns(4)
+    with first:
+        _number(
+            "Learning rate",
+            "learning_rate",
+            step.learning_rate,
+            "Of Adam, at its peak.",
+            min_value=1e-6,
+            max_value=10.0,
+            step=1e-4,
+            format="%g",
+        )
+        _choice(
+            "Schedule", "schedule", SCHEDULES, step.schedule, "Cosine falls to zero over all epochs; constant stays."
+        )
+    with second:
+        if _teacher(step) == "both":
+            _number(
+                "Weight of the baseline's answers",
+                "mix",
+                _mix(step),
+                "In the loss; the labels have the rest.",
+                min_value=0.01,
+                max_value=0.99,
+                step=0.05,
+            )
+        if _teacher(step) != "labels":
+            _number(
+                "Temperature",
+                "temperature",
+                step.temperature,
+                "Softens the baseline's answers: what it thinks of the wrong classes counts for more.",
+                min_value=0.1,
+                max_value=100.0,
+                step=0.5,
+            )
+        if _pace(step) == "gradual":
+            _number(
+                "Ramp, share of the epochs",
+                "ramp",
+                _ramp(step),
+                "Over which the recipe comes to hold.",
+                min_value=0.01,
+                max_value=0.99,
+                step=0.05,
+            )
+    with third:
+        _number(
+            "Patience, epochs",
+            "patience",
+            step.patience,
+            "Ends the training after so many epochs without a better one; 0 for never.",
+            min_value=0,
+            max_value=1000,
+        )
+        _number("Images a step", "minibatch", step.minibatch, "Of the optimiser.", min_value=1, max_value=4096)
+    with fourth:
+        _number("Seed", "seed", step.seed, "Of the validation part and of all draws.", min_value=0, max_value=2**31)
+        st.session_state.setdefault(WIDGET + "augment", step.augment)
+        st.toggle(
+            "Vary the images",
+            key=WIDGET + "augment",
+            help="Train on images that are turned, scaled and shifted a little.",
+        )
+
+
+def _choice(label: str, name: str, options: tuple[str, ...], value: str, help: str, words=str) -> None:
+    st.session_state.setdefault(WIDGET + name, value)
+    st.selectbox(label, options, key=WIDGET + name, format_func=words, help=help)
+
+
+def _number(label: str, name: str, held: float | None, help: str, **limits: Any) -> None:
+    # A link may hold a value that would not be offered here.
+    held = None if held is None else min(held, LARGEST)
+    for limit, widen in (("min_value", min), ("max_value", max)):
+        if limit in limits and held is not None:
+            limits[limit] = widen(limits[limit], held)
+    st.session_state.setdefault(WIDGET + name, held)
+    st.number_input(label, key=WIDGET + name, help=help, **limits)
+
+
+def _start(request: Request) -> None:
+    """Start a training or go on with it; one that runs already stays as it is."""
+    found = trainings().get((request.model, request.recipe))
+    if found is None or found.job.ended or found.job.cancelling:
+        deadline = None if request.minutes is None else time.monotonic() + 60 * request.minutes
+        job = state.workbench().recover(request.model, request.recipe, request.minutes)
+        trainings()[request.model, request.recipe] = Training(request.model, request.recipe, job, deadline)
+    st.session_state.reload = True
+
+
+def verdict(known: Known) -> None:
+    """The answer in one line, what a training does just now, and the buttons that go with it."""
+    if known.problem:
+        st.error(known.problem)
+    if known.training is not None and known.training.job.error:
+        st.error(known.training.job.error)
+    with st.container(border=True, key="verdict"):
+        if known.running:
+            _progress(known)
+        elif known.recovery is not None:
+            _answer(known)
+        else:
+            _prospect(known)
+
+
+def _prospect(known: Known) -> None:
+    if known.before is None:
+        st.markdown("#### Not measured" if known.problem else "#### Measuring the recipe without training")
+        return
+    record = known.before.record
+    lost = record.baseline.accuracy - record.figures.accuracy
+    told = f"without training {_accuracy_of(known.before)}, {format_bytes(record.size.artefact)}"
+    if lost <= 0:
+        st.markdown(f"#### Nothing to win back: {told}")
+    else:
+        st.markdown(f"#### Not trained yet: {told}")
+    st.caption(
+        ("An earlier training was interrupted and can go on from its last epoch. " if known.resumable else "")
+        + "Weights are trained within what the recipe can represent. A part of the train split chooses the epoch that "
+        "is kept; the test split is looked at once, afterwards."
+    )
+
+
+def _progress(known: Known) -> None:
+    training, job = known.training, known.training.job
+    words, pause, cancel = st.columns([5, 1, 1], vertical_alignment="center")
+    total, epochs = known.request.recipe.recover.epochs, training.epochs
+    done = epochs[-1].number if epochs else 0
+    with words:
+        st.markdown(f"#### {_doing(job)}: epoch {done} of {total}{_remaining(training)}")
+        st.progress(done / total if total else 0.0, text=_best_so_far(epochs))
+    if job.paused:
+        pause.button("Go on", key="go_on", icon=":material/play_arrow:", width="stretch", on_click=job.go_on)
+    else:
+        pause.button(
+            "Pause",
+            key="pause",
+            icon=":material/pause:",
+            width="stretch",
+            disabled=job.cancelling,
+            on_click=job.pause,
+        )
+    cancel.button(
+        "Cancel",
+        key="cancel_training",
+        icon=":material/stop:",
+        width="stretch",
+        disabled=job.cancelling,
+        on_click=job.cancel,
+        help="Keeps the best epoch so far; the training can go on from there later.",
+    )
+
+
+def _doing(job: Job) -> str:
+    if job.cancelling:
+        return "Ending, the best epoch so far is kept"
+    if job.paused:
+        return "Paused"
+    return "Training" if job.state == "running" else "Waiting for other work"
+
+
+def _remaining(training: Training) -> str:
+    left = training.seconds_left
+    return "" if left is None or training.job.cancelling else f", about {duration(max(1.0, left))} left"
+
+
+def _best_so_far(epochs: tuple[Epoch, ...]) -> str:
+    best = best_of(epochs)
+    if best is None:
+        return "No epoch has ended yet."
+    if best.number == 0:
+        return "The start is the best so far of what follows the recipe in full."
+    return f"Best so far: {format_percent(best.validation_accuracy)} on the validation part, epoch {best.number}"
+
+
+def _answer(known: Known) -> None:
+    words, button = st.columns([5, 1.5], vertical_alignment="center")
+    recovery, worth = known.recovery, _worth(known)
+    step = recovery.recipe.recover
+    with words:
+        if worth is None:
+            st.markdown(f"#### Trained {step.stopped or recovery.epochs[-1].number} epochs")
+        else:
+            colour = "green" if worth.points > 0 and worth.certain else "gray" if worth.points >= 0 else "orange"
+            st.markdown(f"#### :{colour}[{worth.headline}]")
+        st.caption(_kept(recovery, worth))
+    if recovery.best == 0:
+        return  # nothing that the start is not
+    if recovery.recipe != state.current_recipe():
+        button.button(
+            "Load the result",
+            key="load_trained",
+            type="primary",
+            icon=":material/check:",
+            width="stretch",
+            on_click=_load,
+            args=(recovery.recipe,),
+            help="Explore, Layers, Latency and Export go on with it.",
+        )
+    else:
+        button.page_link("pages/explore.py", label="Loaded: see it in Explore", icon=":material/scatter_plot:")
+
+
+def _kept(recovery: Recovery, worth: Worth | None) -> str:
+    step, last = recovery.recipe.recover, recovery.epochs[-1].number
+    if not any(epoch.holds for epoch in recovery.epochs[1:]):
+        kept = "It was ended during the ramp, before the recipe held in full, so that the start is kept."
+    elif recovery.best == 0:
+        kept = "No epoch was better than the start, on the validation part: the start is kept."
+    else:
+        kept = f"Epoch {recovery.best} of {last} was the best on the validation part and is kept."
+    early = f" Ended after {last} of {step.epochs} epochs." if last < step.epochs else ""
+    return " ".join(filter(None, [kept + early, worth.caveat if worth is not None else ""]))
+
+
+def _worth(known: Known) -> Worth | None:
+    if known.before is None or known.after is None:
+        return None
+    return weigh(known.before, known.after, state.workbench().subject(known.request.model).labels, known.recovery)
+
+
+def _load(recipe: Recipe) -> None:
+    state.load_recipe(recipe)
+    st.session_state.reload = True
+
+
+def curves(known: Known, look: Theme) -> None:
+    """Loss, accuracy and size over the epochs."""
+    best = None if known.running or known.recovery is None else known.recovery.best
+    data = figures.gather(known.epochs, known.request.recipe.recover.epochs, best)
+    if not data.epochs:
+        return
+    for column, quantity in zip(st.columns(3), figures.QUANTITIES, strict=True):
+        with column:
+            figure.show(figures.draw(data, quantity, look), f"plot_{quantity}", alt=data.alt)
+    st.caption(
+        "Validation: the decoded compressed model on the part of the train split that is kept back. Training: batches "
+        "as they were trained on, with the training's own loss. The ring is the epoch that is kept"
+        f"{' so far' if known.running else ''}."
+        + (" In the shaded epochs the recipe does not hold in full yet." if data.ramp else "")
+    )
+
+
+def result(known: Known) -> None:
+    """The trained model, once it is there, beside its start and the baseline, on the test split."""
+    if known.before is None:
+        return
+    before = known.before.record
+    low, high = wilson(before.baseline.correct, before.figures.n)
+    rows = [
+        {
+            "": "Baseline",
+            "Accuracy": format_percent(before.baseline.accuracy, 2),
+            "95 % interval": _interval(low, high),
+            "Change": "–",
+            "Against the baseline": "–",
+            "Size": format_bytes(before.baseline.size_bytes),
+            "Smaller": "–",
+        }
+    ]
+    after = None if known.running or known.after is None else known.after.record
+    for name, record in (("Without training", before), ("Trained", after)):
+        if record is None:
+            continue
+        figures_ = record.figures
+        rows.append(
+            {
+                "": name,
+                "Accuracy": format_percent(figures_.accuracy, 2),
+                "95 % interval": _interval(figures_.accuracy_low, figures_.accuracy_high),
+                "Change": format_points(figures_.accuracy - record.baseline.accuracy, 2),
+                "Against the baseline": f"{'' if figures_.distinguishable else 'in'}distinguishable, "
+                f"p = {figures_.p_value:.2g}",
+                "Size": format_bytes(record.size.artefact),
+                "Smaller": format_smaller(record.ratio),
+            }
+        )
+    st.dataframe(
+        rows,
+        key="recovered",
+        hide_index=True,
+        width="stretch",
+        alt="Baseline, recipe without training and trained recipe: accuracy on the test split and size",
+        column_config={"Against the baseline": st.column_config.TextColumn(help="McNemar's exact test.")},
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def _accuracy_of(evaluation: Evaluation) -> str:
+    figures_, baseline = evaluation.record.figures, evaluation.record.baseline
+    told = "distinguishable" if figures_.distinguishable else "indistinguishable"
+    return (
+        f"{format_percent(figures_.accuracy)} ({format_points(figures_.accuracy - baseline.accuracy)}, {told} "
+        "from the baseline)"
+    )
+
+
+def others(known: Known) -> None:
+    """Trainings that run for other recipes, and those of this model that were interrupted."""
+    for place, training in enumerate(known.others):
+        words, button = st.columns([5, 1], vertical_alignment="center")
+        done = training.epochs[-1].number if training.epochs else 0
+        words.markdown(
+            f":material/model_training: Also {_doing(training.job).lower()}: {models.get(training.model).title}, "
+            f"{training.recipe.describe()}, epoch {done}{_remaining(training)}"
+        )
+        button.button(
+            "Show",
+            key=f"show_{place}",
+            width="stretch",
+            on_click=_show,
+            args=(training.model, training.recipe),
+        )
+    for place, each in enumerate(known.left):
+        words, go, drop = st.columns([4, 1, 1], vertical_alignment="center")
+        words.markdown(
+            f":material/history: Interrupted after epoch {each.done} of {each.recipe.recover.epochs}: "
+            f"{each.recipe.describe()}"
+        )
+        model = known.request.model
+        go.button("Go on", key=f"resume_{place}", width="stretch", on_click=_resume, args=(model, each.recipe))
+        drop.button("Forget", key=f"forget_{place}", width="stretch", on_click=_forget, args=(model, each.recipe))
+
+
+def _show(model: str, recipe: Recipe) -> None:
+    """Turn the page to a training."""
+    view = state.view()
+    timing = view.timing if model == view.model else replace(view.timing, size=None)
+    state.load(replace(view, model=model, recipe=recipe.untrained, timing=timing))
+    st.session_state.training_of = model, recipe.untrained
+    _put(recipe.recover, None)
+    st.session_state.reload = True
+
+
+def _resume(model: str, recipe: Recipe) -> None:
+    _show(model, recipe)
+    _start(Request(model, recipe, None))
+
+
+def _forget(model: str, recipe: Recipe) -> None:
+    shelf.drop_checkpoint(state.workbench().subject(model).statistics.digest, recipe)

@@ -1,0 +1,175 @@
+"""Progressive shrinking on the Recover page: smaller and smaller students, to the first that misses a requirement."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from compression.figures import tradeoff
+from compression.figures.theme import Theme, format_percent
+from compression.jobs import Job
+from compression.recipe import Recipe
+from compression.recover.shrink import AXES, ShrinkStep, smallest
+from pages.components import figure, state
+from pages.components.recover import Request
+
+EPOCHS, POINTS = 10, 0.5
+TITLES = {"width": "width: fewer channels and neurons", "depth": "depth: fewer blocks"}
+VERDICTS = {True: "✓ holds", False: "✗ misses", None: "training"}
+
+
+@dataclass(frozen=True, eq=False)
+class Shrinking:
+    """A search of this process, for the students of one recipe along one axis."""
+
+    axis: str
+    epochs: int
+    job: Job
+
+    @property
+    def steps(self) -> tuple[ShrinkStep, ...]:
+        return self.job.result or self.job.partial or ()
+
+
+@st.cache_resource(show_spinner=False)
+def shrinkings() -> dict[tuple[str, Recipe], Shrinking]:
+    """The latest search of this process for each model and recipe; as trainings, they outlive their page."""
+    return {}
+
+
+def _found(request: Request) -> Shrinking | None:
+    return shrinkings().get((request.model, request.start))
+
+
+def pace(request: Request) -> float | None:
+    """Seconds between redraws."""
+    found = _found(request)
+    return 1.0 if found is not None and not found.job.ended else None
+
+
+def settings(request: Request) -> None:
+    """What is reduced, what must be held, and the button that starts."""
+    st.markdown("### Smaller student")
+    st.caption(
+        "The network itself is made smaller, step by step, and each step is trained by the baseline and the settings "
+        "above, until one would miss the required accuracy on the validation part. The last that holds is kept."
+    )
+    axis, points, epochs, go = st.columns([1.8, 1.1, 1.1, 1.1], vertical_alignment="bottom")
+    axis.selectbox("Reduce the", AXES, key="student_axis", format_func=TITLES.get)
+    points.number_input(
+        "May lose, points",
+        0.0,
+        100.0,
+        POINTS,
+        0.1,
+        key="student_points",
+        help="Of validation accuracy, below the baseline's.",
+    )
+    epochs.number_input("Epochs each", 1, 1000, EPOCHS, key="student_epochs")
+    go.button(
+        "Shrink",
+        key="shrink",
+        icon=":material/compress:",
+        width="stretch",
+        disabled=pace(request) is not None,
+        on_click=_start,
+        args=(request,),
+    )
+
+
+def _start(request: Request) -> None:
+    # Read from the fields here: they may have changed after the button was drawn.
+    axis, points, epochs = (st.session_state[f"student_{name}"] for name in ("axis", "points", "epochs"))
+    if pace(request) is None:
+        job = state.workbench().shrink(request.model, request.recipe, axis, points, epochs)
+        shrinkings()[request.model, request.start] = Shrinking(axis, epochs, job)
+
+
+def render(request: Request, look: Theme) -> None:
+    """The steps so far, in a table and as points."""
+    found = _found(request)
+    if found is None:
+        return
+    if found.job.error:
+        st.error(found.job.error)
+    if not found.job.ended:
+        _progress(found)
+    if not found.steps:
+        return
+    plot, table = st.columns([2, 3])
+    with plot:
+        _points(request, found, look)
+    with table:
+        st.dataframe(
+            [_row(request.model, found, step) for step in found.steps],
+            key="students",
+            hide_index=True,
+            width="stretch",
+            alt="Students with their accuracy, size and whether they meet the requirement",
+        )
+        kept = smallest(found.steps)
+        if kept is not None and kept.recipe != state.current_recipe() and found.job.ended:
+            st.button(
+                "Load the smallest that holds",
+                key="load_student",
+                type="primary",
+                icon=":material/check:",
+                on_click=_load,
+                args=(kept.recipe,),
+            )
+        elif kept is None and found.job.ended and not found.job.error:
+            st.caption("Even the largest student misses the requirement.")
+
+
+def _progress(found: Shrinking) -> None:
+    words, button = st.columns([5, 1], vertical_alignment="center")
+    text = found.job.label
+    if found.steps and found.steps[-1].holds is None:
+        text += f", student {len(found.steps)}, epoch {found.steps[-1].epochs[-1].number} of {found.epochs}"
+    words.progress(min(1.0, found.job.progress), text=text)
+    button.button(
+        "Cancel",
+        key="cancel_shrink",
+        width="stretch",
+        disabled=found.job.cancelling,
+        on_click=found.job.cancel,
+        help="Keeps the students so far; Shrink goes on where it was.",
+    )
+
+
+def _row(model: str, found: Shrinking, step: ShrinkStep) -> dict[str, Any]:
+    evaluation = None if step.holds is None else state.workbench().find(model, step.recipe)
+    settings = step.recipe.settings()
+    removed = f"{100 * settings['nodes']:.4g} %" if found.axis == "width" else f"{settings['blocks']}"
+    return {
+        "Nodes removed" if found.axis == "width" else "Blocks dropped": removed,
+        "Requirement": VERDICTS[step.holds],
+        "Validation": format_percent(step.accuracy),
+        "Test": "–" if evaluation is None else format_percent(evaluation.record.figures.accuracy, 2),
+        "Size": "–" if evaluation is None else f"{evaluation.record.size.artefact / 1000:.1f} KB",
+    }
+
+
+def _points(request: Request, found: Shrinking, look: Theme) -> None:
+    bench = state.workbench()
+    ended = [step.recipe for step in found.steps if step.holds is not None]
+    evaluations = [bench.find(request.model, recipe) for recipe in ended]
+    records = [each.record for each in evaluations if each is not None]
+    if not records:
+        return
+    kept = smallest(found.steps)
+    data = tradeoff.gather(
+        records,
+        x="size",
+        baseline=bench.subject(request.model).baseline,
+        current=kept.recipe.digest if kept is not None else None,
+        trail=[recipe.digest for recipe in ended],
+    )
+    figure.show(tradeoff.draw(data, look, height=280), "plot_students", alt=data.alt)
+    if kept is not None:
+        st.caption("The target is the smallest so far that holds.")
+
+
+def _load(recipe: Recipe) -> None:
+    state.load_recipe(recipe)
+    st.session_state.reload = True

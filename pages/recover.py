@@ -1,0 +1,54 @@
+"""Recover: training that wins back what compression lost, watched while it runs, and weighed against its time."""
+
+import streamlit as st
+
+from compression.errors import CompressionError
+from compression.figures import theme
+from pages.components import controls, figure, recover, state, students
+
+look = theme.named(st.context.theme.type)
+controls.open_view("recover")
+controls.draw()
+view, bench = state.view(), state.workbench()
+try:
+    with st.spinner("Loading the model", show_time=True):
+        state.subject(view.model)
+except CompressionError as error:
+    st.error(str(error))
+    st.stop()
+
+recover.title(view)
+request = recover.ask(view)
+known = recover.known(request)
+recover.settings(known)
+
+
+def live() -> None:
+    """All that changes while a training runs; redrawn by itself until it has ended."""
+    known = recover.known(request)
+    if st.session_state.pop("reload", False) or known.pace != st.session_state.pace:
+        st.rerun(scope="app")
+    recover.verdict(known)
+    recover.curves(known, look)
+    recover.result(known)
+    if bench.store_error:
+        st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
+    recover.others(known)
+
+
+st.session_state.pace = known.pace
+st.fragment(live, run_every=known.pace)()
+
+students.settings(request)
+
+
+def shrinking() -> None:
+    """The students so far; redrawn by itself while they train."""
+    if st.session_state.pop("reload", False) or students.pace(request) != st.session_state.students_pace:
+        st.rerun(scope="app")
+    students.render(request, look)
+
+
+st.session_state.students_pace = students.pace(request)
+st.fragment(shrinking, run_every=st.session_state.students_pace)()
+figure.library()

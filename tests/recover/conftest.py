@@ -1,0 +1,62 @@
+"""Small subjects for training: a slice of the digits, and a network with all that a state dict can have."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compression.measure.subject import Subject
+from compression.statistics import ModelStatistics
+
+
+class Tied(nn.Module):
+    """Convolution, batch normalisation with its counter, dropout, and two linear layers that share one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(4)
+        self.conv = nn.Conv2d(1, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.first, self.second = nn.Linear(24, 24), nn.Linear(24, 24)
+        self.second.weight = self.first.weight
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = nn.functional.adaptive_avg_pool2d(torch.relu(self.norm(self.conv(self.pool(images)))), 2).flatten(1)
+        return self.head(torch.relu(self.second(self.drop(torch.relu(self.first(hidden))))))
+
+
+def sliced(subject: Subject, count: int) -> Subject:
+    """The same subject with the first so many training images."""
+    data = subject.data
+    data = replace(data, train_images=data.train_images[:count], train_labels=data.train_labels[:count])
+    return replace(subject, data=data)
+
+
+@pytest.fixture(scope="session")
+def cut() -> Callable[[Subject, int], Subject]:
+    return sliced
+
+
+@pytest.fixture(scope="session")
+def whole() -> Subject:
+    return Subject.load("lenet-300-100")
+
+
+@pytest.fixture(scope="session")
+def subject(whole) -> Subject:
+    return sliced(whole, 200)
+
+
+@pytest.fixture(scope="session")
+def tied(whole) -> Subject:
+    """A network of the tests' own, untrained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        net = Tied().eval()
+    statistics = ModelStatistics.of(net, whole.name)
+    return replace(sliced(whole, 120), model=net, statistics=statistics, _forms=OrderedDict(), _variants=OrderedDict())

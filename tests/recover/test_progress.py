@@ -1,0 +1,57 @@
+"""What the epochs of a training tell."""
+
+from dataclasses import replace
+
+import pytest
+
+from compression.recipe import Recipe
+from compression.recover.progress import best_of, cut, duration, seconds_left
+from compression.recover.train import Epoch, Recovery
+
+RECIPE = Recipe.of(sparsity=0.9, epochs=6)
+
+
+def epoch(number: int, accuracy: float = 0.5, loss: float = 1.0, holds: bool = True, seconds: float = 0.0) -> Epoch:
+    return Epoch(number, 0.5, 0.5, accuracy, loss, 1000, 0.9, 1e-3, holds, seconds)
+
+
+def stopped(count: int) -> Recipe:
+    return replace(RECIPE, recover=replace(RECIPE.recover, stopped=count))
+
+
+def test_best_is_by_accuracy_then_by_loss_and_the_first_of_equals() -> None:
+    assert best_of([]) is None
+    assert best_of([epoch(0), epoch(1, 0.6), epoch(2, 0.6, 0.9), epoch(3, 0.6, 0.9), epoch(4, 0.4, 0.1)]).number == 2
+
+
+def test_an_epoch_of_the_ramp_is_never_the_best() -> None:
+    assert best_of([epoch(0, 0.1), epoch(1, 0.9, holds=False), epoch(2, 0.2)]).number == 2
+    assert best_of([epoch(1, 0.9, holds=False)]) is None
+
+
+def test_time_left_is_that_of_the_last_epochs() -> None:
+    assert seconds_left([epoch(0)], 10) is None
+    assert seconds_left([epoch(0), epoch(1, seconds=3.0)], 10) == pytest.approx(27)
+    # Ten seconds for the first epoch, two for each of the five after it.
+    epochs = [epoch(0), epoch(1, seconds=10.0)] + [epoch(1 + n, seconds=10.0 + 2 * n) for n in range(1, 6)]
+    assert seconds_left(epochs, 10) == pytest.approx(4 * 2)
+    assert seconds_left(epochs, 6) == 0
+
+
+def test_an_earlier_end_keeps_the_best_until_then() -> None:
+    whole = Recovery(RECIPE, 5, (*(epoch(n, 0.5 + n / 100) for n in range(6)), epoch(6, 0.1)))
+    assert cut(whole, RECIPE) is whole
+    early = cut(whole, stopped(3))
+    assert (early.recipe, early.best, [each.number for each in early.epochs]) == (stopped(3), 3, [0, 1, 2, 3])
+    # Of a training that got as far as 3 nothing can be said of 4, nor of another recipe.
+    assert cut(early, stopped(4)) is None and cut(early, RECIPE) is None
+    assert cut(whole, Recipe.of(sparsity=0.8, epochs=6)) is None and cut(whole, RECIPE.untrained) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0347, "0.035 s"), (8.13, "8.1 s"), (99.4, "99 s"), (150, "2.5 min"), (5900, "98 min"), (7200, "2 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+    assert duration(40 * 3600) == "40 h"

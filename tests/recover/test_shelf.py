@@ -1,0 +1,100 @@
+"""Trained models are found by their baseline and recipe, and by nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from compression import codec
+from compression.errors import CompressionError, RecipeError
+from compression.recipe import Recipe
+from compression.recover import shelf
+from compression.recover.train import Trainer
+
+RECIPE = Recipe.of(sparsity=0.5, bits=4, epochs=1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "user" / "records.sqlite"))
+    monkeypatch.setattr(shelf, "SHIPPED", tmp_path / "shipped")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(subject):
+    trainer = Trainer(subject, RECIPE)
+    list(trainer.run())
+    return trainer.result().compressed
+
+
+def test_what_was_put_is_found(folder, subject, trained):
+    source = subject.statistics.digest
+    assert shelf.find(source, RECIPE) is None
+    path = shelf.put(trained)
+    assert path.is_relative_to(folder / "user")
+    assert path.read_bytes() == codec.write(trained)
+    found = shelf.find(source, RECIPE)
+    assert codec.write(found) == codec.write(trained)
+    assert found.recipe == RECIPE
+
+
+def test_another_baseline_or_recipe_is_not_found(folder, subject, trained):
+    path = shelf.put(trained)
+    source = subject.statistics.digest
+    other = replace(RECIPE, recover=replace(RECIPE.recover, seed=1))
+    assert shelf.find("0" * 64, RECIPE) is None
+    assert shelf.find(source, other) is None
+    assert shelf.find(source, RECIPE.untrained) is None
+    # Names are short forms of digests; what a file holds decides.
+    path.rename(path.with_name(f"{other.digest[:24]}-{source[:12]}.psc"))
+    assert shelf.find(source, other) is None
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000])
+def test_a_damaged_file_is_as_none(folder, subject, trained, size):
+    path = shelf.put(trained)
+    path.write_bytes(path.read_bytes()[:size])
+    assert shelf.find(subject.statistics.digest, RECIPE) is None
+
+
+def test_shipped_ones_are_found_and_ones_own_go_first(folder, subject, trained):
+    source = subject.statistics.digest
+    assert shelf.put(trained, shelf.SHIPPED).parent == folder / "shipped"
+    assert codec.write(shelf.find(source, RECIPE)) == codec.write(trained)
+    own = trained.with_rest({"fc3.bias": 2 * trained.decode("fc3.bias")})
+    path = shelf.put(own)
+    assert codec.write(shelf.find(source, RECIPE)) == codec.write(own) != codec.write(trained)
+    path.write_bytes(b"damaged")
+    assert codec.write(shelf.find(source, RECIPE)) == codec.write(trained)
+
+
+def test_a_subject_compresses_by_a_trained_recipe(folder, subject, trained):
+    with pytest.raises(RecipeError, match="Train it on the page Recover"):
+        subject.compress(RECIPE)
+    shelf.put(trained)
+    assert codec.write(subject.compress(RECIPE)) == codec.write(trained)
+    *_, last = subject.evaluate(RECIPE)
+    assert last.record.recipe == RECIPE
+    assert last.record.size.artefact == len(codec.write(trained))
+
+
+def test_checkpoints_are_kept_replaced_and_dropped(folder):
+    source = "a" * 64
+    assert shelf.checkpoint(source, RECIPE) is None
+    shelf.drop_checkpoint(source, RECIPE)
+    for data in (b"first", b"second"):
+        shelf.keep_checkpoint(source, RECIPE, data)
+        assert shelf.checkpoint(source, RECIPE) == data
+    assert shelf.checkpoint("b" * 64, RECIPE) is None
+    assert shelf.checkpoint(source, RECIPE.untrained) is None
+    # A checkpoint is no trained model.
+    assert shelf.find(source, RECIPE) is None
+    shelf.drop_checkpoint(source, RECIPE)
+    assert shelf.checkpoint(source, RECIPE) is None
+
+
+def test_a_folder_that_cannot_be_made(folder, trained):
+    (folder / "user").write_bytes(b"in the way")
+    for keep in (lambda: shelf.put(trained), lambda: shelf.keep_checkpoint("a" * 64, RECIPE, b"")):
+        with pytest.raises(CompressionError, match="must be a folder that can be made"):
+            keep()
