@@ -6,7 +6,7 @@ import pytest
 from compression.recipe import Code, Override, Prune, Quantize, Recipe, Repair, Share, Simplify
 from compression.search.waterfall import CODING, attribute, only, steps_of
 
-FULL = Recipe(Simplify(nodes=0.2), Prune(0.5), Share(16), Quantize(4), Repair(bias=True), Code(rest="fp16"))
+FULL = Recipe(Simplify(nodes=0.2), Prune(0.5), Share(16), Quantize(4), Repair(bias=True), code=Code(rest="fp16"))
 DENSE = 100_000
 
 
