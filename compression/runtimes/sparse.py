@@ -153,7 +153,8 @@ def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPl
                 weight=step.weight,
                 density=np.count_nonzero(weight) / weight.size,
                 form=engine,
-                multiplied=weight.size if engine == DENSE else entries(weight, engine),
+                # Blocks are filled up with zeros beyond the last output; those are none of the layer's weights.
+                multiplied=weight.size if engine == DENSE else min(entries(weight, engine), weight.size),
                 break_even=known.density(content.network, step.output),
                 dense_us=times.dense,
                 sparse_us=min(sparse, default=None),

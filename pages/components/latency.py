@@ -211,7 +211,7 @@ def kpis(known: Known) -> None:
     columns[5].metric(
         "Pairs",
         f"{latency.pairs}",
-        {"precision": "precise", "budget": "time was up", "rounds": "all rounds"}[latency.stopped_by],
+        {"precision": "precise", "budget": "time up", "rounds": "all rounds"}[latency.stopped_by],
         help=f"Interleaved pairs of recipe and baseline, measured {explore_kpis.STOPPED[latency.stopped_by]}.",
         **metric,
     )

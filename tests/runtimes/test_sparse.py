@@ -216,6 +216,8 @@ def test_a_plan_tells_why(all_sparse):
         assert row.density == pytest.approx(1 - zeros.mean())
         assert 0 <= row.break_even <= 1
     assert rows[0].multiplied == np.count_nonzero(module[0].weight.detach().numpy())
+    # Three outputs fill a block of eight: more is multiplied than there are weights.
+    assert rows[1].multiplied == module[4].weight.numel()
 
 
 def test_a_profile_names_every_layer(all_sparse):
