@@ -758,8 +758,6 @@ def _timed(
 ) -> "Record":
     from dataclasses import replace
 
-    from compression.measure.latency import machine_id
-    from compression.recipe import Code
     from compression.runtimes import runtimes
     from compression.store import Store, TimingKey
 
@@ -770,17 +768,9 @@ def _timed(
         store = Store()
         store.put(evaluation)
         if timing is not None:
-            latency, sees_zeros = timing.latency, runtimes.get(runtime).sees_zeros
-            key = TimingKey(
-                model=record.digests.model,
-                form=replace(compressed.recipe, code=Code()).digest if sees_zeros else compressed.recipe.form,
-                machine=machine_id(runtime),
-                runtime=runtime,
-                number_format=latency.number_format,
-                batch=batch,
-                threads=threads,
-            )
-            store.put_latency(key, latency, timing.samples)
+            chosen = runtimes.get(runtime)
+            key = TimingKey.of(record.digests.model, compressed.recipe, chosen, batch=batch, threads=threads)
+            store.put_latency(key, timing.latency, timing.samples)
     except StoreError as error:
         print(f"Not kept in the history: {error}", file=sys.stderr)
     return replace(record, latency=timing.latency if timing else None)

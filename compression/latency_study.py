@@ -24,7 +24,7 @@ from compression.measure.machine import Machine
 from compression.measure.record import Record
 from compression.measure.roofline import Estimate, LayerWork, estimate
 from compression.recipe import Recipe
-from compression.runtimes.sparse_tape import DENSE
+from compression.runtimes.sparse import sparse_layers
 from compression.search.verdict import Alternative, Verdict, judge
 from compression.workbench import Task, Timing, Workbench, alternatives, study_timings
 
@@ -224,7 +224,7 @@ def _calls(samples: Samples | None) -> Calls | None:
 def _details(bench: Workbench, question: Question, timing: Timing, machine: Machine | None) -> RuntimeDetails:
     model, recipe, beside = question.model, question.recipe, _unbound(timing)
     plan = (timing.chosen.sees_zeros and bench.plan(model, recipe, timing)) or []
-    sparse = {each.weight: each.density for each in plan if each.form != DENSE}
+    sparse = {each.weight: each.density for each in plan if each.is_sparse}
     work = [
         layer.sparse(sparse[layer.name]) if layer.name in sparse else layer
         for layer in bench.work(model, recipe, timing)
@@ -307,7 +307,7 @@ def _verdict(
             Alternative(each.name, each.recipe, each.latency, found[each.name] and found[each.name].record)
             for each in others
         ],
-        skipping=(sum(layer.form != DENSE for layer in plan), len(plan)) if plan else None,
+        skipping=sparse_layers(plan) if plan else None,
     )
 
 

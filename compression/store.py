@@ -22,9 +22,11 @@ from compression import cache
 from compression.cache import ENVIRONMENT
 from compression.errors import RecipeError, StoreError
 from compression.measure.accuracy import Predictions
-from compression.measure.latency import Samples
+from compression.measure.latency import Samples, machine_id
 from compression.measure.record import Latency, Record
 from compression.measure.subject import Evaluation
+from compression.recipe import Code, Recipe
+from compression.runtimes import Runtime
 
 # Raised whenever the engine measures something differently: records of another version are not shown.
 ENGINE = 3
@@ -65,6 +67,24 @@ class TimingKey:
     batch: int
     threads: int
     size: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        recipe: Recipe,
+        runtime: Runtime,
+        number_format: str | None = None,
+        *,
+        batch: int,
+        threads: int,
+        size: int | None = None,
+    ) -> "TimingKey":
+        """The key of a recipe's timing in a runtime. model: its digest. number_format: None for the recipe's."""
+        # How codes are written changes no weight.
+        form = replace(recipe, code=Code()).digest if runtime.sees_zeros else recipe.form
+        number_format = number_format or runtime.number_format(recipe.integer)
+        return cls(model, form, machine_id(runtime.name), runtime.name, number_format, batch, threads, size)
 
     def to_json(self) -> str:
         """The key as a text."""

@@ -85,6 +85,14 @@ class Codebook:
         return table[self.indices]
 
 
+def integers_of(tensor: CompressedTensor) -> Integers | None:
+    """`as_integers`, or None for a tensor that integer kernels cannot take."""
+    try:
+        return as_integers(tensor)
+    except ModelError:
+        return None
+
+
 def as_integers(tensor: CompressedTensor) -> Integers:
     """The same tensor as integer codes of at most 8 bits, for integer kernels; decodes to the same floats.
 

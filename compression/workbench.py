@@ -32,7 +32,7 @@ from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets
-from compression.recipe import Code, Recipe
+from compression.recipe import Recipe
 from compression.recover import shelf
 from compression.recover.progress import best_of
 from compression.recover.shrink import ShrinkStep, required_accuracy, shrink, students
@@ -768,12 +768,11 @@ class Workbench:
             self._records[record.model][record.digests.recipe] = record
 
     def _timing_key(self, model: str, recipe: Recipe, timing: Timing) -> TimingKey:
-        return TimingKey(
-            model=self.subject(model).statistics.digest,
-            form=replace(recipe, code=Code()).digest if timing.chosen.sees_zeros else recipe.form,
-            machine=machine_id(timing.runtime),
-            runtime=timing.runtime,
-            number_format=timing.number_format or timing.chosen.number_format(recipe.integer),
+        return TimingKey.of(
+            self.subject(model).statistics.digest,
+            recipe,
+            timing.chosen,
+            timing.number_format,
             batch=timing.batch,
             threads=timing.threads,
             size=timing.size,

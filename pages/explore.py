@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from compression.errors import CompressionError
 from compression.figures import theme
 from pages.components import controls, exchange, export, figure, kpis, plots, state, table
 
@@ -11,12 +10,7 @@ controls.open_view("explore")
 state.begin()
 controls.draw()
 view, bench = state.view(), state.workbench()
-try:
-    with st.spinner("Loading the model", show_time=True):
-        state.subject(view.model)
-except CompressionError as error:
-    st.error(str(error))
-    st.stop()
+state.open_subject(view.model)
 
 
 def live() -> None:

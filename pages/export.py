@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from compression.errors import CompressionError
 from compression.zoo import models
 from pages.components import controls, exporting, exporting_matrix, layers, state
 
@@ -10,12 +9,7 @@ controls.open_view("export")
 state.begin()
 controls.draw()
 view = state.view()
-try:
-    with st.spinner("Loading the model", show_time=True):
-        state.subject(view.model)
-except CompressionError as error:
-    st.error(str(error))
-    st.stop()
+state.open_subject(view.model)
 
 st.title("Export")
 st.markdown(f"**{models.get(view.model).title}** for other tools. Current recipe: {view.recipe.describe()}.")

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from compression.errors import CompressionError
 from compression.figures import theme
 from compression.zoo import models
 from pages.components import controls, figure, layers, state
@@ -12,12 +11,7 @@ controls.open_view("layers")
 state.begin()
 controls.draw()
 view, bench = state.view(), state.workbench()
-try:
-    with st.spinner("Loading the model", show_time=True):
-        subject = state.subject(view.model)
-except CompressionError as error:
-    st.error(str(error))
-    st.stop()
+subject = state.open_subject(view.model)
 
 st.title("Layers")
 st.markdown(f"**{models.get(view.model).title}**, layer by layer. Current recipe: {view.recipe.describe()}.")

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from compression.errors import CompressionError
 from compression.figures import theme
 from pages.components import controls, figure, recover, state, students
 
@@ -10,12 +9,7 @@ look = theme.named(st.context.theme.type)
 controls.open_view("recover")
 controls.draw()
 view, bench = state.view(), state.workbench()
-try:
-    with st.spinner("Loading the model", show_time=True):
-        state.subject(view.model)
-except CompressionError as error:
-    st.error(str(error))
-    st.stop()
+state.open_subject(view.model)
 
 recover.title(view)
 request = recover.ask(view)

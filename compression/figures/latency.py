@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from compression.figures.theme import LIGHT, Theme, axis, fade, format_ms, format_ratio, layout
 from compression.measure.latency import Samples
+from compression.measure.layers import OTHER
 from compression.measure.record import Latency
 
 # Letters of a layer's name beside its bar.
@@ -23,7 +24,6 @@ ROOM, MEDIANS = 1.25, 3.0
 # Neighbouring points of a sequence with this step never come close: an even spread without chance (Weyl 1916).
 GOLDEN = (math.sqrt(5) - 1) / 2
 
-OTHER = "other"
 OWN, BASELINE = "This recipe", "Baseline"
 
 

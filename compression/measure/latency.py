@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -424,14 +425,15 @@ def machine_id(runtime: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _processor() -> list[str]:
-    """Model and instruction sets of the first processor, where the system tells them."""
+@cache
+def _processor() -> tuple[str, ...]:
+    """Model and instruction sets of the first processor, where the system tells them: read once."""
     try:
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except OSError:
-        return [platform.processor()]
+        return (platform.processor(),)
     wanted = ("model name", "flags", "Features", "CPU part")
-    return [line for line in lines if line.startswith(wanted)]
+    return tuple(line for line in lines if line.startswith(wanted))
 
 
 def _go_on() -> None:

@@ -23,7 +23,7 @@ from compression.pipeline import CompressedModel
 from compression.runtimes.onnx_graph import make_model
 from compression.runtimes.onnx_trace import BATCH, OUTPUT, record
 from compression.runtimes.steps import Steps
-from compression.tensors import CompressedTensor, as_integers
+from compression.tensors import CompressedTensor, integers_of
 
 Bound = Literal["compute", "memory", "overhead"]
 
@@ -155,17 +155,8 @@ def module_work(
 
 def _integer_outputs(steps: Steps, weights: Mapping[str, CompressedTensor]) -> frozenset[str]:
     """The outputs of the layers whose weights integer kernels can take."""
-    return frozenset(step.output for step in steps.steps if step.is_layer and _is_integer(weights.get(step.weight)))
-
-
-def _is_integer(tensor: CompressedTensor | None) -> bool:
-    if tensor is None:
-        return False
-    try:
-        as_integers(tensor)
-    except ModelError:
-        return False
-    return True
+    integer = {name for name, tensor in weights.items() if integers_of(tensor) is not None}
+    return frozenset(step.output for step in steps.steps if step.is_layer and step.weight in integer)
 
 
 def _constant_bytes(constants: Sequence[np.ndarray], integer: bool) -> int:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compression.errors import ModelError
 from compression.pipeline import CompressedModel
 from compression.recover.rounding import rounded
 from compression.recover.trainable import PACE
@@ -19,7 +18,7 @@ from compression.runtimes.integer import LEVELS, Blueprint, IntegerNetwork
 from compression.runtimes.onnx_trace import INPUT, OUTPUT
 from compression.runtimes.steps import MOVES, Step
 from compression.runtimes.torch_ops import operator
-from compression.tensors import CompressedTensor, as_integers
+from compression.tensors import integers_of
 
 MOMENTUM = 0.1
 _LEAST_RANGE = 1e-8
@@ -34,7 +33,7 @@ class RoundedActivations(nn.Module):
     def __init__(self, blueprint: Blueprint, compressed: CompressedModel, network: IntegerNetwork) -> None:
         super().__init__()
         self._steps = blueprint.steps
-        integers = {name for name, tensor in compressed.weights.items() if _is_integer(tensor)}
+        integers = {name for name, tensor in compressed.weights.items() if integers_of(tensor) is not None}
         layers = [step.output for step in self._steps.steps if step.is_layer and step.weight in integers]
         self._codes = self._steps.codes(frozenset(layers))
         self._names = tuple(self._codes.scaled)
@@ -107,11 +106,3 @@ class RoundedActivations(nn.Module):
 
 def _short(end: float) -> float:
     return float(f"{end:.4g}") + 0.0
-
-
-def _is_integer(tensor: CompressedTensor) -> bool:
-    try:
-        as_integers(tensor)
-    except ModelError:
-        return False
-    return True

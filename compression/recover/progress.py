@@ -16,7 +16,7 @@ def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
     None where the recipe held in none. Of equal ones the first.
     """
     kept = [epoch for epoch in epochs if epoch.holds]
-    return max(kept, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss), default=None)
+    return max(kept, key=lambda epoch: epoch.rank, default=None)
 
 
 def seconds_left(epochs: Sequence[Epoch], total: int) -> float | None:

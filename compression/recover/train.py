@@ -6,7 +6,6 @@ choose the best epoch; the test split is never looked at. What is measured after
 the compressed model that the recipe's file holds, decoded.
 """
 
-import copy
 import json
 import math
 import time
@@ -36,8 +35,8 @@ from compression.tensors import CompressedTensor, Integers
 from compression.zoo import models
 from compression.zoo.train import augment
 
-# Of the train split; a draw of its own for each seed.
-VALIDATION_SHARE = 0.15
+# Of the train split, and at most so many images: enough to choose an epoch by. A draw of its own for each seed.
+VALIDATION_SHARE, VALIDATION_LIMIT = 0.15, 5_000
 WARM_UP_SHARE = 0.05
 # Of a step; a half might round to either side.
 NEARLY_HALF = np.float32(0.49)
@@ -67,6 +66,11 @@ class Epoch:
     learning_rate: float
     holds: bool
     seconds: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """More is better: accuracy, then loss, since of a few hundred images many epochs get equally many right."""
+        return self.validation_accuracy, -self.validation_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,10 @@ class Recovered:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Split:
-    """The train split in two parts; images float32 (n, C, H, W), labels int64 (n,)."""
+    """The train split in two parts; images float32 (n, C, H, W), labels int64 (n,).
+
+    The second, 15 % of all and at most 5,000 images, is kept back to choose the best epoch by.
+    """
 
     images: Tensor
     labels: Tensor
@@ -110,7 +117,7 @@ class Split:
     def of(cls, subject: Subject, seed: int) -> "Split":
         images, labels = subject.data.train_images, subject.data.train_labels
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-        kept = round(VALIDATION_SHARE * len(labels))
+        kept = min(round(VALIDATION_SHARE * len(labels)), VALIDATION_LIMIT)
         validation, training = order[:kept], order[kept:]
         return cls(images[training], labels[training], images[validation], labels[validation])
 
@@ -168,13 +175,13 @@ class Trainer:
         return Recovered(replace(self._best, recipe=recipe), self._best_epoch, tuple(self.epochs))
 
     def _start(self) -> Epoch:
-        first = stage(self.recipe, 1)
-        plain = self.recipe.untrained
-        compressed = self.variant.compress(plain if first == plain else replace(first, repair=None))
-        state = None if first == plain else {**_floats(self.variant.statistics)}
-        self._enter(first, compressed, state)
-        shown = self.variant.compress(plain)
-        return self._note(0, shown, None, None, 0.0, holds=True, seconds=0.0)
+        first, whole = stage(self.recipe, 1), self.variant.compress(self.recipe.untrained)
+        if first == self.recipe.untrained:
+            self._enter(first, whole, None)
+        else:
+            state = _floats(self.variant.statistics)
+            self._enter(first, self.variant.compress(replace(first, repair=None)), state)
+        return self._note(0, whole, None, None, 0.0, holds=True, seconds=0.0)
 
     def _epoch(self, number: int, check: Check) -> Epoch:
         now = stage(self.recipe, number)
@@ -259,14 +266,11 @@ class Trainer:
         if compressed.recipe.integer:
             with self.subject.running(compressed) as network:
                 activations = RoundedActivations(self.subject.blueprint(compressed), compressed, network)
-        return Student(compressed, self._module(compressed), latents, kept, activations)
+        return Student(compressed, self.variant.module, latents, kept, activations)
 
     def _set_student(self, student: Student) -> None:
         self._student = student
         self._optimizer = torch.optim.Adam(student.parameters(), lr=self.step.learning_rate)
-
-    def _module(self, compressed: CompressedModel):
-        return copy.deepcopy(self.variant.module)
 
     def _project(self, state: dict[str, np.ndarray], recipe: Recipe) -> CompressedModel:
         """The one-shot compression of other float weights of the same network."""
@@ -313,15 +317,10 @@ class Trainer:
             holds=holds,
             seconds=seconds,
         )
-        if holds and (self._best is None or self._is_better(epoch)):
+        if holds and (self._best is None or epoch.rank > self.epochs[self._best_epoch].rank):
             self._best, self._best_epoch = compressed, number
         self.epochs.append(epoch)
         return epoch
-
-    def _is_better(self, epoch: Epoch) -> bool:
-        """By accuracy, then by loss: of a few hundred images many epochs get equally many right."""
-        best = next(each for each in self.epochs if each.number == self._best_epoch)
-        return (epoch.validation_accuracy, -epoch.validation_loss) > (best.validation_accuracy, -best.validation_loss)
 
     def checkpoint(self) -> bytes:
         """All that the rest of the training depends on, as a safetensors file; after an epoch."""

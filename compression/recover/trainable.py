@@ -6,6 +6,8 @@ Pruned weights stay zero. Rounding lets gradients through as if it were not ther
 Leonard and Courville 2013).
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -32,20 +34,20 @@ def trainable(tensor: CompressedTensor, latent: np.ndarray, kept: np.ndarray | N
     return Free(latent, kept)
 
 
-class Trainable(nn.Module):
+class Trainable(nn.Module, ABC):
     """Parameters are what the optimiser changes; buffers what the recipe has fixed."""
 
+    @abstractmethod
     def weight(self) -> Tensor:
         """float32, of the tensor's shape, differentiable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compressed(self) -> CompressedTensor:
         """A tensor that decodes to exactly `weight()`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def latent(self) -> np.ndarray:
         """The weights before rounding, float32, zero where pruned: what a later step of the recipe starts from."""
-        raise NotImplementedError
 
 
 class Free(Trainable):

@@ -24,7 +24,7 @@ from compression.runtimes.onnx_graph import trace, verify
 from compression.runtimes.onnx_trace import INPUT, OUTPUT
 from compression.runtimes.steps import MOVES, Codes, Step, Steps
 from compression.runtimes.torch_ops import operator
-from compression.tensors import CompressedTensor, Integers, as_integers
+from compression.tensors import CompressedTensor, Integers, integers_of
 
 LEVELS = 255
 # Below these, values are zeros for every purpose, but products of scales would leave the range of float32.
@@ -142,7 +142,7 @@ class Blueprint:
                 "a blueprint serves modules of one structure; this module has other weights. Make a blueprint of it."
             )
         folds = fold_layers(self.steps, state)
-        integers = {name: _integers(tensor) for name, tensor in weights.items()}
+        integers = {name: integers_of(tensor) for name, tensor in weights.items()}
         layers = [step for step in self.steps.steps if step.is_layer and integers.get(step.weight) is not None]
         codes = self.steps.codes(frozenset(step.output for step in layers))
         grids = self._grids(codes, self._floats(folds, state), images, ranges or {})
@@ -211,14 +211,6 @@ def simulate(
 ) -> IntegerNetwork:
     """The integer network of a decoded module; for many recipes of one structure, keep the `Blueprint`."""
     return Blueprint(module, input_shape).calibrate(module, weights, calibration_images, ranges)
-
-
-def _integers(tensor: CompressedTensor) -> Integers | None:
-    """A weight as integer kernels take it, or None if it has more bits."""
-    try:
-        return as_integers(tensor)
-    except ModelError:
-        return None
 
 
 Instruction = tuple[Callable[..., Tensor], tuple[str, ...], str, tuple[str, ...]]

@@ -9,7 +9,7 @@ taken.
 import hashlib
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,7 +17,6 @@ import llvmlite
 import numba
 import numpy as np
 
-from compression.errors import RuntimeUnavailableError
 from compression.runtimes import sparse_kernels as kernels
 from compression.runtimes.base import Program, Runtime, Subject, as_input, runtimes
 from compression.runtimes.onnx_graph import graph_digest
@@ -63,6 +62,16 @@ class LayerPlan:
     break_even: float
     dense_us: float
     sparse_us: float | None
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it runs in a form of ours."""
+        return self.form != DENSE
+
+
+def sparse_layers(plan: Sequence[LayerPlan]) -> tuple[int, int]:
+    """How many layers of a plan run in a form of ours, of how many."""
+    return sum(layer.is_sparse for layer in plan), len(plan)
 
 
 class SparseSession:
@@ -171,15 +180,6 @@ def _build(subject: Subject, number_format: str) -> Program:
     return Program(SPARSE.name, number_format, digest, tuple(subject.input_shape), Content(network))
 
 
-def _open(program: Program, threads: int) -> SparseSession:
-    try:
-        return SparseSession(program, threads)
-    except Exception as error:  # the libraries' errors have no common base but this
-        raise RuntimeUnavailableError(
-            f"the sparse runtime must be able to load the program; it says: {error}. Use ONNX Runtime."
-        ) from None
-
-
 def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
     """Each kernel is timed by itself, in turn with the others; dense stretches by ONNX Runtime's own profile."""
     content: Content = program.content
@@ -226,7 +226,7 @@ SPARSE = runtimes.add(
         number_formats=("fp32",),
         version=f"numba {numba.__version__}, llvmlite {llvmlite.__version__}",
         build_as=_build,
-        open=_open,
+        open=SparseSession,
         profile=_profile,
         sees_zeros=True,
     )

@@ -1,6 +1,5 @@
 """A network as the sparse runtime sees it: steps, the shapes of what flows between them, folded weights."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -139,7 +138,8 @@ class Network:
         """Steps first .. last - 1 as an ONNX file, with the values that it takes and gives."""
         steps = self.steps[first:last]
         made = {step.output for step in steps}
-        inputs = [name for name in sorted(self.crossing(first)) if _is_read(name, steps)]
+        read = {name for step in steps for name in step.sources}
+        inputs = sorted(self.crossing(first) & read)
         outputs = sorted(made & self.crossing(last))
         nodes = [part for step in steps for part in (step.node, step.norm, step.activation) if part is not None]
         used = {name for node in nodes for name in node.input}
@@ -157,7 +157,3 @@ class Network:
         value = self.values[name]
         shape = [None if axis == value.axis else size for axis, size in enumerate(value.shape)]
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def _is_read(name: str, steps: Sequence[Step] | Iterable[Step]) -> bool:
-    return any(name in step.sources for step in steps)

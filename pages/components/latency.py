@@ -17,7 +17,7 @@ from compression.measure.record import Latency
 from compression.measure.roofline import LayerWork, estimate
 from compression.recipe import Recipe
 from compression.runtimes import runtimes as all_runtimes
-from compression.runtimes.sparse_tape import DENSE
+from compression.runtimes.sparse import sparse_layers
 from compression.search.verdict import Alternative, Verdict, judge
 from compression.workbench import Timing, alternatives, study_timings
 from compression.zoo import models
@@ -88,7 +88,7 @@ def _judge(work: Work, timings: list[Timing], noise: Noise | None) -> Verdict:
 def _skipping(view: View) -> tuple[int, int] | None:
     """In how many of how many layers zeros are skipped, where that is known."""
     plan = state.workbench().plan(view.model, view.recipe, view.timing)
-    return None if plan is None else (sum(layer.form != DENSE for layer in plan), len(plan))
+    return None if plan is None else sparse_layers(plan)
 
 
 def work_of(view: View, recipe: Recipe) -> list[LayerWork]:
@@ -97,11 +97,9 @@ def work_of(view: View, recipe: Recipe) -> list[LayerWork]:
     Raises CompressionError.
     """
     bench = state.workbench()
-    plan = {layer.weight: layer for layer in bench.plan(view.model, recipe, view.timing) or ()}
+    plan = {layer.weight: layer for layer in bench.plan(view.model, recipe, view.timing) or () if layer.is_sparse}
     return [
-        layer.sparse(plan[layer.name].multiplied / layer.weights)
-        if layer.name in plan and plan[layer.name].form != DENSE
-        else layer
+        layer.sparse(plan[layer.name].multiplied / layer.weights) if layer.name in plan else layer
         for layer in bench.work(view.model, recipe, view.timing)
     ]
 

@@ -105,6 +105,16 @@ def subject(model: str) -> Subject:
     return result
 
 
+def open_subject(model: str) -> Subject:
+    """The same for a page that shows nothing without it: tells that it is loading, or why it cannot, and ends there."""
+    try:
+        with st.spinner("Loading the model", show_time=True):
+            return subject(model)
+    except CompressionError as error:
+        st.error(str(error))
+        st.stop()
+
+
 def statistics(model: str) -> ModelStatistics:
     """Statistics of a model of the zoo; raises CompressionError."""
     return subject(model).statistics
