@@ -33,6 +33,8 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.latency --lookup
 	$(BIN)/python -m benchmarks.latency_check
+	$(BIN)/python -m benchmarks.recovery --untrained
+	$(BIN)/python -m benchmarks.deep_compression
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -18,7 +18,12 @@ from compression.recipe import Recipe
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", nargs="+", default=["int8", "deep-compression"], choices=presets.names())
+    parser.add_argument(
+        "--preset",
+        nargs="+",
+        default=["int8", "deep-compression"],
+        choices=[preset.name for preset in presets if preset.model is None],
+    )
     chosen = parser.parse_args().preset
     available = [each for each in formats if each.available()]
     for preset in map(presets.get, chosen):

@@ -5,10 +5,10 @@
 Beside the figures of Han, Mao and Dally, Deep Compression, 2015, tables 1 to 3. A size is the length of the artefact in
 bytes: codes, codebooks, biases, header, everything. Every stage is one of the very artefact (its size ladder), but for
 the pruned net, which is trained by itself. Training knows the train split alone, of which a part is kept back to choose
-the epoch; the test split is looked at once, at the end. The recipes below were chosen after trials whose test errors
-were seen, though. What is trained is kept in the user's cache folder, epoch by
-epoch: a run that is stopped goes on where it was, and one that is done is not repeated. --ship puts the artefact of
-each row's first seed into assets/recovered.
+the epoch; the test split is looked at once, at the end. The recipes are presets, chosen after trials whose test
+errors were seen, though. What is trained is kept in the user's cache folder, epoch by epoch: a run that is stopped goes
+on where it was, and one that is done is not repeated. --ship puts the artefact of each row's first seed into
+assets/recovered.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from compression.measure.record import Record
+from compression.presets import presets
 from compression.recipe import Recipe
 from compression.recover import shelf
 from compression.recover.train import Recovery
@@ -26,71 +27,35 @@ from compression.workbench import Workbench
 
 # Ratio, kilobytes, test error of the network as it is, and compressed.
 PAPER = {"lenet-300-100-mnist": (40, 27, 0.0164, 0.0158), "lenet-5-mnist": (39, 44, 0.0080, 0.0074)}
-TRAINING = {"minibatch": 128, "distill": 0.7, "ramp": 0.5, "schedule": "cosine"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recipe for a model, and what it must reach: a compression ratio at a test error, the baseline's where None.
+    """A preset, and what it must reach: a compression ratio at a test error, the baseline's where None.
 
     pruned: whether the stage before sharing is trained by itself too, with the same sparsity.
     """
 
-    model: str
+    preset: str
     ratio: float
     error: float | None
-    recipe: Recipe
     pruned: bool = False
 
+    @property
+    def model(self) -> str:
+        return presets.get(self.preset).model
 
-CODED = {"coder": "smallest", "rest": "fp16"}
-LEARNED = {"granularity": "tensor", "calibration": "mse"}
+    @property
+    def recipe(self) -> Recipe:
+        return presets.get(self.preset).recipe
+
+
 ROWS = {
-    "lenet-300-100": Row(
-        model="lenet-300-100-mnist",
-        ratio=45,
-        error=None,
-        recipe=Recipe.of(sparsity=0.91, bits=4, **LEARNED, **CODED, **TRAINING, epochs=20, learning_rate=2e-3),
-        pruned=True,
-    ),
-    "lenet-300-100 shared": Row(
-        model="lenet-300-100-mnist",
-        ratio=45,
-        error=None,
-        recipe=Recipe.of(sparsity=0.92, clusters=16, bits=8, **CODED, **TRAINING, epochs=16, learning_rate=2e-3),
-        pruned=True,
-    ),
-    "lenet-300-100 stretch": Row(
-        model="lenet-300-100-mnist",
-        ratio=100,
-        error=0.02,
-        recipe=Recipe.of(sparsity=0.965, bits=4, **LEARNED, **CODED, **TRAINING, epochs=16, learning_rate=2e-3),
-    ),
-    "lenet-5": Row(
-        model="lenet-5-mnist",
-        ratio=80,
-        error=None,
-        recipe=Recipe.of(
-            nodes=0.25, sparsity=0.94, bits=4, **LEARNED, **CODED, **TRAINING, epochs=8, learning_rate=2e-3
-        ),
-    ),
-    # Convolutions have few weights and use each of them often: left to one threshold, too many of theirs would go.
-    "lenet-5 stretch": Row(
-        model="lenet-5-mnist",
-        ratio=300,
-        error=0.01,
-        recipe=Recipe.of(
-            nodes=0.4,
-            sparsity=0.977,
-            overrides=[{"layers": "conv1", "sparsity": 0.65}, {"layers": "conv2", "sparsity": 0.91}],
-            bits=3,
-            **LEARNED,
-            **CODED,
-            **(TRAINING | {"ramp": 0.4}),
-            epochs=20,
-            learning_rate=2e-3,
-        ),
-    ),
+    "lenet-300-100": Row("lenet-300-100-trained", ratio=45, error=None, pruned=True),
+    "lenet-300-100 shared": Row("lenet-300-100-shared", ratio=45, error=None),
+    "lenet-300-100 stretch": Row("lenet-300-100-smallest", ratio=100, error=0.02),
+    "lenet-5": Row("lenet-5-trained", ratio=80, error=None, pruned=True),
+    "lenet-5 stretch": Row("lenet-5-smallest", ratio=300, error=0.01),
 }
 
 
@@ -143,8 +108,9 @@ def report(bench: Workbench, name: str, row: Row, seeds: list[int]) -> None:
     print(f"| paper, P+Q+H | {kilobytes * 1000:,} | {ratio}x | {after:.2%} |")
     print(f"| baseline | {baseline.size_bytes:,} | 1x | {1 - baseline.accuracy:.2%} |")
     if row.pruned:
-        first = [trained(bench, row.model, pruned_only(seeded(row.recipe, seeds[0])), f"{name}, pruned only")]
-        print(_stage("P", baseline.size_bytes, [r.record.size.sparse for r in first], first))
+        pruned = [(seed, pruned_only(seeded(row.recipe, seed))) for seed in seeds]
+        first = [trained(bench, row.model, recipe, f"{name}, pruned only, seed {seed}") for seed, recipe in pruned]
+        print(_stage("P", baseline.size_bytes, [result.record.size.sparse for result in first], first))
     for stage, rung in (("P+Q", "packed"), ("P+Q+H", "huffman"), ("file", "artefact")):
         print(_stage(stage, baseline.size_bytes, [getattr(r.record.size, rung) for r in results], results))
     ratios, errors = [result.record.ratio for result in results], [result.error for result in results]

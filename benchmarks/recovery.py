@@ -1,15 +1,16 @@
 """The smallest file of each model on digits that cannot be told from the baseline, after minutes of training.
 
-    python -m benchmarks.recovery [--models NAME ...] [--minutes M] [--threads N]
+    python -m benchmarks.recovery [--models NAME ...] [--minutes M] [--threads N] [--untrained] [--ship]
 
-Recipes are by rate, batch norm folded, taught by the baseline, their pruning and their steps coming gradually. For each
-sparsity, short trainings at growing exchange rates find where the validation accuracy leaves the baseline's; full ones
-go on from there while they hold, and back where the first does not. Each takes at most so many minutes of training.
+Recipes are by rate, batch norm folded, taught by the baseline, their pruning and their steps coming gradually. Short
+trainings find the exchange rate at which the validation accuracy leaves the baseline's; full ones go on from there to
+higher rates while they hold, and to lower ones where the first does not. Each takes at most so many minutes.
 
 What chose: the validation part of the train split alone, the smallest file of a full training that gets no image of it
 wrong that the baseline gets right on balance. The test split gives the verdict on it, by McNemar's exact test at the
 5 % level. "Best on test" is the smallest full training that passes this test, which then has chosen too, as it has in
-the column without training (benchmarks.no_training). Trainings are kept in the store: run it again to go on.
+the column without training (benchmarks.no_training). Trainings are kept: run it again to go on. --ship puts
+what validation chose for each model into assets/recovered, and prints its recipe for a preset.
 """
 
 import argparse
@@ -22,7 +23,9 @@ import torch
 from benchmarks import no_training
 from compression import zoo
 from compression.measure.record import Record
+from compression.measure.subject import Subject
 from compression.recipe import Recipe
+from compression.recover import shelf
 from compression.recover.progress import duration
 from compression.recover.shrink import required_accuracy
 from compression.recover.train import Recovery
@@ -32,7 +35,9 @@ DATASET = "digits"
 FORM = {"bits": 8, "calibration": "rate", "rest": "rate", "coder": "smallest"}
 TRAINING = {"distill": 0.7, "ramp": 0.5, "schedule": "cosine"}
 EXCHANGES = tuple(float(f"{2e-4 * 2 ** (place / 2):.2g}") for place in range(16))
-SPARSITIES = (0.0, 0.9, 0.97)
+# Tried for the two LeNets, guessed for the others.
+SPARSITIES = {"lenet-300-100": 0.97, "lenet-5": 0.97, "simple-cnn": 0.95, "resnet-20": 0.9}
+OTHER_SPARSITY = 0.8
 # Epochs of a full training: on two cores, about half of five minutes, so that a slower machine has time too.
 EPOCHS = {
     "lenet-300-100": 300,
@@ -61,8 +66,9 @@ class Trained:
     recovery: Recovery
 
 
-def recipe(name: str, sparsity: float, exchange: float, epochs: int) -> Recipe:
+def recipe(name: str, exchange: float, epochs: int) -> Recipe:
     fold = any(kind == "BatchNorm2d" for kind in _kinds(name))
+    sparsity = SPARSITIES.get(name, OTHER_SPARSITY)
     own = {"sparsity": sparsity, "exchange": exchange, "fold": fold, "learning_rate": PACES.get(name, PACE)}
     return Recipe.of(**FORM, **TRAINING, **own, epochs=epochs)
 
@@ -74,6 +80,15 @@ def climb(holds: Callable[[int], bool], first: int, count: int) -> None:
         place += step
         if holds(place) != (step > 0):
             return
+
+
+def last_that(holds: Callable[[int], bool], count: int) -> int:
+    """By halving, the last place of a ladder of so many at which something still holds, or the first one."""
+    low, high = 0, count
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
 
 
 def accuracy_of(recovery: Recovery) -> float:
@@ -88,8 +103,8 @@ def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:
     required, nearly = (required_accuracy(bench.subject(name), Recipe(), points) for points in (0, SHORT_POINTS))
     made: list[Trained] = []
 
-    def train(sparsity: float, place: int, epochs: int) -> Recovery:
-        asked = recipe(name, sparsity, EXCHANGES[place], epochs)
+    def train(place: int, epochs: int) -> Recovery:
+        asked = recipe(name, EXCHANGES[place], epochs)
         if (known := bench.recovery(name, asked)) is not None:
             return known  # also where the minutes ended it: it must not get as many again
         job = bench.recover(name, asked, minutes)
@@ -98,19 +113,15 @@ def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:
             raise SystemExit(f"{name}, {asked.describe()}: {job.error}")
         return job.result
 
-    for sparsity in SPARSITIES:
+    def holds(place: int) -> bool:
+        recovery = train(place, epochs)
+        made.append(Trained(bench.find(name, recovery.recipe).record, recovery))
+        print(f"    {_row(made[-1])}", flush=True)
+        return accuracy_of(recovery) >= required
 
-        def holds(place: int, sparsity: float = sparsity) -> bool:
-            recovery = train(sparsity, place, epochs)
-            made.append(Trained(bench.find(name, recovery.recipe).record, recovery))
-            print(f"    {_row(made[-1])}", flush=True)
-            return accuracy_of(recovery) >= required
-
-        last = 0
-        while last + 1 < len(EXCHANGES) and accuracy_of(train(sparsity, last + 1, few)) >= nearly:
-            last += 1
-        print(f"  {name}, {100 * sparsity:g} % sparse: short trainings nearly hold to {EXCHANGES[last]:g} nats a KB")
-        climb(holds, last, len(EXCHANGES))
+    last = last_that(lambda place: accuracy_of(train(place, few)) >= nearly, len(EXCHANGES))
+    print(f"  {name}: short trainings nearly hold to {EXCHANGES[last]:g} nats a KB", flush=True)
+    climb(holds, last, len(EXCHANGES))
     return made
 
 
@@ -119,6 +130,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=zoo.models_of(DATASET), metavar="NAME")
     parser.add_argument("--minutes", type=float, default=FIVE_MINUTES, help="of each training, at most")
     parser.add_argument("--threads", type=int, default=2, help="of each training")
+    parser.add_argument("--untrained", action="store_true", help="search without training too: benchmarks.no_training")
+    parser.add_argument("--ship", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
@@ -128,10 +141,13 @@ def main() -> None:
             made = trainings(bench, name, arguments.minutes)
             required = required_accuracy(subject, Recipe(), 0)
             chosen = [each for each in made if accuracy_of(each.recovery) >= required]
+            if arguments.ship and chosen:
+                best = smallest(chosen).recovery.recipe
+                shelf.put(shelf.find(subject.statistics.digest, best), folder=shelf.SHIPPED)
+                print(f"Shipped for {name}: {best.to_json()}", flush=True)
             passing = [each for each in made if not each.record.figures.distinguishable]
-            untrained = min(no_training.by_rate(subject), key=lambda record: record.size.artefact, default=None)
             rows.append(
-                f"| {name} | {'none' if untrained is None else f'{untrained.ratio:.1f}x'} | {_cells(chosen)} "
+                f"| {name} | {_untrained(subject) if arguments.untrained else ''} | {_cells(chosen)} "
                 f"| {_cells(passing)} | {subject.baseline.accuracy:.2%} |"
             )
     print("| model | no training | by validation | recipe, test, verdict | best on test | recipe, test | baseline |")
@@ -139,8 +155,17 @@ def main() -> None:
     print("\n".join(rows))
 
 
+def _untrained(subject: Subject) -> str:
+    best = min(no_training.by_rate(subject), key=lambda record: record.size.artefact, default=None)
+    return "none" if best is None else f"{best.ratio:.1f}x"
+
+
+def smallest(trained: list[Trained]) -> Trained | None:
+    return min(trained, key=lambda each: each.record.size.artefact, default=None)
+
+
 def _cells(trained: list[Trained]) -> str:
-    best = min(trained, key=lambda each: each.record.size.artefact, default=None)
+    best = smallest(trained)
     return "none | " if best is None else f"{best.record.ratio:.1f}x | {_row(best)}"
 
 

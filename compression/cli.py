@@ -12,7 +12,7 @@ import typer
 
 from compression import files
 from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
-from compression.presets import presets
+from compression.presets import preset_for, presets
 from compression.recipe import CODERS, REST_FORMATS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
@@ -43,8 +43,11 @@ class RecipeOptions:
     preset: str | None
     settings: dict[str, Any]
 
-    def build(self) -> Recipe:
-        """The recipe; options of the training may refine one that comes from a file or a preset."""
+    def build(self, model: str | None = None) -> Recipe:
+        """The recipe; options of the training may refine one that comes from a file or a preset.
+
+        model: the name of the one that it is for, where that is known; RecipeError where the preset is for another.
+        """
         given = {name: value for name, value in self.settings.items() if value is not None}
         training = {name: given.pop(name) for name in TRAINING if name in given}
         sources = [self.recipe is not None, self.preset is not None, bool(given)]
@@ -56,7 +59,7 @@ class RecipeOptions:
         if self.recipe is not None:
             base = _recipe_file(self.recipe)
         elif self.preset is not None:
-            base = presets.get(self.preset).recipe
+            base = preset_for(self.preset, model).recipe
         else:
             if "drop" in given:
                 given["drop"] = tuple(filter(None, given["drop"].split(",")))
@@ -337,7 +340,7 @@ def compress(
     from compression import codec
     from compression.measure.subject import Subject
 
-    recipe = options.build()
+    recipe = options.build(model)
     subject = Subject.load(model)
     compressed = subject.compress(recipe)
     data = codec.write(compressed)
@@ -355,7 +358,7 @@ def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
     from compression.measure.layers import layer_table
     from compression.measure.subject import Subject
 
-    recipe = options.build()
+    recipe = options.build(model)
     subject = Subject.load(model)
     rows = layer_table(subject, subject.compress(recipe))
     if as_json:
@@ -459,7 +462,7 @@ def recover(
     from compression import codec
     from compression.recover_command import recover as train
 
-    recipe = options.build()
+    recipe = options.build(model)
     report = train(model, recipe, minutes=minutes, again=again)
     if out is not None:
         files.write_atomically(out, codec.write(report.compressed))
@@ -511,7 +514,7 @@ def allot(
     from compression.measure.subject import Subject
     from compression.search import allot as search
 
-    base = options.build()
+    base = options.build(model)
     if base.recover is not None:
         raise RecipeError("allot looks for a recipe without training; got epochs. Train the one that it finds.")
     subject = Subject.load(model)
@@ -540,7 +543,7 @@ def suggest(
     from compression.measure.subject import Subject
     from compression.search import suggest as search
 
-    target, base = search.Target(bytes=size, drop=loss), options.build()
+    target, base = search.Target(bytes=size, drop=loss), options.build(model)
     if base != Recipe(repair=base.repair, code=base.code):
         raise RecipeError(
             f"suggest chooses all steps but repair and code itself; got {base.describe()}. Leave the other options out."
@@ -707,7 +710,7 @@ def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedMo
 
     if _is_name(model):
         subject = Subject.load(model)
-        compressed = subject.compress(options.build())
+        compressed = subject.compress(options.build(model))
         return subject, compressed, codec.write(compressed)
     compressed, artefact = _network_file(model, options)
     return Subject.load(compressed.architecture), compressed, artefact
@@ -719,7 +722,7 @@ def _recipe_of(model: str, options: RecipeOptions) -> tuple[str, Recipe]:
     from compression.measure.subject import Subject
 
     if _is_name(model):
-        return model, options.build()
+        return model, options.build(model)
     compressed, artefact = _network_file(model, options)
     name, recipe = compressed.architecture, compressed.recipe
     if codec.write(Subject.load(name).compress(recipe)) != artefact:

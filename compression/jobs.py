@@ -1,9 +1,9 @@
 """Long work off the page's thread: progress, cancel, result.
 
-One worker thread runs all jobs, so that nothing is evaluated beside a timing and two evaluations do not fight for the
-cores. A job calls `checkpoint` between its pieces of work: there it reports, there it ends if it was cancelled, and
-there jobs of higher priority run to their end first, on top of it. A slider's evaluation therefore waits for one piece
-of a sweep, never for the sweep.
+Jobs take turns, so that nothing is evaluated beside a timing and two evaluations do not fight for the cores. A job
+calls `checkpoint` between its pieces of work: there it reports, there it ends if it was cancelled, and there it gives
+its turn away while jobs of higher priority run to their end. A slider's evaluation therefore waits for one piece of a
+sweep, never for the sweep. Each job has a thread of its own, so that any of several paused ones can go on.
 """
 
 import atexit
@@ -12,10 +12,14 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from compression.errors import CompressionError
+from compression.exclusive import released
 
 # How often a paused job looks whether it may go on.
 _PAUSE_S = 0.05
@@ -28,8 +32,9 @@ class Cancelled(Exception):
 class Job:
     """One piece of long work. Reading the attributes is safe from any thread.
 
-    label: what a person is told. progress: done share in [0, 1]. partial: the latest partial result. state: "waiting",
-    "running", "done", "failed" or "cancelled". result: what the work returned. error: the message of a failed job.
+    label: what a person is told. progress: done share in [0, 1]. partial: the latest partial result. state: "waiting"
+    (also for its turn after a pause), "running", "done", "failed" or "cancelled". result: what the work returned.
+    error: the message of a failed job.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class Job:
         self._wanted = time.monotonic()
         self._scheduler = scheduler
         self._work = work
+        self._thread: threading.Thread | None = None
+        self._turn = threading.Event()
         self._cancel = threading.Event()
         self._paused = threading.Event()
         self._ended = threading.Event()
@@ -108,22 +115,18 @@ class Job:
             self.partial = partial
             self._reported.set()
         if not self._cancel.is_set():
-            self._scheduler._run_above(self.priority)
-        if self._paused.is_set():
-            self._rest()
+            self._scheduler._give_way(self)
+        while self._paused.is_set() and not self._cancel.is_set():
+            self._scheduler._let_rest(self)
         if self._cancel.is_set():
             raise Cancelled
 
     def _rest(self) -> None:
-        """Wait until the job may go on; the pause does not count for what is left."""
-        began = time.monotonic()
+        """Wait until the job may go on."""
         while self._paused.is_set() and not self._cancel.is_set():
-            self._scheduler._run_above(math.inf)
             time.sleep(_PAUSE_S)
             if time.monotonic() - self._wanted > self._patience:
                 self.cancel()
-        if self._started is not None:
-            self._started += time.monotonic() - began
 
     def _run(self) -> None:
         if self._cancel.is_set():
@@ -152,16 +155,16 @@ class Job:
 
 
 class Scheduler:
-    """Runs jobs one after another on one thread; lower numbers go first, equal ones in the order of submission."""
+    """Runs one job at a time; lower numbers go first, equal ones in the order of submission."""
 
     def __init__(self) -> None:
-        self._queue: list[tuple[int, int, Job]] = []
         self._numbers = itertools.count()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._closed = False
-        self._running: list[Job] = []
-        self._thread = threading.Thread(target=self._work, name="paretoscope-jobs", daemon=True)
-        self._thread.start()
+        # Jobs that wait for their turn, the one that has it, and all that have begun and not ended.
+        self._queue: list[tuple[int, int, Job]] = []
+        self._running: Job | None = None
+        self._begun: dict[Job, int] = {}
         # A thread inside native code while the interpreter ends would abort the process.
         atexit.register(self.close)
 
@@ -171,49 +174,87 @@ class Scheduler:
         patience: seconds after which the job is cancelled unless somebody calls its `keep`, inf for never.
         """
         job = Job(self, work, priority, label, patience)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 job._end("cancelled")
-                return job
-            heapq.heappush(self._queue, (priority, next(self._numbers), job))
-            self._changed.notify()
+            else:
+                heapq.heappush(self._queue, (priority, next(self._numbers), job))
+                self._next()
         return job
 
     def close(self) -> None:
-        """Cancel all jobs and end the thread once the one that runs has noticed; later jobs are cancelled at once."""
+        """Cancel all jobs and wait until those that have begun have noticed; later jobs are cancelled at once."""
         atexit.unregister(self.close)
-        with self._changed:
+        with self._lock:
             self._closed = True
-            for job in (*self._running, *(job for _, _, job in self._queue)):
+            begun = list(self._begun)
+            for job in (*begun, *(job for _, _, job in self._queue)):
                 job.cancel()
-            self._changed.notify()
-        self._thread.join()
+        for job in begun:
+            job._thread.join()
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._queue and not self._closed:
-                    self._changed.wait()
-                if not self._queue:
-                    return
-                job = self._next()
-            self._run(job)
-
-    def _run_above(self, priority: float) -> None:
-        while True:
-            with self._changed:
-                if not self._queue or self._queue[0][0] >= priority:
-                    return
-                job = self._next()
-            self._run(job)
-
-    def _next(self) -> Job:
-        """Take the next job, under the lock, so that `close` sees it in one place or the other."""
-        job = heapq.heappop(self._queue)[2]
-        self._running.append(job)
-        return job
+    def _next(self) -> None:
+        """Give the turn to the first that waits for it, where nobody has it; under the lock."""
+        while self._running is None and self._queue:
+            _, number, job = heapq.heappop(self._queue)
+            if job._thread is not None:
+                self._running = job
+                job._turn.set()
+            elif job.cancelling:
+                job._end("cancelled")
+            else:
+                self._running, self._begun[job] = job, number
+                job._thread = threading.Thread(target=self._run, args=(job,), name="paretoscope-job", daemon=True)
+                job._thread.start()
 
     def _run(self, job: Job) -> None:
-        job._run()
-        with self._changed:
-            self._running.pop()
+        try:
+            job._run()
+        finally:
+            with self._lock:
+                del self._begun[job]
+                self._running = None
+                self._next()
+
+    def _give_way(self, job: Job) -> None:
+        """Let more urgent jobs run to their end, where there are any."""
+        with self._lock:
+            urgent = bool(self._queue) and self._queue[0][0] < job.priority
+        if urgent:
+            with _process_state():
+                with self._lock:
+                    self._ask_again(job)
+                    self._give_away(job)
+                job._turn.wait()
+
+    def _let_rest(self, job: Job) -> None:
+        """Let jobs of any priority run while this one is paused; that time does not count for what is left."""
+        began = time.monotonic()
+        with _process_state():
+            with self._lock:
+                self._give_away(job)
+            job._rest()
+            with self._lock:
+                job.state = "waiting"
+                self._ask_again(job)
+                self._next()
+            job._turn.wait()
+        job.state = "running"
+        job._started += time.monotonic() - began
+
+    def _ask_again(self, job: Job) -> None:
+        heapq.heappush(self._queue, (job.priority, self._begun[job], job))
+
+    def _give_away(self, job: Job) -> None:
+        job._turn.clear()
+        self._running = None
+        self._next()
+
+
+@contextmanager
+def _process_state() -> Iterator[None]:
+    """Within, others have the turn: the machine is let go of, and torch's random numbers go on afterwards as before."""
+    random = torch.get_rng_state()
+    with released():
+        yield
+    torch.set_rng_state(random)

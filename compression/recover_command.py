@@ -16,8 +16,8 @@ from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
 from compression.recover import shelf
 from compression.recover.interrupted import interrupted
-from compression.recover.progress import best_of, duration, seconds_left
-from compression.recover.train import Epoch, Recovery
+from compression.recover.progress import duration, seconds_left
+from compression.recover.train import Epoch, Recovery, best_of
 from compression.recover.worth import Worth, weigh
 from compression.workbench import Workbench
 

@@ -297,7 +297,7 @@ class Repair:
 
     rounding: "nearest", or "gptq", which lets each column of weights make good the rounding errors of those before.
     bias: shifts each layer's output back to the mean that it had. batchnorm: re-estimates the statistics of batch
-    normalisation.
+    normalisation. Of a recipe with training, repair is of the start alone; see recover.train.
     """
 
     rounding: str = "nearest"

@@ -9,7 +9,8 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
@@ -31,12 +32,11 @@ from compression.measure.roofline import LayerWork, layer_work
 from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
-from compression.presets import presets
+from compression.presets import presets_of
 from compression.recipe import Recipe
 from compression.recover import shelf
-from compression.recover.progress import best_of
 from compression.recover.shrink import ShrinkStep, required_accuracy, shrink, students
-from compression.recover.train import Epoch, Recovery, Trainer
+from compression.recover.train import Epoch, Recovery, Trainer, best_of
 from compression.runtimes import sparse
 from compression.search.allot import allot
 from compression.search.cliff import Cliff, find_cliff
@@ -183,7 +183,7 @@ class Workbench:
         self.store_error: str | None = None
         self._scheduler = Scheduler()
         self._lock = threading.RLock()
-        self._subjects: dict[str, Subject] = {}
+        self._subjects: dict[str, Future[Subject]] = {}
         self._records: dict[str, dict[str, Record]] = {}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._latencies: dict[TimingKey, Latency] = {}
@@ -198,18 +198,43 @@ class Workbench:
         self._scheduler.close()
 
     def subject(self, model: str) -> Subject:
-        """The subject of that name, loaded once; raises UnknownNameError or ModelError."""
+        """The subject of that name, loaded once, and anew after an error; raises UnknownNameError or ModelError."""
+        found, mine = self._claim(model)
+        if mine:
+            self._load(model, found)
+        return found.result()
+
+    def load(self, model: str) -> "Future[Subject]":
+        """The same without waiting: it is loaded in a thread of its own, for all who ask meanwhile."""
+        found, mine = self._claim(model)
+        if mine:
+            threading.Thread(target=self._load, args=(model, found), name=f"load {model}", daemon=True).start()
+        return found
+
+    def _claim(self, model: str) -> "tuple[Future[Subject], bool]":
+        """Where the subject is or will be, and whether it is the caller who must load it."""
         with self._lock:
-            if model not in self._subjects:
-                subject = Subject.load(model)
-                stored = self._from_store(lambda: self.store.records(subject.statistics.digest, subject.data.digest))
+            found = self._subjects.get(model)
+            if found is not None:
+                return found, False
+            self._subjects[model] = claimed = Future()
+            return claimed, True
+
+    def _load(self, model: str, claimed: "Future[Subject]") -> None:
+        try:
+            subject = Subject.load(model)
+            stored = self._from_store(lambda: self.store.records(subject.statistics.digest, subject.data.digest))
+            with self._lock:
                 self._records[model] = {record.digests.recipe: record for record in stored or ()}
-                self._subjects[model] = subject
-            return self._subjects[model]
+            claimed.set_result(subject)
+        except BaseException as error:  # whatever it is, others wait for it
+            with self._lock:
+                del self._subjects[model]
+            claimed.set_exception(error)
 
     def loaded(self, model: str) -> bool:
         """Whether `subject` would answer at once."""
-        return model in self._subjects
+        return (found := self._subjects.get(model)) is not None and found.done()
 
     def records(self, model: str, timing: Timing) -> list[Record]:
         """Every exact record of a model, with its latency under `timing` where that is known."""
@@ -356,7 +381,8 @@ class Workbench:
 
     def missing(self, model: str, recipe: Recipe, timing: Timing) -> bool:
         """Whether `fill` would have anything to do."""
-        return bool(self._unknown(model, self._around(recipe)) or self._untimed(model, recipe, timing))
+        unknown = self._unknown(model, recipe)
+        return bool(self._untimed(model, recipe, timing)) or next(unknown, None) is not None
 
     def artefact(self, model: str, recipe: Recipe) -> bytes:
         """The file of a recipe; made anew, byte for byte the one that was measured."""
@@ -736,7 +762,8 @@ class Workbench:
 
     def _fill(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> None:
         untimed = self._untimed(model, recipe, timing)
-        unknown = self._unknown(model, self._around(recipe))
+        # Those with training first: they were tuned for this model.
+        unknown = sorted(self._unknown(model, recipe), key=lambda each: each.recover is None)
         total = len(untimed) + len(unknown)
         for done, (work, item) in enumerate(
             [(self._time, (each, timing)) for each in untimed] + [(self._evaluate, (each,)) for each in unknown]
@@ -744,14 +771,18 @@ class Workbench:
             job.checkpoint(done / total)
             work(job, model, *item)
 
-    def _around(self, recipe: Recipe) -> list[Recipe]:
-        swept = [each for sweep in sweeps(recipe).values() for each in sweep]
-        return list(dict.fromkeys([preset.recipe for preset in presets] + swept))
+    def _unknown(self, model: str, recipe: Recipe) -> Iterator[Recipe]:
+        """Of what the plots show around a recipe, that which was not evaluated and can be.
 
-    def _unknown(self, model: str, recipes: Iterable[Recipe]) -> list[Recipe]:
-        self.subject(model)
+        A preset with training can where its model is on the shelf; reading it takes a while, so that is looked up last.
+        """
+        source = self.subject(model).statistics.digest
+        swept = [each for sweep in sweeps(recipe).values() for each in sweep]
+        around = dict.fromkeys([preset.recipe for preset in presets_of(model)] + swept)
         with self._lock:
-            return [recipe for recipe in recipes if recipe.digest not in self._records[model]]
+            unknown = [each for each in around if each.digest not in self._records[model]]
+        yield from (each for each in unknown if each.recover is None)
+        yield from (each for each in unknown if each.recover is not None and shelf.find(source, each) is not None)
 
     def _untimed(self, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
         """One recipe for each graph and number format that has no timing, the current recipe's own first."""

@@ -54,11 +54,7 @@ controls.draw()
 model, recipe = state.current_model(), state.current_recipe()
 st.title("Methods")
 
-try:
-    layers = state.statistics(model).layers
-except CompressionError as error:
-    st.error(str(error))
-    st.stop()
+layers = state.open_subject(model).statistics.layers
 
 st.markdown(
     f"What each step does to the weights of **{models.get(model).title}**. Current recipe: {recipe.describe()}."

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -293,6 +294,11 @@ def test_recipe_prints_every_preset():
         assert printed | entry["recipe"] == printed
 
 
+def test_help_lists_every_preset(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # narrower ones shorten long names
+    assert set(presets.names()) <= set(re.findall(r"[\w-]+", succeed("recipe", "--help")))
+
+
 def test_without_options_the_recipe_is_the_lossless_one():
     assert Recipe.from_json(succeed("recipe")) == Recipe()
 
@@ -360,6 +366,17 @@ REFUSED = [
     ("evaluate lenet-300-100 --recipe BAD/good.json --preset int8", "must come from one place"),
     ("evaluate lenet-300-100 --preset int8 --bits 8", "must come from one place"),
     ("evaluate lenet-300-100 --preset huge", "must be registered; got 'huge'. Choose one of: baseline"),
+    ("evaluate lenet-300-100 --preset lenet-5-trained", "which is for lenet-5-mnist. Choose one of: baseline"),
+    ("compress lenet-5 --preset lenet-5-trained --out BAD/x.psc", "must be for all models or for lenet-5; got"),
+    ("recover lenet-5 --preset lenet-5-trained --epochs 1", "must be for all models or for lenet-5; got"),
+    ("layers lenet-5 --preset lenet-5-trained", "must be for all models or for lenet-5; got"),
+    ("latency lenet-5 --preset lenet-5-trained", "must be for all models or for lenet-5; got"),
+    (
+        "export lenet-5 --preset lenet-5-trained --format config --out BAD/x",
+        "must be for all models or for lenet-5; got",
+    ),
+    ("allot lenet-5 --preset lenet-5-trained --size 1000", "must be for all models or for lenet-5; got"),
+    ("suggest lenet-5 --preset lenet-5-trained --size 1000", "must be for all models or for lenet-5; got"),
     ("evaluate lenet-300-100 --recipe BAD/missing.json", "must be a readable file"),
     ("evaluate lenet-300-100 --recipe BAD/folder", "must be a readable file"),
     ("evaluate lenet-300-100 --recipe BAD/95.json", "sparsity must be in [0, 1); got 95"),

@@ -1,11 +1,14 @@
+import random
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from compression import jobs
+from compression import exclusive, jobs
 from compression.errors import ModelError
+from compression.exclusive import machine
 from compression.jobs import Cancelled, Job, Scheduler
 
 # Generous: nothing waits this long unless the test has failed.
@@ -93,9 +96,10 @@ def test_one_job_runs_at_a_time(scheduler):
 
 
 def test_partial_results_and_progress_are_seen(scheduler):
-    gate, seen = threading.Event(), threading.Event()
+    begin, gate, seen = threading.Event(), threading.Event(), threading.Event()
 
     def work(job: Job) -> str:
+        assert begin.wait(SECONDS)
         job.checkpoint(0.25, "a quarter")
         job.checkpoint(partial="still a quarter")
         seen.set()
@@ -105,6 +109,7 @@ def test_partial_results_and_progress_are_seen(scheduler):
 
     job = scheduler.submit(work, priority=0, label="")
     assert job.seconds_left is None
+    begin.set()
     assert seen.wait(SECONDS)
     assert (job.progress, job.partial) == (0.25, "still a quarter")
     assert job.seconds_left > 0
@@ -412,3 +417,132 @@ def test_a_pause_does_not_count_for_what_is_left(scheduler, monkeypatch):
     assert job.seconds_left == pytest.approx(10)
     steps.ahead.release()
     assert job.wait(SECONDS)
+
+
+def test_of_two_paused_jobs_either_can_go_on(scheduler):
+    steps = [Steps(3), Steps(2)]
+    first, second = paused(scheduler, steps[0]), paused(scheduler, steps[1])
+    first.go_on()
+    assert steps[0].seen.acquire(timeout=SECONDS)
+    # It may be paused again, and the other go on.
+    first.pause()
+    steps[0].ahead.release()
+    second.go_on()
+    assert steps[1].seen.acquire(timeout=SECONDS)
+    steps[1].ahead.release()
+    assert second.wait(SECONDS)
+    assert (second.state, first.state, first.ended) == ("done", "running", False)
+    first.go_on()
+    assert steps[0].seen.acquire(timeout=SECONDS)
+    steps[0].ahead.release()
+    assert first.wait(SECONDS)
+    assert (first.state, first.result) == ("done", "whole")
+
+
+def test_a_job_that_goes_on_waits_for_the_one_that_runs_and_comes_before_later_ones(scheduler):
+    steps, gate, log = Steps(2), Gate(), []
+    first = paused(scheduler, steps)
+    running = scheduler.submit(gate, priority=1, label="")
+    assert gate.entered.wait(SECONDS)
+    later = scheduler.submit(noting(log, "later"), priority=1, label="")
+    first.go_on()
+    while first.state != "waiting":
+        assert not first.wait(0.001)
+    assert not steps.seen.acquire(timeout=0.01)
+    gate.open.set()
+    assert running.wait(SECONDS) and steps.seen.acquire(timeout=SECONDS)
+    assert (first.state, log) == ("running", [])
+    steps.ahead.release()
+    assert first.wait(SECONDS) and later.wait(SECONDS)
+    assert log == ["later"]
+
+
+def test_one_job_runs_at_a_time_though_many_are_paused_and_go_on(scheduler):
+    running, most, lock, draw = 0, 0, threading.Lock(), random.Random(0)
+
+    def work(job: Job) -> None:
+        nonlocal running, most
+        for step in range(20):
+            with lock:
+                running += 1
+                most = max(most, running)
+            threading.Event().wait(0.0005)
+            with lock:
+                running -= 1
+            job.checkpoint(step / 20)
+
+    submitted = [scheduler.submit(work, priority=step % 3, label="") for step in range(8)]
+    while not all(job.ended for job in submitted):
+        job = draw.choice(submitted)
+        job.pause()
+        threading.Event().wait(0.001)
+        draw.choice(submitted).go_on()
+        if draw.random() < 0.05:
+            for each in submitted:
+                each.go_on()
+    assert most == 1
+    assert [job.state for job in submitted] == ["done"] * 8
+
+
+def test_each_job_draws_its_own_random_numbers(scheduler):
+    """A job that goes on draws what it would have drawn without a pause, whatever others drew meanwhile."""
+    steps = [Steps(2), Steps(2)]
+
+    def drawing(number: int) -> Callable[[Job], list[float]]:
+        def work(job: Job) -> list[float]:
+            torch.manual_seed(number)
+            drawn = [float(torch.rand(()))]
+            steps[number](job)
+            return [*drawn, float(torch.rand(()))]
+
+        return work
+
+    expected = [torch.rand(2, generator=torch.Generator().manual_seed(number)).tolist() for number in (0, 1)]
+    with torch.random.fork_rng(devices=[]):
+        jobs = []
+        for number in (0, 1):
+            jobs.append(scheduler.submit(drawing(number), priority=1, label=""))
+            assert steps[number].seen.acquire(timeout=SECONDS)
+            jobs[number].pause()
+            steps[number].ahead.release()
+            assert jobs[number].wait_for_report(SECONDS)
+        for number in (0, 1):
+            jobs[number].go_on()
+            assert steps[number].seen.acquire(timeout=SECONDS)
+            steps[number].ahead.release()
+            assert jobs[number].wait(SECONDS)
+            assert jobs[number].result == expected[number]
+
+
+def test_a_job_that_gave_its_turn_away_does_not_hold_the_machine(scheduler):
+    held = []
+
+    def work(job: Job) -> None:
+        with machine(exclusive=True):
+            steps(job)
+            held.append(exclusive._held.exclusive)
+
+    steps = Steps(2)
+    job = scheduler.submit(work, priority=1, label="")
+    assert steps.seen.acquire(timeout=SECONDS)
+    job.pause()
+    steps.ahead.release()
+    assert job.wait_for_report(SECONDS)
+
+    def alone(job: Job) -> bool:
+        with machine(exclusive=True):
+            return exclusive._held.file is not None
+
+    assert scheduler.submit(alone, priority=2, label="").wait(SECONDS)
+    job.go_on()
+    assert steps.seen.acquire(timeout=SECONDS)
+    steps.ahead.release()
+    assert job.wait(SECONDS)
+    assert held == [True]
+
+
+def test_closing_ends_several_paused_jobs():
+    scheduler = Scheduler()
+    resting = [paused(scheduler, Steps(2)) for _ in range(3)]
+    scheduler.close()
+    assert [job.state for job in resting] == ["cancelled"] * 3

@@ -2,9 +2,18 @@ import json
 
 import pytest
 
-from compression.errors import CompressionError, UnknownNameError
-from compression.presets import PATH, Preset, presets
+from compression import codec, zoo
+from compression.errors import CompressionError, RecipeError, UnknownNameError
+from compression.presets import PATH, Preset, preset_for, presets, presets_of
 from compression.recipe import Recipe
+from compression.recover import shelf
+from compression.statistics import ModelStatistics
+
+TRAINED = [preset for preset in presets if preset.recipe.recover is not None]
+
+
+def digest_of(model: str) -> str:
+    return ModelStatistics.of(zoo.load_model(model), model).digest
 
 
 def test_the_named_starting_points_are_there():
@@ -22,9 +31,62 @@ def test_a_preset_is_ready_to_show_and_to_load(preset):
     assert Recipe.from_query(preset.recipe.to_query()) == preset.recipe
 
 
-def test_presets_differ():
-    assert len({preset.recipe.digest for preset in presets}) == len(presets)
-    assert len({preset.title for preset in presets}) == len(presets)
+@pytest.mark.parametrize("model", zoo.models.names())
+def test_what_a_model_is_offered_differs(model):
+    offered = presets_of(model)
+    assert len({preset.recipe.digest for preset in offered}) == len(offered)
+    assert len({preset.title for preset in offered}) == len(offered)
+
+
+def test_a_model_is_offered_the_presets_for_all_and_then_its_own():
+    for_all = [preset.name for preset in presets if preset.model is None]
+    for model in zoo.models.names():
+        own = [preset.name for preset in presets if preset.model == model]
+        assert [preset.name for preset in presets_of(model)] == for_all + own
+    assert [preset.name for preset in presets_of("lenet-5")] == for_all
+    assert presets_of("lenet-300-100-mnist")[-3:] == [
+        presets.get(f"lenet-300-100-{name}") for name in ("shared", "trained", "smallest")
+    ]
+    assert presets_of("lenet-5-mnist")[-2:] == [presets.get(f"lenet-5-{name}") for name in ("trained", "smallest")]
+
+
+def test_models_of_presets_are_of_the_zoo():
+    assert {preset.model for preset in presets if preset.model is not None} <= set(zoo.models.names())
+
+
+def test_training_is_for_one_model():
+    assert TRAINED and all(preset.model is not None for preset in TRAINED)
+
+
+def test_the_preset_of_another_model_is_refused():
+    trained = presets.get("lenet-5-trained")
+    assert preset_for("lenet-5-trained") is preset_for("lenet-5-trained", "lenet-5-mnist") is trained
+    assert preset_for("tiny", "lenet-5") is presets.get("tiny")
+    with pytest.raises(
+        RecipeError,
+        match=r"^a preset must be for all models or for lenet-5; got lenet-5-trained, which is for lenet-5-mnist\. "
+        r"Choose one of: baseline, .*ternary\.$",
+    ):
+        preset_for("lenet-5-trained", "lenet-5")
+    with pytest.raises(UnknownNameError, match=r"got 'small'"):
+        preset_for("small", "lenet-5")
+
+
+@pytest.mark.parametrize("preset", TRAINED, ids=lambda preset: preset.name)
+def test_the_model_of_a_trained_preset_ships(preset, tmp_path, monkeypatch):
+    monkeypatch.setattr(shelf, "folder_of_own", lambda: tmp_path)
+    found = shelf.find(digest_of(preset.model), preset.recipe)
+    assert found is not None, "train it and ship it: python -m benchmarks.deep_compression --ship"
+    assert (found.architecture, found.source) == (preset.model, digest_of(preset.model))
+    assert found.recipe == preset.recipe
+
+
+@pytest.mark.parametrize("path", sorted(shelf.SHIPPED.iterdir()), ids=lambda path: path.name)
+def test_what_ships_is_the_model_of_a_preset(path):
+    found = codec.read(path.read_bytes())
+    assert found.recipe in [preset.recipe for preset in TRAINED if preset.model == found.architecture]
+    assert found.source == digest_of(found.architecture)
+    assert path.name == f"{found.recipe.digest[:24]}-{found.source[:12]}.psc"
 
 
 def test_presets_do_what_their_names_say():
@@ -41,7 +103,8 @@ def test_the_file_says_what_is_loaded():
     entries = json.loads(PATH.read_text())
     assert [entry["name"] for entry in entries] == list(presets.names())
     for entry in entries:
-        assert Recipe.from_dict(entry["recipe"]) == presets.get(entry["name"]).recipe
+        preset = presets.get(entry["name"])
+        assert (preset.recipe, preset.model) == (Recipe.from_dict(entry["recipe"]), entry.get("model"))
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():

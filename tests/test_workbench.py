@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from compression.measure.latency import Measurement
 from compression.measure.layers import OTHER
 from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
-from compression.presets import presets
+from compression.presets import Preset, presets
 from compression.recipe import Recipe
+from compression.recover import shelf
 from compression.search import cliff
 from compression.search.suggest import Target
 from compression.store import Store
@@ -128,7 +130,8 @@ def evaluated(monkeypatch) -> list[str]:
 @pytest.fixture
 def few(monkeypatch) -> None:
     """A short fill: two presets, two values a sweep."""
-    monkeypatch.setattr(workbench, "presets", [presets.get("baseline"), presets.get("int8")])
+    offered = [presets.get("baseline"), presets.get("int8")]
+    monkeypatch.setattr(workbench, "presets_of", lambda model: offered)
     monkeypatch.setattr(workbench, "SWEEP_SPARSITIES", (0.0, 0.5))
     monkeypatch.setattr(workbench, "SWEEP_CLUSTERS", (None, 4))
     monkeypatch.setattr(workbench, "SWEEP_BITS", (1, 8))
@@ -339,7 +342,8 @@ def test_a_fill_leaves_nothing_missing(start, timed, evaluated, few):
     fill = bench.fill(NAME, RECIPE, Timing())
     done(fill)
     assert not bench.missing(NAME, RECIPE, Timing())
-    wanted = {each.recipe for each in workbench.presets} | {each for sweep in sweeps(RECIPE).values() for each in sweep}
+    wanted = {each.recipe for each in workbench.presets_of(NAME)}
+    wanted |= {each for sweep in sweeps(RECIPE).values() for each in sweep}
     records = bench.records(NAME, Timing())
     assert {record.recipe for record in records} == wanted
     assert len(evaluated) == len(records) == len(wanted)
@@ -354,6 +358,41 @@ def test_a_fill_leaves_nothing_missing(start, timed, evaluated, few):
     # Elsewhere, and with another runtime, there is more to do.
     assert again.missing(NAME, Recipe.of(bits=4, activations=8), Timing())
     assert again.missing(NAME, RECIPE, Timing(threads=2))
+
+
+@pytest.fixture
+def trained_presets(few, monkeypatch, tmp_path) -> list[Recipe]:
+    """Two presets with training more in a fill, the first of all and the last, and a shelf that ships nothing."""
+    recipes = [Recipe.of(sparsity=0.9, bits=4, epochs=977, seed=seed) for seed in (0, 1)]
+    first, last = (Preset(f"trained-{r.recover.seed}", "Trained", "Trained.", r, NAME) for r in recipes)
+    offered = [first, *workbench.presets_of(NAME), last]
+    monkeypatch.setattr(workbench, "presets_of", {NAME: offered}.__getitem__)
+    monkeypatch.setattr(shelf, "SHIPPED", tmp_path / "shipped")
+    return recipes
+
+
+def test_a_fill_does_without_trained_models_that_are_nowhere(start, timed, trained_presets):
+    bench = start()
+    done(bench.fill(NAME, RECIPE, Timing()))
+    assert not bench.missing(NAME, RECIPE, Timing())
+    known = {record.recipe for record in bench.records(NAME, Timing())}
+    assert {presets.get("baseline").recipe, presets.get("int8").recipe} <= known
+    assert known.isdisjoint(trained_presets)
+
+
+def test_a_fill_takes_trained_models_from_the_shelf(subject, start, timed, evaluated, trained_presets):
+    bench = start()
+    done(bench.fill(NAME, RECIPE, Timing()))
+    shipped, nowhere = trained_presets
+    made = replace(subject.compress(shipped.untrained), recipe=shipped)
+    shelf.put(made, folder=shelf.SHIPPED)
+    assert bench.missing(NAME, RECIPE, Timing())
+    evaluated.clear()
+    done(bench.fill(NAME, RECIPE, Timing()))
+    assert evaluated == [shipped.describe()]
+    assert not bench.missing(NAME, RECIPE, Timing())
+    known = {record.recipe: record for record in bench.records(NAME, Timing())}
+    assert known[shipped].size.artefact == len(codec.write(made)) and nowhere not in known
 
 
 @pytest.mark.parametrize(
@@ -511,6 +550,66 @@ def test_the_subject_is_loaded_once(start, monkeypatch):
     first = bench.subject(NAME)
     monkeypatch.setattr(Subject, "load", lambda name: pytest.fail("loaded again"))
     assert bench.subject(NAME) is first
+
+
+class Held:
+    """Replaces loading: a model waits for its gate, where it has one; `loads` notes every try."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *gated: str) -> None:
+        self.gates = {model: threading.Event() for model in gated}
+        self.loads: list[str] = []
+        self.entered = threading.Semaphore(0)
+        self._real = Subject.load
+        monkeypatch.setattr(Subject, "load", self._load)
+
+    def _load(self, model: str) -> Subject:
+        self.loads.append(model)
+        self.entered.release()
+        if model in self.gates:
+            assert self.gates[model].wait(SECONDS)
+        if "absent" in model:
+            raise ModelError("the files must be there; they are not. Put them there.")
+        return self._real(NAME)
+
+
+def test_a_model_that_loads_slowly_keeps_no_other_waiting(start, monkeypatch):
+    bench = start()
+    held = Held(monkeypatch, "slow")
+    slow = bench.load("slow")
+    assert held.entered.acquire(timeout=SECONDS)
+    assert bench.subject(NAME) is bench.load(NAME).result(0)
+    assert bench.loaded(NAME) and not bench.loaded("slow") and not slow.done()
+    # Nor does it keep those waiting that look at another's records.
+    assert bench.records(NAME, Timing()) == []
+    held.gates["slow"].set()
+    assert slow.result(SECONDS) is bench.subject("slow")
+
+
+def test_all_who_ask_for_a_model_share_one_loading(start, monkeypatch):
+    bench = start()
+    held = Held(monkeypatch, "slow")
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(bench.subject, "slow") for _ in range(3)]
+        assert held.entered.acquire(timeout=SECONDS)
+        asked.append(bench.load("slow"))
+        held.gates["slow"].set()
+        assert len({id(each.result(SECONDS)) for each in asked}) == 1
+    assert held.loads == ["slow"]
+
+
+def test_a_failed_loading_is_told_to_all_and_tried_again(start, monkeypatch):
+    bench = start()
+    held = Held(monkeypatch, "absent")
+    first = bench.load("absent")
+    assert held.entered.acquire(timeout=SECONDS) and bench.load("absent") is first
+    held.gates["absent"].set()
+    assert "Put them there" in str(first.exception(SECONDS))
+    assert not bench.loaded("absent")
+    with pytest.raises(ModelError, match="Put them there"):
+        bench.subject("absent")
+    monkeypatch.setattr(Subject, "load", lambda model: held._real(NAME))
+    assert bench.subject("absent") is bench.load("absent").result(SECONDS)
+    assert held.loads == ["absent", "absent"]
 
 
 FORMS = {

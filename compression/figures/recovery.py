@@ -13,8 +13,7 @@ import plotly.graph_objects as go
 
 from compression.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
 from compression.figures.theme import LIGHT, Theme, Unit, axis, bytes_unit, format_bytes, format_percent, layout
-from compression.recover.progress import best_of
-from compression.recover.train import Epoch
+from compression.recover.train import Epoch, best_of
 
 Quantity = Literal["loss", "accuracy", "size"]
 QUANTITIES: tuple[Quantity, ...] = ("loss", "accuracy", "size")

@@ -1,22 +1,13 @@
-"""What the epochs of a training tell: the best of them, how long the rest takes, what an earlier end would keep."""
+"""What the epochs of a training tell: how long the rest takes, what an earlier end would keep."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from compression.recipe import Recipe
-from compression.recover.train import Epoch, Recovery
+from compression.recover.train import Epoch, Recovery, best_of
 
 # What comes next takes as long as the last few epochs did: earlier ones, of a ramp, may have had less to do.
 _RECENT = 5
-
-
-def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
-    """The epoch whose model is kept: of those in which the recipe held, by validation accuracy, then by loss.
-
-    None where the recipe held in none. Of equal ones the first.
-    """
-    kept = [epoch for epoch in epochs if epoch.holds]
-    return max(kept, key=lambda epoch: epoch.rank, default=None)
 
 
 def seconds_left(epochs: Sequence[Epoch], total: int) -> float | None:

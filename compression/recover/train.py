@@ -4,12 +4,20 @@ Weights start from the recipe's one-shot result and are trained on labels, on th
 and Dean, Distilling the Knowledge in a Neural Network, 2015), or on both. A part of the train split is kept back to
 choose the best epoch; the test split is never looked at. What is measured after each epoch, and what is given back, is
 the compressed model that the recipe's file holds, decoded.
+
+Repair is of the one-shot result, the start. Training goes on from there where the recipe holds from the first epoch,
+but for recipes by rate: those start from the weights as they were, since codes that make good each other's errors leave
+training a network that is worse and a file that is larger (measured). What training moves is not repaired again.
+
+By rate, training lowers harm and size together: a batch's loss has the file's kilobytes, as a Laplacian source gives
+them, times the exchange rate, added (entropy-constrained training, as Oktay et al. 2020, Scalable model compression by
+entropy penalized reparameterization).
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -25,7 +33,8 @@ from compression import codec
 from compression.errors import CompressionError, RecipeError
 from compression.exclusive import machine
 from compression.measure.subject import Subject
-from compression.pipeline import CompressedModel, compress
+from compression.methods.dependent import KILOBYTE
+from compression.pipeline import CompressedModel, compress, layer_plans
 from compression.recipe import Recipe
 from compression.recover.integers import RoundedActivations
 from compression.recover.stages import pruning_of, ramp_epochs, stage
@@ -33,6 +42,7 @@ from compression.recover.student import Student
 from compression.statistics import ModelStatistics
 from compression.tensors import CompressedTensor, Integers
 from compression.zoo import models
+from compression.zoo.dataset import digest_of
 from compression.zoo.train import augment
 
 # Of the train split, and at most so many images: enough to choose an epoch by. A draw of its own for each seed.
@@ -53,7 +63,7 @@ class Epoch:
     number: from 1; 0 is the start, before any training. loss, train_accuracy: means over the batches as they were
     trained on (None for the start). validation_accuracy, validation_loss (cross-entropy, nats): of the decoded
     compressed model on the validation part. size: bytes of its file. sparsity: zero weights / weights. holds: whether
-    the recipe held in full, so that it may be kept. seconds: of training so far.
+    the recipe held in full, so that it may be kept. seconds: of training so far. validated: images of that part.
     """
 
     number: int
@@ -66,11 +76,24 @@ class Epoch:
     learning_rate: float
     holds: bool
     seconds: float
+    validated: int
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """More is better: accuracy, then loss, since of a few hundred images many epochs get equally many right."""
-        return self.validation_accuracy, -self.validation_loss
+
+def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
+    """The epoch whose model is kept: the last in which the recipe held and that is not clearly worse than the best.
+
+    None where it held in none. Clearly is by more than a standard error of the best accuracy so far (after the rule of
+    Breiman et al., Classification and Regression Trees, 1984, section 3.4.3). Among such epochs the longest trained is
+    the best guess: of a few hundred images many epochs get about equally many right, and the baseline has seen them in
+    its own training, which speaks for epochs near the start.
+    """
+    kept, most = None, 0.0
+    for epoch in epochs:
+        if epoch.holds:
+            most = max(most, epoch.validation_accuracy)
+            if epoch.validation_accuracy >= most - math.sqrt(most * (1 - most) / epoch.validated):
+                kept = epoch
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +161,10 @@ class Trainer:
         if self.recipe.recover is None:
             raise RecipeError("a recipe must say how it is trained; this one has no epochs. Set epochs, e.g. 20.")
         self.step = self.recipe.recover
-        self.variant = self.subject.variant(self.recipe.simplify)
+        repair = self.recipe.repair
+        self.variant = self.subject.variant(self.recipe.simplify, reestimate=repair is not None and repair.batchnorm)
         self.split = Split.of(self.subject, self.step.seed)
+        self._data = digest_of(self.subject.data.train_images, self.subject.data.train_labels)
         self._best: CompressedModel | None = None
         self._best_epoch = 0
         self._student: Student | None = None
@@ -151,7 +176,9 @@ class Trainer:
         """Whether nothing is left to do: all epochs, or no better one for as long as the recipe's patience."""
         done = self.epochs[-1].number if self.epochs else -1
         patience, ramp = self.step.patience, ramp_epochs(self.recipe)
-        impatient = patience and done - max(self._best_epoch, ramp) >= patience
+        held = [epoch for epoch in self.epochs if epoch.holds]
+        gained = max(held, key=lambda each: (each.validation_accuracy, -each.validation_loss)).number if held else 0
+        impatient = patience and done - max(gained, ramp) >= patience
         return done >= (self.step.stopped or self.step.epochs) or bool(impatient)
 
     def run(self, check: Check = lambda: None) -> Iterator[Epoch]:
@@ -176,11 +203,10 @@ class Trainer:
 
     def _start(self) -> Epoch:
         first, whole = stage(self.recipe, 1), self.variant.compress(self.recipe.untrained)
-        if first == self.recipe.untrained:
-            self._enter(first, whole, None)
-        else:
-            state = _floats(self.variant.statistics)
-            self._enter(first, self.variant.compress(replace(first, repair=None)), state)
+        by_rate = any(isinstance(tensor, Integers) and tensor.trellis for tensor in whole.weights.values())
+        repaired = first == self.recipe.untrained and not by_rate
+        begun = whole if repaired else self.variant.compress(replace(first, repair=None))
+        self._enter(first, begun, _floats(self.variant.statistics))
         return self._note(0, whole, None, None, 0.0, holds=True, seconds=0.0)
 
     def _epoch(self, number: int, check: Check) -> Epoch:
@@ -220,7 +246,7 @@ class Trainer:
         logits = self._student.train()(images)
         loss = self._loss(logits, images, labels)
         self._optimizer.zero_grad()
-        loss.backward()
+        (loss + self._cost_of_size()).backward()
         self._optimizer.step()
         return loss.item(), int((logits.argmax(1) == labels).sum())
 
@@ -235,6 +261,12 @@ class Trainer:
             loss = loss + mix * heat**2 * F.kl_div(softened, taught, reduction="batchmean", log_target=True)
         return loss
 
+    def _cost_of_size(self) -> Tensor | float:
+        """Of weights by rate, in nats: what the recipe takes a file of their size to be worth."""
+        plans = layer_plans(tuple(self.variant.statistics.layers), self._stage)
+        twins = self._student.projected()
+        return sum(plans[name].quantize.exchange / KILOBYTE * twin.bits() for name, twin in twins)
+
     def _learning_rate(self, done: int, steps: int) -> float:
         warm_up = max(1, round(WARM_UP_SHARE * steps))
         if done < warm_up:
@@ -247,15 +279,12 @@ class Trainer:
         settings = models.get(self.subject.name).training
         return augment(images, settings) if self.step.augment else images
 
-    def _enter(self, now: Recipe, compressed: CompressedModel, state: dict[str, np.ndarray] | None) -> None:
-        """Begin a stage: weights before rounding in `state`, or None for the network's own."""
+    def _enter(self, now: Recipe, compressed: CompressedModel, state: dict[str, np.ndarray]) -> None:
+        """Begin a stage; state: weights before rounding."""
         # By the weights that were compressed: what only rounding made zero may leave it.
-        pruned = self._project(state or {}, pruning_of(now)) if pruning_of(now) != Recipe() else None
+        pruned = self._project(state, pruning_of(now)) if pruning_of(now) != Recipe() else None
         kept = {} if pruned is None else {name: tensor.decode() != 0 for name, tensor in pruned.weights.items()}
-        floats = _floats(self.variant.statistics) if state is None else state
-        repair = self.recipe.repair
-        compensated = state is None and repair is not None and repair.rounding == "gptq"
-        latents = {name: _near(tensor, floats[name], compensated) for name, tensor in compressed.weights.items()}
+        latents = {name: _near(tensor, state[name]) for name, tensor in compressed.weights.items()}
         self._stage = now
         self._set_student(self._student_of(compressed, latents, kept))
 
@@ -277,7 +306,7 @@ class Trainer:
         statistics = self.variant.statistics.with_values(state)
         return compress(
             statistics,
-            replace(recipe, simplify=None, repair=None),
+            recipe,
             source=self.variant.source,
             structure=self.variant.structure,
             fisher=self.variant.fisher if recipe.by_fisher else None,
@@ -316,10 +345,11 @@ class Trainer:
             learning_rate=rate,
             holds=holds,
             seconds=seconds,
+            validated=len(labels),
         )
-        if holds and (self._best is None or epoch.rank > self.epochs[self._best_epoch].rank):
-            self._best, self._best_epoch = compressed, number
         self.epochs.append(epoch)
+        if best_of(self.epochs) is epoch:
+            self._best, self._best_epoch = compressed, number
         return epoch
 
     def checkpoint(self) -> bytes:
@@ -334,6 +364,7 @@ class Trainer:
             "recipe": self.recipe.to_dict(),
             "model": self.subject.statistics.digest,
             "dataset": self.subject.data.digest,
+            "train": self._data,
             "best": self._best_epoch,
             "epochs": [asdict(epoch) for epoch in self.epochs],
         }
@@ -348,8 +379,8 @@ class Trainer:
             notes = json.loads(_metadata(data)["training"])
             recipe, epochs = Recipe.from_dict(notes["recipe"]), [Epoch(**each) for each in notes["epochs"]]
             done, best = epochs[-1].number, int(notes["best"])
-            ours = self.recipe, self.subject.statistics.digest, self.subject.data.digest
-            if (recipe, notes["model"], notes["dataset"]) != ours:
+            ours = self.recipe, self.subject.statistics.digest, self.subject.data.digest, self._data
+            if (recipe, notes["model"], notes["dataset"], notes["train"]) != ours:
                 raise ValueError("it is of another recipe, model or dataset")
             current = codec.read(_as_bytes(tensors["current"]))
             student = {name.removeprefix("student."): t for name, t in tensors.items() if name.startswith("student.")}
@@ -383,16 +414,14 @@ def _floats(statistics: ModelStatistics) -> dict[str, np.ndarray]:
     return {**{name: layer.weight for name, layer in statistics.layers.items()}, **statistics.rest}
 
 
-def _near(tensor: CompressedTensor, weight: np.ndarray, compensated: bool) -> np.ndarray:
+def _near(tensor: CompressedTensor, weight: np.ndarray) -> np.ndarray:
     """Weights before rounding: as they were, as far as they round to what was compressed.
 
     How far a weight is from the next code is worth keeping: from the middle of a wide step none would move in time.
     """
-    if not isinstance(tensor, Integers) or tensor.bits == 1:
+    if not isinstance(tensor, Integers) or tensor.bits == 1 or tensor.trellis:
         return weight
     decoded = tensor.decode()
-    if tensor.trellis:  # the path that these weights were given, or one that made good its errors
-        return decoded if compensated else weight
     reach = NEARLY_HALF * tensor.scale.reshape(-1, *[1] * (weight.ndim - 1))
     return np.clip(weight, decoded - reach, decoded + reach)
 

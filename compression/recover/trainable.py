@@ -6,6 +6,7 @@ Pruned weights stay zero. Rounding lets gradients through as if it were not ther
 Leonard and Courville 2013).
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -208,6 +209,16 @@ class Projected(Trainable):
 
     def weight(self) -> Tensor:
         return _masked(self.value + self.moved, self.kept)
+
+    def bits(self) -> Tensor:
+        """What the codes take, about, differentiable: those of Laplacian rows.
+
+        A Laplacian source of mean magnitude m has log2(2 e m / step) bits at high rates, and the steps of the trellis'
+        quantizers are two of the scale's; log2(1 + e m / scale) is that, and 0 for a row of zeros.
+        """
+        rows = self.weight().flatten(1)
+        scale = torch.from_numpy(np.asarray(self._tensor.scale, np.float32)).reshape(-1)
+        return rows.shape[1] * torch.log2(1 + math.e * rows.abs().mean(dim=1) / _least(scale)).sum()
 
     def compressed(self) -> Integers:
         """The last projection: `weight()` only until the next step of the optimiser."""

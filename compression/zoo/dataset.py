@@ -1,9 +1,11 @@
 """Datasets: real images, split once, brought to a model's input shape."""
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,10 +38,25 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """How far a download is. done, total: bytes. folder: where the files will lie."""
+
+    done: int
+    total: int
+    folder: Path
+
+    @property
+    def share(self) -> float:
+        """Done share in [0, 1]."""
+        return min(self.done / self.total, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetEntry:
     """What the screen and the engine know of a dataset.
 
-    loader: brings it to an input shape (C, H, W). here: whether that needs no download.
+    loader: brings it to an input shape (C, H, W). here: whether that needs no download. download: how far the one that
+    `loader` makes just now is, None while it makes none; safe from any thread.
     """
 
     name: str
@@ -49,9 +66,13 @@ class DatasetEntry:
     classes: tuple[str, ...]
     loader: Callable[[InputShape], Data]
     here: Callable[[], bool] = lambda: True
+    download: Callable[[], Download | None] = lambda: None
 
 
 datasets: Registry[DatasetEntry] = Registry("dataset")
+
+# One lock a dataset: it is read, and downloaded, once for all models on it, while others are read.
+_locks: dict[str, threading.Lock] = {}
 
 DIGITS_TRAIN = 1000
 DIGITS_CALIBRATION = 128
@@ -62,11 +83,13 @@ DIGITS_STD = 0.375
 
 
 def load_data(name: str, input_shape: InputShape) -> Data:
-    """The dataset at an input shape (C, H, W), with C 1 or 3; quick, and kept after the first call.
+    """The dataset at an input shape (C, H, W), with C 1 or 3; kept after the first call, which may download it.
 
-    Raises UnknownNameError for a name that is not registered, ModelError for a shape that images cannot have.
+    Raises UnknownNameError for a name that is not registered, ModelError for a shape that images cannot have or for
+    data that cannot be had.
     """
-    return _load_data(name, tuple(input_shape))
+    with _locks.setdefault(datasets.get(name).name, threading.Lock()):
+        return _load_data(name, tuple(input_shape))
 
 
 @lru_cache(maxsize=8)
@@ -134,7 +157,7 @@ def as_input(images: Tensor, ink: int, mean: float, std: float, input_shape: Inp
 
 
 def digest_of(images: Tensor, labels: Tensor) -> str:
-    """SHA-256 of a test split as a model is fed with it."""
+    """SHA-256 of a split as a model is fed with it."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     digest.update(images.numpy())
     digest.update(labels.numpy())

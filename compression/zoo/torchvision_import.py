@@ -9,6 +9,7 @@ one still raises NotImplementedError.
 
 import importlib
 import sys
+import threading
 from functools import lru_cache
 from types import ModuleType
 
@@ -20,16 +21,24 @@ _SCHEMAS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 
+# Two threads must not mend one import at once.
+_importing = threading.Lock()
+
 # The declarations last as long as the object that made them.
 _declarations: torch.library.Library | None = None
 
 
-@lru_cache(maxsize=1)
 def import_torchvision() -> ModuleType:
     """The torchvision package; `from torchvision... import ...` works afterwards.
 
     Nothing is declared where the plain import works. Raises what that import raises for any other reason.
     """
+    with _importing:
+        return _import_torchvision()
+
+
+@lru_cache(maxsize=1)
+def _import_torchvision() -> ModuleType:
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:

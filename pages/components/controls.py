@@ -8,7 +8,7 @@ import streamlit as st
 
 from compression import runtimes
 from compression.errors import CompressionError
-from compression.presets import presets
+from compression.presets import presets_of
 from compression.recipe import (
     CALIBRATIONS,
     CODERS,
@@ -208,7 +208,7 @@ def _draw(view: View) -> None:
     )
 
     st.caption("Presets")
-    entries = list(presets)
+    entries = presets_of(view.model)
     for start in range(0, len(entries), 2):
         for column, preset in zip(st.columns(2), entries[start : start + 2], strict=False):
             column.button(

@@ -18,8 +18,8 @@ from compression.measure.subject import Evaluation
 from compression.recipe import SCHEDULES, Recipe, Recover
 from compression.recover import shelf
 from compression.recover.interrupted import Interrupted, interrupted
-from compression.recover.progress import best_of, cut, duration, seconds_left
-from compression.recover.train import Epoch, Recovery
+from compression.recover.progress import cut, duration, seconds_left
+from compression.recover.train import Epoch, Recovery, best_of
 from compression.recover.worth import Worth, weigh
 from compression.zoo import models
 from pages.components import figure, state
@@ -79,13 +79,15 @@ def trainings() -> dict[tuple[str, Recipe], Training]:
 class Known:
     """What is known of a request just now.
 
-    training: that runs or has failed. before, after: exact evaluations of the start and of the result. others: of this
-    process, that run for other requests. left: trainings of this model that can go on, this one aside.
+    training: that runs or has failed. there: whether the trained model is, also where its epochs are not known, as of
+    those that ship. before, after: exact evaluations of the start and of the result. others: of this process, that run
+    for other requests. left: trainings of this model that can go on, this one aside.
     """
 
     request: Request
     training: Training | None
     recovery: Recovery | None
+    there: bool
     resumable: bool
     before: Evaluation | None
     after: Evaluation | None
@@ -109,7 +111,8 @@ class Known:
         """Seconds between redraws."""
         if self.running or self.others:
             return 1.0
-        return 0.5 if self.before is None and self.problem is None else None
+        due = self.before is None or (self.there and self.after is None)
+        return 0.5 if due and self.problem is None else None
 
 
 def title(view: View) -> None:
@@ -200,10 +203,15 @@ def known(request: Request) -> Known:
     training = running.get(key)
     if training is not None and training.job.state in ("done", "cancelled"):
         training = None
+    # A training that is about to end has put its model there already, and will tell its epochs too.
+    ended = training is None or training.job.ended
     recovery = _recovery(request)
-    if recovery is not None and not state.available(request.model, recovery.recipe):
+    recipe = request.recipe if recovery is None else recovery.recipe
+    there = (recovery is not None or ended) and state.available(request.model, recipe)
+    if not there:
         recovery = None  # its model was removed: to be trained again
-    before, problem = _before(request)
+    before, problem = _measured("start", request.model, request.start)
+    after, failed = _measured("result", request.model, recipe) if there else (None, None)
     others = tuple(each for at, each in list(running.items()) if at != key and not each.job.ended)
     busy = {(each.model, each.recipe) for each in others} | {key}
     source = bench.subject(request.model).statistics.digest
@@ -211,10 +219,11 @@ def known(request: Request) -> Known:
         request=request,
         training=training,
         recovery=recovery,
+        there=there,
         resumable=bench.resumable(*key),
         before=before,
-        after=None if recovery is None else bench.find(request.model, recovery.recipe),
-        problem=problem,
+        after=after,
+        problem=problem or failed,
         others=others,
         left=tuple(each for each in interrupted(source) if (request.model, each.recipe) not in busy)[:MOST_SHOWN],
     )
@@ -230,14 +239,14 @@ def _recovery(request: Request) -> Recovery | None:
     return found
 
 
-def _before(request: Request) -> tuple[Evaluation | None, str | None]:
-    """The evaluation of the start, or why there is none."""
-    bench, key = state.workbench(), (request.model, request.start)
+def _measured(name: str, model: str, recipe: Recipe) -> tuple[Evaluation | None, str | None]:
+    """The evaluation of a recipe, or why there is none. name: of the session's job that makes it."""
+    bench, key = state.workbench(), (model, recipe)
     found = bench.find(*key)
     if found is not None:
-        state.stop("start")
+        state.stop(name)
         return found, None
-    job = state.follow("start", key, lambda: bench.evaluate(*key))
+    job = state.follow(name, key, lambda: bench.evaluate(*key))
     job.keep()
     job.wait(state.EXACT_ANSWER_S)
     return job.result, job.error
@@ -299,7 +308,9 @@ def _verb(known: Known) -> str:
         return "Training"
     if known.resumable:
         return "Go on"
-    return "Start" if known.recovery is None else "Trained"
+    if known.recovery is not None:
+        return "Trained"
+    return "Train again" if known.there else "Start"
 
 
 def _details(step: Recover) -> None:
@@ -405,6 +416,8 @@ def verdict(known: Known) -> None:
             _progress(known)
         elif known.recovery is not None:
             _answer(known)
+        elif known.there:
+            _answer_alone(known)
         else:
             _prospect(known)
 
@@ -492,19 +505,37 @@ def _answer(known: Known) -> None:
         st.caption(_kept(recovery, worth))
     if recovery.best == 0:
         return  # nothing that the start is not
-    if recovery.recipe != state.current_recipe():
-        button.button(
+    _offer(button, recovery.recipe)
+
+
+def _answer_alone(known: Known) -> None:
+    """The answer where only the trained model is known, and not how it came about."""
+    words, button = st.columns([5, 1.5], vertical_alignment="center")
+    with words:
+        if known.after is None:
+            st.markdown("#### Not measured" if known.problem else "#### Measuring the trained model")
+        else:
+            size = format_bytes(known.after.record.size.artefact)
+            st.markdown(f"#### Trained: {_accuracy_of(known.after)}, {size}")
+        st.caption("The trained model is here, but not how its epochs went: it was trained elsewhere, or that is gone.")
+    _offer(button, known.request.recipe)
+
+
+def _offer(place: Any, recipe: Recipe) -> None:
+    """The button that loads a trained recipe, or the way to it."""
+    if recipe != state.current_recipe():
+        place.button(
             "Load the result",
             key="load_trained",
             type="primary",
             icon=":material/check:",
             width="stretch",
             on_click=_load,
-            args=(recovery.recipe,),
+            args=(recipe,),
             help="Explore, Layers, Latency and Export go on with it.",
         )
     else:
-        button.page_link("pages/explore.py", label="Loaded: see it in Explore", icon=":material/scatter_plot:")
+        place.page_link("pages/explore.py", label="Loaded: see it in Explore", icon=":material/scatter_plot:")
 
 
 def _kept(recovery: Recovery, worth: Worth | None) -> str:

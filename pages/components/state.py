@@ -7,6 +7,7 @@ when their page is left; the link in the address bar carries it, and is read whe
 import gc
 import sys
 import time
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from compression.presets import presets
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.workbench import Timing, Workbench
-from compression.zoo import DEFAULT_MODEL, models
+from compression.zoo import DEFAULT_MODEL, datasets, models
 
 CONTROLS = "control_"
 TIMING = ("runtime", "batch", "threads", "size")
@@ -32,6 +33,8 @@ SIZES = (1, 2, 3, 4)  # times the model's own
 EXACT_ANSWER_S = 0.25
 FIRST_ANSWER_S = 1.0
 STILL_S = 1.0
+# Between looks at a download.
+LOOK_S = 0.2
 # How long a browser may still send the link that a move has just replaced.
 LINK_DELAY_S = 2.0
 
@@ -95,24 +98,41 @@ def workbench() -> Workbench:
 def subject(model: str) -> Subject:
     """A model of the zoo, loaded when it is first asked for; raises CompressionError."""
     bench = workbench()
-    if bench.loaded(model):
-        return bench.subject(model)
-    result = bench.subject(model)
-    # Streamlit collects garbage after every run. Modules and models never become garbage; walking over them each time
-    # holds everything up for some 400 ms.
-    gc.collect()
-    gc.freeze()
-    return result
+    return bench.subject(model) if bench.loaded(model) else _lasting(bench.subject(model))
 
 
 def open_subject(model: str) -> Subject:
     """The same for a page that shows nothing without it: tells that it is loading, or why it cannot, and ends there."""
+    bench = workbench()
+    known, loading = bench.loaded(model), bench.load(model)
     try:
         with st.spinner("Loading the model", show_time=True):
-            return subject(model)
+            _show_download(models.get(model).dataset, loading)
+            return loading.result() if known else _lasting(loading.result())
     except CompressionError as error:
         st.error(str(error))
+        st.button("Try again", key="load_again", icon=":material/refresh:")
         st.stop()
+
+
+def _lasting(new: Subject) -> Subject:
+    # Streamlit collects garbage after every run. Modules and models never become garbage; walking over them each time
+    # holds everything up for some 400 ms.
+    gc.collect()
+    gc.freeze()
+    return new
+
+
+def _show_download(dataset: str, loading: Future) -> None:
+    """While a model loads: how far the download of its dataset is, where there is one."""
+    entry, bar = datasets.get(dataset), st.empty()
+    while wait([loading], LOOK_S).not_done:
+        if download := entry.download():
+            megabytes = f"{download.done / 1e6:.1f} of {download.total / 1e6:.1f} MB"
+            bar.progress(download.share, f"Downloading {entry.title} into `{download.folder}`: {megabytes}")
+        else:
+            bar.empty()
+    bar.empty()
 
 
 def statistics(model: str) -> ModelStatistics:

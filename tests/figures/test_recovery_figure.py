@@ -13,9 +13,9 @@ RAMP = 2
 
 def epochs(count: int = 5) -> list[Epoch]:
     """A start that has collapsed, two epochs of the ramp, then one better than the other."""
-    start = Epoch(0, None, None, 0.1, 4.0, 30_000, 0.9, 0.0, True, 0.0)
+    start = Epoch(0, None, None, 0.1, 4.0, 30_000, 0.9, 0.0, True, 0.0, 200)
     return [start] + [
-        Epoch(n, 1.0 / n, 0.9, 0.95 + n / 1000, 0.3 / n, 60_000 - 5_000 * n, 0.9, 1e-3, n > RAMP, float(n))
+        Epoch(n, 1.0 / n, 0.9, 0.95 + n / 1000, 0.3 / n, 60_000 - 5_000 * n, 0.9, 1e-3, n > RAMP, float(n), 200)
         for n in range(1, count + 1)
     ]
 
@@ -60,7 +60,7 @@ def test_the_start_has_no_training_figures():
 
 def test_losses_lie_within_their_logarithmic_axis_and_a_loss_of_zero_is_left_out():
     rows = epochs()
-    rows.append(Epoch(6, 0.0, 1.0, 1.0, 0.0, 30_000, 0.9, 1e-3, True, 6.0))
+    rows.append(Epoch(6, 0.0, 1.0, 1.0, 0.0, 30_000, 0.9, 1e-3, True, 6.0, 200))
     figure = recovery.draw(recovery.gather(rows, 6), "loss")
     low, high = figure.layout.yaxis.range
     shown = [y for name in ("Training", "Validation") for y in trace(figure, name).y]

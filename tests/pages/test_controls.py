@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from compression import codec
 from compression.measure.subject import Subject
-from compression.presets import presets
+from compression.presets import presets, presets_of
 from compression.recipe import Recipe, Recover
 from compression.workbench import Timing
 
@@ -250,6 +250,13 @@ def test_a_preset_sets_the_open_groups() -> None:
     settings = wanted.settings()
     for kind, setting in (("select_slider", "ternary"), ("selectbox", "calibration"), ("selectbox", "rest")):
         assert control(page, kind, setting).value == settings[setting]
+
+
+def test_the_presets_of_other_models_are_not_offered() -> None:
+    offered = {button.key: button.label for button in open_page(Recipe()).button}
+    assert {f"preset_{preset.name}": preset.title for preset in presets_of(MODEL)}.items() <= offered.items()
+    others = {f"preset_{preset.name}" for preset in presets if preset.model is not None}
+    assert others and not others & offered.keys()
 
 
 def test_what_the_library_refuses_is_told_and_the_view_stays(monkeypatch: pytest.MonkeyPatch) -> None:

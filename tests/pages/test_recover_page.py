@@ -388,3 +388,23 @@ def test_a_network_without_blocks_says_so_when_its_depth_is_to_shrink() -> None:
     press(page, "shrink")
     until(page, lambda page: len(page.error) > 0)
     assert "depth must have a residual block left to drop" in page.error[0].value
+
+
+def test_a_trained_model_without_its_epochs_is_shown_and_can_be_trained_again(monkeypatch, tmp_path) -> None:
+    recipe = Recipe.of(sparsity=0.89, bits=5, **SHORT)
+    bench = state.workbench()
+    made = replace(bench.compressed(MODEL, recipe.untrained), recipe=recipe)
+    monkeypatch.setattr(shelf, "SHIPPED", tmp_path)
+    shelf.put(made, folder=tmp_path)
+    page = until(open_page(recipe), lambda page: "Trained: " in texts(page))
+    assert "Not trained yet" not in texts(page) and not has_button(page, "load_trained")
+    assert page.button(key="train").label == "Train again" and not page.button(key="train").disabled
+    (table,) = page.dataframe
+    assert list(table.value[""]) == ["Baseline", "Without training", "Trained"]
+    assert recover.known(recover.Request(MODEL, recipe, None)).recovery is None
+    # Loading it is offered where the view is another.
+    page = until(asked(recipe.untrained, **SHORT), lambda page: "Trained: " in texts(page))
+    assert press(page, "load_trained").session_state.view.recipe == recipe
+    press(page, "train")
+    until(page, lambda page: page.button(key="train").label == "Trained")
+    assert bench.recovery(MODEL, recipe).recipe == recipe

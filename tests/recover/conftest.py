@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -43,8 +44,14 @@ def cut() -> Callable[[Subject, int], Subject]:
 
 
 @pytest.fixture(scope="session")
-def whole() -> Subject:
-    return Subject.load("lenet-300-100")
+def loaded() -> Callable[[str], Subject]:
+    """Subjects of the zoo, each loaded once."""
+    return cache(Subject.load)
+
+
+@pytest.fixture(scope="session")
+def whole(loaded) -> Subject:
+    return loaded("lenet-300-100")
 
 
 @pytest.fixture(scope="session")

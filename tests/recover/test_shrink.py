@@ -20,7 +20,7 @@ SECONDS = 60
 
 
 def epoch(number: int, accuracy: float) -> Epoch:
-    return Epoch(number, 0.1, 0.9, accuracy, 0.1, 1000, 0.0, 1e-3, True, float(number))
+    return Epoch(number, 0.1, 0.9, accuracy, 0.1, 1000, 0.0, 1e-3, True, float(number), 150)
 
 
 class Trained:

@@ -184,6 +184,34 @@ def test_projected_weights_are_the_projection_until_they_move():
     np.testing.assert_array_equal(twin.value.grad.numpy(), np.where(kept(), slope, 0))
 
 
+@pytest.mark.parametrize("spread", [8.0, 40.0])
+def test_bits_of_projected_weights_are_those_of_a_laplacian_source(spread):
+    """The entropy of a Laplacian source in steps of two, by its distribution function; a row's scale divides out."""
+    scale = np.array([0.5, 0.01], np.float32)
+    weight = np.random.default_rng(0).laplace(0, spread, (2, 50_000)).astype(np.float32) * scale[:, None]
+    twin = trainable(Integers(np.zeros(weight.shape, np.int8), scale, 8, trellis=True), weight, None)
+    twin.moved.zero_()
+    edges = np.arange(-4001, 4002, 2) / spread
+    below = np.where(edges < 0, np.exp(-np.abs(edges)) / 2, 1 - np.exp(-np.abs(edges)) / 2)
+    share = np.diff(below)
+    share = share[share > 0]
+    assert twin.bits().item() == pytest.approx(-weight.size * (share * np.log2(share)).sum(), rel=0.02)
+
+
+def test_every_weight_by_rate_is_drawn_to_zero_and_zeros_are_free():
+    scale = np.array([1, 2, 1], np.float32)
+    weight = np.array([[1, -3, 0], [4, 4, -4], [0, 0, 0]], np.float32)
+    twin = trainable(Integers(np.zeros(weight.shape, np.int8), scale, 8, trellis=True), weight, None)
+    twin.moved.zero_()
+    twin.bits().backward()
+    mean = np.abs(weight).mean(axis=1, keepdims=True)
+    slope = np.sign(weight) / np.log(2) / (scale[:, None] / np.e + mean)
+    np.testing.assert_allclose(twin.value.grad.numpy(), slope, rtol=1e-5)
+    rows = 3 * np.log2(1 + np.e * mean[:, 0] / scale)
+    assert rows[2] == 0
+    assert twin.bits().item() == pytest.approx(rows.sum(), rel=1e-6)
+
+
 def test_binary_magnitudes_stay_powers_of_two():
     twin = twin_of("binary, power of two")
     train(twin, 50, 0.2)

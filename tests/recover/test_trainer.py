@@ -16,7 +16,7 @@ from compression.errors import CompressionError, RecipeError
 from compression.measure.subject import Subject
 from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
-from compression.recover.train import Epoch, Recovery, Split, Trainer
+from compression.recover.train import Epoch, Recovery, Split, Trainer, best_of
 from compression.tensors import Codebook, Integers, Plain
 
 RATE = {"bits": 8, "calibration": "rate", "exchange": 1e-3, "rest": "rate", "coder": "context"}
@@ -37,6 +37,24 @@ KINDS = {
     "by rate": {**RATE, **GPTQ},
     "by rate, sparse, gradually": {**RATE, "sparsity": 0.6, "ramp": 0.5},
     "integer activations": {"bits": 8, "activations": 8},
+    "by rate, integer activations": {**RATE, **GPTQ, "activations": 8},
+}
+# What most tests' subjects lack: integer kernels, residuals, batch normalisation, another structure, an early end.
+RESUMED = {
+    "integer activations": ("lenet-300-100", {"activations": 8, "bits": 8}),
+    "by rate, integer activations, gradually": (
+        "lenet-300-100",
+        {**RATE, **GPTQ, "activations": 8, "sparsity": 0.5, "ramp": 0.7, "epochs": 3},
+    ),
+    "fewer nodes, integer activations, gradually": (
+        "lenet-300-100",
+        {"nodes": 0.5, "clusters": 6, "bits": 8, "activations": 8, "ramp": 0.5},
+    ),
+    "patience": ("lenet-300-100", {"patience": 2, "epochs": 4, "bits": 4, "learning_rate": 1.0}),
+    "batch norm": ("simple-cnn", {"bits": 4, "sparsity": 0.5, "ramp": 0.7, "epochs": 3}),
+    "batch norm, by rate, integer activations": ("simple-cnn", {**RATE, "activations": 8}),
+    "folded, by rate, integer activations": ("simple-cnn", {**RATE, **GPTQ, "fold": True, "activations": 8}),
+    "fewer blocks": ("resnet-20", {"blocks": 2, "bits": 4, "distill": 0.5}),
 }
 PRUNED = [name for name, settings in KINDS.items() if "sparsity" in settings]
 
@@ -191,22 +209,30 @@ def test_integer_recipes_are_validated_as_the_integer_network(subject):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if "integer" not in name])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tied, name, after):
-    settings = {**KINDS[name], "distill": 0.5}
-    if name == "integer activations":
-        pytest.skip("integer kernels want a network of the zoo")
-    straight = done(tied, **settings)
-    first = trainer(tied, **settings)
+    assert_resumes(tied, after, {**KINDS[name], "distill": 0.5})
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resumed_run_of_a_network_of_the_zoo(cut, loaded, name):
+    model, settings = RESUMED[name]
+    assert_resumes(cut(loaded(model), 40), 1, {"epochs": 2, "minibatch": 17, **settings})
+
+
+def assert_resumes(subject: Subject, after: int, settings: dict) -> None:
+    """The file, the epochs and what has been learned are those of an uninterrupted run, bit for bit."""
+    straight = done(subject, **settings)
+    first = trainer(subject, **settings)
     for epoch in first.run():
         if epoch.number == after:
             break
-    second = trainer(tied, **settings)
+    assert len(straight.epochs) > len(first.epochs)
+    second = trainer(subject, **settings)
     second.restore(first.checkpoint())
     del first
     list(second.run())
     assert file_of(second) == file_of(straight)
-    assert second.checkpoint() != b""
     assert timeless(second.epochs) == timeless(straight.epochs)
     assert codec.write(learned(second)) == codec.write(learned(straight))
 
@@ -224,8 +250,8 @@ def test_a_resumed_run_of_shared_weights_whose_groups_met(subject):
     assert file_of(second) == file_of(straight)
 
 
-def test_a_resumed_run_with_residuals_and_batch_norm(cut):
-    subject = cut(Subject.load("resnet-20"), 30)
+def test_a_resumed_run_with_residuals_and_batch_norm(cut, loaded):
+    subject = cut(loaded("resnet-20"), 30)
     settings = {"sparsity": 0.5, "bits": 4, "epochs": 2, "ramp": 0.5, "minibatch": 13}
     straight, first, second = done(subject, **settings), trainer(subject, **settings), trainer(subject, **settings)
     for epoch in first.run():
@@ -329,6 +355,13 @@ def test_validation_and_training_parts_share_no_image(seed):
     assert torch.equal(split.validation_images, split.validation_labels)
 
 
+@pytest.mark.parametrize(("count", "kept"), [(20, 3), (33_333, 5_000), (60_000, 5_000)])
+def test_no_more_is_kept_back_than_choosing_an_epoch_takes(count, kept):
+    numbers = torch.arange(count)
+    split = Split.of(SimpleNamespace(data=SimpleNamespace(train_images=numbers, train_labels=numbers)), 0)
+    assert (len(split.labels), len(split.validation_labels)) == (count - kept, kept)
+
+
 def test_seeds(tied):
     same, again, other = (done(tied, bits=4, seed=seed, epochs=2) for seed in (1, 1, 2))
     assert file_of(same) == file_of(again)
@@ -422,13 +455,12 @@ def test_the_best_epoch_is_the_best_in_which_the_recipe_held(subject, name):
     # Floats hold in full in the last epoch of the ramp; sharing comes after it.
     held = {"floats, gradually": [0, 3, 4, 5, 6], "shared on a grid, gradually": [0, 4, 5, 6]}
     assert [e.number for e in found.epochs if e.holds] == held.get(name, list(range(7)))
-    best = max((e for e in found.epochs if e.holds), key=lambda e: (e.validation_accuracy, -e.validation_loss))
-    assert found.best == best.number
+    assert found.best == best_of(found.epochs).number
     assert gradual or found.best > 0
 
 
-def test_equal_accuracies_are_told_apart_by_loss(subject, monkeypatch):
-    wanted = iter([(0.5, 3.0), (0.9, 2.0), (0.9, 1.0), (0.9, 1.5), (0.8, 0.1)])
+def test_of_equal_accuracies_the_last_is_kept_and_patience_is_with_the_best(subject, monkeypatch):
+    wanted = iter([(0.5, 3.0), (0.9, 2.0), (0.9, 1.0), (0.9, 1.5), (0.5, 0.1)])
     note = Trainer._note
 
     def noted(self, number, *others, **names) -> Epoch:
@@ -440,7 +472,10 @@ def test_equal_accuracies_are_told_apart_by_loss(subject, monkeypatch):
         return note(self, number, *others, **names)
 
     monkeypatch.setattr(Trainer, "_note", noted)
-    assert done(subject, bits=4).result().best == 2
+    found = done(subject, bits=4, epochs=9, patience=2)
+    assert found.result().best == 3
+    # The last gain was the second epoch's, of accuracy or of loss.
+    assert found.epochs[-1].number == 4
 
 
 def softmax(logits: np.ndarray, heat: float = 1.0) -> np.ndarray:
@@ -505,8 +540,8 @@ def test_every_image_of_the_training_part_is_seen_once_an_epoch(request, monkeyp
 
 
 @pytest.mark.parametrize("settings", [{"nodes": 0.5}, {"fold": True}, {"drop": ("stage1.1",), "fold": True, **RATE}])
-def test_simplified_networks_train(cut, settings):
-    subject = cut(Subject.load("resnet-20"), 30)
+def test_simplified_networks_train(cut, loaded, settings):
+    subject = cut(loaded("resnet-20"), 30)
     found = done(subject, **{"bits": 4, "epochs": 1, **settings}).result()
     shapes = subject.compress(Recipe.of(**settings)).shapes()
     assert found.compressed.shapes() == shapes
@@ -528,6 +563,50 @@ def test_tied_weights_stay_tied_and_train(tied):
     assert found.ties == {"second.weight": "first.weight"}
     np.testing.assert_array_equal(found.decode("second.weight"), found.decode("first.weight"))
     assert (found.decode("first.weight") != tied.compress(Recipe.of(bits=4)).decode("first.weight")).any()
+
+
+def test_the_loss_by_rate_counts_the_kilobytes_by_each_layers_own_exchange_rate(subject):
+    overrides = [{"layers": "fc2*", "exchange": 5e-2}, {"layers": "fc3*", "calibration": "mse"}]
+    made = trainer(subject, **{**RATE, "overrides": overrides})
+    next(made.run())
+    bits = {name: twin.bits().item() for name, twin in made._student.projected()}
+    assert bits.keys() == {"fc1.weight", "fc2.weight"}
+    expected = (1e-3 * bits["fc1.weight"] + 5e-2 * bits["fc2.weight"]) / 8000
+    assert made._cost_of_size().item() == pytest.approx(expected, rel=1e-5)
+    plain = trainer(subject, bits=4)
+    next(plain.run())
+    assert plain._cost_of_size() == 0
+
+
+def test_counting_kilobytes_makes_the_file_smaller(subject, monkeypatch):
+    settings = {**RATE, "exchange": 4e-3, "epochs": 6}
+    counted = done(subject, **settings).epochs[-1]
+    monkeypatch.setattr(Trainer, "_cost_of_size", lambda self: 0.0)
+    free = done(subject, **settings).epochs[-1]
+    assert counted.size < 0.95 * free.size
+    assert counted.loss < 1.1 * free.loss
+
+
+def test_by_rate_repair_is_of_the_start_alone(subject):
+    """Training starts from the weights as they were, not from codes that make good each other's errors."""
+    plain, repaired = done(subject, **RATE, epochs=1), done(subject, **RATE, **GPTQ, epochs=1)
+    assert plain.epochs[0] != repaired.epochs[0]
+    ours, theirs = learned(plain), learned(repaired)
+    assert all((ours.decode(name) == theirs.decode(name)).all() for name in ours.order)
+
+
+def test_training_starts_from_what_repair_made_where_the_recipe_holds_at_once(subject):
+    plain, repaired = done(subject, bits=3, epochs=1), done(subject, bits=3, **GPTQ, epochs=1)
+    ours, theirs = learned(plain), learned(repaired)
+    assert any((ours.decode(name) != theirs.decode(name)).any() for name in ours.weights)
+
+
+def test_batch_norm_is_estimated_before_it_is_folded(cut, loaded):
+    subject = cut(loaded("simple-cnn"), 30)
+    plan = Recipe.of(bits=4, fold=True, batchnorm=True, epochs=1)
+    made = Trainer(subject, plan)
+    next(made.run())
+    assert codec.write(replace(made._best, recipe=plan.untrained)) == codec.write(subject.compress(plan.untrained))
 
 
 def test_scales_move_no_faster_than_weights(subject):

@@ -38,7 +38,7 @@ def evaluation(wrong: set[int], recipe: Recipe) -> Evaluation:
 
 
 def weighed(before: set[int], after: set[int], seconds: float = 30.0) -> Worth:
-    epochs = tuple(Epoch(n, 0.1, 0.9, 0.9, 0.1, 10, 0.9, 1e-3, True, seconds * n / 3) for n in range(4))
+    epochs = tuple(Epoch(n, 0.1, 0.9, 0.9, 0.1, 10, 0.9, 1e-3, True, seconds * n / 3, 100) for n in range(4))
     recovery = Recovery(RECIPE, 2, epochs)
     return weigh(evaluation(before, RECIPE.untrained), evaluation(after, RECIPE), LABELS, recovery)
 

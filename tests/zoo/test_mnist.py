@@ -1,6 +1,5 @@
-import io
+import hashlib
 import json
-import struct
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mirror import TEST, TRAIN, idx, scans, write
 from safetensors import safe_open
 
 from compression import zoo
@@ -16,17 +16,7 @@ from compression.zoo import mnist
 from compression.zoo.model import weights_path
 
 NAMES = ("lenet-300-100-mnist", "lenet-5-mnist")
-TRAIN, TEST = 300, 40
 SHAPE = (1, 28, 28)
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    path.write_bytes(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes())
-
-
-def scans(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    return draw.integers(0, 256, (n, 28, 28), np.uint8), draw.integers(0, 10, n).astype(np.uint8)
 
 
 @pytest.fixture
@@ -48,10 +38,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: list[str]) -> 
     monkeypatch.setenv(mnist.ENVIRONMENT, str(tmp_path))
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    for part, n, seed in (("train", TRAIN, 0), ("t10k", TEST, 1)):
-        images, labels = scans(n, seed)
-        write_idx(folder / f"{part}-images-idx3-ubyte", images)
-        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+    write(folder)
     return folder
 
 
@@ -63,16 +50,31 @@ def load(shape: tuple[int, int, int] = SHAPE) -> zoo.Data:
 def test_images_are_the_files_own_normalised_and_nothing_is_downloaded(raw: Path, offline: list[str]) -> None:
     assert zoo.datasets.get("mnist").here()
     data = load()
-    for images, labels, n, seed in (
-        (data.train_images, data.train_labels, TRAIN, 0),
-        (data.test_images, data.test_labels, TEST, 1),
+    # The order of the test images is another, see below.
+    mixed = sorted(range(TEST), key=lambda place: hashlib.sha256(scans(TEST, 1)[0][place].tobytes()).digest())
+    for images, labels, n, seed, order in (
+        (data.train_images, data.train_labels, TRAIN, 0, list(range(TRAIN))),
+        (data.test_images, data.test_labels, TEST, 1, mixed),
     ):
-        ink, classes = scans(n, seed)
+        ink, classes = (each[order] for each in scans(n, seed))
         assert images.shape == (n, *SHAPE) and images.dtype == torch.float32 and images.is_contiguous()
         assert torch.allclose(images[:, 0] * 0.3081 + 0.1307, torch.from_numpy(ink) / 255, atol=1e-6)
         assert labels.dtype == torch.int64 and labels.tolist() == classes.tolist()
     assert data.classes == tuple("0123456789")
     assert not offline
+
+
+def test_the_order_of_the_files_changes_nothing_that_is_measured(raw: Path) -> None:
+    data = load()
+    for part, n, seed in (("train", TRAIN, 0), ("t10k", TEST, 1)):
+        ink, classes = scans(n, seed)
+        order = np.argsort(classes, kind="stable")
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(ink[order]))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(classes[order]))
+    again = load()
+    assert again.digest == data.digest
+    assert torch.equal(again.test_images, data.test_images) and torch.equal(again.test_labels, data.test_labels)
+    assert torch.equal(again.calibration_images, data.calibration_images)
 
 
 def test_calibration_images_are_a_fixed_draw_of_the_train_split(raw: Path) -> None:
@@ -95,7 +97,7 @@ def test_the_digest_names_the_test_split_and_its_shape(raw: Path) -> None:
     digest = load().digest
     assert load().digest == digest != load((1, 32, 32)).digest
     _, labels = scans(TEST, 1)
-    write_idx(raw / "t10k-labels-idx1-ubyte", (labels + 1) % 10)
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx((labels + 1) % 10))
     assert load().digest != digest
 
 
@@ -110,26 +112,6 @@ def test_without_the_files_and_a_network_the_message_says_where_they_go(
     assert str(tmp_path / "MNIST" / "raw") in message
     assert mnist.ENVIRONMENT in message and "train-images-idx3-ubyte" in message
     assert len(offline) == 2 and not any(tmp_path.iterdir())
-
-
-def test_with_a_network_torchvision_downloads_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compression.zoo.torchvision_import import import_torchvision
-
-    import_torchvision()
-    from torchvision.datasets import MNIST
-
-    def download(self: MNIST) -> None:
-        folder = Path(self.raw_folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for part, n, seed in (("train", TRAIN, 0), ("t10k", TEST, 1)):
-            for kind, array in zip(("images-idx3", "labels-idx1"), scans(n, seed), strict=True):
-                write_idx(folder / f"{part}-{kind}-ubyte", array)
-
-    monkeypatch.setenv(mnist.ENVIRONMENT, str(tmp_path))
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *args, **kwargs: io.BytesIO())
-    monkeypatch.setattr(MNIST, "download", download)
-    assert len(load().train_labels) == TRAIN
-    assert mnist.here()
 
 
 def test_a_mirror_that_refuses_its_index_is_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,11 +143,11 @@ def of_text(path: Path) -> None:
 
 
 def of_other_images(path: Path) -> None:
-    write_idx(path, np.zeros((TRAIN, 8, 8), np.uint8))
+    path.write_bytes(idx(np.zeros((TRAIN, 8, 8), np.uint8)))
 
 
 def of_fewer_images(path: Path) -> None:
-    write_idx(path, scans(TRAIN - 1, 0)[0])
+    path.write_bytes(idx(scans(TRAIN - 1, 0)[0]))
 
 
 @pytest.mark.parametrize("damage", [cut, emptied, of_text, of_other_images, of_fewer_images])
@@ -176,7 +158,7 @@ def test_damaged_files_are_refused_with_the_remedy(raw: Path, damage) -> None:
 
 
 def test_a_label_that_is_no_digit_is_refused(raw: Path) -> None:
-    write_idx(raw / "t10k-labels-idx1-ubyte", np.full(TEST, 10, np.uint8))
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(idx(np.full(TEST, 10, np.uint8)))
     with pytest.raises(ModelError, match="MNIST must be whole"):
         load()
 
