@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 from compression import zoo
 from compression.errors import ModelError
 from compression.figures.theme import format_percent
+from compression.measure.subject import Subject
 from compression.methods.catalogue import methods
 from compression.pipeline import compress
 from compression.recipe import Recipe
@@ -97,7 +98,8 @@ def test_a_model_that_cannot_be_loaded_is_a_message(page, monkeypatch):
     def refuse(model):
         raise ModelError(f"the weights of {model} must be there; they are not. Restore them.")
 
-    monkeypatch.setattr(state, "statistics", refuse)
+    monkeypatch.setattr(state.workbench(), "_subjects", {})
+    monkeypatch.setattr(Subject, "load", refuse)
     page.run()
     assert not page.exception
     assert [error.value for error in page.error] == [
