@@ -1,5 +1,6 @@
 """`python -m compression recover`: real, short trainings; what it keeps, says, and goes on with."""
 
+import functools
 import json
 import os
 import signal
@@ -136,7 +137,9 @@ def start(folder: Path) -> subprocess.Popen:
     ]
     environment = {**os.environ, "PARETOSCOPE_STORE": str(folder / "records.sqlite")}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, **pipes)
+    # Whoever runs the tests in the background may have Control-C ignored, and what they start too.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, preexec_fn=heard, **pipes)
 
 
 def lines_until(process: subprocess.Popen, start: str) -> list[str]:
