@@ -93,7 +93,7 @@ def last_that(holds: Callable[[int], bool], count: int) -> int:
 
 def accuracy_of(recovery: Recovery) -> float:
     """On the validation part, of the epoch that was kept."""
-    return next(epoch.validation_accuracy for epoch in recovery.epochs if epoch.number == recovery.best)
+    return recovery.epochs[recovery.best].validation_accuracy
 
 
 def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:

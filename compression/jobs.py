@@ -107,8 +107,7 @@ class Job:
 
     def checkpoint(self, progress: float | None = None, partial: Any = None) -> None:
         """Called by the work between its pieces; raises Cancelled once the job was cancelled."""
-        if time.monotonic() - self._wanted > self._patience:
-            self.cancel()
+        self._cancel_unwanted()
         if progress is not None:
             self.progress = progress
         if partial is not None:
@@ -125,8 +124,11 @@ class Job:
         """Wait until the job may go on."""
         while self._paused.is_set() and not self._cancel.is_set():
             time.sleep(_PAUSE_S)
-            if time.monotonic() - self._wanted > self._patience:
-                self.cancel()
+            self._cancel_unwanted()
+
+    def _cancel_unwanted(self) -> None:
+        if time.monotonic() - self._wanted > self._patience:
+            self.cancel()
 
     def _run(self) -> None:
         if self._cancel.is_set():

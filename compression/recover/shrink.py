@@ -41,7 +41,7 @@ class ShrinkStep:
     @property
     def accuracy(self) -> float:
         """Of the epoch that was kept, on the validation part."""
-        return next(epoch.validation_accuracy for epoch in self.epochs if epoch.number == self.best)
+        return self.epochs[self.best].validation_accuracy
 
 
 def students(subject: Subject, recipe: Recipe, axis: str, epochs: int) -> Iterator[Recipe]:

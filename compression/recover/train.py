@@ -263,9 +263,7 @@ class Trainer:
 
     def _cost_of_size(self) -> Tensor | float:
         """Of weights by rate, in nats: what the recipe takes a file of their size to be worth."""
-        plans = layer_plans(tuple(self.variant.statistics.layers), self._stage)
-        twins = self._student.projected()
-        return sum(plans[name].quantize.exchange / KILOBYTE * twin.bits() for name, twin in twins)
+        return sum(price * twin.bits() for price, twin in self._prices)
 
     def _learning_rate(self, done: int, steps: int) -> float:
         warm_up = max(1, round(WARM_UP_SHARE * steps))
@@ -285,8 +283,7 @@ class Trainer:
         pruned = self._project(state, pruning_of(now)) if pruning_of(now) != Recipe() else None
         kept = {} if pruned is None else {name: tensor.decode() != 0 for name, tensor in pruned.weights.items()}
         latents = {name: _near(tensor, state[name]) for name, tensor in compressed.weights.items()}
-        self._stage = now
-        self._set_student(self._student_of(compressed, latents, kept))
+        self._set_student(self._student_of(compressed, latents, kept), now)
 
     def _student_of(
         self, compressed: CompressedModel, latents: dict[str, np.ndarray] | None, kept: dict[str, np.ndarray]
@@ -297,8 +294,10 @@ class Trainer:
                 activations = RoundedActivations(self.subject.blueprint(compressed), compressed, network)
         return Student(compressed, self.variant.module, latents, kept, activations)
 
-    def _set_student(self, student: Student) -> None:
-        self._student = student
+    def _set_student(self, student: Student, now: Recipe) -> None:
+        self._student, self._stage = student, now
+        plans = layer_plans(tuple(self.variant.statistics.layers), now)
+        self._prices = [(plans[name].quantize.exchange / KILOBYTE, twin) for name, twin in student.projected()]
         self._optimizer = torch.optim.Adam(student.parameters(), lr=self.step.learning_rate)
 
     def _project(self, state: dict[str, np.ndarray], recipe: Recipe) -> CompressedModel:
@@ -391,7 +390,7 @@ class Trainer:
             }
             made = self._student_of(current, None, kept)
             made.load_state_dict(student)
-            self._set_student(made)
+            self._set_student(made, stage(self.recipe, max(1, done)))
             self._optimizer.load_state_dict(self._optimizer_state(tensors))
             self._best = codec.read(_as_bytes(tensors["best"])) if "best" in tensors else None
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, CompressionError) as error:
@@ -399,7 +398,6 @@ class Trainer:
                 f"a checkpoint must be one of this training; {error}. Remove it, and start anew."
             ) from None
         self._best_epoch, self.epochs = best, epochs
-        self._stage = stage(self.recipe, max(1, done))
 
     def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict:
         state: dict[int, dict[str, Tensor]] = {}
