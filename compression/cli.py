@@ -98,9 +98,13 @@ TRAINING: dict[str, Any] = {
     ],
     "distill": Annotated[
         float | None,
-        _training("Weight of the baseline's answers in the loss, 0..1; the labels have the rest. (default 0)"),
+        _training("Weight of the teacher's answers in the loss, 0..1; the labels have the rest. (default 0)"),
     ],
     "temperature": Annotated[float | None, _training("With --distill: softens those answers. (default 4)")],
+    "teacher": Annotated[
+        str | None,
+        _training("With --distill: another model of the same dataset. (default: the baseline)", metavar="MODEL"),
+    ],
     "patience": Annotated[int | None, _training("End after so many epochs without a better one. (default 0: never)")],
     "augment": Annotated[
         bool | None, _training("Train on varied images, or on those of the data.", "--augment/--no-augment")

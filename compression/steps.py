@@ -324,8 +324,9 @@ class Recover:
 
     epochs: passes over the train split, at most; 0 for none. learning_rate: of Adam, its peak; schedule "cosine" falls
     to zero, "constant" stays. minibatch: samples a step. ramp: share of the epochs over which sparsity rises to its
-    target and bits fall to theirs. distill: weight of the baseline's answers in the loss, the rest being the labels';
-    temperature: that softens those answers. patience: epochs without a better one that end it, 0 for never. augment:
+    target and bits fall to theirs. distill: weight of the teacher's answers in the loss, the rest being the labels';
+    temperature: that softens those answers. teacher: a model of the zoo, trained on the same dataset; the baseline
+    itself where it is empty. patience: epochs without a better one that end it, 0 for never. augment:
     train on images that are turned, scaled and shifted a little. seed: of the validation part and of all draws.
     stopped: the epoch after which it was ended by hand or by a budget, 0 where it was not.
     """
@@ -337,6 +338,7 @@ class Recover:
     ramp: float = 0.0
     distill: float = 0.0
     temperature: float = 4.0
+    teacher: str = ""
     patience: int = 0
     augment: bool = True
     seed: int = 0
@@ -353,6 +355,11 @@ class Recover:
         mix = _number("distill", self.distill, "in [0, 1]", lambda v: 0 <= v <= 1, "Pass e.g. 0.5, or 0 for none.")
         _choice("schedule", self.schedule, SCHEDULES)
         switch("augment", self.augment)
+        if not isinstance(self.teacher, str) or not re.fullmatch(r"[\w.-]{0,64}", self.teacher, re.ASCII):
+            raise RecipeError(
+                f"teacher must be the name of a model; got {shown(self.teacher)}. Pass e.g. 'lenet-5', or '' for the "
+                "baseline."
+            )
         if self.stopped > self.epochs:
             raise RecipeError(
                 f"stopped must be an epoch of the {self.epochs}; got {shown(self.stopped)}. Pass 0 for all of them."
@@ -362,6 +369,7 @@ class Recover:
             "ramp": _fraction("ramp", self.ramp),
             "distill": mix,
             "temperature": heat if mix else 4.0,
+            "teacher": self.teacher if mix else "",
             "stopped": self.stopped if self.stopped < self.epochs else 0,
         }
         for name, value in effective.items():
@@ -372,7 +380,7 @@ class Recover:
         done = f"{self.stopped} of {self.epochs}" if self.stopped else f"{self.epochs}"
         return [
             f"trained {done} epoch{'s' * (self.epochs > 1)}",
-            *["distilled"] * bool(self.distill),
+            *[f"distilled from {self.teacher}" if self.teacher else "distilled"] * bool(self.distill),
             *["gradually"] * bool(self.ramp),
         ]
 

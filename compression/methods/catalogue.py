@@ -587,12 +587,12 @@ methods.add(
         summary=(
             "What one shot breaks, training mends: pruned weights stay zero, shared ones move together, rounded ones "
             "learn through their rounding, so that the result is still what the recipe describes. The network learns "
-            "from the labels, from the uncompressed baseline, which also tells how wrong classes compare, or from "
-            "both. A part of the train split chooses the epoch that is kept."
+            "from the labels, from a teacher, which also tells how wrong classes compare, or from both; the teacher "
+            "is the uncompressed baseline, or a better model of the same data. A part of the train split chooses the epoch that is kept."
         ),
         formula=(
             r"\begin{gathered} L = (1 - \lambda)\, H(y, p) + \lambda\, T^2\, D_{\mathrm{KL}}\!\left("
-            r"p_T^{\text{baseline}} \,\Vert\, p_T\right) \\ p_T = \operatorname{softmax}(z / T), \quad "
+            r"p_T^{\text{teacher}} \,\Vert\, p_T\right) \\ p_T = \operatorname{softmax}(z / T), \quad "
             r"\frac{\partial \operatorname{round}(x)}{\partial x} := 1 \\ "
             r"\frac{\partial L}{\partial c_k} = \sum_{a(i) = k} \frac{\partial L}{\partial w_i} \\ "
             r"\text{sparsity}(t) = S \left(1 - (1 - t)^3\right), \; t \in [0, 1] \end{gathered}"
@@ -603,8 +603,9 @@ methods.add(
             Setting("schedule", "cosine or constant", "whether the learning rate falls to zero or stays"),
             Setting("minibatch", "1 or more", "images a step of the optimiser"),
             Setting("ramp", "0 to below 1", "share of the epochs over which sparsity rises and bits fall; 0: one shot"),
-            Setting("distill", "0 to 1", "lambda, the weight of the baseline's answers; the labels have the rest"),
+            Setting("distill", "0 to 1", "lambda, the weight of the teacher's answers; the labels have the rest"),
             Setting("temperature", "0.1 to 100", "T, which softens those answers"),
+            Setting("teacher", "a model or empty", "whose answers: another model's of the same dataset, or the baseline's"),
             Setting("patience", "0 or more", "epochs without a better one that end the training; 0 for never"),
             Setting("augment", "on or off", "train on images that are turned, scaled and shifted a little"),
             Setting("seed", "0 or more", "of the part that chooses the epoch, and of all draws"),

@@ -1,7 +1,7 @@
 """Progressive shrinking: a student that is smaller step by step, until one misses a requirement on accuracy.
 
-Width or depth is reduced; every student starts from the baseline's own weights and is taught by the baseline (Hinton,
-Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015). Each is an ordinary recipe with training, so that
+Width or depth is reduced; every student starts from the baseline's own weights and is taught by the baseline, or by
+the recipe's teacher (Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015). Each is an ordinary recipe with training, so that
 it is a record that can be made again alone. The requirement is on the validation part of the train split.
 """
 
@@ -20,7 +20,7 @@ from compression.structure import blocks
 AXES = ("width", "depth")
 # Shares of the channels and neurons that are removed.
 WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.9375)
-# Weight of the baseline's answers, where a recipe does not say.
+# Weight of the teacher's answers, where a recipe does not say.
 DISTILL = 0.7
 
 Train = Callable[[Recipe], Recovery]

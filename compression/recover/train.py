@@ -1,7 +1,8 @@
 """Training that wins back what compression lost, within what the recipe can represent.
 
-Weights start from the recipe's one-shot result and are trained on labels, on the baseline's answers (Hinton, Vinyals
-and Dean, Distilling the Knowledge in a Neural Network, 2015), or on both. A part of the train split is kept back to
+Weights start from the recipe's one-shot result and are trained on labels, on a teacher's answers (Hinton, Vinyals and
+Dean, Distilling the Knowledge in a Neural Network, 2015), or on both. The teacher is the baseline, or another model of
+the zoo. A part of the train split is kept back to
 choose the best epoch; the test split is never looked at. What is measured after each epoch, and what is given back, is
 the compressed model that the recipe's file holds, decoded.
 
@@ -26,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compression import codec
@@ -35,13 +36,14 @@ from compression.exclusive import machine
 from compression.measure.subject import Subject
 from compression.methods.dependent import KILOBYTE
 from compression.pipeline import CompressedModel, compress, layer_plans
-from compression.recipe import Recipe
+from compression.recipe import Recipe, Recover
 from compression.recover.integers import RoundedActivations
 from compression.recover.stages import pruning_of, ramp_epochs, stage
 from compression.recover.student import Student
 from compression.statistics import ModelStatistics
+from compression.steps import shown
 from compression.tensors import CompressedTensor, Integers
-from compression.zoo import models
+from compression.zoo import load_model, models, teachers_of
 from compression.zoo.dataset import digest_of
 from compression.zoo.train import augment
 
@@ -164,6 +166,7 @@ class Trainer:
         repair = self.recipe.repair
         self.variant = self.subject.variant(self.recipe.simplify, reestimate=repair is not None and repair.batchnorm)
         self.split = Split.of(self.subject, self.step.seed)
+        self._teacher = _teacher(self.subject, self.step)
         self._data = digest_of(self.subject.data.train_images, self.subject.data.train_labels)
         self._best: CompressedModel | None = None
         self._best_epoch = 0
@@ -256,7 +259,7 @@ class Trainer:
         loss = (1 - mix) * F.cross_entropy(logits, labels) if mix < 1 else logits.new_zeros(())
         if mix > 0:
             with torch.no_grad():
-                taught = F.log_softmax(self.subject.model(images) / heat, dim=1)
+                taught = F.log_softmax(self._teacher(images) / heat, dim=1)
             softened = F.log_softmax(logits / heat, dim=1)
             loss = loss + mix * heat**2 * F.kl_div(softened, taught, reduction="batchmean", log_target=True)
         return loss
@@ -406,6 +409,17 @@ class Trainer:
                 _, place, key = name.split(".")
                 state.setdefault(int(place), {})[key] = tensor
         return {**self._optimizer.state_dict(), "state": state}
+
+
+def _teacher(subject: Subject, step: Recover) -> nn.Module:
+    if not step.teacher:
+        return subject.model
+    if step.teacher not in (others := teachers_of(subject.name)):
+        raise RecipeError(
+            f"teacher must be another model for the images of {subject.name}: {' or '.join(others) or 'there is none'}; "
+            f"got {shown(step.teacher)}. Name one, or leave it out for the baseline."
+        )
+    return load_model(step.teacher)
 
 
 def _floats(statistics: ModelStatistics) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ Light to import: torchvision and scikit-learn are loaded by the first model or d
 
 from compression.zoo import mnist as _mnist  # noqa: F401  (registers the dataset)
 from compression.zoo.dataset import Data, DatasetEntry, datasets, load_data
-from compression.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models, models_of
+from compression.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models, models_of, teachers_of
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -18,4 +18,5 @@ __all__ = [
     "load_model",
     "models",
     "models_of",
+    "teachers_of",
 ]

@@ -21,13 +21,13 @@ from compression.recover.interrupted import Interrupted, interrupted
 from compression.recover.progress import cut, duration, seconds_left
 from compression.recover.train import Epoch, Recovery, best_of
 from compression.recover.worth import Worth, weigh
-from compression.zoo import models
+from compression.zoo import models, teachers_of
 from pages.components import figure, state
 from pages.components.controls import LARGEST
 from pages.components.state import View
 
 WIDGET = "training_"
-TEACHERS = {"labels": "labels", "baseline": "the baseline", "both": "both, mixed"}
+SOURCES = {"labels": "labels", "teacher": "a teacher", "both": "both, mixed"}
 PACES = {"gradual": "gradually", "one-shot": "from the start"}
 DEFAULT = Recover(epochs=20, distill=0.5, ramp=0.5)
 # What "both" and "gradually" mean until they are told otherwise.
@@ -126,8 +126,11 @@ def ask(view: View) -> Request:
     """The request that recipe and widgets make; the widgets allow what a recipe allows."""
     if st.session_state.get("training_of") != (view.model, view.recipe):
         st.session_state.training_of = view.model, view.recipe
+        step, minutes = _settings()
         if view.recipe.recover is not None:
             _put(_asked(view), None)
+        elif step.teacher and step.teacher not in teachers_of(view.model):
+            _put(replace(step, teacher=""), minutes)  # of the model that was open before
     step, minutes = _settings()
     step, minutes = st.session_state.training = _changed(step, minutes)
     return Request(view.model, replace(view.recipe.untrained, recover=step), minutes)
@@ -166,22 +169,28 @@ def _changed(step: Recover, minutes: float | None) -> tuple[Recover, float | Non
     def held(name: str, otherwise: Any) -> Any:
         return st.session_state.get(WIDGET + name, otherwise)
 
-    teacher, pace = held("teacher", _teacher(step)), held("pace", _pace(step))
+    source, pace = held("source", _source(step)), held("pace", _pace(step))
     mix, ramp = held("mix", _mix(step)), held("ramp", _ramp(step))
-    plain = ("epochs", "learning_rate", "schedule", "minibatch", "temperature", "patience", "augment", "seed")
+    plain = ("epochs", "learning_rate", "schedule", "minibatch", "temperature", "teacher", "patience", "augment", "seed")
     changed = replace(
         step,
         **{name: held(name, getattr(step, name)) for name in plain},
         stopped=0,
-        distill={"labels": 0.0, "baseline": 1.0, "both": mix}[teacher],
+        distill={"labels": 0.0, "teacher": 1.0, "both": mix}[source],
         ramp=ramp if pace == "gradual" else 0.0,
     )
     same = replace(changed, stopped=step.stopped) if step.stopped <= changed.epochs else changed
     return (step if same == step else changed), held("minutes", minutes)
 
 
-def _teacher(step: Recover) -> str:
-    return {0.0: "labels", 1.0: "baseline"}.get(step.distill, "both")
+def _source(step: Recover) -> str:
+    return {0.0: "labels", 1.0: "teacher"}.get(step.distill, "both")
+
+
+def _teacher(name: str) -> str:
+    if not name:
+        return "the baseline"
+    return models.get(name).title if name in models else name
 
 
 def _pace(step: Recover) -> str:
@@ -259,11 +268,12 @@ def settings(known: Known) -> None:
     with how:
         _choice(
             "Learn from",
-            "teacher",
-            tuple(TEACHERS),
-            _teacher(step),
-            "The labels of the train split, the answers of the uncompressed baseline (distillation), or both.",
-            TEACHERS.get,
+            "source",
+            tuple(SOURCES),
+            _source(step),
+            "The labels of the train split, the answers of a teacher (distillation: of the uncompressed baseline, or of "
+            "another model, which the training settings name), or both.",
+            SOURCES.get,
         )
     with pace:
         _choice(
@@ -300,7 +310,7 @@ def settings(known: Known) -> None:
         args=(known.request,),
     )
     with st.expander("Training settings", icon=":material/tune:"):
-        _details(step)
+        _details(known.request.model, step)
 
 
 def _verb(known: Known) -> str:
@@ -313,7 +323,7 @@ def _verb(known: Known) -> str:
     return "Train again" if known.there else "Start"
 
 
-def _details(step: Recover) -> None:
+def _details(model: str, step: Recover) -> None:
     first, second, third, fourth = st.columns(4)
     with first:
         _number(
@@ -329,27 +339,6 @@ def _details(step: Recover) -> None:
         _choice(
             "Schedule", "schedule", SCHEDULES, step.schedule, "Cosine falls to zero over all epochs; constant stays."
         )
-    with second:
-        if _teacher(step) == "both":
-            _number(
-                "Weight of the baseline's answers",
-                "mix",
-                _mix(step),
-                "In the loss; the labels have the rest.",
-                min_value=0.01,
-                max_value=0.99,
-                step=0.05,
-            )
-        if _teacher(step) != "labels":
-            _number(
-                "Temperature",
-                "temperature",
-                step.temperature,
-                "Softens the baseline's answers: what it thinks of the wrong classes counts for more.",
-                min_value=0.1,
-                max_value=100.0,
-                step=0.5,
-            )
         if _pace(step) == "gradual":
             _number(
                 "Ramp, share of the epochs",
@@ -359,6 +348,38 @@ def _details(step: Recover) -> None:
                 min_value=0.01,
                 max_value=0.99,
                 step=0.05,
+            )
+    with second:
+        if _source(step) != "labels":
+            # A link may name one that this model cannot have; starting the training says so.
+            names = dict.fromkeys(("", *teachers_of(model), step.teacher))
+            _choice(
+                "Teacher",
+                "teacher",
+                tuple(names),
+                step.teacher,
+                "The uncompressed baseline, or another model for the same images: a better one teaches better.",
+                _teacher,
+            )
+        if _source(step) == "both":
+            _number(
+                "Weight of the teacher's answers",
+                "mix",
+                _mix(step),
+                "In the loss; the labels have the rest.",
+                min_value=0.01,
+                max_value=0.99,
+                step=0.05,
+            )
+        if _source(step) != "labels":
+            _number(
+                "Temperature",
+                "temperature",
+                step.temperature,
+                "Softens the teacher's answers: what it thinks of the wrong classes counts for more.",
+                min_value=0.1,
+                max_value=100.0,
+                step=0.5,
             )
     with third:
         _number(

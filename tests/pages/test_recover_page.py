@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from compression.recipe import Recipe, Recover
 from compression.recover import shelf
 from compression.recover.train import Trainer
-from pages.components import recover, state, students
+from pages.components import controls, recover, state, students
 
 ROOT = Path(__file__).parents[2]
 MODEL = "lenet-300-100"
@@ -151,15 +151,16 @@ def test_the_link_of_a_trained_recipe_shows_its_curves_and_explore_draws_it_with
 
 
 MOVES = [
-    ("selectbox", "teacher", "labels", {"distill": 0.0}, {}),
-    ("selectbox", "teacher", "baseline", {"distill": 1.0}, {}),
-    ("selectbox", "teacher", "both", {"distill": 0.5}, {"distill": 0.0}),
+    ("selectbox", "source", "labels", {"distill": 0.0}, {}),
+    ("selectbox", "source", "teacher", {"distill": 1.0}, {}),
+    ("selectbox", "source", "both", {"distill": 0.5}, {"distill": 0.0}),
     ("selectbox", "pace", "one-shot", {"ramp": 0.0}, {}),
     ("selectbox", "pace", "gradual", {"ramp": 0.5}, {"ramp": 0.0}),
     ("number_input", "epochs", 7, {"epochs": 7}, {}),
     ("number_input", "learning_rate", 0.01, {"learning_rate": 0.01}, {}),
     ("selectbox", "schedule", "constant", {"schedule": "constant"}, {}),
     ("number_input", "mix", 0.25, {"distill": 0.25}, {}),
+    ("selectbox", "teacher", "lenet-5", {"teacher": "lenet-5"}, {}),
     ("number_input", "temperature", 2.0, {"temperature": 2.0}, {}),
     ("number_input", "ramp", 0.75, {"ramp": 0.75}, {}),
     ("number_input", "patience", 3, {"patience": 3}, {}),
@@ -179,6 +180,22 @@ def test_every_control_moves_its_own_setting(kind, name, value, changes, beside)
     # Its own widget shows it, and another run changes nothing.
     assert getattr(page.run(), kind)(key=f"training_{name}").value == value
     assert settings_of(page) == replace(before, **changes)
+
+
+def test_a_teacher_of_other_images_is_shown_and_told_when_training_starts() -> None:
+    page = open_page(Recipe.of(sparsity=0.91, bits=4, **SHORT, teacher="resnet-20"))
+    assert not page.exception and page.selectbox(key="training_teacher").value == "resnet-20"
+    page.button(key="train").click().run()
+    until(page, lambda page: len(page.error) > 0)
+    assert "teacher must be another model for the images of lenet-300-100: lenet-5" in page.error[0].value
+
+
+def test_a_teacher_stays_behind_with_the_model_that_had_it() -> None:
+    page = asked(Recipe.of(sparsity=0.91, bits=4), **SHORT)
+    page.selectbox(key="training_teacher").set_value("lenet-5").run()
+    page.selectbox(key=controls.CONTROLS + "model").set_value("simple-cnn").run()
+    assert not page.exception
+    assert settings_of(page) == Recover(**SHORT)
 
 
 def test_settings_outlive_a_visit_to_another_page() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from compression import codec
+from compression import codec, zoo
 from compression.errors import CompressionError, RecipeError
 from compression.measure.subject import Subject
 from compression.pipeline import CompressedModel
@@ -501,6 +501,24 @@ def test_the_loss_is_that_of_hinton(subject, mix, heat):
     assert loss.item() == pytest.approx((1 - mix) * hard + mix * heat**2 * divergence, rel=1e-5)
     slope = ((1 - mix) * (softmax(own) - truth) + mix * heat * (soft - taught)) / 7
     np.testing.assert_allclose(logits.grad.numpy(), slope, atol=1e-6)
+
+
+def test_another_model_of_the_same_images_teaches(subject):
+    """All of the loss is the divergence from its answers: none from itself."""
+    made = trainer(subject, distill=1.0, teacher="lenet-5")
+    images, labels = made.split.images[:7], made.split.labels[:7]
+    with torch.no_grad():
+        logits, own = zoo.load_model("lenet-5")(images), subject.model(images)
+    assert made._loss(logits, images, labels).item() == pytest.approx(0, abs=1e-6)
+    assert made._loss(own, images, labels).item() > 0.01
+
+
+@pytest.mark.parametrize("name", ["resnet-20", "lenet-300-100", "lenet-5-mnist", "nobody"])
+def test_a_teacher_of_other_images_is_refused(subject, name):
+    """Of another dataset, of another shape, the model itself, or none at all."""
+    with pytest.raises(RecipeError, match=f"the images of lenet-300-100: lenet-5; got '{name}'"):
+        trainer(subject, distill=0.5, teacher=name)
+    trainer(subject, teacher=name)  # asks for no answers
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])

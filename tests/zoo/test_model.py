@@ -25,6 +25,14 @@ def test_the_registry_holds_the_six_models_in_order_and_then_those_on_other_data
         assert entry.title and entry.summary and entry.reference
 
 
+def test_teachers_answer_to_the_same_images():
+    assert zoo.teachers_of("lenet-5") == ("lenet-300-100",)
+    assert zoo.teachers_of("resnet-20") == ("simple-cnn", "mobilenet-v2", "vit-tiny")
+    assert zoo.teachers_of("lenet-5-mnist") == ("lenet-300-100-mnist",)
+    with pytest.raises(UnknownNameError):
+        zoo.teachers_of("nobody")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model_maps_its_input_shape_to_class_scores(name):
     entry = zoo.models.get(name)
