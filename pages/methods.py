@@ -26,7 +26,7 @@ def picture(entry: MethodEntry, model: str, layer: str, recipe: Recipe, look: Th
     compressed = state.compressed(model, shown.to_json())
     before = state.statistics(model).layers[layer].weight
     if entry.picture == "size":
-        data = ladder.gather(sizes(model, shown.to_json()))
+        data = ladder.gather(sizes(model, shown.to_json()), state.statistics(model).size_bytes)
         drawn, caption = ladder.draw(data, look, height=240), f"The whole model: {shown.describe()}"
     elif layer not in compressed.weights or compressed.weights[layer].shape != before.shape:
         st.caption(f"{layer} has another shape in the simplified network: {shown.describe()}")

@@ -19,6 +19,7 @@ from compression.measure.record import Ladder
 
 # Field of the record's ladder -> what stands beside the bar, and what the hover adds.
 RUNGS = {
+    "baseline": ("Baseline", "the model before its architecture was simplified"),
     "dense": ("Dense fp32", "every weight as a 32-bit float"),
     "sparse": ("Sparse", "the non-zero weights as floats, with relative indices"),
     "packed": ("Packed", "codes in as few whole bits as they need"),
@@ -30,7 +31,7 @@ RUNGS = {
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One form of the model. bytes: its size; ratio: dense bytes / these bytes."""
+    """One form of the model. bytes: its size; ratio: the baseline's bytes / these bytes."""
 
     name: str
     title: str
@@ -41,7 +42,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class LadderData:
-    """The rungs from dense to the artefact, and the unit of their axis."""
+    """The rungs from the baseline to the artefact, and the unit of their axis."""
 
     rungs: tuple[Rung, ...]
     unit: Unit
@@ -52,29 +53,35 @@ class LadderData:
         return "Size ladder: " + ", ".join(f"{rung.title} {format_bytes(rung.bytes)}" for rung in self.rungs) + "."
 
 
-def gather(size: Ladder) -> LadderData:
-    """The ladder of one record. The whole model is in every rung: biases, normalisation, scales, codebooks."""
+def gather(size: Ladder, baseline: int) -> LadderData:
+    """The ladder of one record; baseline: bytes of the model before its architecture was simplified.
+
+    The whole model is in every rung: biases, normalisation, scales, codebooks. The baseline has one of its own where it
+    differs from the dense form.
+    """
     rungs = []
     for name, (title, meaning) in RUNGS.items():
-        count = getattr(size, name)
-        rungs.append(Rung(name, title, meaning, count, size.dense / count))
-    return LadderData(tuple(rungs), bytes_unit([size.dense]))
+        count = baseline if name == "baseline" else getattr(size, name)
+        if name != "baseline" or count != size.dense:
+            rungs.append(Rung(name, title, meaning, count, baseline / count))
+    return LadderData(tuple(rungs), bytes_unit([baseline]))
 
 
 def draw(data: LadderData, theme: Theme = LIGHT, *, height: int = 260) -> go.Figure:
-    """Horizontal bars on a linear axis, dense on top; the artefact in the accent colour."""
+    """Horizontal bars on a linear axis, the largest form on top; the artefact in the accent colour."""
     factor = data.unit.factor
     bars = {
         "type": "bar",
         "orientation": "h",
         "y": [rung.title for rung in data.rungs],
         "x": [rung.bytes / factor for rung in data.rungs],
-        "text": [_label(rung) for rung in data.rungs],
+        "text": [_label(rung, first=rung is data.rungs[0]) for rung in data.rungs],
         "textposition": "outside",
         "textfont": {"size": 13, "color": theme.text},
         "cliponaxis": False,
         "hovertext": [
-            f"<b>{rung.title}</b>: {rung.meaning}<br>{rung.bytes:,} bytes, against dense: {format_smaller(rung.ratio)}"
+            f"<b>{rung.title}</b>: {rung.meaning}<br>{rung.bytes:,} bytes, "
+            f"against the baseline: {format_smaller(rung.ratio)}"
             for rung in data.rungs
         ],
         "hovertemplate": "%{hovertext}<extra></extra>",
@@ -97,6 +104,6 @@ def draw(data: LadderData, theme: Theme = LIGHT, *, height: int = 260) -> go.Fig
     return go.Figure({"data": [bars], "layout": figure_layout}, _validate=False)
 
 
-def _label(rung: Rung) -> str:
+def _label(rung: Rung, *, first: bool) -> str:
     size = f"<b>{format_bytes(rung.bytes)}</b>"
-    return size if rung.name == "dense" else f"{size}  {format_ratio(rung.ratio)}"
+    return size if first else f"{size}  {format_ratio(rung.ratio)}"

@@ -190,6 +190,11 @@ def format_points(difference: float, digits: int = 1) -> str:
     return f"{text.lstrip('+-') if float(text) == 0 else text} pt"
 
 
+def format_p(value: float) -> str:
+    """The p-value of a test, e.g. "p = 0.29", "p < 0.001"."""
+    return "p < 0.001" if value < 0.001 else f"p = {_significant(value, 2)}"
+
+
 def format_ms(milliseconds: float) -> str:
     """Three significant digits above 1 ms and two below: timings repeat no better than that."""
     return f"{_significant(milliseconds, 3 if milliseconds >= 1 else 2)} ms"

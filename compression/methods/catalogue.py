@@ -588,7 +588,8 @@ methods.add(
             "What one shot breaks, training mends: pruned weights stay zero, shared ones move together, rounded ones "
             "learn through their rounding, so that the result is still what the recipe describes. The network learns "
             "from the labels, from a teacher, which also tells how wrong classes compare, or from both; the teacher "
-            "is the uncompressed baseline, or a better model of the same data. A part of the train split chooses the epoch that is kept."
+            "is the uncompressed baseline, or a better model of the same data. A part of the train split "
+            "chooses the epoch that is kept."
         ),
         formula=(
             r"\begin{gathered} L = (1 - \lambda)\, H(y, p) + \lambda\, T^2\, D_{\mathrm{KL}}\!\left("
@@ -605,7 +606,9 @@ methods.add(
             Setting("ramp", "0 to below 1", "share of the epochs over which sparsity rises and bits fall; 0: one shot"),
             Setting("distill", "0 to 1", "lambda, the weight of the teacher's answers; the labels have the rest"),
             Setting("temperature", "0.1 to 100", "T, which softens those answers"),
-            Setting("teacher", "a model or empty", "whose answers: another model's of the same dataset, or the baseline's"),
+            Setting(
+                "teacher", "a model or empty", "whose answers: another model's of the same dataset, or the baseline's"
+            ),
             Setting("patience", "0 or more", "epochs without a better one that end the training; 0 for never"),
             Setting("augment", "on or off", "train on images that are turned, scaled and shifted a little"),
             Setting("seed", "0 or more", "of the part that chooses the epoch, and of all draws"),

@@ -1,8 +1,9 @@
 """Progressive shrinking: a student that is smaller step by step, until one misses a requirement on accuracy.
 
 Width or depth is reduced; every student starts from the baseline's own weights and is taught by the baseline, or by
-the recipe's teacher (Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015). Each is an ordinary recipe with training, so that
-it is a record that can be made again alone. The requirement is on the validation part of the train split.
+the recipe's teacher (Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015). Each is an ordinary
+recipe with training, so that it is a record that can be made again alone. The requirement is on the validation part of
+the train split.
 """
 
 import math

@@ -2,9 +2,8 @@
 
 Weights start from the recipe's one-shot result and are trained on labels, on a teacher's answers (Hinton, Vinyals and
 Dean, Distilling the Knowledge in a Neural Network, 2015), or on both. The teacher is the baseline, or another model of
-the zoo. A part of the train split is kept back to
-choose the best epoch; the test split is never looked at. What is measured after each epoch, and what is given back, is
-the compressed model that the recipe's file holds, decoded.
+the zoo. A part of the train split is kept back to choose the best epoch; the test split is never looked at. What is
+measured after each epoch, and what is given back, is the compressed model that the recipe's file holds, decoded.
 
 Repair is of the one-shot result, the start. Training goes on from there where the recipe holds from the first epoch,
 but for recipes by rate: those start from the weights as they were, since codes that make good each other's errors leave
@@ -416,8 +415,9 @@ def _teacher(subject: Subject, step: Recover) -> nn.Module:
         return subject.model
     if step.teacher not in (others := teachers_of(subject.name)):
         raise RecipeError(
-            f"teacher must be another model for the images of {subject.name}: {' or '.join(others) or 'there is none'}; "
-            f"got {shown(step.teacher)}. Name one, or leave it out for the baseline."
+            f"teacher must be another model for the images of {subject.name}: "
+            f"{' or '.join(others) or 'there is none'}; got {shown(step.teacher)}. "
+            "Name one, or leave it out for the baseline."
         )
     return load_model(step.teacher)
 

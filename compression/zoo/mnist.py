@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ MEAN, STD = 0.1307, 0.3081
 PACKED_BYTES = 11_594_722
 # A network that is silent for so long has failed.
 PATIENCE_S = 10.0
+# What a download that was killed left is removed by the next one once it is so old.
+LEFT_S = 3600.0
 
 # What torchvision raises where a network or a disk fails it.
 _FAILURES = (OSError, RuntimeError, http.client.HTTPException)
@@ -132,6 +135,10 @@ def _download() -> None:
         print(f"Downloading MNIST, {PACKED_BYTES / 1e6:.1f} MB, into {_raw()}", file=sys.stderr)
     try:
         _raw().mkdir(parents=True, exist_ok=True)
+        for left in _raw().glob("download-*"):
+            # By a process that was killed; younger ones may be another's that is at work.
+            if time.time() - left.stat().st_mtime > LEFT_S:
+                shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="download-", dir=_raw()) as scratch:
             arriving = Path(scratch, "MNIST", "raw")
             arriving.mkdir(parents=True)

@@ -5,6 +5,7 @@ import streamlit as st
 from compression.figures.theme import (
     format_bytes,
     format_ms,
+    format_p,
     format_percent,
     format_points,
     format_ratio,
@@ -74,7 +75,7 @@ def _accuracy(column, record: Record, exact: bool) -> None:
         border=True,
         height="stretch",
         help=f"{figures.correct} of {figures.n} test images, 95 % interval {interval} (Wilson). Change to the baseline "
-        f"on the same images: {verdict} by McNemar's exact test at the 5 % level, p = {figures.p_value:.3g}. Harm, "
+        f"on the same images: {verdict} by McNemar's exact test at the 5 % level, {format_p(figures.p_value)}. Harm, "
         f"which tells more than right and wrong: {figures.harm:.2g} nats, the outputs' mean KL divergence from the "
         "baseline's.",
     )

@@ -74,7 +74,7 @@ def ladder(work: Work, look: Theme) -> None:
     if work.evaluation is None:
         st.caption("Not measured." if work.failed else "Measuring.")
         return
-    data = ladder_figure.gather(work.evaluation.record.size)
+    data = ladder_figure.gather(work.evaluation.record.size, work.evaluation.record.baseline.size_bytes)
     figure.show(ladder_figure.draw(data, look), "plot_ladder", alt=data.alt)
     st.caption(
         "Bytes of the whole model under each form, biases, normalisation, scales and codebooks included. The last bar "

@@ -11,7 +11,7 @@ import streamlit as st
 
 from compression.errors import CompressionError
 from compression.figures import recovery as figures
-from compression.figures.theme import Theme, format_bytes, format_percent, format_points, format_smaller
+from compression.figures.theme import Theme, format_bytes, format_p, format_percent, format_points, format_smaller
 from compression.jobs import Job
 from compression.measure.accuracy import wilson
 from compression.measure.subject import Evaluation
@@ -171,7 +171,17 @@ def _changed(step: Recover, minutes: float | None) -> tuple[Recover, float | Non
 
     source, pace = held("source", _source(step)), held("pace", _pace(step))
     mix, ramp = held("mix", _mix(step)), held("ramp", _ramp(step))
-    plain = ("epochs", "learning_rate", "schedule", "minibatch", "temperature", "teacher", "patience", "augment", "seed")
+    plain = (
+        "epochs",
+        "learning_rate",
+        "schedule",
+        "minibatch",
+        "temperature",
+        "teacher",
+        "patience",
+        "augment",
+        "seed",
+    )
     changed = replace(
         step,
         **{name: held(name, getattr(step, name)) for name in plain},
@@ -271,8 +281,8 @@ def settings(known: Known) -> None:
             "source",
             tuple(SOURCES),
             _source(step),
-            "The labels of the train split, the answers of a teacher (distillation: of the uncompressed baseline, or of "
-            "another model, which the training settings name), or both.",
+            "The labels of the train split, the answers of a teacher (distillation: of the uncompressed baseline, or "
+            "of another model, which the training settings name), or both.",
             SOURCES.get,
         )
     with pace:
@@ -628,7 +638,7 @@ def result(known: Known) -> None:
                 "95 % interval": _interval(figures_.accuracy_low, figures_.accuracy_high),
                 "Change": format_points(figures_.accuracy - record.baseline.accuracy, 2),
                 "Against the baseline": f"{'' if figures_.distinguishable else 'in'}distinguishable, "
-                f"p = {figures_.p_value:.2g}",
+                + format_p(figures_.p_value),
                 "Size": format_bytes(record.size.artefact),
                 "Smaller": format_smaller(record.ratio),
             }

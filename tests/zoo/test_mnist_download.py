@@ -1,6 +1,7 @@
 """Torchvision's own download, from a mirror on this machine."""
 
 import errno
+import os
 import shutil
 import socket
 import threading
@@ -186,6 +187,15 @@ def test_only_what_is_missing_is_put_there(mirror: Mirror, raw: Path) -> None:
     assert not load().train_labels.any()
     assert (raw / "train-labels-idx1-ubyte").read_bytes() == own
     assert (raw / "t10k-images-idx3-ubyte").read_bytes() == (raw / "kept").read_bytes()
+
+
+def test_what_a_killed_download_left_is_removed_and_one_at_work_is_not(mirror: Mirror, raw: Path) -> None:
+    for name in ("download-old", "download-new"):
+        (raw / name).mkdir(parents=True)
+    hours_ago = time.time() - mnist.LEFT_S - 1
+    os.utime(raw / "download-old", (hours_ago, hours_ago))
+    load()
+    assert {path.name for path in raw.iterdir()} == {*files(), "download-new"}
 
 
 def test_callers_at_once_share_one_download_and_others_do_not_wait(mirror: Mirror) -> None:
