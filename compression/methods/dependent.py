@@ -89,6 +89,9 @@ def quantize(
     codes = layer.codes(rows, mask, steps, top)
     reference = np.where(mask, rows, 0.0)
     scale = powers.nearest(steps * layer.gain(reference, codes * steps[:, None], per_channel))
+    live = codes.any(axis=1)
+    # A row of zeros decodes to zeros by any scale: the one above it takes the fewest bits to tell.
+    scale = scale[np.maximum.accumulate(np.where(live, np.arange(len(live)), live.argmax() if len(live) else 0))]
     kind = np.int8 if bits <= 8 else np.int16
     return Integers(
         codes.reshape(weight.shape).astype(kind), scale if per_channel else scale[0].reshape(()), bits, trellis=True

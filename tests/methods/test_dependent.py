@@ -147,6 +147,17 @@ def test_channels_keep_their_energy():
     np.testing.assert_allclose((weight * decoded).sum(axis=1), np.square(weight).sum(axis=1), rtol=0.012)
 
 
+@pytest.mark.parametrize(("dead", "above"), [((1, 2, 5), {1: 0, 2: 0, 5: 4}), ((0, 1), {0: 2, 1: 2}), ((), {})])
+def test_a_row_of_zeros_has_the_scale_of_the_row_above(dead, above):
+    """The first ones have that of the first row with a weight; rows with weights keep their own."""
+    weight, kept = RNG.normal(0, 1, (6, 50)), np.ones((6, 50), bool)
+    kept[list(dead)] = False
+    tensor = quantize(weight, np.geomspace(1, 50, 6), kept, exchange=exchange_for(0.3))
+    assert [row.any() for row in tensor.decode()] == [row not in above for row in range(6)]
+    assert all(tensor.scale[row] == tensor.scale[other] for row, other in above.items())
+    assert len(set(tensor.scale)) == 6 - len(above)
+
+
 def test_one_scale_for_the_tensor():
     tensor = quantize(RNG.normal(0, 1, (6, 50)), sensitivity=[1, 2, 3, 4, 5, 6], per_channel=False)
     assert tensor.scale.shape == ()
