@@ -55,6 +55,7 @@ ROWS = {
     "lenet-300-100 shared": Row("lenet-300-100-shared", ratio=45, error=None),
     "lenet-300-100 stretch": Row("lenet-300-100-smallest", ratio=100, error=0.02),
     "lenet-5": Row("lenet-5-trained", ratio=80, error=None, pruned=True),
+    "lenet-5 shared": Row("lenet-5-shared", ratio=80, error=None),
     "lenet-5 stretch": Row("lenet-5-smallest", ratio=300, error=0.01),
 }
 

@@ -4,7 +4,8 @@
 
 Recipes are by rate, batch norm folded, taught by the baseline, their pruning and their steps coming gradually. Short
 trainings find the exchange rate at which the validation accuracy leaves the baseline's; full ones go on from there to
-higher rates while they hold, and to lower ones where the first does not. Each takes at most so many minutes.
+higher rates while they cannot be told from the baseline, and to lower ones where the first can. Each takes at most so
+many minutes.
 
 The verdict on a file is that of McNemar's exact test at the 5 % level, on the test split. "Smallest" is the smallest
 file of a full training that cannot be told from the baseline: this test has chosen, as it has in the column without
@@ -101,7 +102,7 @@ def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:
     """All full trainings of a model that the search asks for."""
     epochs = max(2, round(EPOCHS.get(name, OTHER_EPOCHS) * minutes / FIVE_MINUTES))
     few = max(2, round(SHORT * epochs))
-    required, nearly = (required_accuracy(bench.subject(name), Recipe(), points) for points in (0, SHORT_POINTS))
+    nearly = required_accuracy(bench.subject(name), Recipe(), SHORT_POINTS)
     made: list[Trained] = []
 
     def train(place: int, epochs: int) -> Recovery:
@@ -118,7 +119,7 @@ def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:
         recovery = train(place, epochs)
         made.append(Trained(bench.find(name, recovery.recipe).record, recovery))
         print(f"    {_row(made[-1])}", flush=True)
-        return accuracy_of(recovery) >= required
+        return not made[-1].record.figures.distinguishable
 
     last = last_that(lambda place: accuracy_of(train(place, few)) >= nearly, len(EXCHANGES))
     print(f"  {name}: short trainings nearly hold to {EXCHANGES[last]:g} nats a KB", flush=True)

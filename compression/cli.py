@@ -105,6 +105,12 @@ TRAINING: dict[str, Any] = {
         str | None,
         _training("With --distill: another model of the same dataset. (default: the baseline)", metavar="MODEL"),
     ],
+    "average": Annotated[
+        float | None,
+        _training(
+            "Keep running means of the weights over steps, with this decay in [0, 1), e.g. 0.99. (default 0: off)"
+        ),
+    ],
     "patience": Annotated[int | None, _training("End after so many epochs without a better one. (default 0: never)")],
     "augment": Annotated[
         bool | None, _training("Train on varied images, or on those of the data.", "--augment/--no-augment")

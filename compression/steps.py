@@ -326,9 +326,11 @@ class Recover:
     to zero, "constant" stays. minibatch: samples a step. ramp: share of the epochs over which sparsity rises to its
     target and bits fall to theirs. distill: weight of the teacher's answers in the loss, the rest being the labels';
     temperature: that softens those answers. teacher: a model of the zoo, trained on the same dataset; the baseline
-    itself where it is empty. patience: epochs without a better one that end it, 0 for never. augment:
-    train on images that are turned, scaled and shifted a little. seed: of the validation part and of all draws.
-    stopped: the epoch after which it was ended by hand or by a budget, 0 where it was not.
+    itself where it is empty. average: decay of a running mean over the optimiser's steps of all that is trained: what is
+    measured and kept; 0 for the weights of the last step (Polyak and Juditsky, Acceleration of stochastic
+    approximation by averaging, 1992). patience: epochs without a better one that end it, 0 for never. augment: train on
+    images that are turned, scaled and shifted a little. seed: of the validation part and of all draws. stopped: the
+    epoch after which it was ended by hand or by a budget, 0 where it was not.
     """
 
     epochs: int = 0
@@ -339,6 +341,7 @@ class Recover:
     distill: float = 0.0
     temperature: float = 4.0
     teacher: str = ""
+    average: float = 0.0
     patience: int = 0
     augment: bool = True
     seed: int = 0
@@ -370,6 +373,7 @@ class Recover:
             "distill": mix,
             "temperature": heat if mix else 4.0,
             "teacher": self.teacher if mix else "",
+            "average": _fraction("average", self.average),
             "stopped": self.stopped if self.stopped < self.epochs else 0,
         }
         for name, value in effective.items():
@@ -382,6 +386,7 @@ class Recover:
             f"trained {done} epoch{'s' * (self.epochs > 1)}",
             *[f"distilled from {self.teacher}" if self.teacher else "distilled"] * bool(self.distill),
             *["gradually"] * bool(self.ramp),
+            *["averaged"] * bool(self.average),
         ]
 
 

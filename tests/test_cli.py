@@ -574,10 +574,10 @@ def test_every_setting_is_an_option():
 
 def test_training_options_refine_a_recipe_from_elsewhere(tmp_path):
     options = "--epochs 9 --learning-rate 0.002 --schedule constant --minibatch 20 --ramp 0.5 --distill 0.25"
-    options += " --temperature 2 --teacher lenet-5 --patience 3 --no-augment --seed 5 --stopped 4"
+    options += " --temperature 2 --teacher lenet-5 --average 0.9 --patience 3 --no-augment --seed 5 --stopped 4"
     training = {"epochs": 9, "learning_rate": 0.002, "schedule": "constant", "minibatch": 20, "ramp": 0.5}
     training |= {"distill": 0.25, "temperature": 2.0, "teacher": "lenet-5", "patience": 3, "augment": False}
-    training |= {"seed": 5, "stopped": 4}
+    training |= {"average": 0.9, "seed": 5, "stopped": 4}
     tiny = presets.get("tiny").recipe
     assert Recipe.from_json(succeed("recipe", *options.split())) == Recipe.of(**training)
     wanted = Recipe.of(**{**tiny.settings(), **training})

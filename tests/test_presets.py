@@ -47,7 +47,9 @@ def test_a_model_is_offered_the_presets_for_all_and_then_its_own():
     assert presets_of("lenet-300-100-mnist")[-3:] == [
         presets.get(f"lenet-300-100-{name}") for name in ("shared", "trained", "smallest")
     ]
-    assert presets_of("lenet-5-mnist")[-2:] == [presets.get(f"lenet-5-{name}") for name in ("trained", "smallest")]
+    assert presets_of("lenet-5-mnist")[-3:] == [
+        presets.get(f"lenet-5-{name}") for name in ("shared", "trained", "smallest")
+    ]
 
 
 def test_models_of_presets_are_of_the_zoo():

@@ -225,7 +225,7 @@ class TestForms:
             '"prune":{"pattern":"2:4","scope":"global","sparsity":0.0},'
             '"quantize":{"activations":8,"bits":4,"calibration":"percentile","granularity":"channel",'
             '"percentile":99.0,"symmetric":false},'
-            '"recover":{"augment":false,"distill":0.5,"epochs":20,"learning_rate":0.01,"minibatch":32,"patience":3,'
+            '"recover":{"augment":false,"average":0.9,"distill":0.5,"epochs":20,"learning_rate":0.01,"minibatch":32,"patience":3,'
             '"ramp":0.4,"schedule":"constant","seed":7,"stopped":12,"teacher":"lenet-5","temperature":2.0},'
             '"repair":{"batchnorm":true,"bias":true,"rounding":"gptq"},'
             '"share":{"clusters":16,"moved":"zero","population":5,"rarest":2,"start":"best"},'
@@ -238,7 +238,7 @@ class TestForms:
             Share(16, "best", 5, 2, "zero"),
             Quantize(4, calibration="percentile", percentile=99, symmetric=False, activations=8),
             Repair("gptq", True, True),
-            Recover(20, 0.01, "constant", 32, 0.4, 0.5, 2, "lenet-5", 3, False, 7, 12),
+            Recover(20, 0.01, "constant", 32, 0.4, 0.5, 2, "lenet-5", 0.9, 3, False, 7, 12),
             Code(rest="fp16"),
             True,
             (Override("fc*", {"bits": 2}), Override("conv1", (("sparsity", 0.25),))),
@@ -284,7 +284,8 @@ class TestTraining:
         assert Recipe.of(epochs=1).describe() == "trained 1 epoch"
         told = Recipe.of(bits=4, epochs=20, stopped=12, distill=0.5, ramp=0.3).describe()
         assert told == "4 bits, trained 12 of 20 epochs, distilled, gradually"
-        assert Recipe.of(epochs=2, distill=1, teacher="b").describe() == "trained 2 epochs, distilled from b"
+        told = Recipe.of(epochs=2, distill=1, teacher="b", average=0.5).describe()
+        assert told == "trained 2 epochs, distilled from b, averaged"
 
     @pytest.mark.parametrize(
         ("settings", "rule"),
@@ -301,6 +302,7 @@ class TestTraining:
             ({"epochs": 3, "teacher": 5}, "teacher must be the name of a model; got 5"),
             ({"epochs": 3, "teacher": "a b"}, "teacher must be the name of a model; got 'a b'"),
             ({"epochs": 3, "teacher": "x" * 65}, "teacher must be the name of a model"),
+            ({"epochs": 3, "average": 1.0}, "average must be in"),
             ({"epochs": 3, "patience": -1}, "patience must be 0 or more"),
             ({"epochs": 3, "augment": 1}, "augment must be true or false"),
             ({"epochs": 3, "stopped": 4}, "stopped must be an epoch of the 3"),

@@ -609,6 +609,7 @@ methods.add(
             Setting(
                 "teacher", "a model or empty", "whose answers: another model's of the same dataset, or the baseline's"
             ),
+            Setting("average", "0 to below 1", "decay of a running mean of the weights, which is what is kept; 0: off"),
             Setting("patience", "0 or more", "epochs without a better one that end the training; 0 for never"),
             Setting("augment", "on or off", "train on images that are turned, scaled and shifted a little"),
             Setting("seed", "0 or more", "of the part that chooses the epoch, and of all draws"),

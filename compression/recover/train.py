@@ -18,6 +18,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -172,6 +173,7 @@ class Trainer:
         self._student: Student | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._stage: Recipe | None = None
+        self._means: list[Tensor] = []  # of what is trained, over steps of the optimiser
 
     @property
     def ended(self) -> bool:
@@ -235,8 +237,9 @@ class Trainer:
                     loss, right = self._train(self._augmented(images[batch]), labels[batch], rate)
                 total += loss * len(batch)
                 correct += right
-        self._reproject()
-        compressed = self._student.eval().compressed()
+        with self._averaged():
+            self._reproject()
+            compressed = self._student.eval().compressed()
         seconds = self.epochs[-1].seconds + time.perf_counter() - began - waited
         holds = now == self.recipe.untrained
         return self._note(number, compressed, total / len(labels), correct / len(labels), rate, holds, seconds)
@@ -250,6 +253,9 @@ class Trainer:
         self._optimizer.zero_grad()
         (loss + self._cost_of_size()).backward()
         self._optimizer.step()
+        if self._means:
+            with torch.no_grad():
+                torch._foreach_lerp_(self._means, list(self._student.parameters()), 1 - self.step.average)
         return loss.item(), int((logits.argmax(1) == labels).sum())
 
     def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -301,6 +307,21 @@ class Trainer:
         plans = layer_plans(tuple(self.variant.statistics.layers), now)
         self._prices = [(plans[name].quantize.exchange / KILOBYTE, twin) for name, twin in student.projected()]
         self._optimizer = torch.optim.Adam(student.parameters(), lr=self.step.learning_rate)
+        self._means = [each.detach().clone() for each in student.parameters()] if self.step.average else []
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within, the student has the running means in place of what it trains, where the recipe asks for them."""
+        trained = list(self._student.parameters()) if self._means else []
+        own = [each.detach().clone() for each in trained]
+        with torch.no_grad():
+            for each, mean in zip(trained, self._means, strict=True):
+                each.copy_(mean)
+            yield
+            for each, before in zip(trained, own, strict=True):
+                each.copy_(before)
+        if trained:
+            self._reproject()
 
     def _project(self, state: dict[str, np.ndarray], recipe: Recipe) -> CompressedModel:
         """The one-shot compression of other float weights of the same network."""
@@ -358,6 +379,7 @@ class Trainer:
         tensors = {f"student.{name}": tensor for name, tensor in self._student.state_dict().items()}
         for place, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{place}.{name}": value for name, value in state.items()}
+        tensors |= {f"mean.{place}": mean for place, mean in enumerate(self._means)}
         tensors["current"] = _as_tensor(codec.write(self._student.eval().compressed()))
         if self._best is not None:
             tensors["best"] = _as_tensor(codec.write(self._best))
@@ -394,6 +416,7 @@ class Trainer:
             made.load_state_dict(student)
             self._set_student(made, stage(self.recipe, max(1, done)))
             self._optimizer.load_state_dict(self._optimizer_state(tensors))
+            self._means = [tensors[f"mean.{place}"] for place in range(len(self._means))]
             self._best = codec.read(_as_bytes(tensors["best"])) if "best" in tensors else None
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, CompressionError) as error:
             raise CompressionError(

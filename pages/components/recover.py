@@ -178,6 +178,7 @@ def _changed(step: Recover, minutes: float | None) -> tuple[Recover, float | Non
         "minibatch",
         "temperature",
         "teacher",
+        "average",
         "patience",
         "augment",
         "seed",
@@ -402,6 +403,16 @@ def _details(model: str, step: Recover) -> None:
         )
         _number("Images a step", "minibatch", step.minibatch, "Of the optimiser.", min_value=1, max_value=4096)
     with fourth:
+        _number(
+            "Average, decay",
+            "average",
+            step.average,
+            "Keeps running means of the weights over the optimiser's steps, e.g. 0.99; 0 keeps those of the last step.",
+            min_value=0.0,
+            max_value=0.9999,
+            step=0.01,
+            format="%g",
+        )
         _number("Seed", "seed", step.seed, "Of the validation part and of all draws.", min_value=0, max_value=2**31)
         st.session_state.setdefault(WIDGET + "augment", step.augment)
         st.toggle(

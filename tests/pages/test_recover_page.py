@@ -163,6 +163,7 @@ MOVES = [
     ("selectbox", "teacher", "lenet-5", {"teacher": "lenet-5"}, {}),
     ("number_input", "temperature", 2.0, {"temperature": 2.0}, {}),
     ("number_input", "ramp", 0.75, {"ramp": 0.75}, {}),
+    ("number_input", "average", 0.9, {"average": 0.9}, {}),
     ("number_input", "patience", 3, {"patience": 3}, {}),
     ("number_input", "minibatch", 20, {"minibatch": 20}, {}),
     ("number_input", "seed", 5, {"seed": 5}, {}),

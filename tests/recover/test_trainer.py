@@ -54,6 +54,11 @@ RESUMED = {
     "batch norm": ("simple-cnn", {"bits": 4, "sparsity": 0.5, "ramp": 0.7, "epochs": 3}),
     "batch norm, by rate, integer activations": ("simple-cnn", {**RATE, "activations": 8}),
     "folded, by rate, integer activations": ("simple-cnn", {**RATE, **GPTQ, "fold": True, "activations": 8}),
+    "averaged, by rate, gradually": ("lenet-300-100", {**RATE, "average": 0.9, "ramp": 0.5}),
+    "averaged, shared, integer activations": (
+        "lenet-300-100",
+        {"average": 0.9, "clusters": 6, "bits": 8, "activations": 8},
+    ),
     "fewer blocks": ("resnet-20", {"blocks": 2, "bits": 4, "distill": 0.5}),
 }
 PRUNED = [name for name, settings in KINDS.items() if "sparsity" in settings]
@@ -501,6 +506,33 @@ def test_the_loss_is_that_of_hinton(subject, mix, heat):
     assert loss.item() == pytest.approx((1 - mix) * hard + mix * heat**2 * divergence, rel=1e-5)
     slope = ((1 - mix) * (softmax(own) - truth) + mix * heat * (soft - taught)) / 7
     np.testing.assert_allclose(logits.grad.numpy(), slope, atol=1e-6)
+
+
+def test_what_is_kept_of_averaged_weights_is_their_running_mean(subject, monkeypatch):
+    """Each step's weights count 1 - d of what all before them count together; the optimiser goes on from its own."""
+    steps, train = [], Trainer._train
+
+    def watched(self, *batch) -> tuple[float, int]:
+        if not steps:
+            steps.append({name: value.detach().clone() for name, value in self._student.named_parameters()})
+        answer = train(self, *batch)
+        steps.append({name: value.detach().clone() for name, value in self._student.named_parameters()})
+        return answer
+
+    monkeypatch.setattr(Trainer, "_train", watched)
+    made = done(subject, epochs=2, average=0.75, sparsity=0.5)
+    kept = made.result().compressed
+    assert made.result().best == 2 and len(steps) > 5
+    for place, name in enumerate(kept.weights):
+        parameter = f"twins.{place}.value"
+        mean = steps[0][parameter].double()
+        for step in steps[1:]:
+            mean = 0.75 * mean + 0.25 * step[parameter].double()
+        np.testing.assert_allclose(kept.decode(name), mean.numpy(), atol=1e-6)
+        assert not np.allclose(kept.decode(name), steps[-1][parameter].numpy(), atol=1e-5)
+    # The last step's are still the student's.
+    own = dict(made._student.named_parameters())
+    assert all(torch.equal(own[name], value) for name, value in steps[-1].items())
 
 
 def test_another_model_of_the_same_images_teaches(subject):
