@@ -326,8 +326,8 @@ class Recover:
     to zero, "constant" stays. minibatch: samples a step. ramp: share of the epochs over which sparsity rises to its
     target and bits fall to theirs. distill: weight of the teacher's answers in the loss, the rest being the labels';
     temperature: that softens those answers. teacher: a model of the zoo, trained on the same dataset; the baseline
-    itself where it is empty. average: decay of a running mean over the optimiser's steps of all that is trained: what is
-    measured and kept; 0 for the weights of the last step (Polyak and Juditsky, Acceleration of stochastic
+    itself where it is empty. average: decay of a running mean, over the optimiser's steps, of what is trained; the
+    mean is measured and kept; 0 for the weights of the last step (Polyak and Juditsky, Acceleration of stochastic
     approximation by averaging, 1992). patience: epochs without a better one that end it, 0 for never. augment: train on
     images that are turned, scaled and shifted a little. seed: of the validation part and of all draws. stopped: the
     epoch after which it was ended by hand or by a budget, 0 where it was not.
