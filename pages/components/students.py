@@ -51,7 +51,7 @@ def settings(request: Request) -> None:
     """What is reduced, what must be held, and the button that starts."""
     st.markdown("### Smaller student")
     st.caption(
-        "The network itself is made smaller, step by step, and each step is trained by the baseline and the settings "
+        "The network itself is made smaller, step by step, and each step is taught by the teacher and the settings "
         "above, until one would miss the required accuracy on the validation part. The last that holds is kept."
     )
     axis, points, epochs, go = st.columns([1.8, 1.1, 1.1, 1.1], vertical_alignment="bottom")
