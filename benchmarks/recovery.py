@@ -3,9 +3,8 @@
     python -m benchmarks.recovery [--models NAME ...] [--minutes M] [--threads N] [--untrained] [--ship]
 
 Recipes are by rate, batch norm folded, taught by the baseline, their pruning and their steps coming gradually. Short
-trainings find the exchange rate at which the validation accuracy leaves the baseline's; full ones go on from there to
-higher rates while they cannot be told from the baseline, and to lower ones where the first can. Each takes at most so
-many minutes.
+trainings find the exchange rate at which the validation accuracy leaves the baseline's; full ones look from there for
+the highest rate at which they cannot be told from the baseline. Each takes at most so many minutes.
 
 The verdict on a file is that of McNemar's exact test at the 5 % level, on the test split. "Smallest" is the smallest
 file of a full training that cannot be told from the baseline: this test has chosen, as it has in the column without
@@ -36,7 +35,7 @@ from compression.workbench import Workbench
 DATASET = "digits"
 FORM = {"bits": 8, "calibration": "rate", "rest": "rate", "coder": "smallest"}
 TRAINING = {"distill": 0.7, "ramp": 0.5, "schedule": "cosine"}
-EXCHANGES = tuple(float(f"{2e-4 * 2 ** (place / 2):.2g}") for place in range(16))
+EXCHANGES = tuple(float(f"{2e-4 * 2 ** (place / 2):.2g}") for place in range(20))
 # Tried for the two LeNets, guessed for the others.
 SPARSITIES = {"lenet-300-100": 0.97, "lenet-5": 0.97, "simple-cnn": 0.95, "resnet-20": 0.9}
 OTHER_SPARSITY = 0.8
@@ -76,12 +75,17 @@ def recipe(name: str, exchange: float, epochs: int) -> Recipe:
 
 
 def climb(holds: Callable[[int], bool], first: int, count: int) -> None:
-    """Ask about places of a ladder of so many: up from the first until one fails, or down from it until one holds."""
-    place, step = first, 1 if holds(first) else -1
-    while 0 <= place + step < count:
-        place += step
-        if holds(place) != (step > 0):
-            return
+    """Ask about places of a ladder of so many: from the first one on, in steps that double, up until one fails or down
+    until one holds; then, by halving, about those between.
+    """
+    low, high, place, step = -1, count, first, 1
+    while high - low > 1:
+        low, high = (place, high) if holds(place) else (low, place)
+        if high < count and low >= 0:
+            place = (low + high) // 2
+        else:
+            place = min(low + step, count - 1) if high == count else max(high - step, 0)
+            step *= 2
 
 
 def last_that(holds: Callable[[int], bool], count: int) -> int:

@@ -44,7 +44,8 @@ from compression.search.suggest import Suggestion, Target, find
 from compression.search.waterfall import Waterfall, attribute
 from compression.store import Store, TimingKey
 
-NOW, SOON, LATER, LAST = 0, 1, 2, 3
+# Of jobs: what is on the screen, what follows it, studies that were asked for, what is filled in unasked, trainings.
+NOW, SOON, ASKED, LATER, LAST = range(5)
 
 # A tab in the background asks once a minute; one that was closed never again.
 PATIENCE_S = 90.0
@@ -462,7 +463,7 @@ class Workbench:
     def measure_sensitivity(self, model: str) -> Job:
         """The job that measures them; its partial results hold the layers that are complete."""
         return self._submit(
-            ("sensitivity", model), lambda job: self._sensitivity(job, model), LATER, "Measuring each layer alone"
+            ("sensitivity", model), lambda job: self._sensitivity(job, model), ASKED, "Measuring each layer alone"
         )
 
     def waterfall(self, model: str, recipe: Recipe) -> Waterfall | None:
@@ -474,7 +475,7 @@ class Workbench:
         return self._submit(
             ("waterfall", model, recipe),
             lambda job: self._waterfall(job, model, recipe),
-            LATER,
+            ASKED,
             "Evaluating the steps in every order",
         )
 

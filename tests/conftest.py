@@ -29,6 +29,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_FOLDER].cleanup()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """With the failure of a browser test, what the page showed: a timeout alone says nothing."""
+    report = yield
+    if report.when == "call" and report.failed and item.get_closest_marker("browser") and "page" in item.funcargs:
+        page = item.funcargs["page"]
+        report.sections.append((f"shown at {page.url}", page.locator("body").inner_text(timeout=5000)))
+    return report
+
+
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory]()
 
 

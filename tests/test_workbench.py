@@ -249,6 +249,22 @@ def test_what_is_urgent_overtakes_itself(start, evaluated):
     assert evaluated == [Recipe().describe(), RECIPE.describe()]
 
 
+@pytest.mark.parametrize("study", ["sensitivity", "waterfall"])
+def test_a_study_goes_before_what_is_filled_in(start, evaluated, study):
+    bench = start()
+    holder = Holder(bench)
+    fill = bench.fill(NAME, RECIPE, Timing())
+    asked = {"sensitivity": (NAME,), "waterfall": (NAME, RECIPE)}[study]
+    job = getattr(bench, f"measure_{study}")(*asked)
+    seen = []
+    job_run, fill_run = job._run, fill._run
+    job._run, fill._run = lambda: (seen.append(job), job_run()), lambda: (seen.append(fill), fill_run())
+    holder.let_go()
+    done(job)
+    fill.cancel()
+    assert fill.wait(SECONDS) and seen[0] is job
+
+
 def test_a_cancelled_job_is_not_handed_out_again(start, evaluated):
     bench = start()
     holder = Holder(bench)

@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from compression.errors import RecipeError
 from compression.measure.subject import Subject
 from compression.recipe import Recipe
@@ -76,10 +74,8 @@ def required_accuracy(subject: Subject, recipe: Recipe, points: float) -> float:
     """
     if isinstance(points, bool) or not isinstance(points, int | float) or not 0 <= points < math.inf:
         raise RecipeError(f"points must be a number of at least 0; got {points!r}. Pass e.g. 0.5.")
-    split = Split.of(subject, recipe.recover.seed if recipe.recover else 0)
-    with torch.inference_mode():
-        classes = torch.cat([subject.model(images).argmax(1) for images in split.validation_images.split(200)])
-    return float((classes == split.validation_labels).float().mean()) - points / 100
+    accuracy, _ = Split.of(subject, recipe.recover.seed if recipe.recover else 0).validate(subject.model)
+    return accuracy - points / 100
 
 
 def shrink(

@@ -146,6 +146,13 @@ class Split:
         validation, training = order[:kept], order[kept:]
         return cls(images[training], labels[training], images[validation], labels[validation])
 
+    @torch.inference_mode()
+    def validate(self, network: nn.Module) -> tuple[float, float]:
+        """Accuracy and cross-entropy, in nats, of a network on the validation part."""
+        logits = torch.cat([network(images) for images in self.validation_images.split(200)])
+        right = logits.argmax(1) == self.validation_labels
+        return float(right.float().mean()), float(F.cross_entropy(logits, self.validation_labels))
+
 
 @dataclass(eq=False)
 class Trainer:
@@ -352,22 +359,21 @@ class Trainer:
         seconds: float,
     ) -> Epoch:
         compressed = replace(compressed, recipe=self.recipe)
-        with self.subject.running(compressed) as network, torch.inference_mode():
-            logits = torch.cat([network(part) for part in self.split.validation_images.split(200)])
-        labels = self.split.validation_labels
+        with self.subject.running(compressed) as network:
+            accuracy, cross_entropy = self.split.validate(network)
         weights = [tensor.decode() for tensor in compressed.weights.values()]
         epoch = Epoch(
             number=number,
             loss=loss,
             train_accuracy=train_accuracy,
-            validation_accuracy=float((logits.argmax(1) == labels).float().mean()),
-            validation_loss=float(F.cross_entropy(logits, labels)),
+            validation_accuracy=accuracy,
+            validation_loss=cross_entropy,
             size=len(codec.write(compressed)),
             sparsity=float(1 - sum(map(np.count_nonzero, weights)) / sum(weight.size for weight in weights)),
             learning_rate=rate,
             holds=holds,
             seconds=seconds,
-            validated=len(labels),
+            validated=len(self.split.validation_labels),
         )
         self.epochs.append(epoch)
         if best_of(self.epochs) is epoch:
