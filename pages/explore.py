@@ -16,7 +16,7 @@ state.open_subject(view.model)
 def live() -> None:
     """All that changes while jobs run; redrawn by itself until they are done."""
     work = st.session_state.pop("started", None) or state.start()
-    if exchange.take() or st.session_state.pop("reload", False) or work.pace != st.session_state.pace:
+    if exchange.take() or state.outdated(work.pace):
         # A point was chosen in here, and the sidebar must follow; or only a whole run can change how often this one is
         # repeated.
         st.rerun(scope="app")
@@ -44,8 +44,7 @@ def live() -> None:
 
 
 work = st.session_state.started = state.start()
-st.session_state.pace = work.pace
-st.fragment(live, run_every=st.session_state.pace)()
+state.repeat(live, work.pace)
 figure.library()
 
 with st.sidebar:

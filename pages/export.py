@@ -19,7 +19,7 @@ def live() -> None:
     """All that changes while jobs run; redrawn by itself until they are done."""
     work = st.session_state.pop("started", None) or state.start(fill=False)
     offers = exporting.offers(work)
-    if exporting.pace(work, offers) != st.session_state.pace:
+    if state.outdated(exporting.pace(work, offers)):
         st.rerun(scope="app")
     layers.verdict(work)
     exporting.actions(offers)
@@ -29,8 +29,7 @@ def live() -> None:
 
 
 work = st.session_state.started = state.start(fill=False)
-st.session_state.pace = exporting.pace(work, exporting.offers(work))
-st.fragment(live, run_every=st.session_state.pace)()
+state.repeat(live, exporting.pace(work, exporting.offers(work)))
 
 bandwidths, back = st.columns(2, gap="large")
 with bandwidths:
@@ -41,10 +40,9 @@ with back:
 
 def matrix() -> None:
     """The same for all models; redrawn by itself while their conversions run."""
-    if exporting_matrix.pace() != st.session_state.matrix_pace:
+    if state.outdated(exporting_matrix.pace(), "matrix_pace"):
         st.rerun(scope="app")
     exporting_matrix.render()
 
 
-st.session_state.matrix_pace = exporting_matrix.pace()
-st.fragment(matrix, run_every=st.session_state.matrix_pace)()
+state.repeat(matrix, exporting_matrix.pace(), "matrix_pace")

@@ -19,7 +19,7 @@ def live() -> None:
     """All that changes while jobs run; redrawn by itself until they are done."""
     work = st.session_state.pop("started", None) or state.start(fill=False)
     known = latency.known(work)
-    if st.session_state.pop("reload", False) or known.pace != st.session_state.pace:
+    if state.outdated(known.pace):
         st.rerun(scope="app")
     latency.verdict(known)
     latency.kpis(known)
@@ -50,6 +50,5 @@ def live() -> None:
 
 
 work = st.session_state.started = state.start(fill=False)
-st.session_state.pace = latency.known(work).pace
-st.fragment(live, run_every=st.session_state.pace)()
+state.repeat(live, latency.known(work).pace)
 figure.library()

@@ -22,7 +22,7 @@ def live() -> None:
     """All that changes while jobs run; redrawn by itself until they are done."""
     work = st.session_state.pop("started", None) or state.start(fill=False)
     studies = layers.studies(work)
-    if st.session_state.pop("reload", False) or studies.pace(work) != st.session_state.pace:
+    if state.outdated(studies.pace(work)):
         st.rerun(scope="app")
     layers.verdict(work)
     layers.progress(studies)
@@ -47,6 +47,5 @@ def live() -> None:
 
 
 work = st.session_state.started = state.start(fill=False)
-st.session_state.pace = layers.studies(work).pace(work)
-st.fragment(live, run_every=st.session_state.pace)()
+state.repeat(live, layers.studies(work).pace(work))
 figure.library()

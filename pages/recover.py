@@ -20,7 +20,7 @@ recover.settings(known)
 def live() -> None:
     """All that changes while a training runs; redrawn by itself until it has ended."""
     known = recover.known(request)
-    if st.session_state.pop("reload", False) or known.pace != st.session_state.pace:
+    if state.outdated(known.pace):
         st.rerun(scope="app")
     recover.verdict(known)
     recover.curves(known, look)
@@ -30,19 +30,17 @@ def live() -> None:
     recover.others(known)
 
 
-st.session_state.pace = known.pace
-st.fragment(live, run_every=known.pace)()
+state.repeat(live, known.pace)
 
 students.settings(request)
 
 
 def shrinking() -> None:
     """The students so far; redrawn by itself while they train."""
-    if st.session_state.pop("reload", False) or students.pace(request) != st.session_state.students_pace:
+    if state.outdated(students.pace(request), "students_pace"):
         st.rerun(scope="app")
     students.render(request, look)
 
 
-st.session_state.students_pace = students.pace(request)
-st.fragment(shrinking, run_every=st.session_state.students_pace)()
+state.repeat(shrinking, students.pace(request), "students_pace")
 figure.library()

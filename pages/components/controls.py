@@ -133,18 +133,18 @@ def _slider(
     if value not in options:
         options = sorted((*options, value), key=order)
     st.session_state.setdefault(CONTROLS + key, value)
-    st.select_slider(label, options, key=CONTROLS + key, format_func=format_func, help=help, disabled=disabled)
+    st.select_slider(label, options, value, key=CONTROLS + key, format_func=format_func, help=help, disabled=disabled)
 
 
 def _choice(label: str, key: str, options: tuple, value, help: str, format_func=None) -> None:
     st.session_state.setdefault(CONTROLS + key, value)
     words = format_func or (lambda option: WORDS.get(option, str(option)))
-    st.selectbox(label, options, key=CONTROLS + key, format_func=words, help=help)
+    st.selectbox(label, options, options.index(value), key=CONTROLS + key, format_func=words, help=help)
 
 
 def _toggle(label: str, key: str, value: bool, help: str, disabled: bool = False) -> None:
     st.session_state.setdefault(CONTROLS + key, value)
-    st.toggle(label, key=CONTROLS + key, help=help, disabled=disabled)
+    st.toggle(label, value, key=CONTROLS + key, help=help, disabled=disabled)
 
 
 def _number(label: str, key: str, value: Any, help: str, **limits: Any) -> None:
@@ -154,7 +154,7 @@ def _number(label: str, key: str, value: Any, help: str, **limits: Any) -> None:
         if name in limits:
             limits[name] = widen(limits[name], value)
     st.session_state.setdefault(CONTROLS + key, value)
-    st.number_input(label, key=CONTROLS + key, help=help, **limits)
+    st.number_input(label, value=value, key=CONTROLS + key, help=help, **limits)
 
 
 def draw() -> None:
@@ -167,7 +167,8 @@ def _draw(view: View) -> None:
     settings = view.recipe.settings()
     st.session_state.setdefault(CONTROLS + "model", view.model)
     titles = {entry.name: entry.title for entry in models}
-    st.selectbox("Model", models.names(), key=CONTROLS + "model", format_func=titles.get)
+    names = models.names()
+    st.selectbox("Model", names, names.index(view.model), key=CONTROLS + "model", format_func=titles.get)
     st.caption(models.get(view.model).summary)
 
     _slider(

@@ -417,6 +417,7 @@ def _details(model: str, step: Recover) -> None:
         st.session_state.setdefault(WIDGET + "augment", step.augment)
         st.toggle(
             "Vary the images",
+            step.augment,
             key=WIDGET + "augment",
             help="Train on images that are turned, scaled and shifted a little.",
         )
@@ -424,7 +425,7 @@ def _details(model: str, step: Recover) -> None:
 
 def _choice(label: str, name: str, options: tuple[str, ...], value: str, help: str, words=str) -> None:
     st.session_state.setdefault(WIDGET + name, value)
-    st.selectbox(label, options, key=WIDGET + name, format_func=words, help=help)
+    st.selectbox(label, options, options.index(value), key=WIDGET + name, format_func=words, help=help)
 
 
 def _number(label: str, name: str, held: float | None, help: str, **limits: Any) -> None:
@@ -434,7 +435,8 @@ def _number(label: str, name: str, held: float | None, help: str, **limits: Any)
         if limit in limits and held is not None:
             limits[limit] = widen(limits[limit], held)
     st.session_state.setdefault(WIDGET + name, held)
-    st.number_input(label, key=WIDGET + name, help=help, **limits)
+    # Only a field whose default is None can be left empty.
+    st.number_input(label, key=WIDGET + name, help=help, **{"value": held, **limits})
 
 
 def _start(request: Request) -> None:

@@ -7,6 +7,7 @@ when their page is left; the link in the address bar carries it, and is read whe
 import gc
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -363,6 +364,25 @@ def work(due: bool = False) -> Work:
         failed=tuple(dict.fromkeys(job.error for job in jobs.values() if job.error)),
         due=due,
     )
+
+
+def repeat(draw: Callable[[], None], pace: float | None, name: str = "pace") -> None:
+    """Draw a part of the page now, and by itself every so many seconds, None for never, until it is `outdated`."""
+    st.session_state[name] = pace
+    st.session_state[f"{name} whole"] = True
+    st.fragment(draw, run_every=pace)()
+
+
+def outdated(pace: float | None, name: str = "pace") -> bool:
+    """Asked while such a part is drawn: whether only a whole run of the page can go on, its pace or its view being new.
+
+    A whole run has just set both. Where its pace has changed since, the next repetition asks again: of two whole runs
+    at once Streamlit drops what it has not sent of the first, so that the sliders would keep their old values.
+    """
+    whole, reload = st.session_state.pop(f"{name} whole", False), st.session_state.pop("reload", False)
+    if whole:
+        return st.session_state[name] is None and pace is not None
+    return reload or pace != st.session_state[name]
 
 
 def stop(name: str) -> None:
