@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8501
+# Of the tests, side by side; 0 is none, for a debugger.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: run test lint format benchmarks clean
@@ -11,7 +13,7 @@ run: $(VENV)/.run
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

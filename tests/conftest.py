@@ -23,6 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FOLDER] = tempfile.TemporaryDirectory(prefix="paretoscope-")
     os.environ["PARETOSCOPE_STORE"] = str(Path(config.stash[_FOLDER].name) / "records.sqlite")
     os.environ["XDG_CACHE_HOME"] = config.stash[_FOLDER].name
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Threads that wait for each other spin: with two, two workers take longer for the suite than one alone.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
