@@ -37,8 +37,8 @@ DATASET = "digits"
 FORM = {"bits": 8, "calibration": "rate", "rest": "rate", "coder": "smallest"}
 TRAINING = {"distill": 0.7, "ramp": 0.5, "schedule": "cosine", "learning_rate": 4e-3}
 EXCHANGES = tuple(float(f"{2e-4 * 2 ** (place / 2):.2g}") for place in range(24))
-# Found by trial; exchange is where the search begins. A smaller network gets more epochs out of the same minutes,
-# too.
+# Found by trial; exchange, one of the above, is where the search begins. A smaller network also gets more epochs out
+# of the same minutes.
 SETTINGS: dict[str, dict[str, Any]] = {
     "lenet-300-100": {"sparsity": 0.97, "exchange": 0.026, "epochs": 300},
     "lenet-5": {"nodes": 0.5, "sparsity": 0.93, "exchange": 0.1, "epochs": 200},

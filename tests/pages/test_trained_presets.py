@@ -63,8 +63,7 @@ def test_a_trained_preset_opens_with_the_file_that_ships(preset: Preset) -> None
     assert shown["Accuracy"] == format_percent(record.figures.accuracy)
     assert record.figures.n == len(subject.data.test_labels)
     # Another model has not been trained by it, and goes on without the training.
-    blocks = preset.recipe.simplify and preset.recipe.simplify.blocks
-    other = "resnet-20" if blocks else "simple-cnn" if preset.model == "lenet-300-100" else "lenet-300-100"
+    other = "simple-cnn" if preset.model == "resnet-20" else "resnet-20"
     page = settled(page.selectbox(key="control_model").set_value(other).run())
     assert not page.exception and not page.error and not page.warning
     assert page.session_state.view.recipe == preset.recipe.untrained
