@@ -439,7 +439,28 @@ def _assembled(
             own = source.take("codes", _count(shape)).reshape(shape) if kind.rest else codes[name]
             own = _within(own, kind).astype(kind.width)
             tensors[name] = Integers(own, scale, kind.bits, trellis=kind.form == "d")
+        _expect_finite(name, kind, tensors[name])
     return tensors
+
+
+def _expect_finite(name: str, kind: Kind, tensor: CompressedTensor) -> None:
+    """Codes stand for numbers. What is not finite is only ever written as it is, among plain values."""
+    if kind.plain or all(np.isfinite(part).all() for part in _finest(tensor)):
+        return
+    raise ArtefactError(
+        f"codes must decode to finite numbers; those of {name!r:.60} do not. The file is damaged: copy it again."
+    )
+
+
+def _finest(tensor: CompressedTensor) -> Iterable[np.ndarray]:
+    """Floats that are finite exactly where all that a tensor decodes to is; the whole of it only where in doubt."""
+    grid = tensor.entries if isinstance(tensor, Codebook) else tensor
+    if isinstance(grid, Plain):
+        return [grid.values]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # No step from a zero point is larger than 2**bits.
+        most = np.abs(grid.scale) * np.float32(2**grid.bits)
+        return [most] if np.isfinite(most).all() else [grid.scale, grid.decode()]
 
 
 def _within(codes: np.ndarray, kind: Kind) -> np.ndarray:

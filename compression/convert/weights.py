@@ -14,7 +14,6 @@ from safetensors.torch import load, save
 from compression.convert.base import Format, Source, same_as_decoded, same_as_screen, versioned
 from compression.errors import ArtefactError, ModelError
 from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
 from compression.structure import Structure, build
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
@@ -93,10 +92,12 @@ def read_codes(data: bytes) -> CompressedModel:
         arrays = load_arrays(data)
         header = json.loads(_metadata(data)[METADATA])
         tensors = {name: _take(arrays, name, about) for name, about in header["tensors"].items()}
+        recipe, unknown = described(header["recipe"])
         return CompressedModel(
             architecture=header["architecture"],
             source=header["source"],
-            recipe=Recipe.from_dict(header["recipe"]),
+            recipe=recipe,
+            description=header["recipe"] if unknown else None,
             weights={name: tensors[name] for name in header["weights"]},
             rest={name: tensor for name, tensor in tensors.items() if name not in header["weights"]},
             order=tuple(header["order"]),
