@@ -70,7 +70,7 @@ class Database:
             ) from None
 
     def _once(self, operation: Callable[[sqlite3.Connection], T], patience: float) -> T:
-        if not self.path.exists():
+        if not self._ours or not self.path.exists():
             private_folder(self.path.parent)
             # SQLite gives its files beside it the same mode.
             with suppress(FileExistsError):

@@ -35,7 +35,7 @@ from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets_of
 from compression.recipe import Recipe
-from compression.recover import shelf
+from compression.recover import interrupted, shelf
 from compression.recover.shrink import ShrinkStep, required_accuracy, shrink, students
 from compression.recover.train import Epoch, Recovery, Trainer, best_of
 from compression.runtimes import sparse
@@ -218,7 +218,7 @@ class Workbench:
             f"{count:,} record{'s' * (count > 1)} of another version {'are' if count > 1 else 'is'} not shown; "
             "what they tell is measured again when it is opened."
         )
-        return *[earlier] * bool(count), *self.store.notes, *shelf.left_out()
+        return *[earlier] * bool(count), *self.store.notes, *shelf.left_out(), *interrupted.unreadable()
 
     def subject(self, model: str) -> Subject:
         """The subject of that name, loaded once, and anew after an error; raises UnknownNameError or ModelError."""

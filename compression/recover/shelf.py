@@ -134,15 +134,21 @@ def checkpoint(source: str, recipe: Recipe) -> bytes | None:
 
 
 def drop_checkpoint(source: str, recipe: Recipe) -> None:
-    """Forget it, if there is one."""
-    checkpoint_path(source, recipe).unlink(missing_ok=True)
+    """Forget it, if there is one, and what was set aside of the same training."""
+    path = checkpoint_path(source, recipe)
+    for each in (path, _aside(path)):
+        each.unlink(missing_ok=True)
 
 
 def set_checkpoint_aside(source: str, recipe: Recipe) -> None:
     """Keep one that cannot be gone on from under another name; `left_out` tells of it."""
     path = checkpoint_path(source, recipe)
     with suppress(OSError):
-        path.replace(path.with_name(f"{path.name}{ASIDE}"))
+        path.replace(_aside(path))
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}{ASIDE}")
 
 
 def _name(source: str, recipe: Recipe) -> str:
