@@ -152,7 +152,7 @@ class Store:
         count = 0 if reason is None else count
         if not count and not lost:
             return None
-        told = [f"{_counted(count, 'result')} wait{'s' * (count == 1)} to be written. {reason}"] * bool(count)
+        told = [f"{_counted(count, 'result')} wait{'s' * (count == 1)} to be written: {reason}"] * bool(count)
         told += [f"{_counted(lost, 'result')} did not fit into memory and will be lost with this process."] * bool(lost)
         return " ".join(told)
 
@@ -355,7 +355,7 @@ class Store:
             self._write_waiting(again=not last)
         except StoreError as error:
             if last:
-                print(f"Lost: {_counted(self.waiting, 'result')}. {error}", file=sys.stderr)
+                print(f"Lost: {_counted(self.waiting, 'result')}; {error}", file=sys.stderr)
 
     def _cannot_read(self, place: "_Place") -> None:
         with self._lock:

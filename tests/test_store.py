@@ -283,7 +283,7 @@ def assert_every_use_fails(store: Store, match: str) -> None:
             use()
         assert str(store.path) in str(raised.value)
         assert "PARETOSCOPE_STORE" in str(raised.value)
-    assert store.waiting == 3 and store.problem.startswith("3 results wait to be written. the record store must")
+    assert store.waiting == 3 and store.problem.startswith("3 results wait to be written: the record store must")
     assert_same(get(store, Recipe()), evaluation(Recipe()))
     assert store.get_latency(KEY) == LATENCY and store.get_document("waterfall", "a") == "{}"
     np.testing.assert_allclose(store.get_samples(KEY).candidate_ms, SAMPLES.candidate_ms)
@@ -432,7 +432,7 @@ def test_what_waits_is_written_when_the_process_ends_or_said_to_be_lost(path):
     for key in ("written", "lost"):
         done = subprocess.run([sys.executable, "-c", script, str(path), key], capture_output=True, text=True)
         assert done.returncode == 0
-        assert ("Lost: 1 result. the record store must" in done.stderr) == (key == "lost"), done.stderr
+        assert ("Lost: 1 result; the record store must" in done.stderr) == (key == "lost"), done.stderr
     assert Store().get_document("waterfall", "written") == "{}"
     assert Store().get_document("waterfall", "lost") is None
 

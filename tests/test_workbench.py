@@ -515,7 +515,7 @@ def test_what_was_measured_while_the_store_failed_is_there_after_a_restart(start
         other.execute("BEGIN EXCLUSIVE")
         evaluations = [done(bench.evaluate(NAME, recipe)) for recipe in recipes]
         latency = done(bench.time(NAME, RECIPE, Timing()))
-        assert bench.store_error.startswith("6 results wait to be written. the record store must")
+        assert bench.store_error.startswith("6 results wait to be written: the record store must")
         # Looking works meanwhile, and takes nothing back.
         assert bench.find(NAME, Recipe.of(bits=3)) is None and bench.samples(NAME, RECIPE, Timing()) is not None
         assert "6 results wait" in bench.store_error
