@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -321,16 +322,22 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Samples a batch.", rich_help_panel=LATENCY_PANEL)] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads.", rich_help_panel=LATENCY_PANEL)] = 1,
 ) -> None:
-    """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history."""
+    """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history.
+
+    Those of an artefact do where this version makes the same file of its recipe.
+    """
     from compression import runtimes
 
     if runtime != "none":
         runtimes.runtimes.get(runtime)
     subject, compressed, artefact = _subject(model, options)
     *_, evaluation = subject.evaluate_compressed(compressed, artefact)
-    record = _timed(subject, compressed, evaluation, runtime, batch, threads)
+    kept = _is_name(model) or (compressed.description is None and _makes(subject, compressed.recipe, artefact))
+    record = _timed(subject, compressed, evaluation, runtime, batch, threads, kept)
     print(record.to_json(indent=2) if as_json else _summary(record))
     _tell(compressed.notes)
+    if not kept:
+        _tell(["These figures are not kept in the history: this version does not make this file of its recipe."])
 
 
 def _tell(notes: Iterable[str]) -> None:
@@ -449,6 +456,7 @@ def latency(
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.text())
     if bench.store_error:
         print(f"Not kept in the history: {bench.store_error}", file=sys.stderr)
+    _tell(bench.store_notes(name))
 
 
 @app.command()
@@ -592,6 +600,7 @@ def decompress(
     files.write_atomically(out, data)
     origin = compressed.architecture or "a state dict without a network"
     print(f"{out}: {len(data):,} bytes, {len(compressed.order)} tensors of {origin}")
+    _tell(compressed.notes)
 
 
 @app.command()
@@ -619,6 +628,7 @@ def export(
         if name != "all":
             formats.get(name)
     subject, compressed, _ = _subject(model, options)
+    _tell(compressed.notes)
     if "all" in asked:
         reasons = {name: formats.get(name).missing() or formats.get(name).refusal(compressed.recipe) for name in names}
         _tell(f"Left out: {reason}" for name, reason in reasons.items() if reason and name not in asked)
@@ -695,10 +705,12 @@ def unpack(
     """Decode an artefact to a state dict of the names, shapes and types that it was packed from."""
     from compression import codec, pack
 
-    state = codec.read(files.read(file)).state_dict()
+    compressed = codec.read(files.read(file))
+    state = compressed.state_dict()
     data = pack.save_weights(state)
     files.write_atomically(out, data)
     print(f"{out}: {len(data):,} bytes, {len(state)} tensors")
+    _tell(compressed.notes)
 
 
 @app.command()
@@ -728,19 +740,28 @@ def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedMo
 
 def _recipe_of(model: str, options: RecipeOptions) -> tuple[str, Recipe]:
     """The name of a model and a recipe; those of an artefact, where the recipe gives that very file here."""
-    from compression import codec
     from compression.measure.subject import Subject
 
     if _is_name(model):
         return model, options.build(model)
     compressed, artefact = _network_file(model, options)
     name, recipe = compressed.architecture, compressed.recipe
-    if codec.write(Subject.load(name).compress(recipe)) != artefact:
+    if not _makes(Subject.load(name), recipe, artefact):
         raise ArtefactError(
             f"an artefact must be what its recipe makes of {name} in this version; {model} is not. "
             f"Compress the model again, or time the recipe."
         )
     return name, recipe
+
+
+def _makes(subject: "Subject", recipe: Recipe, artefact: bytes) -> bool:
+    """Whether a recipe gives this very file here."""
+    from compression import codec
+
+    try:
+        return codec.write(subject.compress(recipe)) == artefact
+    except CompressionError:
+        return False
 
 
 def _is_name(model: str) -> bool:
@@ -767,8 +788,15 @@ def _network_file(model: str, options: RecipeOptions) -> "tuple[CompressedModel,
 
 
 def _timed(
-    subject: "Subject", compressed: "CompressedModel", evaluation: "Evaluation", runtime: str, batch: int, threads: int
+    subject: "Subject",
+    compressed: "CompressedModel",
+    evaluation: "Evaluation",
+    runtime: str,
+    batch: int,
+    threads: int,
+    kept: bool,
 ) -> "Record":
+    """The record with its timing; both join the history where they are to be kept."""
     from dataclasses import replace
 
     from compression.runtimes import runtimes
@@ -777,15 +805,18 @@ def _timed(
     record, timing = evaluation.record, None
     if runtime != "none":
         timing = subject.time(compressed, runtime, batch, threads)
-    try:
+    if kept:
         store = Store()
-        store.put(evaluation)
-        if timing is not None:
-            chosen = runtimes.get(runtime)
-            key = TimingKey.of(record.digests.model, compressed.recipe, chosen, batch=batch, threads=threads)
-            store.put_latency(key, timing.latency, timing.samples)
-    except StoreError as error:
-        print(f"Not kept in the history: {error}", file=sys.stderr)
+        with suppress(StoreError):  # both wait, and are tried together
+            store.put(evaluation)
+        try:
+            if timing is not None:
+                chosen = runtimes.get(runtime)
+                key = TimingKey.of(record.digests.model, compressed.recipe, chosen, batch=batch, threads=threads)
+                store.put_latency(key, timing.latency, timing.samples)
+            store.close()
+        except StoreError as error:
+            print(f"Not kept in the history: {error}", file=sys.stderr)
     return replace(record, latency=timing.latency if timing else None)
 
 

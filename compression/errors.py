@@ -25,6 +25,10 @@ class ArtefactError(CompressionError):
     """A file is not an artefact, or is a damaged one."""
 
 
+class NewerArtefactError(ArtefactError):
+    """A file is whole, and written by a later version of this program than this one can read."""
+
+
 class StoreError(CompressionError):
     """The record store cannot be read or written."""
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ class CompressedModel:
     structure: how the network differs from the architecture. ties: names that stand for the tensor of another name.
     ranges: least and largest value of activations that integer kernels round, where training has found them, by the
     name of the value; others are measured on calibration images. notes: what a person should know of how the recipe was
-    applied, a sentence each; not part of the artefact.
+    applied, a sentence each; not part of the artefact. description: the recipe as the file has it that this was read
+    from, where a later version wrote it and `recipe` is only what this one knows of it.
     """
 
     architecture: str
@@ -48,10 +50,16 @@ class CompressedModel:
     ties: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    description: Mapping[str, Any] | None = None
 
     def build(self) -> nn.Module:
         """The network with the decoded tensors, from nothing but what the artefact holds; raises ArtefactError."""
         return self.load_into(build(self.architecture, self.structure, self.shapes()))
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """The recipe as plain data, with all that a file said of it that this version does not know."""
+        return self.description or self.recipe.to_dict()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every entry of the state dict."""

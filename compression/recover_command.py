@@ -87,6 +87,8 @@ def recover(model: str, recipe: Recipe, *, minutes: float | None = None, again: 
         after = bench.find(model, recovery.recipe) or _result(bench.evaluate(model, recovery.recipe))
         if bench.store_error:
             _tell(f"Not kept in the history: {bench.store_error}")
+        for note in bench.store_notes(model):
+            _tell(note)
         worth = weigh(before, after, subject.labels, recovery)
         return Report(recovery, bench.compressed(model, recovery.recipe), before.record, after.record, worth)
     finally:

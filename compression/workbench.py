@@ -1,7 +1,8 @@
 """What a screen asks for: records, at once where they are known, by a job where they are not.
 
 One workbench serves all sessions of a process. It keeps subjects and records in memory and in the store; where the
-store fails, memory goes on and `store_error` says why. All measurements are jobs of one scheduler: timings run alone.
+store fails, memory goes on, `store_error` says why, and the store keeps what is to be written later. All measurements
+are jobs of one scheduler: timings run alone.
 """
 
 import json
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from compression import codec, runtimes
+from compression import cache, codec, runtimes
 from compression.convert import Checked, Conversion, Verification, formats, produce
 from compression.errors import CompressionError, StoreError
 from compression.exclusive import machine
@@ -34,7 +35,7 @@ from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets_of
 from compression.recipe import Recipe
-from compression.recover import shelf
+from compression.recover import interrupted, shelf
 from compression.recover.shrink import ShrinkStep, required_accuracy, shrink, students
 from compression.recover.train import Epoch, Recovery, Trainer, best_of
 from compression.runtimes import sparse
@@ -169,7 +170,7 @@ def sweeps(recipe: Recipe) -> dict[str, list[Recipe]]:
 
 
 class Workbench:
-    """store_error: why the last use of the store failed, or None; measurements go on without it.
+    """One for all sessions.
 
     again: whether timings and studies are taken anew even where the store has them. budget_s, width: of each timing, as
     for `compression.measure.latency.compare`.
@@ -181,7 +182,9 @@ class Workbench:
         self.store = store or Store()
         self._again = again
         self._effort = {"budget_s": budget_s, "width": width}
-        self.store_error: str | None = None
+        self._read_error: str | None = None
+        self._earlier: dict[str, int] = {}
+        cache.tidy()
         self._scheduler = Scheduler()
         self._lock = threading.RLock()
         self._subjects: dict[str, Future[Subject]] = {}
@@ -195,8 +198,27 @@ class Workbench:
         self._conversions: OrderedDict[tuple[str, str, str], Conversion] = OrderedDict()
 
     def close(self) -> None:
-        """End the worker thread; jobs that wait are cancelled."""
+        """End the worker thread; jobs that wait are cancelled, and what is not on disk is written, where it can be."""
         self._scheduler.close()
+        with suppress(StoreError):  # it tells when the process ends
+            self.store.close()
+
+    @property
+    def store_error(self) -> str | None:
+        """How many results are not on disk and why, or why the last look at the store failed; None where all is well.
+
+        Measurements go on without the store.
+        """
+        return self.store.problem or self._read_error
+
+    def store_notes(self, model: str) -> tuple[str, ...]:
+        """What a person should know of a model's history: what is left out of it, and what is lost."""
+        count = self._earlier.get(model, 0)
+        earlier = (
+            f"{count:,} record{'s' * (count > 1)} of another version {'are' if count > 1 else 'is'} not shown; "
+            "what they tell is measured again when it is opened."
+        )
+        return *[earlier] * bool(count), *self.store.notes, *shelf.left_out(), *interrupted.unreadable()
 
     def subject(self, model: str) -> Subject:
         """The subject of that name, loaded once, and anew after an error; raises UnknownNameError or ModelError."""
@@ -224,7 +246,9 @@ class Workbench:
     def _load(self, model: str, claimed: "Future[Subject]") -> None:
         try:
             subject = Subject.load(model)
-            stored = self._from_store(lambda: self.store.records(subject.statistics.digest, subject.data.digest))
+            digests = subject.statistics.digest, subject.data.digest
+            stored = self._from_store(lambda: self.store.records(*digests))
+            self._earlier[model] = self._from_store(lambda: self.store.earlier(*digests)) or 0
             with self._lock:
                 self._records[model] = {record.digests.recipe: record for record in stored or ()}
             claimed.set_result(subject)
@@ -512,7 +536,8 @@ class Workbench:
 
     def _recover(self, job: Job, model: str, recipe: Recipe, minutes: float | None) -> Recovery:
         known = self.recovery(model, recipe)
-        if known is not None and known.recipe == recipe and self._evaluated(model, recipe) is not None:
+        if known is not None and known.recipe == recipe and self._on_shelf(model, recipe):
+            self._evaluate(job, model, recipe)
             return known
         trainer = Trainer(self.subject(model), recipe)
         source = trainer.subject.statistics.digest
@@ -520,7 +545,7 @@ class Workbench:
             try:
                 trainer.restore(kept)
             except CompressionError:
-                shelf.drop_checkpoint(source, recipe)
+                shelf.set_checkpoint_aside(source, recipe)
         last, budget = recipe.recover.stopped or recipe.recover.epochs, math.inf if minutes is None else 60 * minutes
         try:
             for epoch in trainer.run(job.checkpoint):
@@ -562,17 +587,16 @@ class Workbench:
                 running = ShrinkStep(student, best_of(trained).number, trained, None)
                 return job.checkpoint((len(steps) + done) / len(recipes), (*steps, running))
 
-            return self._recover(SimpleNamespace(checkpoint=checkpoint), model, student, None)
+            return self._recover(SimpleNamespace(checkpoint=checkpoint, priority=LAST), model, student, None)
 
         for step in shrink(recipes, train, required, job.checkpoint):
             steps = (*steps, step)
             job.checkpoint(len(steps) / len(recipes), steps)
         return steps
 
-    def _evaluated(self, model: str, recipe: Recipe) -> Evaluation | None:
-        """The evaluation of a trained recipe whose model is still there."""
-        subject = self.subject(model)
-        return self.find(model, recipe) if shelf.find(subject.statistics.digest, recipe) is not None else None
+    def _on_shelf(self, model: str, recipe: Recipe) -> bool:
+        """Whether the model of a trained recipe is still there."""
+        return shelf.find(self.subject(model).statistics.digest, recipe) is not None
 
     def _sensitivity(self, job: Job, model: str) -> Sensitivity:
         found = measure_sensitivity(self.subject(model), check=job.checkpoint)
@@ -640,11 +664,14 @@ class Workbench:
             if (kind, key) in self._studies:
                 return self._studies[kind, key]
         unread = self._again and kind in STUDIED_ANEW
-        text = None if unread else self._from_store(lambda: self.store.get_document(kind, key))
+        # A trained model is the same file whatever version looks at it.
+        lasting = kind == "recovery"
+        text = None if unread else self._from_store(lambda: self.store.get_document(kind, key, any_revision=lasting))
         try:
             found = None if text is None else read(json.loads(text))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, CompressionError):
-            found = None  # of an earlier version: measured anew
+            found = None
+            self.store.unread_document(kind, key)
         if found is not None:
             with self._lock:
                 self._studies[kind, key] = found
@@ -822,7 +849,7 @@ class Workbench:
         try:
             result = operation()
         except StoreError as error:
-            self.store_error = str(error)
+            self._read_error = str(error)
             return None
-        self.store_error = None
+        self._read_error = None
         return result

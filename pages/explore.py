@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.figures import theme
-from pages.components import controls, exchange, export, figure, kpis, plots, state, table
+from pages.components import controls, exchange, export, figure, history, kpis, plots, state, table
 
 look = theme.named(st.context.theme.type)
 controls.open_view("explore")
@@ -24,8 +24,7 @@ def live() -> None:
     plots.tradeoffs(work, look)
     plots.progress(work)
     plots.notes(work)
-    if bench.store_error:
-        st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
+    history.render(bench, view.model)
     ladder, sweeps, confusion, records = st.tabs(
         ["Size ladder", "Sweeps", "Confusion", "Records"], key="tab", on_change="rerun"
     )

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.figures import theme
-from pages.components import controls, devices, figure, latency, state
+from pages.components import controls, devices, figure, history, latency, state
 
 look = theme.named(st.context.theme.type)
 controls.open_view("latency")
@@ -25,8 +25,7 @@ def live() -> None:
     latency.kpis(known)
     latency.settings(known)
     latency.progress(known)
-    if bench.store_error:
-        st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
+    history.render(bench, view.model)
     runtimes, scaling, layers, distribution, others = st.tabs(
         ["Runtimes", "Batch and threads", "Layers", "Distribution", "Other devices"],
         key="latency_tab",

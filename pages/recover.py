@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.figures import theme
-from pages.components import controls, figure, recover, state, students
+from pages.components import controls, figure, history, recover, state, students
 
 look = theme.named(st.context.theme.type)
 controls.open_view("recover")
@@ -25,8 +25,7 @@ def live() -> None:
     recover.verdict(known)
     recover.curves(known, look)
     recover.result(known)
-    if bench.store_error:
-        st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
+    history.render(bench, view.model)
     recover.others(known)
 
 

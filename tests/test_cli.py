@@ -209,6 +209,44 @@ def test_an_artefact_gives_the_same_figures(figures, folder):
     assert evaluate(folder / "model.psc") == figures
 
 
+def test_an_artefact_whose_recipe_says_more_than_is_known_is_used_at_every_door(figures, folder, tmp_path, own_store):
+    """Its figures are those of its weights, and are not kept as what this version makes of the recipe."""
+    model = codec.read((folder / "model.psc").read_bytes())
+    description = {**model.recipe.to_dict(), "later": {"setting": 1}}
+    file = tmp_path / "later.psc"
+    file.write_bytes(codec.write(dataclasses.replace(model, description=description)))
+    told = "Note: The recipe in the file says more than this version knows: later."
+    result = run("evaluate", file, "--runtime", "none", "--json")
+    found = json.loads(result.stdout)
+    for name in ("correct", "harm", "recipe"):
+        assert found[name] == figures[name]
+    assert told in result.stderr and "not kept in the history" in result.stderr and "amaged" not in result.stderr
+    assert Store(own_store).records(figures["digests"]["model"], figures["digests"]["dataset"]) == []
+    result = run("decompress", file, "--out", tmp_path / "weights.safetensors")
+    assert result.exit_code == 0 and told in result.stderr
+    assert (tmp_path / "weights.safetensors").read_bytes() != b""
+    for name, value in load_file(folder / "weights.safetensors").items():
+        assert torch.equal(value, load_file(tmp_path / "weights.safetensors")[name])
+    result = run("inspect", file)
+    assert result.exit_code == 0 and "and later, which this version does not know" in result.stdout
+    result = run("export", file, "--format", "artefact", "--out", tmp_path / "again.psc")
+    assert result.exit_code == 0 and told in result.stderr
+    assert codec.read((tmp_path / "again.psc").read_bytes()).told == description
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluate FILE", "inspect FILE", "decompress FILE --out OUT", "unpack FILE --out OUT"]
+)
+def test_a_newer_file_is_said_to_be_one(folder, tmp_path, command):
+    data = (folder / "model.psc").read_bytes()
+    file = tmp_path / "newer.psc"
+    file.write_bytes(data[:8] + (3).to_bytes(2, "little") + data[10:])
+    words = {"FILE": file, "OUT": tmp_path / "out"}
+    result = run(*(words.get(word, word) for word in command.split()))
+    assert result.exit_code == 1 and "written by a newer version of this program" in result.stderr
+    assert "Update the program" in result.stderr and "amaged" not in result.stderr
+
+
 def test_a_recipe_file_gives_the_same_figures(figures, folder):
     assert evaluate(NAME, "--recipe", folder / "recipe.json") == figures
 

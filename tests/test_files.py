@@ -1,8 +1,13 @@
 import os
+import re
+import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +21,22 @@ def test_a_file_is_written_and_read(tmp_path):
     assert files.read(path) == b"first"
     files.write_atomically(str(path), b"")
     assert files.read(str(path)) == b""
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("failing", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_may_read_a_file_and_nobody_else_a_private_one(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        files.write_atomically(tmp_path / "file", b"data")
+        files.write_atomically(tmp_path / "private", b"data", private=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failing):
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -168,3 +184,98 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name):
     with pytest.raises(CompressionError, match="must be a readable file") as raised:
         files.read(tmp_path / name)
     assert str(tmp_path / name) in str(raised.value)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from compression import files
+folder = files.lasting_folder()
+(folder.path / "inside").mkdir()
+(folder.path / "inside" / "file").write_bytes(b"data")
+beside = files.lasting_folder(Path(sys.argv[1]) / "made")
+files.os.fsync = lambda handle: (print("ready", flush=True), time.sleep(600))
+files.write_atomically(Path(sys.argv[1]) / "file", b"data")
+"""
+
+
+def age(folder: Path) -> None:
+    long_ago = time.time() - files.YOUNG_S - 1
+    for path in folder.iterdir():
+        os.utime(path, (long_ago, long_ago), follow_symlinks=False)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    """kill -9 of one of two processes, each in the middle of a file with two folders: the other's stay."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    killed, living = (subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2))
+    try:
+        assert [process.stdout.readline() for process in (killed, living)] == ["ready\n"] * 2
+        assert len(list(tmp_path.iterdir())) == 6
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(10)
+        files._tidied.clear()
+        files.tidy(tmp_path)
+        # They are young: one that is just being made has no lock yet.
+        assert len(list(tmp_path.iterdir())) == 6
+        age(tmp_path)
+        files.write_atomically(tmp_path / "file", b"once a process")
+        assert len(list(tmp_path.iterdir())) == 7
+        files._tidied.clear()
+        files.write_atomically(tmp_path / "file", b"the next")
+        assert len(list(tmp_path.iterdir())) == 4
+        assert (tmp_path / "file").read_bytes() == b"the next"
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.wait(10)
+    age(tmp_path)
+    files._tidied.clear()
+    files.tidy(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nothing_but_our_own_is_removed(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_bytes(b"data")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / f"{files.MARK}link").symlink_to(elsewhere)
+    (folder / f"{files.MARK}dangling").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / f"{files.MARK}pipe")
+    (folder / "paretoscope-abcdefgh").mkdir()
+    (folder / ".file.abcdefgh").write_bytes(b"data")
+    inner = folder / f"{files.MARK}folder"
+    inner.mkdir()
+    (inner / "link").symlink_to(elsewhere)
+    age(folder)
+    before = {path.name for path in folder.iterdir()}
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    files.tidy(folder)
+    assert {path.name for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    files._tidied.clear()
+    files.tidy(folder)
+    assert {path.name for path in folder.iterdir()} == before - {inner.name}
+    assert (elsewhere / "file").read_bytes() == b"data"
+
+
+def test_a_temporary_folder_is_gone_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with files.temporary_folder() as folder:
+        (folder / "file").write_bytes(b"data")
+        assert folder.parent == tmp_path and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    with pytest.raises(KeyError), files.temporary_folder(tmp_path / "made") as folder:
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_temporary_file_of_the_product_is_one_that_is_removed():
+    """Others know no owner: whoever needs one takes it from `compression.files`."""
+    root = Path(files.__file__).parent
+    found = {path.name for path in root.rglob("*.py") if re.search(r"tempfile\.(mk|Temp|Named)", path.read_text())}
+    # A file without a name needs no removing.
+    assert found == {"processes.py"}
+    assert "tempfile.TemporaryFile()" in (root / "convert" / "processes.py").read_text()

@@ -338,7 +338,9 @@ def test_a_store_that_cannot_be_used_costs_the_history_only(measured, tmp_path, 
     result = run(NAME, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["timings"][0]["latency"]["median_ms"] == 1.0
-    assert result.stderr.splitlines()[-1].startswith("Not kept in the history: the record store must be")
+    assert result.stderr.splitlines()[-1].startswith(
+        "Not kept in the history: 10 results wait to be written: the record store must be"
+    )
 
 
 def test_a_size_is_that_of_every_measurement(measured):

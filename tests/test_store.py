@@ -1,7 +1,14 @@
 import dataclasses
 import multiprocessing
 import os
+import shutil
 import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -143,12 +150,14 @@ def test_the_single_calls_come_back_with_their_timing(path):
 
 @pytest.mark.parametrize("column", ["candidate", "baseline"])
 @pytest.mark.parametrize("value", [b"abc", "text", 3], ids=["no whole number", "text", "a number"])
-def test_damaged_single_calls_are_told(path, column, value):
+def test_damaged_single_calls_are_counted(path, column, value):
     Store().put_latency(KEY, LATENCY, SAMPLES)
     damage(path, TIMINGS, column, value)
-    with pytest.raises(StoreError, match="must hold what this version wrote"):
-        Store().get_samples(KEY)
-    assert Store().get_latency(KEY) == LATENCY
+    store = Store()
+    assert store.get_samples(KEY) is None and store.get_latency(KEY) == LATENCY
+    assert "1 row of" in " ".join(store.notes)
+    store.put_latency(KEY, LATENCY, SAMPLES)
+    assert store.get_samples(KEY) is not None and store.notes == ()
 
 
 def test_a_document_comes_back_and_is_replaced(path):
@@ -194,17 +203,23 @@ def test_a_store_of_an_earlier_version_is_used_and_its_rows_are_left_alone(path,
     connection.close()
 
 
-def test_rows_of_another_engine_are_not_shown(path, monkeypatch):
+def test_rows_of_another_revision_stay_and_are_counted_but_not_shown(path, monkeypatch):
     Store().put(evaluation(Recipe(), correct=3))
     Store().put_latency(KEY, LATENCY, SAMPLES)
     Store().put_document("waterfall", "a", "{}")
-    monkeypatch.setattr(store_module, "ENGINE", store_module.ENGINE + 1)
+    assert Store().earlier(MODEL, DATASET) == 0
+    monkeypatch.setattr(store_module, "METHODS", store_module.METHODS + 1)
     assert Store().get_document("waterfall", "a") is None
+    # The course of a training is of a file that stays.
+    assert Store().get_document("waterfall", "a", any_revision=True) == "{}"
+    assert Store().get_document("waterfall", "b", any_revision=True) is None
+    assert Store().earlier(MODEL, DATASET) == 1 and Store().earlier(DATASET, MODEL) == 0
     assert get(Store(), Recipe()) is None
     assert Store().records(MODEL, DATASET) == []
     assert Store().get_latency(KEY) is None
     Store().put(evaluation(Recipe(), correct=4))
     assert get(Store(), Recipe()).record.figures.correct == 4
+    assert Store().earlier(MODEL, DATASET) == 0
     monkeypatch.undo()
     monkeypatch.setenv("PARETOSCOPE_STORE", str(path))
     assert get(Store(), Recipe()).record.figures.correct == 3
@@ -250,21 +265,35 @@ def test_a_reader_does_not_wait_for_a_writer(path):
 
 
 def assert_every_use_fails(store: Store, match: str) -> None:
+    """And what was put is found all the same, as long as the process lives."""
     uses = [
-        lambda: store.put(evaluation(Recipe())),
         lambda: get(store, Recipe()),
         lambda: store.records(MODEL, DATASET),
-        lambda: store.put_latency(KEY, LATENCY, SAMPLES),
+        lambda: store.earlier(MODEL, DATASET),
         lambda: store.get_latency(KEY),
         lambda: store.get_samples(KEY),
-        lambda: store.put_document("waterfall", "a", "{}"),
         lambda: store.get_document("waterfall", "a"),
+        lambda: store.put(evaluation(Recipe())),
+        lambda: store.put_latency(KEY, LATENCY, SAMPLES),
+        lambda: store.put_document("waterfall", "a", "{}"),
+        lambda: store.close(),
     ]
     for use in uses:
         with pytest.raises(StoreError, match=match) as raised:
             use()
         assert str(store.path) in str(raised.value)
         assert "PARETOSCOPE_STORE" in str(raised.value)
+    assert store.waiting == 3 and store.problem.startswith("3 results wait to be written: the record store must")
+    assert_same(get(store, Recipe()), evaluation(Recipe()))
+    assert store.get_latency(KEY) == LATENCY and store.get_document("waterfall", "a") == "{}"
+    np.testing.assert_allclose(store.get_samples(KEY).candidate_ms, SAMPLES.candidate_ms)
+    forget(store)
+
+
+def forget(store: Store) -> None:
+    """So that the end of the tests does not tell of what was put here."""
+    store._waiting.clear()
+    store.close()
 
 
 def test_a_file_that_is_not_a_database_is_refused_and_left_alone(tmp_path):
@@ -301,25 +330,146 @@ def test_a_database_with_other_tables_is_refused(tmp_path):
     assert_every_use_fails(Store(path), "must be a SQLite file")
 
 
-def test_a_full_disk_is_told_and_what_was_kept_stays(path, monkeypatch):
-    connect = sqlite3.connect
+def test_what_a_full_disk_refuses_waits_and_is_written_when_there_is_room(path, monkeypatch):
+    """60 are evaluated; as many as fit are on disk, the others follow, and the warning goes with the last of them."""
+    connect, recipes = sqlite3.connect, [Recipe.of(sparsity=step / 1000) for step in range(1, 61)]
 
     def connect_to_a_small_disk(*arguments, **settings):
         connection = connect(*arguments, **settings)
-        connection.execute("PRAGMA max_page_count = 20")
+        connection.execute("PRAGMA max_page_count = 40")
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", connect_to_a_small_disk)
-    store = Store()
-    kept = []
-    with pytest.raises(StoreError, match="Free space"):
-        for step in range(200):
-            store.put(evaluation(Recipe.of(sparsity=step / 1000), n=800))
-            kept.append(step)
-    assert 0 < len(kept) < 200
+    store, refused = Store(), 0
+    for recipe in recipes:
+        try:
+            store.put(evaluation(recipe, n=800))
+        except StoreError as error:
+            assert "Free space" in str(error)
+            refused += 1
+            # Reads that work do not take the warning back.
+            store.get_document("waterfall", "a")
+            assert store.waiting == refused and f"{refused} result" in store.problem
+    assert 0 < refused < 60
+    assert [record.recipe for record in store.records(MODEL, DATASET)] == recipes
+    assert len(Store().records(MODEL, DATASET)) == 60 - refused
     monkeypatch.setattr(sqlite3, "connect", connect)
-    assert len(store.records(MODEL, DATASET)) == len(kept)
-    assert_same(get(store, Recipe.of(sparsity=kept[-1] / 1000)), evaluation(Recipe.of(sparsity=kept[-1] / 1000), n=800))
+    store.put_document("waterfall", "a", "{}")
+    assert store.waiting == 0 and store.problem is None
+    restarted = Store()
+    assert [record.recipe for record in restarted.records(MODEL, DATASET)] == recipes
+    for recipe in recipes:
+        assert_same(get(restarted, recipe), evaluation(recipe, n=800))
+
+
+@pytest.fixture
+def locked(path, monkeypatch) -> Iterator[sqlite3.Connection]:
+    """Another connection that holds a store's file alone, until it is rolled back."""
+    monkeypatch.setattr(store_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(store_module, "SHORT_PATIENCE_S", 0.05)
+    Store().put_document("", "", "")
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    yield other
+    other.close()
+
+
+def put_all(store: Store) -> None:
+    for put in (
+        lambda: store.put(evaluation(Recipe())),
+        lambda: store.put_latency(KEY, LATENCY, SAMPLES),
+        lambda: store.put_document("waterfall", "a", "{}"),
+    ):
+        with pytest.raises(StoreError, match="database is locked"):
+            put()
+
+
+def assert_all_there(store: Store) -> None:
+    assert_same(get(store, Recipe()), evaluation(Recipe()))
+    assert store.get_latency(KEY) == LATENCY and store.get_document("waterfall", "a") == "{}"
+    np.testing.assert_array_equal(store.get_samples(KEY).baseline_ms, SAMPLES.baseline_ms)
+
+
+def test_what_waits_is_written_by_itself_after_a_while(path, locked, monkeypatch):
+    monkeypatch.setattr(store_module, "RETRY_S", 0.05)
+    store = Store()
+    put_all(store)
+    assert store.waiting == 3
+    locked.execute("ROLLBACK")
+    deadline = time.monotonic() + 20
+    while store.waiting and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert store.problem is None
+    assert_all_there(Store())
+
+
+def test_what_waits_is_written_when_the_store_is_closed(path, locked):
+    store = Store()
+    put_all(store)
+    with pytest.raises(StoreError, match="locked"):
+        store.close()
+    assert store.waiting == 3
+    locked.execute("ROLLBACK")
+    store.close()
+    assert_all_there(Store())
+
+
+def test_what_waits_is_written_when_the_process_ends_or_said_to_be_lost(path):
+    Store().put_document("", "", "")
+    script = (
+        "import sqlite3, sys\n"
+        "from compression import store\n"
+        "from compression.errors import StoreError\n"
+        "store.PATIENCE_S = store.SHORT_PATIENCE_S = 0.05\n"
+        "other = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "other.execute('BEGIN EXCLUSIVE')\n"
+        "try:\n"
+        "    store.Store().put_document('waterfall', sys.argv[2], '{}')\n"
+        "except StoreError:\n"
+        "    if sys.argv[2] == 'written':\n"
+        "        other.close()\n"
+    )
+    for key in ("written", "lost"):
+        done = subprocess.run([sys.executable, "-c", script, str(path), key], capture_output=True, text=True)
+        assert done.returncode == 0
+        assert ("Lost: 1 result; the record store must" in done.stderr) == (key == "lost"), done.stderr
+    assert Store().get_document("waterfall", "written") == "{}"
+    assert Store().get_document("waterfall", "lost") is None
+
+
+def test_what_waits_is_bounded_and_what_is_given_up_is_told(path, locked, monkeypatch):
+    monkeypatch.setattr(store_module, "WAITING_BYTES", 3_000)
+    store = Store()
+    for key in "abcd":
+        with pytest.raises(StoreError):
+            store.put_document("waterfall", key, "x" * 1_000)
+    assert store.waiting == 2 and store.problem.endswith(
+        "2 results did not fit into memory and will be lost with this process."
+    )
+    locked.execute("ROLLBACK")
+    store.close()
+    assert store.waiting == 0 and "2 results did not fit" in store.problem
+    assert [Store().get_document("waterfall", key) is not None for key in "abcd"] == [False, False, True, True]
+
+
+def test_threads_may_share_a_store(path):
+    store, failed = Store(), []
+
+    def work(writer: int) -> None:
+        try:
+            for step in range(15):
+                store.put(evaluation(Recipe.of(sparsity=(15 * writer + step) / 1000, bits=8)))
+                store.records(MODEL, DATASET)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == [] and store.waiting == 0
+    assert len(Store().records(MODEL, DATASET)) == 60
 
 
 def damage(path: Path, table: str, column: str, value: object) -> None:
@@ -331,54 +481,203 @@ def damage(path: Path, table: str, column: str, value: object) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "3", "null", "{}", '{"model": 1}', "[" * 100_000], ids=lambda text: text[:9]
 )
-def test_a_damaged_row_is_told(path, text):
-    store = Store()
+def test_a_damaged_row_hides_no_other_and_is_counted(path, text):
+    store, good = Store(), evaluation(Recipe.of(bits=8))
+    store.put(good)
     store.put(evaluation(Recipe()))
     store.put_latency(KEY, LATENCY, SAMPLES)
-    damage(path, "records", "record", text)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET record = ? WHERE recipe = ?", (text, Recipe().digest))
+    connection.close()
     damage(path, TIMINGS, "latency", text)
-    for use in (
-        lambda: get(store, Recipe()),
-        lambda: store.records(MODEL, DATASET),
-        lambda: store.get_latency(KEY),
-    ):
-        with pytest.raises(StoreError, match="must hold what this version wrote") as raised:
-            use()
-        assert str(path) in str(raised.value)
+    assert get(store, Recipe()) is None and store.get_latency(KEY) is None
+    assert [record.recipe.bits for record in store.records(MODEL, DATASET)] == [8]
+    assert_same(get(store, Recipe.of(bits=8)), good)
+    assert store.notes == (f"2 rows of {path} cannot be read and will be measured again when asked for.",)
+    store.put(evaluation(Recipe()))
+    store.put_latency(KEY, LATENCY, SAMPLES)
+    assert len(store.records(MODEL, DATASET)) == 2 and store.notes == ()
 
 
-def test_a_record_with_a_recipe_that_is_refused_is_told(path):
+def test_a_record_with_a_recipe_that_is_refused_is_counted(path):
     Store().put(evaluation(Recipe.of(sparsity=0.5)))
     text = evaluation(Recipe.of(sparsity=0.5)).record.to_json()
     assert '"sparsity": 0.5' in text
     damage(path, "records", "record", text.replace('"sparsity": 0.5', '"sparsity": 95'))
-    with pytest.raises(StoreError, match="got 95"):
-        Store().records(MODEL, DATASET)
+    store = Store()
+    assert store.records(MODEL, DATASET) == [] and len(store.notes) == 1
 
 
 @pytest.mark.parametrize("column", ["classes", "confidences"])
 @pytest.mark.parametrize(
     "value", [b"abc", b"", bytes(80), "text", 3], ids=["no whole number", "empty", "too many", "text", "a number"]
 )
-def test_damaged_predictions_are_told(path, column, value):
+def test_damaged_predictions_are_counted(path, column, value):
     """Eight samples were put: 64 bytes of classes, 32 of confidences."""
     Store().put(evaluation(Recipe()))
     damage(path, "records", column, value)
-    with pytest.raises(StoreError, match="must hold what this version wrote"):
-        get(Store(), Recipe())
-
-
-def test_a_store_whose_file_was_deleted_works_again(path):
     store = Store()
-    store.put(evaluation(Recipe()))
+    assert get(store, Recipe()) is None and len(store.notes) == 1
+    # The history knows it too: what it shows can be opened.
+    assert Store().records(MODEL, DATASET) == []
+
+
+def delete(path: Path) -> None:
     for file in path.parent.iterdir():
         file.unlink()
-    try:
-        store.put(evaluation(Recipe.of(bits=8)))
-    except StoreError:
-        # One failure may be noticed; it must not be the store's last word.
-        store.put(evaluation(Recipe.of(bits=8)))
+
+
+def drop_tables(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        for table in ("records", TIMINGS, "documents"):
+            connection.execute(f"DROP TABLE {table}")
+    connection.close()
+
+
+LOST = {
+    "deleted": delete,
+    "emptied": lambda path: path.write_bytes(b""),
+    "its folder deleted": lambda path: shutil.rmtree(path.parent),
+    "its tables dropped": drop_tables,
+    "cut to a page": lambda path: os.truncate(path, 4096),
+    "cut in the middle of a page": lambda path: os.truncate(path, 5000),
+    "cut in its head": lambda path: os.truncate(path, 60),
+    "replaced": lambda path: path.write_bytes(b"something else, longer than the head of a database" * 20),
+    "overwritten behind its head": lambda path: path.write_bytes(path.read_bytes()[:100] + b"\xff" * 9000),
+}
+
+
+@pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
+def test_a_store_whose_file_is_lost_while_running_is_made_anew(path, lose):
+    store = Store()
+    store.put(evaluation(Recipe()))
+    lose(path)
+    store.put(evaluation(Recipe.of(bits=8)))
     assert_same(get(store, Recipe.of(bits=8)), evaluation(Recipe.of(bits=8)))
+    assert get(store, Recipe()) is None and store.problem is None
+    assert len(Store().records(MODEL, DATASET)) == 1
+    # What was damaged is kept beside it, and said so.
+    kept = [each.name for each in path.parent.iterdir() if ".damaged-" in each.name]
+    assert len(kept) == len(store.notes) <= 1
+    assert not kept or kept[0] in store.notes[0]
+
+
+def test_a_damaged_store_is_made_anew_at_the_start_too(path):
+    Store().put(evaluation(Recipe()))
+    os.truncate(path, 5000)
+    store = Store()
+    assert store.records(MODEL, DATASET) == [] and len(store.notes) == 1
+    store.put(evaluation(Recipe()))
+    assert len(store.records(MODEL, DATASET)) == 1
+
+
+def layout_of_d77f12b(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """
+        PRAGMA journal_mode = WAL;
+        CREATE TABLE records (
+            engine INTEGER NOT NULL, model TEXT NOT NULL, dataset TEXT NOT NULL, recipe TEXT NOT NULL,
+            record TEXT NOT NULL, classes BLOB NOT NULL, confidences BLOB NOT NULL,
+            created TEXT NOT NULL,
+            PRIMARY KEY (engine, model, dataset, recipe)
+        ) WITHOUT ROWID;
+        CREATE TABLE measurements (
+            engine INTEGER NOT NULL, key TEXT NOT NULL, latency TEXT NOT NULL, candidate BLOB NOT NULL,
+            baseline BLOB NOT NULL, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+            PRIMARY KEY (engine, key)
+        ) WITHOUT ROWID;
+        CREATE TABLE documents (
+            engine INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
+            created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+            PRIMARY KEY (engine, kind, key)
+        ) WITHOUT ROWID;
+        """
+    )
+    found = evaluation(Recipe())
+    row = (3, MODEL, DATASET, Recipe().digest, found.record.to_json(), *(bytes(8 * 8), bytes(4 * 8)), "2026-01-01")
+    connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO documents VALUES (3, 'recovery', 'a', '{}', '2026-01-01')")
+    connection.commit()
+    connection.close()
+
+
+def versions(path: Path) -> tuple[int, int]:
+    connection = sqlite3.connect(path)
+    found = tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id"))
+    connection.close()
+    return found
+
+
+def test_a_store_without_a_version_migrates_and_keeps_its_rows(path):
+    layout_of_d77f12b(path)
+    assert versions(path) == (0, 0)
+    store = Store()
+    assert store.records(MODEL, DATASET) == [] and store.earlier(MODEL, DATASET) == 1
+    assert store.get_document("recovery", "a", any_revision=True) == "{}"
+    store.put(evaluation(Recipe()))
+    assert_same(get(Store(), Recipe()), evaluation(Recipe()))
+    assert versions(path) == (len(store_module.MIGRATIONS), int.from_bytes(b"PSCO", "big"))
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT engine FROM records ORDER BY engine").fetchall()[0] == (3,)
+    connection.close()
+
+
+def test_each_later_schema_is_reached_by_its_migration(path, monkeypatch):
+    """A schema to come: its migration runs once, whole or not at all."""
+    layout_of_d77f12b(path)
+    Store().put_document("waterfall", "a", "{}")
+
+    def add(connection: sqlite3.Connection) -> None:
+        connection.execute("ALTER TABLE documents ADD COLUMN note TEXT")
+        if broken:
+            connection.execute("SELECT missing FROM documents")
+
+    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, add))
+    broken = True
+    with pytest.raises(StoreError, match="no such column"):
+        Store().get_document("waterfall", "a")
+    assert versions(path)[0] == 1
+    broken = False
+    for _ in range(2):
+        assert Store().get_document("waterfall", "a") == "{}"
+    assert versions(path)[0] == 2
+
+
+def test_a_store_of_a_newer_schema_is_left_alone(path):
+    layout_of_d77f12b(path)
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = path.read_bytes()
+    assert_every_use_fails(Store(), "has 99: a newer version of this program wrote it, and it is left alone")
+    assert path.read_bytes() == before
+
+
+def test_a_store_is_its_owners_alone(path):
+    """Also one that an earlier version made; the folder above it is the user's own where it is named."""
+    layout_of_d77f12b(path)
+    for file in (path, path.parent):
+        file.chmod(0o755)
+    store = Store()
+    other = sqlite3.connect(path)  # so that the files beside it stay
+    other.execute("SELECT * FROM records").fetchall()
+    store.put(evaluation(Recipe()))
+    found = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    other.close()
+    assert found == {f"{path.name}{ending}": 0o600 for ending in ("", "-wal", "-shm")}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+
+
+def test_the_cache_folder_is_its_owners_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("PARETOSCOPE_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        Store().put_document("", "", "")
+        assert stat.S_IMODE((tmp_path / "cache" / "paretoscope").stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "cache" / "paretoscope" / "records.sqlite").stat().st_mode) == 0o600
+        (tmp_path / "cache" / "paretoscope").chmod(0o755)
 
 
 def test_the_default_path(monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import timings
 from measuring import Taken
 
-from compression import codec, runtimes, workbench
+from compression import codec, runtimes, store, workbench
 from compression.convert import formats
 from compression.errors import ModelError, UnknownNameError
 from compression.jobs import Job
@@ -502,6 +502,53 @@ def test_a_store_that_works_again_takes_the_error_back(start, tmp_path):
     evaluation = done(bench.evaluate(NAME, RECIPE))
     assert bench.store_error is None
     assert start(place).find(NAME, RECIPE).record == evaluation.record
+
+
+def test_what_was_measured_while_the_store_failed_is_there_after_a_restart(start, timed, path, monkeypatch):
+    """A file locked by another: the warning tells how many wait, and goes when none does."""
+    monkeypatch.setattr(store, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(store, "SHORT_PATIENCE_S", 0.05)
+    bench, recipes = start(), [Recipe.of(bits=bits) for bits in range(4, 9)]
+    done(bench.evaluate(NAME, RECIPE))
+    other = sqlite3.connect(bench.store.path, isolation_level=None)
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+        evaluations = [done(bench.evaluate(NAME, recipe)) for recipe in recipes]
+        latency = done(bench.time(NAME, RECIPE, Timing()))
+        assert bench.store_error.startswith("6 results wait to be written: the record store must")
+        # Looking works meanwhile, and takes nothing back.
+        assert bench.find(NAME, Recipe.of(bits=3)) is None and bench.samples(NAME, RECIPE, Timing()) is not None
+        assert "6 results wait" in bench.store_error
+    finally:
+        other.close()
+    bench.close()
+    assert bench.store_error is None
+    again = start()
+    assert [again.find(NAME, recipe).record for recipe in recipes] == [each.record for each in evaluations]
+    assert again.latency(NAME, RECIPE, Timing()) == latency
+
+
+def test_what_is_not_shown_of_the_history_is_told(start, monkeypatch):
+    bench = start()
+    for recipe in (RECIPE, Recipe()):
+        done(bench.evaluate(NAME, recipe))
+    assert bench.store_notes(NAME) == ()
+    connection = sqlite3.connect(bench.store.path)
+    connection.execute("UPDATE records SET record = '{' WHERE recipe = ?", (RECIPE.digest,))
+    connection.commit()
+    connection.close()
+    again = start()
+    assert [record.recipe for record in again.records(NAME, Timing())] == [Recipe()]
+    (told,) = again.store_notes(NAME)
+    assert told.startswith("1 row of ")
+    done(again.evaluate(NAME, RECIPE))
+    assert again.store_notes(NAME) == ()
+    monkeypatch.setattr(store, "METHODS", store.METHODS + 1)
+    later = start()
+    assert later.records(NAME, Timing()) == [] and later.find(NAME, RECIPE) is None
+    assert later.store_notes(NAME) == (
+        "2 records of another version are not shown; what they tell is measured again when it is opened.",
+    )
 
 
 def test_downloads_are_what_was_measured(start):

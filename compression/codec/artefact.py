@@ -7,8 +7,9 @@ from compression.codec.container import Figures, check_values, framed, sections
 from compression.codec.header import Header
 from compression.codec.payload import Payload, read_streams, write_streams
 from compression.pipeline import CompressedModel
+from compression.recipe import Recipe
 
-__all__ = ["Payload", "read", "read_figures", "streams_length", "write", "write_streams"]
+__all__ = ["Payload", "read", "read_figures", "read_origin", "streams_length", "write", "write_streams"]
 
 
 def write(model: CompressedModel, figures: Figures | None = None) -> bytes:
@@ -31,6 +32,15 @@ def read(data: bytes, limit: int | None = None) -> CompressedModel:
     header = Header.unpack(found.header)
     check_values(header.values, found, limit)
     return header.model(read_streams(header, found.streams))
+
+
+def read_origin(data: bytes) -> tuple[str, Recipe]:
+    """Digest of the model that an artefact was made of, and what is known of its recipe; raises ArtefactError.
+
+    Only the container and the header are read: codes may still be damaged.
+    """
+    header = Header.unpack(sections(data).header)
+    return header.source, header.recipe
 
 
 def read_figures(data: bytes) -> Figures | None:

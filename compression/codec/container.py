@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from compression.errors import ArtefactError, ModelError
+from compression.errors import ArtefactError, ModelError, NewerArtefactError
 
 MAGIC = b"\x89PSC\r\n\x1a\n"
 VERSION = 2
@@ -109,9 +109,12 @@ def sections(data: bytes) -> Sections:
             "Pass a file that was exported as an artefact."
         )
     _, version = PREAMBLE.unpack_from(data)
+    if version > VERSION:
+        raise newer(f"format {version}, where this one reads format {VERSION}")
     if version != VERSION:
         raise ArtefactError(
-            f"an artefact must have version {VERSION}; this one has {version}. Export it again with this program."
+            f"an artefact must have format {VERSION}; this one has format {version}, of an earlier version of this "
+            "program. Decompress it with that version, or export it again with this one."
         )
     position = PREAMBLE.size
     header, position = _section(data, position, HEADER, "header")
@@ -129,6 +132,14 @@ def sections(data: bytes) -> Sections:
             f"an artefact must end with its last section; {len(data) - position} bytes follow. Copy the file again."
         )
     return Sections(header, _unpacked_figures(figures), streams, len(padding))
+
+
+def newer(what: str) -> NewerArtefactError:
+    """The error for a file that is whole and has something that this version does not know."""
+    return NewerArtefactError(
+        f"the file was written by a newer version of this program: it has {what}. Update the program, or export the "
+        "model again with this version."
+    )
 
 
 def _section(data: bytes, position: int, name: bytes, title: str) -> tuple[bytes, int]:

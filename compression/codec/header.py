@@ -3,16 +3,18 @@
 import math
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from compression.codec.container import pack_text, unpack_text
+from compression.codec.container import newer, pack_text, unpack_text
+from compression.codec.description import described
 from compression.codec.kinds import Kind, values_of
-from compression.errors import ArtefactError, RecipeError
+from compression.errors import ArtefactError, NewerArtefactError
 from compression.pack import DTYPES, PackedModel
 from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
+from compression.recipe import CODERS, Recipe
 from compression.structure import Structure
 from compression.tensors import CompressedTensor
 
@@ -26,7 +28,8 @@ class Header:
     """architecture: "" for a bare state dict. tensors: kind and shape by name, in the order of the state dict.
 
     dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
-    the name whose tensor it is. ranges: least and largest value of activations, by name.
+    the name whose tensor it is. ranges: least and largest value of activations, by name. description: the recipe as it
+    stands in the file, None where `recipe` says all of it; unknown: the names of what it does not say.
     """
 
     architecture: str
@@ -37,6 +40,8 @@ class Header:
     structure: Structure
     ties: list[tuple[int, str, str]]
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    description: Mapping[str, Any] | None = None
+    unknown: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: CompressedModel) -> "Header":
@@ -47,7 +52,15 @@ class Header:
         places = {name: place for place, name in enumerate(model.order)}
         ties = sorted((places[name], name, target) for name, target in model.ties.items())
         return cls(
-            model.architecture, model.source, model.recipe, tensors, dtypes, model.structure, ties, dict(model.ranges)
+            model.architecture,
+            model.source,
+            model.recipe,
+            tensors,
+            dtypes,
+            model.structure,
+            ties,
+            dict(model.ranges),
+            model.description,
         )
 
     def pack(self) -> bytes:
@@ -55,7 +68,7 @@ class Header:
         data: dict[str, Any] = {
             "architecture": self.architecture or None,
             "source": self.source,
-            "recipe": self.recipe.to_dict(),
+            "recipe": self.description or self.recipe.to_dict(),
             "tensors": [
                 [name, kind.label, list(shape), *([self.dtypes[name]] if name in self.dtypes else [])]
                 for name, (kind, shape) in self.tensors.items()
@@ -74,7 +87,9 @@ class Header:
         """Read what `pack` wrote; raises ArtefactError on anything else."""
         try:
             return cls._read(unpack_text(section))
-        except (zlib.error, ValueError, KeyError, TypeError, RecursionError, RecipeError, ArtefactError) as error:
+        except NewerArtefactError:
+            raise
+        except (zlib.error, ValueError, KeyError, TypeError, RecursionError, ArtefactError) as error:
             raise ArtefactError(
                 f"the header must describe a model; {_printable(error)}. The file is damaged: export it again."
             ) from None
@@ -82,7 +97,7 @@ class Header:
     @classmethod
     def _read(cls, data: dict[str, Any]) -> "Header":
         if unknown := data.keys() - set(_FIELDS):
-            raise ValueError(f"field {sorted(unknown)[0]!r} is unknown")
+            raise newer(f"a field {sorted(unknown)[0]!r:.60}")
         architecture, source = data["architecture"], data["source"]
         bare = architecture is None
         if not (bare or _is_text(architecture)) or architecture == "" or not _is_text(source):
@@ -92,16 +107,20 @@ class Header:
         for name, label, shape, *dtype in _list(data["tensors"]):
             if not _is_text(name) or name in tensors or not isinstance(label, str):
                 raise ValueError(f"tensor {name!r:.60} of kind {label!r:.60}")
-            tensors[name] = _checked(name, Kind.parse(label), shape)
+            tensors[name] = _checked(name, _kind(label), shape)
             if dtype:
                 if len(dtype) > 1 or not bare or not _suits(dtype[0], tensors[name][0]):
                     raise ValueError(f"type {dtype!r:.60} of {name!r:.60}")
                 dtypes[name] = dtype[0]
         structure = Structure.from_dict(data.get("structure", {}))
         ties = _ties(data.get("ties", []), tensors)
-        recipe = Recipe.from_dict(data["recipe"])
+        coder = data["recipe"]["code"]["coder"]
+        if coder not in CODERS:
+            raise newer(f"streams of the coder {coder!r:.60}")
+        recipe, left_out = described(data["recipe"])
+        description = data["recipe"] if left_out else None
         ranges = _ranges(data.get("ranges", []))
-        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, ranges)
+        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, ranges, description, left_out)
 
     @property
     def values(self) -> int:
@@ -125,6 +144,8 @@ class Header:
             "structure": self.structure,
             "ties": {name: target for _, name, target in self.ties},
             "ranges": self.ranges,
+            "description": self.description,
+            "notes": _notes(self.unknown),
         }
         return CompressedModel(**parts) if self.architecture else PackedModel(**parts, dtypes=self.dtypes)
 
@@ -141,6 +162,25 @@ def _checked(name: str, kind: Kind, shape: Any) -> tuple[Kind, tuple[int, ...]]:
     if kind.per_row and not sizes:
         raise ValueError(f"kind {kind.label} for shape {shape!r:.60}")
     return kind, sizes
+
+
+def _kind(label: str) -> Kind:
+    try:
+        return Kind.parse(label)
+    except ValueError as error:
+        raise newer(f"a tensor whose {error}") from None
+
+
+def _notes(unknown: tuple[str, ...]) -> tuple[str, ...]:
+    """What a person is told of a file with a recipe that is not known in full."""
+    if not unknown:
+        return ()
+    names = ", ".join(unknown)
+    names = names if len(names) < 200 else f"{names[:200]}..."
+    return (
+        f"The recipe in the file says more than this version knows: {names}. "
+        "The weights are those of the file; this version cannot make them again from the recipe.",
+    )
 
 
 def _suits(dtype: object, kind: Kind) -> bool:

@@ -41,7 +41,7 @@ from compression.codec.side import (
     zigzag,
 )
 from compression.codec.streams import StreamReader, StreamWriter
-from compression.errors import ArtefactError
+from compression.errors import ArtefactError, ModelError
 from compression.pipeline import CompressedModel
 from compression.powers import GREATEST, LEAST, ZERO, from_steps
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
@@ -74,10 +74,21 @@ def write_streams(model: CompressedModel, coder: str) -> Payload:
     """All streams of a model, ready to be coded with `coder`; raises ModelError for tensors that cannot be held."""
     weights = {name: (Kind.of(each, False), each) for name, each in _in_order(model, model.weights)}
     rest = [(Kind.of(each, True), each) for _, each in _in_order(model, model.rest)]
+    _expect_readable(model)
     side = collected([*weights.values(), *rest])
     if coder in ORDER_ZERO:
         return _OrderZero(weights, side, coder)
     return _Contexts(weights, rest, side, coder)
+
+
+def _expect_readable(model: CompressedModel) -> None:
+    """Refuse what reading would."""
+    for name, tensor in (*model.weights.items(), *model.rest.items()):
+        if not _is_finite(Kind.of(tensor, name in model.rest), tensor):
+            raise ModelError(
+                f"codes must stand for finite numbers; those of {name!r:.60} do not, its values or their training went "
+                "beyond all bounds. Leave the tensor as it is, or train with a lower learning rate."
+            )
 
 
 def _in_order(
@@ -439,7 +450,31 @@ def _assembled(
             own = source.take("codes", _count(shape)).reshape(shape) if kind.rest else codes[name]
             own = _within(own, kind).astype(kind.width)
             tensors[name] = Integers(own, scale, kind.bits, trellis=kind.form == "d")
+        _expect_finite(name, kind, tensors[name])
     return tensors
+
+
+def _expect_finite(name: str, kind: Kind, tensor: CompressedTensor) -> None:
+    """Codes stand for numbers. What is not finite is only ever written as it is, among plain values."""
+    if not _is_finite(kind, tensor):
+        raise ArtefactError(
+            f"codes must decode to finite numbers; those of {name!r:.60} do not. The file is damaged: copy it again."
+        )
+
+
+def _is_finite(kind: Kind, tensor: CompressedTensor) -> bool:
+    return bool(kind.plain) or all(np.isfinite(part).all() for part in _finest(tensor))
+
+
+def _finest(tensor: CompressedTensor) -> Iterable[np.ndarray]:
+    """Floats that are finite exactly where all that a tensor decodes to is; the whole of it only where in doubt."""
+    grid = tensor.entries if isinstance(tensor, Codebook) else tensor
+    if isinstance(grid, Plain):
+        return [grid.values]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # No step from a zero point is larger than 2**bits.
+        most = np.abs(grid.scale) * np.float32(2**grid.bits)
+        return [most] if np.isfinite(most).all() else [grid.scale, grid.decode()]
 
 
 def _within(codes: np.ndarray, kind: Kind) -> np.ndarray:

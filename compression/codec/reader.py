@@ -53,11 +53,21 @@ PLAIN = {"f4": "<f4", "f2": "<f2", "i8": "<i8", "f8": "<f8", "i4": "<i4", "i2": 
 PLAIN |= {"u8": "<u8", "u4": "<u4", "u2": "<u2", "u1": "u1", "b1": "?"}
 LABEL = re.compile(r"(w4|f[248]|[iu][1248]|b1)|(r?)([qda])([1-9]\d?)([ct])(p?)|k(0|[1-9]\d{0,2})(f|q([1-9]\d?)(p?))")
 PRECISIONS = (5, 8, 11, 14)
+FIELDS = {"architecture", "source", "recipe", "tensors", "structure", "ranges", "ties"}
 CODES_PER_LANE = 1 << 20
 
 
 class Damaged(Exception):
-    """The file is not what FORMAT.md allows."""
+    """The file is not what FORMAT.md allows, or of a later version of it: the one error that `read` raises."""
+
+
+# What Python, NumPy and constriction raise for the contents of a damaged file.
+FAILURES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+FAILURES += (struct.error, zlib.error, MemoryError)
+
+
+def newer(what):
+    raise Damaged(f"the file has {what}: a newer version wrote it. Take the reader of that version")
 
 
 def require(holds, rule):
@@ -71,6 +81,8 @@ def require(holds, rule):
 def sections(data):
     require(data[:8] == MAGIC and len(data) >= 10, "the file must begin with the magic bytes")
     version = struct.unpack_from("<H", data, 8)[0]
+    if version > VERSION:
+        newer(f"format {version}, where this reader reads format {VERSION}")
     require(version == VERSION, f"the version must be {VERSION}; got {version}")
     found, position = {}, 10
     for name in "HFSP":
@@ -96,7 +108,11 @@ def header_of(section):
         require(len(dict(pairs)) == len(pairs), "an object must have no name twice")
         return dict(pairs)
 
-    return json.loads(text, object_pairs_hook=unique)
+    header = json.loads(text, object_pairs_hook=unique)
+    require(isinstance(header, dict), "the header must be an object")
+    if unknown := header.keys() - FIELDS:
+        newer(f"a header field {min(unknown)!r:.60}")
+    return header
 
 
 class Tensor:
@@ -105,7 +121,9 @@ class Tensor:
     def __init__(self, name, label, shape, dtype=None):
         match = LABEL.fullmatch(label)
         sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size <= 1 << 40 for size in shape)
-        require(match and sizes and len(shape) <= 32, f"tensor {name!r:.60} must be of a known kind and shape")
+        require(sizes and len(shape) <= 32, f"the shape of {name!r:.60} must be one")
+        if not match:
+            newer(f"a tensor of kind {label!r:.60}")
         self.name, self.label, self.shape, self.count = name, label, tuple(shape), math.prod(shape)
         self.plain, rest, form, bits, rows, powers, entries, _, entry_bits, entry_powers = match.groups()
         self.form = form or ("k" if entries else "")
@@ -729,18 +747,32 @@ def decoded(tensors, codes, side, ranked):
         else:
             require(np.abs(own).max(initial=0) <= tensor.top, "codes must fit their bits")
         arrays[tensor.name] = times(own, scale.reshape(axes))
+    for tensor in tensors:
+        coded = tensor.bits or tensor.form == "k"
+        finite = not coded or np.isfinite(arrays[tensor.name]).all()
+        require(finite, f"{tensor.name!r:.60} must decode to finite numbers")
     return arrays
 
 
 def times(codes, scale):
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.multiply(codes.astype(np.float32), scale, dtype=np.float32)
 
 
 def read(data):
-    """The tensors of a file by name, in the order of its state dict; raises Damaged."""
+    """The tensors of a file by name, in the order of its state dict; Damaged, and nothing else, for bad files."""
+    try:
+        return contents(data)
+    except FAILURES as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise Damaged(f"the file must be whole; {reason[:200]}. It is damaged: copy or export it again.") from None
+
+
+def contents(data):
     found = sections(data)
     header = header_of(found["H"])
+    texts = header["source"], header["architecture"] or "none"
+    require(all(isinstance(text, str) for text in texts), "source and architecture must be texts")
     tensors = [Tensor(*entry) for entry in header["tensors"]]
     ties = header.get("ties", [])
     own = {tensor.name: tensor for tensor in tensors}
@@ -750,24 +782,26 @@ def read(data):
     require(len(own) == len(tensors) and total <= 1 << 30, "names must differ, and values be at most 2**30")
     require(len(found.get("P", b"")) == padding, f"{total} values must have {padding} bytes of padding")
     coder = header["recipe"]["code"]["coder"]
-    require(coder in ("ans", "huffman", "context", "smallest"), f"the coder must be known; got {coder!r:.60}")
+    if coder not in ("ans", "huffman", "context", "smallest"):
+        newer(f"streams of the coder {coder!r:.60}")
     ranked = coder in ("context", "smallest")
     codes, side = (contexts if ranked else order_zero)(tensors, found["S"], coder)
     arrays = decoded(tensors, codes, side, ranked)
     ordered = list(own)
     for position, name, target in ties:
         require(name not in arrays and 0 < position <= len(ordered), "ties must be of new names, in their places")
+        require(isinstance(name, str) and type(position) is int, "ties must be of names, in their places")
         ordered.insert(position, name)
         arrays[name] = arrays[target]
     return {name: arrays[name] for name in ordered}
 
 
 def main(path, out):
-    with open(path, "rb") as file:
-        data = file.read()
     try:
+        with open(path, "rb") as file:
+            data = file.read()
         arrays = read(data)
-    except (Damaged, ValueError, KeyError, TypeError, AssertionError, zlib.error, RecursionError) as error:
+    except (Damaged, OSError) as error:
         sys.exit(f"Error: {error}")
     with zipfile.ZipFile(out, "w") as archive:
         for name, array in arrays.items():

@@ -9,8 +9,8 @@ import numpy as np
 
 from compression.codec.artefact import read, write_streams
 from compression.codec.container import FIGURES, PREAMBLE, SECTION, Figures, sections
+from compression.codec.description import described
 from compression.codec.header import Header
-from compression.recipe import Recipe
 from compression.tensors import Codebook, CompressedTensor, Integers
 
 
@@ -88,9 +88,14 @@ def report(data: bytes) -> Report:
     framing = PREAMBLE.size + (3 + bool(found.padding)) * SECTION.size
     side = len(found.streams) - codes
     totals = Totals(framing, len(found.header), FIGURES.size, codes, side, found.padding, len(data))
-    ties = dict(model.ties)
     return Report(
-        model.architecture or None, model.source, model.recipe.to_dict(), found.figures, tuple(rows), ties, totals
+        architecture=model.architecture or None,
+        source=model.source,
+        recipe=dict(model.told),
+        figures=found.figures,
+        tensors=tuple(rows),
+        ties=dict(model.ties),
+        totals=totals,
     )
 
 
@@ -126,8 +131,9 @@ def text(found: Report) -> str:
 
 
 def _recipe(found: Report) -> str:
-    recipe = Recipe.from_dict(found.recipe)
-    return f"{recipe.describe()}; coder {recipe.code.coder}"
+    recipe, unknown = described(found.recipe)
+    more = f"; and {', '.join(unknown)}, which this version does not know" if unknown else ""
+    return f"{recipe.describe()}; coder {recipe.code.coder}{more}"
 
 
 def _entropy(tensor: CompressedTensor) -> tuple[float | None, float | None]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +10,14 @@ import numpy as np
 
 from compression import codec
 from compression.convert.base import Format, Source, expect_figures, same_as_screen, versioned
-from compression.convert.config import read_recipe, to_yaml
+from compression.convert.config import read_fields, recipe_files
 from compression.convert.onnx import fp32, int8
 from compression.convert.processes import run_process
 from compression.convert.zips import unzip, zipped
 from compression.errors import ArtefactError, ModelError
+from compression.files import temporary_folder
 from compression.measure.record import Record
+from compression.pipeline import CompressedModel
 
 READER = Path(codec.__file__).with_name("reader.py")
 CHECKSUMS = "SHA256SUMS"
@@ -62,7 +63,7 @@ def _members(source: Source) -> dict[str, bytes]:
     record = source.record
     readme = README.format(
         title=source.compressed.architecture,
-        recipe=source.recipe.describe(),
+        recipe="\n\n".join([source.recipe.describe(), *source.compressed.notes]),
         accuracy=record.figures.accuracy,
         correct=record.figures.correct,
         n=record.figures.n,
@@ -74,10 +75,11 @@ def _members(source: Source) -> dict[str, bytes]:
         shape=", ".join(map(str, source.input_shape)),
         arithmetic="int8 (QDQ)" if source.recipe.integer else "float32",
     )
+    as_json, as_yaml = recipe_files(source.compressed)
     members = {
         "model.psc": source.exported,
-        "recipe.json": f"{source.recipe.to_json(indent=2)}\n".encode(),
-        "recipe.yaml": to_yaml(source.recipe).encode(),
+        "recipe.json": as_json,
+        "recipe.yaml": as_yaml,
         "model.onnx": (int8 if source.recipe.integer else fp32)(source),
         "record.json": f"{record.to_json(indent=2)}\n".encode(),
         "reader.py": READER.read_bytes(),
@@ -104,6 +106,11 @@ def open_bundle(data: bytes) -> dict[str, bytes]:
     return members
 
 
+def hold_recipe_of(members: Mapping[str, bytes], compressed: CompressedModel) -> bool:
+    """Whether both files of the recipe say what the artefact says; raises RecipeError where one is none."""
+    return all(read_fields(members[name], name) == compressed.told for name in ("recipe.json", "recipe.yaml"))
+
+
 def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
     (data,) = files.values()
     members = open_bundle(data)
@@ -111,7 +118,7 @@ def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
         raise ModelError("the bundle must hold the reader of this version; it holds another, which is not run")
     if Record.from_dict(json.loads(members["record.json"])) != source.record:
         raise ModelError("the bundle must hold the record of this model; it holds another")
-    if any(read_recipe(members[name], name) != source.recipe for name in ("recipe.json", "recipe.yaml")):
+    if not hold_recipe_of(members, source.compressed):
         raise ModelError("the bundle must hold the recipe; it holds another")
     compressed = codec.read(members["model.psc"])
     expect_figures(members["model.psc"], source)
@@ -121,8 +128,8 @@ def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
 
 def _expect_reader_agrees(members: Mapping[str, bytes], source: Source) -> None:
     """Run the reader, as anyone would, and compare what it decodes; raises ModelError."""
-    with tempfile.TemporaryDirectory() as folder:
-        script, file, out = (Path(folder) / name for name in ("reader.py", "model.psc", "weights.npz"))
+    with temporary_folder() as folder:
+        script, file, out = (folder / name for name in ("reader.py", "model.psc", "weights.npz"))
         script.write_bytes(members["reader.py"])
         file.write_bytes(members["model.psc"])
         run_process([sys.executable, "-I", str(script), str(file), str(out)], lambda: source.check(0.0))

@@ -1,8 +1,6 @@
 """Converted files on disk: all of them or none."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,18 +29,16 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise CompressionError(f"{path} must be a new or an empty folder; it is not. Choose another place.")
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
+        with files.temporary_folder(path) as made:
+            # One that the umask lets others enter, inside the one that is locked.
+            inner = made / "folder"
+            inner.mkdir()
             for name, data in contents.items():
-                files.write_atomically(made / name, data)
-            made.chmod(0o755)
-            os.replace(made, path)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
+                files.write_atomically(inner / name, data)
+            os.replace(inner, path)
     except CompressionError as error:
         # A person knows the folder by the name that they gave it.
-        raise CompressionError(str(error).replace(str(made), str(path))) from None
+        raise CompressionError(str(error).replace(str(inner), str(path))) from None
     except OSError as error:
         raise CompressionError(
             f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from compression import codec, zoo
-from compression.convert.bundle import open_bundle
+from compression.convert.bundle import hold_recipe_of, open_bundle
 from compression.convert.config import read_recipe
 from compression.convert.zips import unzip
 from compression.errors import ArtefactError
@@ -74,6 +74,6 @@ def _artefact(data: bytes, digest_of: Callable[[str], str]) -> Restored:
 def _bundle(data: bytes, digest_of: Callable[[str], str]) -> Restored:
     members = open_bundle(data)
     found = _artefact(members["model.psc"], digest_of)
-    if any(read_recipe(members[name], name) != found.recipe for name in ("recipe.json", "recipe.yaml")):
+    if not hold_recipe_of(members, found.compressed):
         raise ArtefactError("a bundle must hold the recipe of its artefact; it holds another. Export it again.")
     return replace(found, kind="bundle")

@@ -5,22 +5,21 @@ ends at once.
 """
 
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from compression.convert import torch_export
 from compression.convert.base import Format, Source, close_to_decoded, versioned
 from compression.convert.processes import run_process
+from compression.files import temporary_folder
 
 REQUIREMENT = "litert-torch==0.10.0"
 
 
 def _write(source: Source) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        program, out = Path(folder) / "model.pt2", Path(folder) / "model.tflite"
+    with temporary_folder() as folder:
+        program, out = folder / "model.pt2", folder / "model.tflite"
         # A device asks about one image at a time.
         program.write_bytes(torch_export.save(source.module, source.images[:1].clone(), batch=1))
         command = [sys.executable, "-m", "compression.convert.tflite_worker", str(program), str(out)]

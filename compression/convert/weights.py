@@ -11,10 +11,10 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load, save
 
+from compression.codec.description import described
 from compression.convert.base import Format, Source, same_as_decoded, same_as_screen, versioned
 from compression.errors import ArtefactError, ModelError
 from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
 from compression.structure import Structure, build
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
@@ -31,7 +31,7 @@ HOW = {
 
 def decoded(model: CompressedModel) -> bytes:
     """The full decoded state dict as a safetensors file, whose metadata name the architecture, source and recipe."""
-    origin = {"architecture": model.architecture, "source": model.source, "recipe": model.recipe.to_dict()}
+    origin = {"architecture": model.architecture, "source": model.source, "recipe": dict(model.told)}
     # One entry only: safetensors writes several in a random order, and equal models should give equal files.
     return save(model.state_dict(), {METADATA: json.dumps(origin, sort_keys=True)})
 
@@ -51,7 +51,7 @@ def codes(model: CompressedModel) -> bytes:
     header = {
         "architecture": model.architecture,
         "source": model.source,
-        "recipe": model.recipe.to_dict(),
+        "recipe": dict(model.told),
         "structure": model.structure.to_dict(),
         "order": list(model.order),
         "weights": list(model.weights),
@@ -93,10 +93,12 @@ def read_codes(data: bytes) -> CompressedModel:
         arrays = load_arrays(data)
         header = json.loads(_metadata(data)[METADATA])
         tensors = {name: _take(arrays, name, about) for name, about in header["tensors"].items()}
+        recipe, unknown = described(header["recipe"])
         return CompressedModel(
             architecture=header["architecture"],
             source=header["source"],
-            recipe=Recipe.from_dict(header["recipe"]),
+            recipe=recipe,
+            description=header["recipe"] if unknown else None,
             weights={name: tensors[name] for name in header["weights"]},
             rest={name: tensor for name, tensor in tensors.items() if name not in header["weights"]},
             order=tuple(header["order"]),

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from compression.files import temporary_folder
 from compression.runtimes.onnx_trace import INPUT
 from compression.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners, typical
 from compression.runtimes.threads import open_session
@@ -54,8 +54,8 @@ def events(
 ) -> list[dict[str, Any]]:
     """What a session notes of itself while it is used: "cat", "name" and "dur", in microseconds, of each event."""
     options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
+    with temporary_folder() as folder:
+        options.profile_file_prefix = str(folder / "profile")
         session = open_session(data, options)
         use(session)
         return json.loads(Path(session.end_profiling()).read_text())

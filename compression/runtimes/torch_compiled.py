@@ -8,7 +8,6 @@ milliseconds, into memory of its own. The libraries last as long as the process;
 import atexit
 import os
 import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from compression.errors import RuntimeUnavailableError
+from compression.files import lasting_folder
 from compression.runtimes.base import Program, Runtime, as_input, runtimes
 from compression.runtimes.onnx_graph import verify
 from compression.runtimes.pytorch import build_module
@@ -118,7 +118,7 @@ def _library(program: Program, shape: tuple[int, ...], threads: int) -> _Library
 
 
 def _compile(module: nn.Module, shape: tuple[int, ...], threads: int) -> _Library:
-    package = Path(_folder()) / f"{len(_libraries)}.pt2"
+    package = _folder() / f"{len(_libraries)}.pt2"
     settings = {
         "cpp.threads": threads,
         "aot_inductor.package_constants_in_so": False,
@@ -135,11 +135,11 @@ def _compile(module: nn.Module, shape: tuple[int, ...], threads: int) -> _Librar
 
 
 @cache
-def _folder() -> str:
+def _folder() -> Path:
     """For as long as the process lasts: a library is code, so it is not left where others might write."""
-    folder = tempfile.mkdtemp(prefix="paretoscope-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    folder = lasting_folder()
+    atexit.register(folder.remove)
+    return folder.path
 
 
 def _compiler() -> str | None:

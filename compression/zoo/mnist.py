@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from compression import cache
 from compression.errors import ModelError
+from compression.files import temporary_folder
 from compression.zoo.dataset import (
     DIGITS_CLASSES,
     Data,
@@ -136,11 +136,11 @@ def _download() -> None:
     try:
         _raw().mkdir(parents=True, exist_ok=True)
         for left in _raw().glob("download-*"):
-            # By a process that was killed; younger ones may be another's that is at work.
+            # By a killed process of an earlier version; younger ones may be another's that is at work.
             if time.time() - left.stat().st_mtime > LEFT_S:
                 shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix="download-", dir=_raw()) as scratch:
-            arriving = Path(scratch, "MNIST", "raw")
+        with temporary_folder(_raw() / "download") as scratch:
+            arriving = scratch / "MNIST" / "raw"
             arriving.mkdir(parents=True)
             for file in packed:
                 shutil.copy(file, arriving)

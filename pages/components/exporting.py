@@ -300,6 +300,8 @@ def _open() -> None:
             found.compressed, state.workbench().compressed(opened.model, found.recipe)
         ):
             told += " This version makes other weights of that recipe; all figures are of those."
+        if found.compressed is not None and found.compressed.description is not None:
+            told += f" {' '.join(found.compressed.notes)}"
     except CompressionError as error:
         st.session_state.upload_error = str(error)
         return

@@ -16,7 +16,7 @@ from framing import deflate, frame, inflate, sections
 from samples import packed
 
 from compression import codec
-from compression.codec import container
+from compression.codec import container, reader
 from compression.errors import ArtefactError
 from compression.pipeline import CompressedModel
 from compression.recipe import CODERS
@@ -24,7 +24,7 @@ from compression.tensors import Codebook, Integers
 from compression.trellis import follows
 
 # Of each file; 24,000 over all of them.
-RAW, SECTIONS, HEADERS = 2_000, 2_000, 2_000
+RAW, SECTIONS, HEADERS, READER = 2_000, 2_000, 2_000, 120
 # What reading may take: FORMAT.md, "Memory".
 FIXED, PER_HEADER_BYTE, PER_VALUE = 1 << 24, 1 << 12, 64
 
@@ -109,6 +109,30 @@ def test_sections_with_their_checksums_put_right(file):
             read += 1
             assert_sound(model)
     assert 0 < read < SECTIONS
+
+
+def test_the_standalone_reader_raises_its_own_error_and_reads_what_we_read(file):
+    """Raw bytes, streams and headers in turn, checksums put right; it is slow, so there are fewer."""
+    draw, found, read = random.Random(4), sections(file), 0
+    header = json.loads(inflate(found[b"H"]))
+    for i in range(READER):
+        if i % 3 == 0:
+            data = damaged(file, draw)
+        elif i % 3 == 1:
+            data = frame(found[b"H"], damaged(found[b"S"], draw), figures=found[b"F"])
+        else:
+            data = frame(deflate(json.dumps(mutated(header, draw) or header).encode()), found[b"S"])
+        try:
+            arrays = reader.read(data)
+        except reader.Damaged as error:
+            assert 20 < len(str(error)) < 1000
+            arrays = None
+        model = outcome(data)
+        if model is not None:
+            read += 1
+            assert arrays is not None and list(arrays) == list(model.order)
+            assert all(arrays[name].tobytes() == model.decode(name).tobytes() for name in model.order)
+    assert 0 < read < READER
 
 
 VALUES = (

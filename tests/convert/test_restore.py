@@ -11,11 +11,12 @@ from functools import cache
 import pytest
 
 from compression import codec
-from compression.convert import Source, convert, differing, zipped
+from compression.convert import Source, convert, differing, produce, zipped
 from compression.convert.bundle import CHECKSUMS, MEMBERS, checksums, open_bundle
 from compression.convert.config import LARGEST as LARGEST_RECIPE
 from compression.convert.config import read_recipe, to_yaml
 from compression.convert.restore import LARGEST, Restored, restore
+from compression.convert.weights import read_codes
 from compression.convert.zips import unzip
 from compression.errors import ArtefactError, CompressionError, RecipeError
 from compression.measure.subject import Subject
@@ -55,6 +56,32 @@ def test_a_bundle_gives_model_and_recipe() -> None:
     found = opened(data, name)
     assert (found.kind, found.recipe, found.model) == ("bundle", RECIPE, MODEL)
     assert differing(found.compressed, source().compressed) == []
+
+
+@pytest.mark.parametrize("format", ["artefact", "bundle", "safetensors-codes"])
+def test_a_file_whose_recipe_says_more_than_is_known_opens_and_keeps_it(format: str) -> None:
+    """As a later version would export it; exported again, it still says so."""
+    description = {**RECIPE.to_dict(), "quantize": {**RECIPE.to_dict()["quantize"], "dither": 0.5}}
+    later = Source(source().subject, dataclasses.replace(source().compressed, description=description))
+    for _ in range(2):
+        name, data = convert(later.compressed, format, later.subject, source=later).download("a-stem")
+        if format == "safetensors-codes":
+            found = read_codes(data)
+        else:
+            restored = opened(data, name)
+            assert (restored.recipe, restored.model) == (RECIPE, MODEL)
+            found = restored.compressed
+            assert "quantize.dither" in found.notes[0]
+        assert found.recipe == RECIPE and found.told == description
+        assert differing(found, source().compressed) == []
+        later = Source(source().subject, found)
+
+
+def test_a_recipe_alone_does_not_lose_what_is_not_known_of_it_in_silence() -> None:
+    description = {**RECIPE.to_dict(), "later": {}}
+    later = dataclasses.replace(source().compressed, description=description)
+    verification = produce(later, "config", source().subject).verification
+    assert not verification.passed and "settings that this version does not know" in verification.problem
 
 
 def test_what_differs_is_named() -> None:

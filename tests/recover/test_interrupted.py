@@ -9,7 +9,7 @@ from torch import zeros
 
 from compression.recipe import Recipe
 from compression.recover import shelf
-from compression.recover.interrupted import Interrupted, interrupted
+from compression.recover.interrupted import Interrupted, interrupted, unreadable
 
 SOURCE, OTHER = "a" * 64, "b" * 64
 RECIPES = [Recipe.of(sparsity=0.9, epochs=9), Recipe.of(bits=4, epochs=5, distill=0.5)]
@@ -56,3 +56,13 @@ def test_a_folder_that_is_not_there_holds_none():
 def test_files_that_are_no_checkpoints_are_passed_over(data: bytes):
     shelf.keep_checkpoint(SOURCE, RECIPES[0], data)
     assert interrupted(SOURCE) == []
+    # Another model's is none of those that cannot be read.
+    count = 0 if data == checkpoint(RECIPES[0], 1, OTHER) else 1
+    assert len(unreadable()) == count and shelf.checkpoint(SOURCE, RECIPES[0]) == data
+
+
+def test_one_under_another_name_goes_on_too():
+    """A recipe's digest changes where a later version writes it otherwise."""
+    shelf.keep_checkpoint(SOURCE, RECIPES[1], checkpoint(RECIPES[0], 3))
+    assert interrupted(SOURCE) == [Interrupted(RECIPES[0], 3)]
+    assert shelf.checkpoint(SOURCE, RECIPES[0]) == checkpoint(RECIPES[0], 3) and unreadable() == ()

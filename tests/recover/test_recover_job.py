@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from compression import codec, workbench
+from compression import codec, store, workbench
 from compression.errors import CompressionError
 from compression.measure.subject import Subject
 from compression.recipe import Recipe
@@ -102,6 +102,16 @@ def test_what_was_trained_is_not_trained_again(start, interrupt):
     interrupt(1, lambda: pytest.fail("trained again"))
     assert ended(bench.recover(NAME, RECIPE)) == found
     assert ended(start().recover(NAME, RECIPE)) == found
+
+
+def test_what_an_earlier_revision_trained_is_measured_again_and_not_trained_again(start, interrupt, monkeypatch):
+    found = ended(start().recover(NAME, RECIPE))
+    monkeypatch.setattr(store, "METHODS", store.METHODS + 1)
+    interrupt(1, lambda: pytest.fail("trained again"))
+    bench = start()
+    assert bench.find(NAME, RECIPE) is None and bench.recovery(NAME, RECIPE) == found
+    assert ended(bench.recover(NAME, RECIPE)) == found
+    assert bench.find(NAME, RECIPE) is not None
 
 
 def test_a_lost_file_is_trained_anew(start, subject):

@@ -1,5 +1,6 @@
 """Trained models are found by their baseline and recipe, and by nothing else."""
 
+import stat
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from compression import codec
 from compression.errors import CompressionError, RecipeError
 from compression.recipe import Recipe
-from compression.recover import shelf
+from compression.recover import interrupted, shelf
 from compression.recover.train import Trainer
 
 RECIPE = Recipe.of(sparsity=0.5, bits=4, epochs=1)
@@ -98,3 +99,62 @@ def test_a_folder_that_cannot_be_made(folder, trained):
     for keep in (lambda: shelf.put(trained), lambda: shelf.keep_checkpoint("a" * 64, RECIPE, b"")):
         with pytest.raises(CompressionError, match="must be a folder that can be made"):
             keep()
+
+
+def test_one_under_another_name_is_found(folder, subject, trained):
+    """A recipe's digest changes where a later version writes it otherwise; the training is not lost."""
+    path = shelf.put(trained)
+    path.rename(path.with_name(f"{'0' * 24}-{trained.source[:12]}.psc"))
+    assert codec.write(shelf.find(subject.statistics.digest, RECIPE)) == codec.write(trained)
+    assert shelf.left_out() == ()
+
+
+def test_a_recipe_that_says_more_than_is_known_is_not_taken_for_the_one_that_is_asked(folder, subject, trained):
+    description = {**RECIPE.to_dict(), "later": True}
+    shelf.put(replace(trained, description=description))
+    assert shelf.find(subject.statistics.digest, RECIPE) is None
+    assert shelf.left_out() == ()
+
+
+def test_what_cannot_be_opened_is_told_of_and_stays(folder, subject, trained):
+    assert shelf.left_out() == ()
+    good = shelf.put(trained)
+    assert shelf.left_out() == ()
+    data, kept = good.read_bytes(), []
+    for place, changed in enumerate((data[:8] + b"\x01\0" + data[10:], data[:8] + b"\x63\0" + data[10:], data[:50])):
+        path = good.with_name(f"{place:024x}-{trained.source[:12]}.psc")
+        path.write_bytes(changed)
+        kept.append(path)
+        told = shelf.left_out()
+        assert len(told) == 1 and told[0].startswith(f"{place + 1} trained model")
+        assert "has format 1, of an earlier version of this program" in told[0]
+    assert shelf.find(subject.statistics.digest, RECIPE) is not None
+    assert all(path.exists() for path in kept)
+    kept[0].unlink()
+    assert "newer version of this program" in shelf.left_out()[0]
+
+
+def test_trained_models_and_checkpoints_are_their_owners_alone(folder, trained):
+    (folder / "user" / "recovered").mkdir(parents=True)
+    (folder / "user" / "recovered").chmod(0o755)
+    path = shelf.put(trained)
+    shelf.keep_checkpoint(trained.source, RECIPE, b"checkpoint")
+    for file in (path, shelf.checkpoint_path(trained.source, RECIPE)):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    # Those that ship are for all.
+    assert stat.S_IMODE(shelf.put(trained, folder / "shipped").stat().st_mode) & 0o044
+
+
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_kept_and_told_of(folder, trained):
+    shelf.keep_checkpoint(trained.source, RECIPE, b"of another time")
+    assert interrupted.unreadable()[0].startswith("1 checkpoint of interrupted trainings in")
+    shelf.set_checkpoint_aside(trained.source, RECIPE)
+    assert shelf.checkpoint(trained.source, RECIPE) is None and interrupted.unreadable() == ()
+    (told,) = shelf.left_out()
+    assert told.startswith("1 interrupted training in") and "began anew" in told
+    (aside,) = shelf.folder_of_own().glob("*.unreadable")
+    assert aside.read_bytes() == b"of another time"
+    # Training ended, or was to begin anew.
+    shelf.drop_checkpoint(trained.source, RECIPE)
+    assert shelf.left_out() == () and not aside.exists()

@@ -1,0 +1,7 @@
+"""The revision of the methods: what another one measured is not what this one makes of a recipe."""
+
+# Raised by whoever changes what a recipe makes of a network (the codes that a method chooses, the network that
+# simplifying leaves, the repair), what a file of it takes, or how a figure is measured or timed. Stored beside each
+# record, timing and study: those of another revision stay in the file, are counted on the screen, and are measured
+# again when they are asked for. It has no say in how files decode, nor in which trained models are found.
+METHODS = 4
