@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from compression.errors import ModelError, RecipeError
-from compression.methods import binarize, compensate, dependent, groups, prune, quantize, share
+from compression.methods import binarize, bound, compensate, dependent, groups, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
 from compression.recipe import LayerRecipe, Quantize, Recipe
@@ -176,10 +176,14 @@ def compress_layer(
     if plan.quantize.calibration == "rate":
         return _by_rate(layer.weight if hessian is not None else weight, kept, plan.quantize, hessian, fisher)
     if plan.quantize.bits == 1:
-        tensor = binarize.apply(weight, kept, layer.channel_max, plan.quantize)
+        tensor = binarize.apply(weight, kept, plan.quantize)
     else:
         tensor = quantize.apply(weight, layer.channel_max, plan.quantize)
-    return tensor if hessian is None else _compensated(layer.weight, kept, tensor, hessian)
+    return (
+        tensor
+        if hessian is None
+        else bound.bounded(layer.weight, _compensated(layer.weight, kept, tensor, hessian), hessian)
+    )
 
 
 def _by_rate(
@@ -237,8 +241,9 @@ def _shared(
     codebook = _grouped(layer, weight, plan)
     if plan.share.population or plan.share.rarest:
         codebook = groups.drop(codebook, plan.share.population, plan.share.rarest, plan.share.moved, weight)
+        codebook = bound.bounded(weight, codebook, None)
     if hessian is not None and codebook.entries.shape[0]:
-        codebook = _compensated(layer.weight, None, codebook, hessian)
+        codebook = bound.bounded(layer.weight, _compensated(layer.weight, None, codebook, hessian), hessian)
     return codebook
 
 
@@ -255,7 +260,7 @@ def _grouped(layer: LayerStatistics, weight: np.ndarray, plan: LayerRecipe | Rec
         kind = np.int8 if plan.quantize.bits <= 8 else np.int16
         return Codebook(symbols, Integers(np.zeros(0, kind), np.float32(1).reshape(()), plan.quantize.bits))
     # The largest weight does not ask how often each entry is used; every other choice of a scale does.
-    weighted = plan.quantize.calibration != "range" or plan.quantize.ternary
+    weighted = plan.quantize.calibration != "range"
     counts = np.bincount(symbols.reshape(-1), minlength=len(entries) + 1)[1:] if weighted else np.ones(len(entries))
     to_grid = binarize.grid if plan.quantize.bits == 1 else quantize.grid
     return _merged(symbols, to_grid(entries, counts, plan.quantize))
