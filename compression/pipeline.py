@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression import layouts
 from compression.errors import ModelError, RecipeError
 from compression.methods import binarize, bound, compensate, dependent, groups, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
@@ -35,7 +36,8 @@ class CompressedModel:
     structure: how the network differs from the architecture. ties: names that stand for the tensor of another name.
     ranges: least and largest value of activations that integer kernels round, where training has found them, by the
     name of the value; others are measured on calibration images. notes: what a person should know of how the recipe was
-    applied, a sentence each; not part of the artefact.
+    applied, a sentence each; not part of the artefact. turned: groups of the weights that the state dict has in the
+    other layout than the tensors here (`layouts`).
     """
 
     architecture: str
@@ -48,6 +50,7 @@ class CompressedModel:
     ties: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    turned: Mapping[str, int] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
         """The network with the decoded tensors, from nothing but what the artefact holds; raises ArtefactError."""
@@ -55,11 +58,17 @@ class CompressedModel:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every entry of the state dict."""
-        return {name: self._tensor(name).shape for name in self.order}
+        shapes = {name: self._tensor(name).shape for name in self.order}
+        return shapes | {
+            name: layouts.turned_shape(shape, groups)
+            for name, shape in shapes.items()
+            if (groups := self.turned.get(self.ties.get(name, name)))
+        }
 
     def decode(self, name: str) -> np.ndarray:
         """One tensor of the state dict, exactly as it is evaluated."""
-        return self._tensor(name).decode()
+        decoded, groups = self._tensor(name).decode(), self.turned.get(self.ties.get(name, name))
+        return layouts.turned(decoded, groups) if groups else decoded
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The full decoded state dict; the tensors are the caller's own."""
@@ -138,6 +147,7 @@ def compress(
         order=statistics.order,
         structure=structure or Structure(),
         ties=statistics.ties,
+        turned=statistics.turned,
         notes=(*notes, *_left_dense(statistics, plans), *_unmatched(names, recipe)),
     )
 

@@ -17,11 +17,11 @@ from compression.recipe import CALIBRATIONS, GRANULARITIES, Recipe
 from compression.statistics import ModelStatistics
 from compression.zoo import load_data, load_model, models, models_of
 
-IMAGES = 40
+IMAGES = 20
 # On so few images: 2.3 at most.
 RISE, ROUNDING = 3.0, 1e-6
-# Harm takes a pass through the network each time: all bits of the fast networks, some of the slow one.
-SLOW = {"resnet-20": (2, 4, 8, 12, 16)}
+# Harm takes a pass through the network each time: of the slow one, less often.
+EVERY = {"resnet-20": 4}
 
 
 def settings_of(bits: int, calibration: str, granularity: str) -> dict:
@@ -66,7 +66,7 @@ def test_the_largest_weights_stay_and_harm_falls_with_bits(name):
                 where = f"{name}, {calibration}, {granularity}, {bits} bits"
                 compressed = compress(statistics, Recipe.of(**settings_of(bits, calibration, granularity)))
                 assert not lost(statistics, compressed), where
-                if bits not in SLOW.get(name, range(17)):
+                if bits % EVERY.get(name, 1) and bits > 1:
                     continue
                 harm = min(harm_of(compressed.load_into(network)), ruined)
                 assert harm <= RISE * best + ROUNDING, where
