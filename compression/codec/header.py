@@ -20,7 +20,7 @@ from compression.tensors import CompressedTensor
 
 MAX_SIZE = 1 << 40
 MAX_AXES = 32
-_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges")
+_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges", "turned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,9 @@ class Header:
     """architecture: "" for a bare state dict. tensors: kind and shape by name, in the order of the state dict.
 
     dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
-    the name whose tensor it is. ranges: least and largest value of activations, by name. description: the recipe as it
-    stands in the file, None where `recipe` says all of it; unknown: the names of what it does not say.
+    the name whose tensor it is. ranges: least and largest value of activations, by name. turned: groups of the weights
+    that the state dict has in the other layout, by name. description: the recipe as it stands in the file, None where
+    `recipe` says all of it; unknown: the names of what it does not say.
     """
 
     architecture: str
@@ -42,6 +43,7 @@ class Header:
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     description: Mapping[str, Any] | None = None
     unknown: tuple[str, ...] = ()
+    turned: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: CompressedModel) -> "Header":
@@ -59,8 +61,9 @@ class Header:
             dtypes,
             model.structure,
             ties,
-            dict(model.ranges),
-            model.description,
+            ranges=dict(model.ranges),
+            turned=dict(model.turned),
+            description=model.description,
         )
 
     def pack(self) -> bytes:
@@ -80,6 +83,8 @@ class Header:
             data["ties"] = [list(tie) for tie in self.ties]
         if self.ranges:
             data["ranges"] = [[name, *ends] for name, ends in self.ranges.items()]
+        if self.turned:
+            data["turned"] = [list(each) for each in self.turned.items()]
         return pack_text(data)
 
     @classmethod
@@ -120,7 +125,9 @@ class Header:
         recipe, left_out = described(data["recipe"])
         description = data["recipe"] if left_out else None
         ranges = _ranges(data.get("ranges", []))
-        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, ranges, description, left_out)
+        more = {"ranges": ranges, "turned": _turned(data.get("turned", []), tensors)}
+        more |= {"description": description, "unknown": left_out}
+        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, **more)
 
     @property
     def values(self) -> int:
@@ -146,6 +153,7 @@ class Header:
             "ranges": self.ranges,
             "description": self.description,
             "notes": _notes(self.unknown),
+            "turned": self.turned,
         }
         return CompressedModel(**parts) if self.architecture else PackedModel(**parts, dtypes=self.dtypes)
 
@@ -214,6 +222,18 @@ def _ranges(data: object) -> dict[str, tuple[float, float]]:
             raise ValueError(f"range {low!r:.60} to {high!r:.60} of {name!r:.60}")
         ranges[name] = float(low), float(high)
     return ranges
+
+
+def _turned(data: object, tensors: dict[str, tuple[Kind, tuple[int, ...]]]) -> dict[str, int]:
+    turned: dict[str, int] = {}
+    for name, groups in _list(data):
+        if not _is_text(name) or name in turned or name not in tensors or tensors[name][0].rest:
+            raise ValueError(f"turned weight {name!r:.60}")
+        shape = tensors[name][1]
+        if type(groups) is not int or groups < 1 or len(shape) < 2 or shape[0] % groups:
+            raise ValueError(f"{groups!r:.60} groups of {name!r:.60}")
+        turned[name] = groups
+    return turned
 
 
 def _list(value: object) -> list[Any]:
