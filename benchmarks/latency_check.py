@@ -20,7 +20,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from onnxruntime import InferenceSession
 from torch import nn
 
 from compression import zoo
@@ -29,6 +28,7 @@ from compression.measure.subject import Subject
 from compression.recipe import Recipe
 from compression.runtimes import OPENVINO, Program
 from compression.runtimes import Subject as Network
+from compression.runtimes.libraries import onnxruntime
 from compression.runtimes.onnx_profile import events
 from compression.runtimes.onnx_runtime import ONNX_RUNTIME, bound_call, options_of
 from compression.runtimes.openvino import SETTINGS, OpenVinoSession
@@ -77,7 +77,7 @@ def onnx_runtime(program: Program, images: np.ndarray, seconds: int) -> Pair:
     """Medians of the profile's events and of our timing of the same calls, in seconds."""
     taken: list[float] = []
 
-    def use(session: InferenceSession) -> None:
+    def use(session: onnxruntime.InferenceSession) -> None:
         taken.extend(_timed(bound_call(session, images), seconds))
 
     with machine(exclusive=True):
@@ -113,7 +113,9 @@ def _timed(call: Callable[[], object], seconds: int) -> list[float]:
 def _benchmark_app(path: Path, images: np.ndarray, seconds: int) -> float:
     np.save(path.with_name("images.npy"), images)
     shape = ",".join(map(str, images.shape))
-    command = [sys.executable, "-c", "from openvino.tools.benchmark.main import main; main()", "-m", str(path)]
+    program = "from compression.runtimes import libraries; libraries.silence_openvino()\n"
+    program += "from openvino.tools.benchmark.main import main; main()"
+    command = [sys.executable, "-c", program, "-m", str(path)]
     command += ["-d", "CPU", "-hint", "none", "-api", "sync", "-nstreams", "1", "-nthreads", "1", "-t", f"{seconds}"]
     command += ["-infer_precision", SETTINGS["INFERENCE_PRECISION_HINT"], "-shape", f"[{shape}]", "-inference_only"]
     # Its own choice for what looks like an image would be bytes.

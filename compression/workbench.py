@@ -1,8 +1,12 @@
 """What a screen asks for: records, at once where they are known, by a job where they are not.
 
-One workbench serves all sessions of a process. It keeps subjects and records in memory and in the store; where the
-store fails, memory goes on, `store_error` says why, and the store keeps what is to be written later. All measurements
-are jobs of one scheduler: timings run alone.
+One workbench serves all visitors of a process; what they may ask for, its limits say. It keeps subjects and records in
+memory and in the store; where the store fails, memory goes on, `store_error` says why, and the store keeps what is to
+be written later. All measurements are jobs of one scheduler: timings run alone.
+
+What is known (subjects, records, evaluations, latencies, studies, conversions, jobs) is shared by the pages' threads
+and the job's, and is read and written under one lock, which is held for look-ups alone: never while something is
+measured, read from the store or waited for. A job is submitted under it, so that two who ask at once share one.
 """
 
 import json
@@ -23,7 +27,8 @@ from compression import cache, codec, runtimes
 from compression.convert import Checked, Conversion, Verification, formats, produce
 from compression.errors import CompressionError, StoreError
 from compression.exclusive import machine
-from compression.jobs import Cancelled, Job, Scheduler
+from compression.jobs import Cancelled, Job, Kind, Scheduler, asking_party
+from compression.limits import NONE, Limits
 from compression.measure.latency import BUDGET_S, WIDTH, Noise, Samples, machine_id, repeated
 from compression.measure.layers import layer_table
 from compression.measure.machine import Machine, measure_machine
@@ -34,8 +39,9 @@ from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
 from compression.presets import presets_of
-from compression.recipe import Recipe
+from compression.recipe import Recipe, Recover
 from compression.recover import interrupted, shelf
+from compression.recover.progress import seconds_left
 from compression.recover.shrink import ShrinkStep, required_accuracy, shrink, students
 from compression.recover.train import Epoch, Recovery, Trainer, best_of
 from compression.runtimes import sparse
@@ -44,6 +50,7 @@ from compression.search.cliff import Cliff, find_cliff
 from compression.search.suggest import Suggestion, Target, find
 from compression.search.waterfall import Waterfall, attribute
 from compression.store import Store, TimingKey
+from compression.zoo import models
 
 # Of jobs: what is on the screen, what follows it, studies that were asked for, what is filled in unasked, trainings.
 NOW, SOON, ASKED, LATER, LAST = range(5)
@@ -173,11 +180,19 @@ class Workbench:
     """One for all sessions.
 
     again: whether timings and studies are taken anew even where the store has them. budget_s, width: of each timing, as
-    for `compression.measure.latency.compare`.
+    for `compression.measure.latency.compare`. limits, present: what visitors may ask for, and whether one is there
+    (`compression.jobs.Scheduler`).
     """
 
     def __init__(
-        self, store: Store | None = None, *, again: bool = False, budget_s: float = BUDGET_S, width: float = WIDTH
+        self,
+        store: Store | None = None,
+        *,
+        again: bool = False,
+        budget_s: float = BUDGET_S,
+        width: float = WIDTH,
+        limits: Limits = NONE,
+        present: Callable[[str], bool] = lambda visitor: True,
     ) -> None:
         self.store = store or Store()
         self._again = again
@@ -185,7 +200,8 @@ class Workbench:
         self._read_error: str | None = None
         self._earlier: dict[str, int] = {}
         cache.tidy()
-        self._scheduler = Scheduler()
+        self.limits = limits
+        self._scheduler = Scheduler(limits, present)
         self._lock = threading.RLock()
         self._subjects: dict[str, Future[Subject]] = {}
         self._records: dict[str, dict[str, Record]] = {}
@@ -219,6 +235,10 @@ class Workbench:
             "what they tell is measured again when it is opened."
         )
         return *[earlier] * bool(count), *self.store.notes, *shelf.left_out(), *interrupted.unreadable()
+
+    def ahead(self, job: Job) -> list[Job]:
+        """What a waiting job waits for."""
+        return self._scheduler.ahead(job)
 
     def subject(self, model: str) -> Subject:
         """The subject of that name, loaded once, and anew after an error; raises UnknownNameError or ModelError."""
@@ -368,7 +388,8 @@ class Workbench:
         }
 
     def time(self, model: str, recipe: Recipe, timing: Timing, priority: int = SOON) -> Job:
-        """The job that times a recipe against the baseline; its result is a Latency."""
+        """The job that times a recipe against the baseline; its result is a Latency. Raises LimitError."""
+        self._check_timing(timing)
         key = self._timing_key(model, recipe, timing)
         return self._submit(
             ("time", key),
@@ -380,11 +401,13 @@ class Workbench:
     def study(self, model: str, recipe: Recipe, timing: Timing) -> Job:
         """The job that measures all that is shown of a recipe's latency, the most important first.
 
-        Its partial result is a text, what it does just now. What cannot be measured is told by `problem`.
+        Its partial result is a text, what it does just now. What cannot be measured is told by `problem`. Raises
+        LimitError.
         """
+        self._check_timing(timing)
         return self._submit(
             ("study", model, recipe, timing),
-            lambda job: self._carry_out(job, model, study_tasks(recipe, timing)),
+            lambda job: self._carry_out(job, model, self._allowed(study_tasks(recipe, timing))),
             SOON,
             "Studying the latency",
         )
@@ -396,7 +419,11 @@ class Workbench:
         )
 
     def fill(self, model: str, recipe: Recipe, timing: Timing) -> Job:
-        """The job that fills in what the plots need around a recipe: timings, the presets, the three sweeps."""
+        """The job that fills in what the plots need around a recipe: timings, the presets, the three sweeps.
+
+        Raises LimitError.
+        """
+        self._check_timing(timing)
         return self._submit(
             ("fill", model, recipe, timing),
             lambda job: self._fill(job, model, recipe, timing),
@@ -450,13 +477,14 @@ class Workbench:
 
         It goes on from the last checkpoint, where there is one. minutes: a budget of training in all, without pauses.
         What it ends, and what is cancelled, keeps the best so far; the recipe of the result tells after which epoch.
+        One that runs already is joined, with its own budget. Once those who want it have left for the grace of the
+        limits, it ends as if it were cancelled. Raises LimitError.
         """
-        return self._submit(
-            ("recover", model, recipe, minutes),
+        self._check_training(recipe.recover, minutes)
+        return self._train(
+            ("recover", model, recipe),
             lambda job: self._recover(job, model, recipe, minutes),
-            LAST,
             f"Training {recipe.untrained.describe()}",
-            patience=math.inf,
         )
 
     def shrink(self, model: str, recipe: Recipe, axis: str, points: float, epochs: int) -> Job:
@@ -464,14 +492,13 @@ class Workbench:
 
         axis: "width" or "depth". points: that the validation accuracy may fall below the baseline's, of 100. epochs: of
         each student. Its partial results and its result are the steps so far, a tuple of ShrinkStep; each that has
-        ended is kept as `recover` keeps it, so a job that was cancelled goes on where it was.
+        ended is kept as `recover` keeps it, so a job that was cancelled goes on where it was. Raises LimitError.
         """
-        return self._submit(
+        self._check_training(Recover(epochs=epochs))
+        return self._train(
             ("shrink", model, recipe, axis, points, epochs),
             lambda job: self._shrink(job, model, recipe, axis, points, epochs),
-            LAST,
             f"Shrinking the {axis}",
-            patience=math.inf,
         )
 
     def layers(self, model: str) -> Job:
@@ -546,11 +573,19 @@ class Workbench:
                 trainer.restore(kept)
             except CompressionError:
                 shelf.set_checkpoint_aside(source, recipe)
-        last, budget = recipe.recover.stopped or recipe.recover.epochs, math.inf if minutes is None else 60 * minutes
+        last = recipe.recover.stopped or recipe.recover.epochs
+        before = trainer.epochs[-1].seconds if trainer.epochs else 0.0
+        budget = min(math.inf if minutes is None else 60 * minutes, before + 60 * self.limits.minutes)
         try:
             for epoch in trainer.run(job.checkpoint):
                 shelf.keep_checkpoint(source, recipe, trainer.checkpoint())
-                job.checkpoint(epoch.number / last, tuple(trainer.epochs))
+                left = seconds_left(trainer.epochs, last)
+                job.checkpoint(
+                    epoch.number / last,
+                    tuple(trainer.epochs),
+                    step=f"epoch {epoch.number} of {last}",
+                    left=None if left is None else min(left, max(0.0, budget - epoch.seconds)),
+                )
                 if epoch.number and epoch.seconds > budget:
                     break
         except Cancelled:
@@ -581,11 +616,18 @@ class Workbench:
         recipes = list(students(subject, recipe, axis, epochs))
 
         def train(student: Recipe) -> Recovery:
-            def checkpoint(done: float | None = None, trained: tuple[Epoch, ...] | None = None) -> None:
+            def checkpoint(
+                done: float | None = None,
+                trained: tuple[Epoch, ...] | None = None,
+                step: str = "",
+                left: float | None = None,
+            ) -> None:
                 if trained is None:
                     return job.checkpoint()
                 running = ShrinkStep(student, best_of(trained).number, trained, None)
-                return job.checkpoint((len(steps) + done) / len(recipes), (*steps, running))
+                return job.checkpoint(
+                    (len(steps) + done) / len(recipes), (*steps, running), step=f"student {len(steps) + 1}, {step}"
+                )
 
             return self._recover(SimpleNamespace(checkpoint=checkpoint, priority=LAST), model, student, None)
 
@@ -837,12 +879,42 @@ class Workbench:
             size=timing.size,
         )
 
-    def _submit(self, key: tuple[object, ...], work, priority: int, label: str, patience: float = PATIENCE_S) -> Job:
+    def _check_timing(self, timing: Timing) -> None:
+        self.limits.check("batch", "the batch of a timing", timing.batch, "Choose a smaller one.")
+        self.limits.check("threads", "the threads of a timing", timing.threads, "Choose fewer.")
+
+    def _allowed(self, tasks: Sequence[Task]) -> list[Task]:
+        """Tasks of a study that the limits allow: it goes over batches and threads that nobody has chosen."""
+        limits = self.limits
+        return [task for task in tasks if task.timing.batch <= limits.batch and task.timing.threads <= limits.threads]
+
+    def _check_training(self, step: Recover | None, minutes: float | None = None) -> None:
+        epochs = 0 if step is None else step.stopped or step.epochs
+        self.limits.check("epochs", "the epochs of a training", epochs, "Train fewer, or on your own machine.")
+        if minutes is not None:
+            self.limits.check("minutes", "the minutes of a training", minutes, "Allow fewer: it can be gone on with.")
+
+    def _train(self, key: tuple[object, ...], work: Callable[[Job], Any], label: str) -> Job:
+        patience = 60 * self.limits.grace_minutes
+        return self._submit(key, work, LAST, label, patience, Kind.TRAINING, models.get(key[1]).title)
+
+    def _submit(
+        self,
+        key: tuple[object, ...],
+        work,
+        priority: int,
+        label: str,
+        patience: float = PATIENCE_S,
+        kind: Kind = Kind.OTHER,
+        named: str = "",
+    ) -> Job:
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.ended or job.cancelling or job.priority > priority:
+            if job is None or job.priority > priority or not job.want(asking_party()):
                 self._jobs = {key: job for key, job in self._jobs.items() if not job.ended}
-                job = self._jobs[key] = self._scheduler.submit(work, priority=priority, label=label, patience=patience)
+                job = self._jobs[key] = self._scheduler.submit(
+                    work, priority=priority, label=label, patience=patience, kind=kind, named=named
+                )
             return job
 
     def _from_store(self, operation):

@@ -245,7 +245,7 @@ def test_a_defect_is_told_with_its_type_and_the_worker_goes_on(scheduler):
     job = scheduler.submit(fail, priority=0, label="")
     after = scheduler.submit(lambda job: "goes on", priority=0, label="")
     assert job.wait(SECONDS) and after.wait(SECONDS)
-    assert (job.state, job.error) == ("failed", "Unexpected ZeroDivisionError: division by zero")
+    assert job.state == "failed" and job.error.startswith("Unexpected ZeroDivisionError: division by zero. ")
     assert after.result == "goes on"
 
 

@@ -9,6 +9,7 @@ from compression.convert.base import Format, Source, alike, close_to_decoded, ve
 from compression.convert.onnx import fp32, int8
 from compression.errors import ModelError
 from compression.files import temporary_folder
+from compression.runtimes.libraries import openvino
 from compression.runtimes.openvino import REQUIREMENT
 
 _REFERENCE = "OpenVINO documentation, docs.openvino.ai"
@@ -16,24 +17,21 @@ _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
 def _write(graph: bytes, stem: str) -> dict[str, bytes]:
-    import openvino  # large, and an extra
-
     with temporary_folder() as folder:
         path = folder / f"{stem}.xml"
-        openvino.save_model(openvino.Core().read_model(graph), path, compress_to_fp16=False)
+        library = openvino()
+        library.save_model(library.Core().read_model(graph), path, compress_to_fp16=False)
         return {each.name: each.read_bytes() for each in (path, path.with_suffix(".bin"))}
 
 
 def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
-    import openvino
-
     with temporary_folder() as folder:
         for name, data in files.items():
             (folder / Path(name).name).write_bytes(data)
         paths = list(folder.glob("*.xml"))
         if len(paths) != 1:
             raise ModelError(f"an IR must have one graph; got {len(paths)}")
-        model = openvino.Core().compile_model(str(paths[0]), "CPU", _SETTINGS)
+        model = openvino().Core().compile_model(str(paths[0]), "CPU", _SETTINGS)
         return source.run(lambda images: model(np.ascontiguousarray(images))[0].copy())
 
 

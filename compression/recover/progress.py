@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from compression.jobs import duration
 from compression.recipe import Recipe
 from compression.recover.train import Epoch, Recovery, best_of
+
+__all__ = ["cut", "duration", "seconds_left"]
 
 # What comes next takes as long as the last few epochs did: earlier ones, of a ramp, may have had less to do.
 _RECENT = 5
@@ -31,12 +34,3 @@ def cut(recovery: Recovery, recipe: Recipe) -> Recovery | None:
     if best is None or epochs[-1].number < last:
         return None
     return Recovery(recipe, best.number, epochs)
-
-
-def duration(seconds: float) -> str:
-    """Two significant digits: "0.035 s", "8.1 s", "50 s", "2.5 min", "120 h"."""
-    for unit, factor in (("s", 1), ("min", 60)):
-        if seconds / factor < 99.5:
-            return f"{seconds / factor:.2g} {unit}"
-    hours = seconds / 3600
-    return f"{hours:.0f} h" if hours >= 9.95 else f"{hours:.2g} h"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from compression.files import temporary_folder
+from compression.runtimes.libraries import onnxruntime
 from compression.runtimes.onnx_trace import INPUT
 from compression.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners, typical
 from compression.runtimes.threads import open_session

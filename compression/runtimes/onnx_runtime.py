@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
 from compression.errors import ModelError, RuntimeUnavailableError
 from compression.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from compression.runtimes.libraries import onnxruntime
 from compression.runtimes.onnx_graph import export_fp32, graph_digest
 from compression.runtimes.onnx_int8 import export_int8
 from compression.runtimes.onnx_profile import onnx_profile

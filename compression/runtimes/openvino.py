@@ -12,6 +12,7 @@ import numpy as np
 
 from compression.errors import RuntimeUnavailableError
 from compression.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from compression.runtimes.libraries import openvino
 from compression.runtimes.onnx_graph import graph_digest
 from compression.runtimes.onnx_runtime import onnx_file
 from compression.runtimes.onnx_trace import INPUT
@@ -28,12 +29,10 @@ class OpenVinoSession:
     """
 
     def __init__(self, program: Program, threads: int, *, profiled: bool = False) -> None:
-        import openvino
-
         self._program = program
         self._threads = threads
         self._settings = {**SETTINGS, "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": profiled}
-        self._core: Any = openvino.Core()
+        self._core: Any = openvino().Core()
         self._requests: dict[int, Any] = {}
         self._trying(lambda: self._core.read_model(program.content))
 
@@ -46,14 +45,12 @@ class OpenVinoSession:
 
     def request(self, images: np.ndarray) -> Any:
         """An inference request whose input is these images."""
-        import openvino
-
         inputs = as_input(images, self._program.input_shape)
         if len(inputs) not in self._requests:
             self._requests[len(inputs)] = self._trying(lambda: self._compiled(inputs.shape).create_infer_request())
         request = self._requests[len(inputs)]
         # The tensor keeps the array alive, and the request the tensor.
-        request.set_input_tensor(openvino.Tensor(inputs, shared_memory=True))
+        request.set_input_tensor(openvino().Tensor(inputs, shared_memory=True))
         return request
 
     def describe(self) -> dict[str, str | int]:

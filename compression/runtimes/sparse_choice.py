@@ -18,13 +18,13 @@ from pathlib import Path
 import llvmlite.binding
 import numpy as np
 import onnx
-import onnxruntime
 
 from compression import cache, files
 from compression.errors import CompressionError, ModelError
 from compression.exclusive import machine
 from compression.runtimes import sparse_kernels as kernels
 from compression.runtimes import sparse_layers
+from compression.runtimes.libraries import onnxruntime
 from compression.runtimes.onnx_graph import graph_digest
 from compression.runtimes.onnx_profile import session_times
 from compression.runtimes.onnx_trace import INPUT

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import onnxruntime
 import torch
+
+from compression.runtimes.libraries import onnxruntime
 
 
 @contextmanager

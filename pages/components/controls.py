@@ -27,7 +27,7 @@ from compression.recipe import (
 )
 from compression.workbench import SWEEP_BITS
 from compression.zoo import models
-from pages.components import exchange, state
+from pages.components import exchange, state, visitors
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
@@ -82,6 +82,7 @@ def open_view(page: str) -> None:
 
     page: names the page. What cannot be opened is told, and the view stays as it was.
     """
+    visitors.let_in()
     state.open_link()
     if st.session_state.get("controls_on") != page:
         # Widgets of the page before have left values behind under the same keys.

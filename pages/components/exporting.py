@@ -129,7 +129,7 @@ def actions(known: list[Offer]) -> None:
     bar, button = st.columns([5, 1], vertical_alignment="center")
     waiting = sum(o.job is not None for o in known) - 1
     more = f", {waiting} more waiting" if waiting else ""
-    bar.progress(running.progress, text=f"{running.label}{more}")
+    bar.progress(running.progress, text=f"{state.told(running)}{more}")
     button.button("Cancel", key="cancel_convert", width="stretch", on_click=_cancel, help="Stop all conversions.")
 
 

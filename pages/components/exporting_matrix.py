@@ -5,9 +5,10 @@ from collections.abc import Callable
 import streamlit as st
 
 from compression.convert import Format, Verification, formats
-from compression.jobs import Job
+from compression.jobs import Job, Party, asking
+from compression.limits import LimitError
 from compression.zoo import ModelEntry, models, models_of
-from pages.components import state
+from pages.components import state, visitors
 
 FIGURES: dict[str, Callable[[Verification], str]] = {
     "Size": lambda found: f"{found.size / 1000:,.1f} KB",
@@ -29,7 +30,7 @@ def _jobs() -> dict[tuple[str, str], Job]:
 
 def _cancel() -> None:
     for job in st.session_state.get("matrix", (None, {}))[1].values():
-        job.cancel()
+        job.let_go(_party())
 
 
 def _models() -> list[ModelEntry]:
@@ -42,7 +43,15 @@ def _check_all() -> None:
     for model in _models():
         for format in formats:
             if _possible(format) and _known(model.name, format) is None:
-                jobs[model.name, format.name] = bench.convert(model.name, recipe, format.name)
+                try:
+                    with asking(_party()):
+                        jobs[model.name, format.name] = bench.convert(model.name, recipe, format.name)
+                except LimitError as error:
+                    jobs[model.name, format.name] = Job.refused(format.title, str(error))
+
+
+def _party() -> Party:
+    return Party(visitors.name(), f"{visitors.session()} matrix")
 
 
 def _possible(format: Format) -> bool:
@@ -95,7 +104,7 @@ def render() -> None:
 def _action() -> None:
     jobs = _jobs()
     for job in jobs.values():
-        job.keep()
+        job.keep(_party())
     left = sum(not job.ended for job in jobs.values())
     if not left:
         st.button(

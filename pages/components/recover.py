@@ -1,9 +1,10 @@
 """The parts of the Recover page.
 
-A training belongs to the process, not to a session: it goes on when its page is left, and every session sees it.
+A training belongs to those who asked for it: it goes on when its page is left, and every session sees it. Once none of
+them has been connected for the grace of the server's limits, it ends with its checkpoint, to be gone on with.
 """
 
-import time
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,8 @@ import streamlit as st
 from compression.errors import CompressionError
 from compression.figures import recovery as figures
 from compression.figures.theme import Theme, format_bytes, format_p, format_percent, format_points, format_smaller
-from compression.jobs import Job
+from compression.jobs import Job, Party, asking, told_wait
+from compression.limits import LimitError
 from compression.measure.accuracy import wilson
 from compression.measure.subject import Evaluation
 from compression.recipe import SCHEDULES, Recipe, Recover
@@ -22,7 +24,7 @@ from compression.recover.progress import cut, duration, seconds_left
 from compression.recover.train import Epoch, Recovery, best_of
 from compression.recover.worth import Worth, weigh
 from compression.zoo import models, teachers_of
-from pages.components import figure, state
+from pages.components import figure, state, visitors
 from pages.components.controls import LARGEST
 from pages.components.state import View
 
@@ -50,12 +52,13 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A training of this process. deadline: of `time.monotonic`, or None."""
+    """A training of this process. minutes: its budget, or None. starter: the visitor who started it."""
 
     model: str
     recipe: Recipe
     job: Job
-    deadline: float | None
+    minutes: float | None
+    starter: str
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
@@ -64,9 +67,24 @@ class Training:
     @property
     def seconds_left(self) -> float | None:
         left = seconds_left(self.epochs, self.recipe.recover.epochs)
-        if left is None or self.deadline is None:
+        if left is None or self.minutes is None:
             return left
-        return min(left, max(0.0, self.deadline - time.monotonic()))
+        return min(left, max(0.0, 60 * self.minutes - self.epochs[-1].seconds))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this visitor asked for it."""
+        return party() in self.job.parties
+
+    @property
+    def shared(self) -> bool:
+        """Whether others asked for it."""
+        return any(each != party() for each in self.job.parties)
+
+
+def party() -> Party:
+    """A visitor, for the trainings that it wants wherever it is."""
+    return Party(visitors.name())
 
 
 @st.cache_resource(show_spinner=False)
@@ -79,13 +97,15 @@ def trainings() -> dict[tuple[str, Recipe], Training]:
 class Known:
     """What is known of a request just now.
 
-    training: that runs or has failed. there: whether the trained model is, also where its epochs are not known, as of
-    those that ship. before, after: exact evaluations of the start and of the result. others: of this process, that run
-    for other requests. left: trainings of this model that can go on, this one aside.
+    training: that runs or has failed. left_by: why the latest ended that nobody has ended. there: whether the trained
+    model is, also where its epochs are not known, as of those that ship. before, after: exact evaluations of the start
+    and of the result. others: of this process, that run for other requests. left: trainings of this model that can go
+    on, this one aside.
     """
 
     request: Request
     training: Training | None
+    left_by: str | None
     recovery: Recovery | None
     there: bool
     resumable: bool
@@ -221,7 +241,9 @@ def known(request: Request) -> Known:
     bench, running = state.workbench(), trainings()
     key = request.model, request.recipe
     training = running.get(key)
+    left_by = None
     if training is not None and training.job.state in ("done", "cancelled"):
+        left_by = training.job.left_by
         training = None
     # A training that is about to end has put its model there already, and will tell its epochs too.
     ended = training is None or training.job.ended
@@ -238,6 +260,7 @@ def known(request: Request) -> Known:
     return Known(
         request=request,
         training=training,
+        left_by=left_by,
         recovery=recovery,
         there=there,
         resumable=bench.resumable(*key),
@@ -267,7 +290,7 @@ def _measured(name: str, model: str, recipe: Recipe) -> tuple[Evaluation | None,
         state.stop(name)
         return found, None
     job = state.follow(name, key, lambda: bench.evaluate(*key))
-    job.keep()
+    state.keep()
     job.wait(state.EXACT_ANSWER_S)
     return job.result, job.error
 
@@ -297,18 +320,19 @@ def settings(known: Known) -> None:
             PACES.get,
         )
     with epochs:
-        _number("Epochs, at most", "epochs", step.epochs, "Passes over the train split.", min_value=1, max_value=1000)
+        most = min(1000, int(min(state.workbench().limits.epochs, 1000)))
+        _number("Epochs, at most", "epochs", step.epochs, "Passes over the train split.", min_value=1, max_value=most)
     with budget:
         _number(
             "Minutes, at most",
             "minutes",
             minutes,
-            "Empty: no limit. When the time is up, the best epoch so far is kept.",
+            f"Empty: {_no_minutes()}. When the time is up, the best epoch so far is kept, and it can be gone on with.",
             min_value=0.01,
             step=1.0,
             format="%g",
             value=None,
-            placeholder="no limit",
+            placeholder=_no_minutes(),
         )
     go.button(
         _verb(known),
@@ -322,6 +346,11 @@ def settings(known: Known) -> None:
     )
     with st.expander("Training settings", icon=":material/tune:"):
         _details(known.request.model, step)
+
+
+def _no_minutes() -> str:
+    most = state.workbench().limits.minutes
+    return "no limit" if most == math.inf else f"{most:g}, the most"
 
 
 def _verb(known: Known) -> str:
@@ -440,12 +469,17 @@ def _number(label: str, name: str, held: float | None, help: str, **limits: Any)
 
 
 def _start(request: Request) -> None:
-    """Start a training or go on with it; one that runs already stays as it is."""
-    found = trainings().get((request.model, request.recipe))
-    if found is None or found.job.ended or found.job.cancelling:
-        deadline = None if request.minutes is None else time.monotonic() + 60 * request.minutes
-        job = state.workbench().recover(request.model, request.recipe, request.minutes)
-        trainings()[request.model, request.recipe] = Training(request.model, request.recipe, job, deadline)
+    """Start a training or go on with it, or join the one that runs already."""
+    st.session_state.training_refused = None
+    try:
+        with asking(party()):
+            job = state.workbench().recover(request.model, request.recipe, request.minutes)
+    except LimitError as error:
+        st.session_state.training_refused = str(error)
+    else:
+        key, found = (request.model, request.recipe), trainings().get((request.model, request.recipe))
+        if found is None or found.job is not job:
+            trainings()[key] = Training(*key, job, request.minutes, visitors.name())
     st.session_state.reload = True
 
 
@@ -455,6 +489,10 @@ def verdict(known: Known) -> None:
         st.error(known.problem)
     if known.training is not None and known.training.job.error:
         st.error(known.training.job.error)
+    if refused := st.session_state.get("training_refused"):
+        st.error(f"Not started: {refused}")
+    if known.left_by:
+        st.info(f"The training was ended, and can be gone on with: {known.left_by}.", icon=":material/pause:")
     with st.container(border=True, key="verdict"):
         if known.running:
             _progress(known)
@@ -492,6 +530,20 @@ def _progress(known: Known) -> None:
     with words:
         st.markdown(f"#### {_doing(job)}: epoch {done} of {total}{_remaining(training)}")
         st.progress(done / total if total else 0.0, text=_best_so_far(epochs))
+        if job.state == "waiting" and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
+            st.caption(f"{wait}.")
+    if not training.wanted:
+        # Of others: to look at is not to want, so that it may be left and does not count as this visitor's.
+        cancel.button(
+            "Want it too",
+            key="want_training",
+            width="stretch",
+            disabled=job.cancelling,
+            on_click=_join,
+            args=(training,),
+            help="Another visitor started it. It then goes on also when that one cancels it or leaves.",
+        )
+        return
     if job.paused:
         pause.button("Go on", key="go_on", icon=":material/play_arrow:", width="stretch", on_click=job.go_on)
     else:
@@ -500,8 +552,9 @@ def _progress(known: Known) -> None:
             key="pause",
             icon=":material/pause:",
             width="stretch",
-            disabled=job.cancelling,
+            disabled=job.cancelling or training.shared,
             on_click=job.pause,
+            help="Another visitor wants it too." if training.shared else "Others may go on meanwhile.",
         )
     cancel.button(
         "Cancel",
@@ -509,9 +562,23 @@ def _progress(known: Known) -> None:
         icon=":material/stop:",
         width="stretch",
         disabled=job.cancelling,
-        on_click=job.cancel,
-        help="Keeps the best epoch so far; the training can go on from there later.",
+        on_click=_let_go,
+        args=(training,),
+        help="It goes on for the other visitor who wants it."
+        if training.shared
+        else "Keeps the best epoch so far; the training can go on from there later.",
     )
+
+
+def _join(training: Training) -> None:
+    if training.job.want(party()):
+        training.job.go_on()
+    st.session_state.reload = True
+
+
+def _let_go(training: Training) -> None:
+    training.job.let_go(party())
+    st.session_state.reload = True
 
 
 def _doing(job: Job) -> str:
@@ -519,7 +586,7 @@ def _doing(job: Job) -> str:
         return "Ending, the best epoch so far is kept"
     if job.paused:
         return "Paused"
-    return "Training" if job.state == "running" else "Waiting for other work"
+    return "Training" if job.state == "running" else "Waiting"
 
 
 def _remaining(training: Training) -> str:
@@ -703,7 +770,15 @@ def others(known: Known) -> None:
         )
         model = known.request.model
         go.button("Go on", key=f"resume_{place}", width="stretch", on_click=_resume, args=(model, each.recipe))
-        drop.button("Forget", key=f"forget_{place}", width="stretch", on_click=_forget, args=(model, each.recipe))
+        drop.button(
+            "Forget",
+            key=f"forget_{place}",
+            width="stretch",
+            disabled=not _mine(model, each.recipe),
+            on_click=_forget,
+            args=(model, each.recipe),
+            help="Only who started it may forget it; after a restart of the server everyone may.",
+        )
 
 
 def _show(model: str, recipe: Recipe) -> None:
@@ -719,6 +794,11 @@ def _show(model: str, recipe: Recipe) -> None:
 def _resume(model: str, recipe: Recipe) -> None:
     _show(model, recipe)
     _start(Request(model, recipe, None))
+
+
+def _mine(model: str, recipe: Recipe) -> bool:
+    found = trainings().get((model, recipe))
+    return found is None or found.starter == visitors.name()
 
 
 def _forget(model: str, recipe: Recipe) -> None:

@@ -16,7 +16,8 @@ import streamlit as st
 
 from compression import runtimes
 from compression.errors import CompressionError, RecipeError
-from compression.jobs import Job
+from compression.jobs import Job, Party, asking, told_wait
+from compression.limits import LimitError, Limits
 from compression.measure.record import Latency, Record
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
@@ -25,6 +26,7 @@ from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.workbench import Timing, Workbench
 from compression.zoo import DEFAULT_MODEL, datasets, models
+from pages.components import visitors
 
 CONTROLS = "control_"
 TIMING = ("runtime", "batch", "threads", "size")
@@ -93,7 +95,7 @@ def workbench() -> Workbench:
     """The one workbench of this process."""
     # Jobs and pages are threads of one process: hand over between them more often than every 5 ms.
     sys.setswitchinterval(0.0005)
-    return Workbench()
+    return Workbench(limits=Limits.from_environment(), present=visitors.presence())
 
 
 def subject(model: str) -> Subject:
@@ -230,15 +232,33 @@ def toggle_pin(digest: str) -> None:
 
 
 def follow(name: str, key: object, start) -> Job:
-    """The session's job called `name` for `key`; the one it had for another key is cancelled."""
+    """The session's job called `name` for `key`; it lets go of the one that it had for another key.
+
+    A job that this server's limits refuse is one that has failed.
+    """
     jobs: dict[str, tuple[object, Job]] = st.session_state.setdefault("jobs", {})
     old = jobs.get(name)
-    if old is not None and old[0] == key and not old[1].cancelling:
+    if old is not None and old[0] == key and not (old[1].cancelling or old[1].was_refused):
         return old[1]
     if old is not None and old[0] != key:
-        old[1].cancel()
-    jobs[name] = (key, start())
+        old[1].let_go(_party(name))
+    try:
+        with asking(_party(name)):
+            jobs[name] = (key, start())
+    except LimitError as error:
+        jobs[name] = (key, Job.refused(name, str(error)))
     return jobs[name][1]
+
+
+def _party(name: str) -> Party:
+    """The session's want of the job that it calls `name`: another tab, or another name, may want the same."""
+    return Party(visitors.name(), f"{visitors.session()} {name}")
+
+
+def keep() -> None:
+    """Say that this session still waits for its jobs."""
+    for name, (_, job) in st.session_state.get("jobs", {}).items():
+        job.keep(_party(name))
 
 
 def job(name: str, key: object = None) -> Job | None:
@@ -249,6 +269,8 @@ def job(name: str, key: object = None) -> Job | None:
 
 def told(job: Job) -> str:
     """What a job does and how long it takes yet."""
+    if job.state == "waiting" and (wait := told_wait(workbench().ahead(job))):
+        return f"{job.label}: {wait}"
     left = job.seconds_left
     # The first moments say nothing about the rest.
     if left is None or left < 1 or job.progress < 0.02:
@@ -348,8 +370,7 @@ def work(due: bool = False) -> Work:
     """The state of the view's work; `due` says that some of it has yet to start."""
     now, bench = view(), workbench()
     jobs = {name: job for name, (_, job) in st.session_state.get("jobs", {}).items()}
-    for job in jobs.values():
-        job.keep()
+    keep()
     evaluation = bench.find(now.model, now.recipe)
     exact = evaluation is not None
     if not exact and "evaluate" in jobs:
@@ -389,7 +410,7 @@ def stop(name: str) -> None:
     """Abandon the session's job of that name."""
     job = st.session_state.get("jobs", {}).pop(name, None)
     if job is not None:
-        job[1].cancel()
+        job[1].let_go(_party(name))
 
 
 def stop_filling() -> None:

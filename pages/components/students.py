@@ -7,11 +7,12 @@ import streamlit as st
 
 from compression.figures import tradeoff
 from compression.figures.theme import Theme, format_percent
-from compression.jobs import Job
+from compression.jobs import Job, asking, told_wait
+from compression.limits import LimitError
 from compression.recipe import Recipe
 from compression.recover.shrink import AXES, ShrinkStep, smallest
 from pages.components import figure, state
-from pages.components.recover import Request
+from pages.components.recover import Request, party
 
 EPOCHS, POINTS = 10, 0.5
 TITLES = {"width": "width: fewer channels and neurons", "depth": "depth: fewer blocks"}
@@ -80,16 +81,26 @@ def settings(request: Request) -> None:
 def _start(request: Request) -> None:
     # Read from the fields here: they may have changed after the button was drawn.
     axis, points, epochs = (st.session_state[f"student_{name}"] for name in ("axis", "points", "epochs"))
+    st.session_state.shrinking_refused = None
     if pace(request) is None:
-        job = state.workbench().shrink(request.model, request.recipe, axis, points, epochs)
-        shrinkings()[request.model, request.start] = Shrinking(axis, epochs, job)
+        try:
+            with asking(party()):
+                job = state.workbench().shrink(request.model, request.recipe, axis, points, epochs)
+        except LimitError as error:
+            st.session_state.shrinking_refused = str(error)
+        else:
+            shrinkings()[request.model, request.start] = Shrinking(axis, epochs, job)
 
 
 def render(request: Request, look: Theme) -> None:
     """The steps so far, in a table and as points."""
     found = _found(request)
+    if refused := st.session_state.get("shrinking_refused"):
+        st.error(f"Not started: {refused}")
     if found is None:
         return
+    if found.job.left_by:
+        st.info(f"The search was ended, and can be gone on with: {found.job.left_by}.", icon=":material/pause:")
     if found.job.error:
         st.error(found.job.error)
     if not found.job.ended:
@@ -126,14 +137,20 @@ def _progress(found: Shrinking) -> None:
     text = found.job.label
     if found.steps and found.steps[-1].holds is None:
         text += f", student {len(found.steps)}, epoch {found.steps[-1].epochs[-1].number} of {found.epochs}"
+    if found.job.state == "waiting" and (wait := told_wait(state.workbench().ahead(found.job))):
+        text += f": {wait}"
     words.progress(min(1.0, found.job.progress), text=text)
+    wanted = party() in found.job.parties
     button.button(
-        "Cancel",
-        key="cancel_shrink",
+        "Cancel" if wanted else "Want it too",
+        key="cancel_shrink" if wanted else "want_shrink",
         width="stretch",
         disabled=found.job.cancelling,
-        on_click=found.job.cancel,
-        help="Keeps the students so far; Shrink goes on where it was.",
+        on_click=found.job.let_go if wanted else found.job.want,
+        args=(party(),),
+        help="Keeps the students so far; Shrink goes on where it was. It goes on while another visitor wants it."
+        if wanted
+        else "Another visitor started it. It then goes on also when that one cancels it or leaves.",
     )
 
 

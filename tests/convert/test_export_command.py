@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -18,6 +17,7 @@ from compression.convert.output import write, write_folder
 from compression.errors import CompressionError
 from compression.presets import presets
 from compression.recipe import Recipe
+from compression.runtimes.libraries import onnxruntime
 
 MODEL = "lenet-300-100"
 

@@ -284,7 +284,15 @@ def test_moving_a_control_of_a_training_that_was_ended_asks_for_all_its_epochs()
     assert settings_of(page) == Recover(epochs=3, seed=5)
 
 
-def test_a_training_is_seen_by_every_session_paused_by_one_and_cancelled_by_another() -> None:
+def as_visitor(name: str, page: AppTest) -> AppTest:
+    """The page as another visitor has it: in a test all sessions are one."""
+    page.session_state["visitor"] = name
+    page.run()
+    assert not page.exception
+    return page
+
+
+def test_a_training_is_seen_by_every_session_and_belongs_to_the_visitors_who_want_it() -> None:
     start = Recipe.of(sparsity=0.94, bits=4)
     recipe = Recipe.of(**{**start.settings(), **LONG})
     page = asked(start, **LONG)
@@ -293,16 +301,26 @@ def test_a_training_is_seen_by_every_session_paused_by_one_and_cancelled_by_anot
     until(page, lambda page: len(figures(page)) == 3)
     assert page.button(key="train").disabled and "of 500" in texts(page)
 
+    # The same visitor in another tab.
     other = asked(start, **LONG)
-    assert has_button(other, "pause") and other.button(key="train").disabled
-    recover._start(recover.Request(MODEL, recipe, 5.0))  # a second start, with another budget
-    assert job_of(recipe) is job
+    assert other.button(key="train").disabled
     press(other, "pause")
     assert job.paused
     until(page.run(), lambda page: has_button(page, "go_on"))
     assert "Paused: epoch" in texts(page)
-    press(page, "go_on")
-    assert not job.paused
+
+    # Another one sees it, and may not end or pause it; to want it sets it going, and to cancel lets go of that alone.
+    stranger = as_visitor("b", asked(start, **LONG))
+    assert not has_button(stranger, "cancel_training") and not has_button(stranger, "go_on")
+    press(stranger, "want_training")
+    assert not job.paused and len(job.parties) == 2
+    until(page.run(), lambda page: page.button(key="pause").disabled)
+    press(stranger, "cancel_training")
+    assert not job.cancelling and len(job.parties) == 1 and has_button(stranger, "want_training")
+    with asking(Party("c")):  # a second start by one more, with another budget
+        assert state.workbench().recover(MODEL, recipe, 5.0) is job
+    job.let_go(Party("c"))
+    until(page.run(), lambda page: not page.button(key="pause").disabled)
 
     elsewhere = open_page(Recipe.of(sparsity=0.5))
     assert "Also training: " in texts(elsewhere)
@@ -426,3 +444,44 @@ def test_a_trained_model_without_its_epochs_is_shown_and_can_be_trained_again(mo
     press(page, "train")
     until(page, lambda page: page.button(key="train").label == "Trained")
     assert bench.recovery(MODEL, recipe).recipe == recipe
+
+
+def test_a_training_above_the_limits_is_refused_with_a_remedy_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state.workbench(), "limits", Limits(epochs=2))
+    start = Recipe.of(sparsity=0.91, bits=4)
+    page = asked(start, epochs=3)
+    press(page, "train")
+    (told,) = [error.value for error in page.error]
+    assert told == (
+        "Not started: the epochs of a training must be at most 2 on this server; got 3. "
+        "Train fewer, or on your own machine."
+    )
+    page.number_input(key="training_epochs").set_value(1).run()
+    press(page, "train")
+    assert not page.error
+    assert job_of(Recipe.of(**{**start.settings(), "epochs": 1})).wait(PATIENCE_S)
+
+
+def test_a_training_that_was_left_says_so_and_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Recipe.of(sparsity=0.92, bits=4)
+    recipe = Recipe.of(**{**start.settings(), **LONG})
+    page = asked(start, **LONG)
+    press(page, "train")
+    job = job_of(recipe)
+    until(page, lambda page: len(job.partial or ()) > 2)
+    there = [False]
+    monkeypatch.setattr(job._scheduler, "present", lambda visitor: there[0])
+    monkeypatch.setattr(job, "_patience", 0.01)
+    assert job.wait(PATIENCE_S) and job.state == "cancelled"
+    done = job.partial[-1].number
+    until(page.run(), lambda page: page.button(key="train").label == "Go on")
+    assert [info.value for info in page.info] == [
+        "The training was ended, and can be gone on with: nobody who wanted it was here for 0.01 s."
+    ]
+    there[0] = True
+    press(page, "train")
+    job = job_of(recipe)
+    until(page, lambda page: len(job.partial or ()) > done + 2)
+    assert [epoch.number for epoch in job.partial] == list(range(job.partial[-1].number + 1))
+    press(page, "cancel_training")
+    assert job.wait(PATIENCE_S)

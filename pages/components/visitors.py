@@ -1,0 +1,146 @@
+"""Who uses the dashboard, and whether they may.
+
+A visitor is who has logged in, where a login is configured; otherwise a browser, whose tabs and reloads are one visitor
+until it is closed (Streamlit's XSRF cookie tells it); where there is no cookie, a session. A visitor is there while
+one of its sessions is connected. Importing this loads nothing that is large: it runs at the door.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+
+import streamlit as st
+from streamlit import net_util
+from streamlit.errors import StreamlitAuthError, StreamlitSecretNotFoundError
+from streamlit.runtime import exists, get_instance
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from compression.limits import LimitError, Limits
+
+COOKIE = "_streamlit_xsrf"
+LOGIN_REQUIREMENT = "pip install -r requirements-extras.txt"
+
+
+@st.cache_resource(show_spinner=False)
+def _sessions() -> tuple[threading.Lock, dict[str, set[str]]]:
+    """The sessions that each visitor of this process has had, and the lock that they are read and changed under."""
+    return threading.Lock(), {}
+
+
+def session() -> str:
+    """The id of this session."""
+    context = get_script_run_ctx()
+    return "" if context is None else context.session_id
+
+
+def name() -> str:
+    """Who this visitor is: a digest, which tells nobody anything."""
+    if "visitor" not in st.session_state:
+        st.session_state.visitor = hashlib.sha256(_identity().encode()).hexdigest()[:16]
+    visitor, (lock, sessions) = st.session_state.visitor, _sessions()
+    with lock:
+        sessions.setdefault(visitor, set()).add(session())
+    return visitor
+
+
+def _identity() -> str:
+    if configured() and st.user.is_logged_in:
+        return f"login {st.user.get('iss')} {st.user.get('sub') or st.user.get('email')}"
+    token = _token(st.context.cookies.get(COOKIE, ""))
+    return f"browser {token}" if token else f"session {session()}"
+
+
+def _token(cookie: str) -> str:
+    """What stays of the cookie, "version|mask|masked token|time", whose mask is drawn anew with every page."""
+    try:
+        _, mask, masked, _ = cookie.split("|")
+        key, text = bytes.fromhex(mask), bytes.fromhex(masked)
+        return bytes(byte ^ key[at % len(key)] for at, byte in enumerate(text)).hex()
+    except (ValueError, ZeroDivisionError):
+        return ""
+
+
+def presence() -> Callable[[str], bool]:
+    """Whether one of a visitor's sessions is connected, as a function that jobs ask from their threads."""
+    lock, sessions = _sessions()
+
+    def present(visitor: str) -> bool:
+        if not exists():  # in a test of a page, which has no server
+            return True
+        with lock:
+            known = list(sessions.get(visitor, ()))
+        # One that has lost its connection comes back under its own id, so it is kept.
+        return any(map(get_instance().is_active_session, known))
+
+    return present
+
+
+def stay_home() -> None:
+    """Keep Streamlit from asking a server of others for this machine's address, as it does for a foreign origin."""
+    if net_util._external_ip is None:
+        net_util._external_ip = ""
+
+
+def configured() -> bool:
+    """Whether this server asks for a login: where its secrets have [auth]. Raises StreamlitSecretNotFoundError."""
+    try:
+        return "auth" in st.secrets
+    except StreamlitSecretNotFoundError as error:
+        # No file is no login; one that cannot be read must not be an open door.
+        if error.error_id == "no-secrets-found":
+            return False
+        raise
+
+
+def let_in() -> None:
+    """Go on where there is no login, or the visitor has logged in; otherwise show how to, and end the page there.
+
+    Each page asks, not the door alone: the first address that a server is asked for may open a page past the door.
+    """
+    try:
+        if not configured() or st.user.is_logged_in:
+            return
+    except StreamlitSecretNotFoundError:
+        st.error("The secrets of this server must be a readable TOML file; they are not. Ask whoever runs it.")
+        st.stop()
+    st.title("Paretoscope")
+    st.markdown("This server asks who you are.")
+    for provider in _providers():
+        label = "Log in" if provider is None else f"Log in with {provider}"
+        st.button(label, key=f"login_{provider}", type="primary", on_click=_login, args=(provider,))
+    if problem := st.session_state.pop("login_error", None):
+        st.error(problem)
+    st.stop()
+
+
+def _providers() -> Iterator[str | None]:
+    auth = st.secrets["auth"]
+    named = [key for key, value in auth.items() if hasattr(value, "items")]
+    yield from named or [None]
+
+
+def _login(provider: str | None) -> None:
+    try:
+        st.login(provider)
+    except StreamlitAuthError as error:
+        told = "Authlib is not installed" if "Authlib" in str(error) else "[auth] in its secrets is not complete"
+        st.session_state.login_error = (
+            f"A login needs Authlib and all keys of [auth] on this server; {told}. Whoever runs it: "
+            f"{LOGIN_REQUIREMENT}, and see Streamlit's st.login for the keys."
+        )
+
+
+def check_settings() -> None:
+    """Show what is wrong with the settings of whoever runs the server, and end the page there."""
+    try:
+        Limits.from_environment()
+    except LimitError as error:
+        st.error(f"This server is not set up: {error}")
+        st.stop()
+
+
+def leave() -> None:
+    """Who is logged in, and the button that ends it; nothing without a login."""
+    if configured() and st.user.is_logged_in:
+        told = st.user.get("name") or st.user.get("email") or "Logged in"
+        st.sidebar.button("Log out", key="logout", icon=":material/logout:", help=str(told)[:80], on_click=st.logout)
