@@ -219,16 +219,15 @@ class Store:
                 self._cannot_read(("records", model, dataset, recipe))
         return list(found.values())
 
-    def earlier(self, model: str, dataset: str) -> int:
-        """Recipes of a model on a dataset that were measured by another revision of the methods, and not by this."""
-        return self._file.run(
+    def earlier(self, model: str, dataset: str) -> frozenset[str]:
+        """Digests of recipes of a model on a dataset that another revision of the methods measured."""
+        rows = self._file.run(
             lambda connection: connection.execute(
-                "SELECT count(DISTINCT recipe) FROM records AS old WHERE engine != ? AND model = ? AND dataset = ? "
-                "AND NOT EXISTS (SELECT 1 FROM records WHERE engine = ? AND model = old.model "
-                "AND dataset = old.dataset AND recipe = old.recipe)",
-                (METHODS, model, dataset, METHODS),
-            ).fetchone()
-        )[0]
+                "SELECT DISTINCT recipe FROM records WHERE engine != ? AND model = ? AND dataset = ?",
+                (METHODS, model, dataset),
+            ).fetchall()
+        )
+        return frozenset(recipe for (recipe,) in rows)
 
     def put_latency(self, key: TimingKey, latency: Latency, samples: Samples) -> None:
         """Keep a timing and the single calls behind it; one of the same key is replaced."""

@@ -198,7 +198,7 @@ class Workbench:
         self._again = again
         self._effort = {"budget_s": budget_s, "width": width}
         self._read_error: str | None = None
-        self._earlier: dict[str, int] = {}
+        self._earlier: dict[str, frozenset[str]] = {}
         cache.tidy()
         self.limits = limits
         self._scheduler = Scheduler(limits, present)
@@ -229,10 +229,12 @@ class Workbench:
 
     def store_notes(self, model: str) -> tuple[str, ...]:
         """What a person should know of a model's history: what is left out of it, and what is lost."""
-        count = self._earlier.get(model, 0)
+        with self._lock:
+            count = len(self._earlier.get(model, frozenset()) - self._records.get(model, {}).keys())
         earlier = (
-            f"{count:,} record{'s' * (count > 1)} of another version {'are' if count > 1 else 'is'} not shown; "
-            "what they tell is measured again when it is opened."
+            f"{count:,} records of another version are not shown; they are measured again when they are opened."
+            if count > 1
+            else "1 record of another version is not shown; it is measured again when it is opened."
         )
         return *[earlier] * bool(count), *self.store.notes, *shelf.left_out(), *interrupted.unreadable()
 
@@ -268,7 +270,7 @@ class Workbench:
             subject = Subject.load(model)
             digests = subject.statistics.digest, subject.data.digest
             stored = self._from_store(lambda: self.store.records(*digests))
-            self._earlier[model] = self._from_store(lambda: self.store.earlier(*digests)) or 0
+            self._earlier[model] = self._from_store(lambda: self.store.earlier(*digests)) or frozenset()
             with self._lock:
                 self._records[model] = {record.digests.recipe: record for record in stored or ()}
             claimed.set_result(subject)

@@ -547,7 +547,11 @@ def test_what_is_not_shown_of_the_history_is_told(start, monkeypatch):
     later = start()
     assert later.records(NAME, Timing()) == [] and later.find(NAME, RECIPE) is None
     assert later.store_notes(NAME) == (
-        "2 records of another version are not shown; what they tell is measured again when it is opened.",
+        "2 records of another version are not shown; they are measured again when they are opened.",
+    )
+    done(later.evaluate(NAME, RECIPE))
+    assert later.store_notes(NAME) == (
+        "1 record of another version is not shown; it is measured again when it is opened.",
     )
 
 
