@@ -233,8 +233,8 @@ def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[
     weights, as `statistics.compressible` gives them. Returns, for each, float64 (groups, columns, columns): the mean of
     x x^T over images and positions, with columns = inputs / groups * kernel size, in the order of the weight's axes (of
     transposed convolutions, as `layouts` turns them). Groups are a convolution's, or three for attention whose queries,
-    keys and values differ. A layer that does not run has moments of 0. Raises ModelError for a name that is no weight
-    of the module, or for no images.
+    keys and values differ. A layer that does not run has moments of 0. Raises ModelError for a name that is not a
+    weight of the module, or for no images.
     """
     if len(images) == 0:
         raise ModelError("calibration needs at least one image; got 0. Pass images of the train split.")
