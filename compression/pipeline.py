@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from compression.errors import ModelError, RecipeError
-from compression.methods import binarize, compensate, dependent, groups, prune, quantize, share
+from compression.methods import binarize, compensate, dependent, groups, moments, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
 from compression.recipe import LayerRecipe, Quantize, Recipe
@@ -174,6 +174,8 @@ def compress_layer(
         return Plain(weight)
     kept = weight != 0 if pruned else None
     if plan.quantize.calibration == "rate":
+        if hessian is None and plan.quantize.weighting == "magnitude":
+            hessian = moments.assumed(weight.shape)
         return _by_rate(layer.weight if hessian is not None else weight, kept, plan.quantize, hessian, fisher)
     if plan.quantize.bits == 1:
         tensor = binarize.apply(weight, kept, layer.channel_max, plan.quantize)
@@ -186,7 +188,7 @@ def _by_rate(
     weight: np.ndarray,
     kept: np.ndarray | None,
     step: Quantize,
-    hessian: np.ndarray | None,
+    hessian: np.ndarray | moments.Assumed | None,
     fisher: np.ndarray | None,
 ) -> Integers:
     return dependent.quantize(
