@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression import layouts
 from compression.errors import ModelError, RecipeError
-from compression.methods import binarize, compensate, dependent, groups, moments, prune, quantize, share
+from compression.methods import binarize, bound, compensate, dependent, groups, moments, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
 from compression.recipe import LayerRecipe, Quantize, Recipe
@@ -35,7 +36,8 @@ class CompressedModel:
     structure: how the network differs from the architecture. ties: names that stand for the tensor of another name.
     ranges: least and largest value of activations that integer kernels round, where training has found them, by the
     name of the value; others are measured on calibration images. notes: what a person should know of how the recipe was
-    applied, a sentence each; not part of the artefact.
+    applied, a sentence each; not part of the artefact. turned: groups of the weights that the state dict has in the
+    other layout than the tensors here (`layouts`).
     """
 
     architecture: str
@@ -48,6 +50,7 @@ class CompressedModel:
     ties: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    turned: Mapping[str, int] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
         """The network with the decoded tensors, from nothing but what the artefact holds; raises ArtefactError."""
@@ -55,11 +58,17 @@ class CompressedModel:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every entry of the state dict."""
-        return {name: self._tensor(name).shape for name in self.order}
+        shapes = {name: self._tensor(name).shape for name in self.order}
+        return shapes | {
+            name: layouts.turned_shape(shape, groups)
+            for name, shape in shapes.items()
+            if (groups := self.turned.get(self.ties.get(name, name)))
+        }
 
     def decode(self, name: str) -> np.ndarray:
         """One tensor of the state dict, exactly as it is evaluated."""
-        return self._tensor(name).decode()
+        decoded, groups = self._tensor(name).decode(), self.turned.get(self.ties.get(name, name))
+        return layouts.turned(decoded, groups) if groups else decoded
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The full decoded state dict; the tensors are the caller's own."""
@@ -138,6 +147,7 @@ def compress(
         order=statistics.order,
         structure=structure or Structure(),
         ties=statistics.ties,
+        turned=statistics.turned,
         notes=(*notes, *_left_dense(statistics, plans), *_unmatched(names, recipe)),
     )
 
@@ -174,14 +184,19 @@ def compress_layer(
         return Plain(weight)
     kept = weight != 0 if pruned else None
     if plan.quantize.calibration == "rate":
-        if hessian is None and plan.quantize.weighting == "magnitude":
+        # Codes of 2 bits are rounded one by one, and make nothing good.
+        if hessian is None and plan.quantize.weighting == "magnitude" and plan.quantize.bits > 2:
             hessian = moments.assumed(weight.shape)
         return _by_rate(layer.weight if hessian is not None else weight, kept, plan.quantize, hessian, fisher)
     if plan.quantize.bits == 1:
-        tensor = binarize.apply(weight, kept, layer.channel_max, plan.quantize)
+        tensor = binarize.apply(weight, kept, plan.quantize)
     else:
         tensor = quantize.apply(weight, layer.channel_max, plan.quantize)
-    return tensor if hessian is None else _compensated(layer.weight, kept, tensor, hessian)
+    return (
+        tensor
+        if hessian is None
+        else bound.bounded(layer.weight, _compensated(layer.weight, kept, tensor, hessian), hessian)
+    )
 
 
 def _by_rate(
@@ -239,8 +254,9 @@ def _shared(
     codebook = _grouped(layer, weight, plan)
     if plan.share.population or plan.share.rarest:
         codebook = groups.drop(codebook, plan.share.population, plan.share.rarest, plan.share.moved, weight)
+        codebook = bound.bounded(weight, codebook, None)
     if hessian is not None and codebook.entries.shape[0]:
-        codebook = _compensated(layer.weight, None, codebook, hessian)
+        codebook = bound.bounded(layer.weight, _compensated(layer.weight, None, codebook, hessian), hessian)
     return codebook
 
 
@@ -257,7 +273,7 @@ def _grouped(layer: LayerStatistics, weight: np.ndarray, plan: LayerRecipe | Rec
         kind = np.int8 if plan.quantize.bits <= 8 else np.int16
         return Codebook(symbols, Integers(np.zeros(0, kind), np.float32(1).reshape(()), plan.quantize.bits))
     # The largest weight does not ask how often each entry is used; every other choice of a scale does.
-    weighted = plan.quantize.calibration != "range" or plan.quantize.ternary
+    weighted = plan.quantize.calibration != "range"
     counts = np.bincount(symbols.reshape(-1), minlength=len(entries) + 1)[1:] if weighted else np.ones(len(entries))
     to_grid = binarize.grid if plan.quantize.bits == 1 else quantize.grid
     return _merged(symbols, to_grid(entries, counts, plan.quantize))

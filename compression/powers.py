@@ -28,6 +28,19 @@ def nearest(scale: np.ndarray) -> np.ndarray:
     return _scales(steps.astype(np.int64))
 
 
+def at_least(scale: np.ndarray) -> np.ndarray:
+    """The least of these powers that is not below positive finite floats; the greatest where there is none."""
+    steps = np.ceil(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
+    # Rounding of the logarithm may be off by a step at the powers themselves.
+    return _scales(np.minimum(steps + (_scales(steps) < scale), GREATEST))
+
+
+def at_most(scale: np.ndarray) -> np.ndarray:
+    """The greatest of these powers that is not above positive floats; the least where there is none."""
+    steps = np.floor(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
+    return _scales(np.maximum(steps - (_scales(steps) > scale), LEAST))
+
+
 def to_steps(scale: np.ndarray) -> np.ndarray | None:
     """The i of each 2**(i / 32), int16 of the shape of `scale` (float32); None where one of them is no such power."""
     bits = np.ascontiguousarray(scale, np.float32).view(np.uint32)

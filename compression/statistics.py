@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression import layouts
 from compression.errors import ModelError
 
 BLOCK = 64
@@ -38,10 +39,10 @@ def _block_sums(values: np.ndarray, centre: float) -> np.ndarray:
 class LayerStatistics:
     """One compressible tensor and what is known of it.
 
-    name: its key in the state dict. weight: float32, first axis the output channel. ordered: its values, ascending.
-    centre: their mean. block_sums: float64 (2, blocks + 1), sums and sums of squares of value - centre before each
-    block of 64 (centred, or a narrow distribution far from zero would lose its spread to rounding).
-    channel_max: float32 (shape[0],), the largest magnitude of each output channel.
+    name: its key in the state dict. weight: float32, first axis the output channel, turned where the state dict has it
+    otherwise (`layouts`). ordered: its values, ascending. centre: their mean. block_sums: float64 (2, blocks + 1), sums
+    and sums of squares of value - centre before each block of 64 (centred, or a narrow distribution far from zero would
+    lose its spread to rounding). channel_max: float32 (shape[0],), the largest magnitude of each output channel.
     """
 
     name: str
@@ -78,7 +79,8 @@ class ModelStatistics:
     architecture: the name it is rebuilt by. layers: the compressible tensors by name, in the order of the state dict.
     rest: every other entry of the state dict (biases, normalisation, embeddings, counters). order: all names, in the
     order of the state dict. magnitudes: the magnitudes of all layers, ascending. ties: names that stand for the very
-    tensor of an earlier name; such a tensor is counted and stored once, under the earlier one.
+    tensor of an earlier name; such a tensor is counted and stored once, under the earlier one. turned: groups of the
+    layers whose weights the state dict has in the other layout (`layouts`).
     """
 
     architecture: str
@@ -87,12 +89,13 @@ class ModelStatistics:
     order: tuple[str, ...]
     magnitudes: np.ndarray
     ties: Mapping[str, str] = field(default_factory=dict)
+    turned: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
         """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
         names = compressible(model)
-        layers, rest = {}, {}
+        layers, rest, turned = {}, {}, layouts.transposed(model)
         state = model.state_dict(keep_vars=True)
         first: dict[int, str] = {}
         ties = {name: first[id(t)] for name, t in state.items() if first.setdefault(id(t), name) != name}
@@ -106,6 +109,7 @@ class ModelStatistics:
                 raise ModelError(f"counters must be int64; {name} is {tensor.dtype}. Convert it with .long().")
             array = tensor.detach().cpu().contiguous().numpy().copy()
             if name in names and array.size:
+                array = layouts.turned(array, turned[name]) if name in turned else array
                 layers[name] = LayerStatistics.of(name, array)
             else:
                 rest[name] = array
@@ -114,7 +118,8 @@ class ModelStatistics:
                 f"a model needs a convolution, linear or attention layer to be compressed; {architecture} has none. "
                 "Pass another model."
             )
-        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties)
+        turned = {name: groups for name, groups in turned.items() if name in layers}
+        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties, turned)
 
     @classmethod
     def of_arrays(
@@ -122,13 +127,20 @@ class ModelStatistics:
     ) -> "ModelStatistics":
         """Statistics of arrays without an architecture: float32 weights, and the rest as it is.
 
-        order: the names of both. Raises ModelError for a weight that is not finite.
+        order: the names of both. Biases tell which weights are in another layout. Raises ModelError for a weight that
+        is not finite.
         """
-        layers = {name: LayerStatistics.of(name, weight) for name, weight in weights.items()}
-        return cls("", layers, rest, order, _magnitudes(layers))
+        told = layouts.told_by_biases({name: array.shape for name, array in (*weights.items(), *rest.items())})
+        turned = {name: groups for name, groups in told.items() if name in weights}
+        layers = {
+            name: LayerStatistics.of(name, layouts.turned(weight, turned[name]) if name in turned else weight)
+            for name, weight in weights.items()
+        }
+        return cls("", layers, rest, order, _magnitudes(layers), turned=turned)
 
     def with_values(self, state: Mapping[str, np.ndarray]) -> "ModelStatistics":
-        """Statistics of the same network with other values, by state-dict name; entries left out stay.
+        """Statistics of the same network with other values, by state-dict name, in the layout of the layers here;
+        entries left out stay.
 
         Raises ModelError for a weight that is not finite.
         """
@@ -137,7 +149,7 @@ class ModelStatistics:
             for name, layer in self.layers.items()
         }
         rest = {name: state.get(name, array) for name, array in self.rest.items()}
-        return ModelStatistics(self.architecture, layers, rest, self.order, _magnitudes(layers), self.ties)
+        return ModelStatistics(self.architecture, layers, rest, self.order, _magnitudes(layers), self.ties, self.turned)
 
     @property
     def size_bytes(self) -> int:
@@ -153,6 +165,7 @@ class ModelStatistics:
                 digest.update(f"\0{name}\0= {self.ties[name]}".encode())
                 continue
             array = self.layers[name].weight if name in self.layers else self.rest[name]
+            array = layouts.turned(array, self.turned[name]) if name in self.turned else array
             digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -172,7 +185,7 @@ def compressible(model: nn.Module) -> set[str]:
 
 
 def _compressible(model: nn.Module) -> Iterator[str]:
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *layouts.TRANSPOSED)
     projections = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""

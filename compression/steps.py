@@ -225,7 +225,7 @@ class Quantize:
     by `weighting`: "fisher", measured on calibration samples, or "magnitude", a rule for weights without data.
     symmetric: False adds a zero point, for weights that are not centred. A shared codebook always has one symmetric
     scale per tensor.
-    1 bit only: any calibration but "range" means the mean magnitude; `power_of_two` rounds it to a power of two;
+    1 bit only: the scale is the mean magnitude ("mse"), whatever the calibration; `power_of_two` rounds it;
     `ternary` > 0 zeroes weights below `ternary` times the mean magnitude (Ternary Weight Networks: 0.7).
     activations: 32 for floats, or 8, so that layers whose weights have at most 8 bits run on integer kernels.
     """
@@ -260,7 +260,8 @@ class Quantize:
         binary = self.bits == 1
         rate = self.calibration == "rate" and not binary
         effective = {
-            "calibration": "mse" if binary and self.calibration != "range" else self.calibration,
+            # A recipe of 1 bit is written as it always was where the mean magnitude was asked for.
+            "calibration": "mse" if binary else self.calibration,
             "percentile": percentile if self.calibration == "percentile" and not binary else 99.9,
             "symmetric": self.symmetric or binary or rate,
             "exchange": rule if rate else 1e-5,
@@ -284,7 +285,7 @@ class Quantize:
         return [
             binary if self.bits == 1 else f"{most}{self.bits} bits",
             *["per tensor"] * (self.granularity == "tensor"),
-            *clipping.get(self.calibration, [self.calibration]),
+            *(clipping.get(self.calibration, [self.calibration]) if self.bits > 1 else []),
             *["asymmetric"] * (not self.symmetric),
             *["power of two"] * self.power_of_two,
             *["integer kernels"] * (self.activations == INTEGER_BITS),

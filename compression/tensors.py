@@ -11,6 +11,8 @@ import numpy as np
 
 from compression.errors import ModelError
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class CompressedTensor(Protocol):
     """What all members of the family offer."""

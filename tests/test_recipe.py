@@ -503,7 +503,7 @@ class TestValue:
             ({}, "no change"),
             ({"sparsity": 0.8, "clusters": 16, "bits": 8}, "80 % sparse, 16 clusters, 8 bits"),
             ({"sparsity": 0.125, "scope": "layer"}, "12.5 % sparse in each layer"),
-            ({"bits": 1, "granularity": "tensor", "calibration": "mse"}, "binary, per tensor, mse"),
+            ({"bits": 1, "granularity": "tensor", "calibration": "mse"}, "binary, per tensor"),
             ({"coder": "huffman", "rest": "fp16"}, "no change, Huffman, fp16 rest"),
             ({"threshold": 0.02, "clusters": 8, "start": "best"}, "weights below 0.02 zero, 8 clusters, best start"),
             ({"pattern": "2:4", "bits": 8, "symmetric": False}, "2:4 sparse, 8 bits, asymmetric"),
@@ -1119,7 +1119,7 @@ class TestKeepEnds:
 
     def test_ternary_and_power_of_two_end_with_one_bit(self):
         recipe = Recipe.of(bits=1, ternary=0.7, power_of_two=True, keep_ends=True)
-        assert recipe.for_layer("a", end=True).quantize == Quantize(8)
+        assert recipe.for_layer("a", end=True).quantize == Quantize(8, calibration="mse")
 
     def test_off_by_default(self):
         assert Recipe.of(bits=2).for_layer("a", end=True).quantize == Quantize(2)

@@ -18,7 +18,7 @@ from compression.tensors import CompressedTensor
 
 MAX_SIZE = 1 << 40
 MAX_AXES = 32
-_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges")
+_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges", "turned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Header:
     """architecture: "" for a bare state dict. tensors: kind and shape by name, in the order of the state dict.
 
     dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
-    the name whose tensor it is. ranges: least and largest value of activations, by name.
+    the name whose tensor it is. ranges: least and largest value of activations, by name. turned: groups of the weights
+    that the state dict has in the other layout, by name.
     """
 
     architecture: str
@@ -37,6 +38,7 @@ class Header:
     structure: Structure
     ties: list[tuple[int, str, str]]
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    turned: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: CompressedModel) -> "Header":
@@ -46,9 +48,9 @@ class Header:
         tensors = {name: _described(model, name) for name in own}
         places = {name: place for place, name in enumerate(model.order)}
         ties = sorted((places[name], name, target) for name, target in model.ties.items())
-        return cls(
-            model.architecture, model.source, model.recipe, tensors, dtypes, model.structure, ties, dict(model.ranges)
-        )
+        ranges, turned = dict(model.ranges), dict(model.turned)
+        structure = model.structure
+        return cls(model.architecture, model.source, model.recipe, tensors, dtypes, structure, ties, ranges, turned)
 
     def pack(self) -> bytes:
         """The section."""
@@ -67,6 +69,8 @@ class Header:
             data["ties"] = [list(tie) for tie in self.ties]
         if self.ranges:
             data["ranges"] = [[name, *ends] for name, ends in self.ranges.items()]
+        if self.turned:
+            data["turned"] = [list(each) for each in self.turned.items()]
         return pack_text(data)
 
     @classmethod
@@ -101,7 +105,8 @@ class Header:
         ties = _ties(data.get("ties", []), tensors)
         recipe = Recipe.from_dict(data["recipe"])
         ranges = _ranges(data.get("ranges", []))
-        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, ranges)
+        turned = _turned(data.get("turned", []), tensors)
+        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, ranges, turned)
 
     @property
     def values(self) -> int:
@@ -125,6 +130,7 @@ class Header:
             "structure": self.structure,
             "ties": {name: target for _, name, target in self.ties},
             "ranges": self.ranges,
+            "turned": self.turned,
         }
         return CompressedModel(**parts) if self.architecture else PackedModel(**parts, dtypes=self.dtypes)
 
@@ -174,6 +180,18 @@ def _ranges(data: object) -> dict[str, tuple[float, float]]:
             raise ValueError(f"range {low!r:.60} to {high!r:.60} of {name!r:.60}")
         ranges[name] = float(low), float(high)
     return ranges
+
+
+def _turned(data: object, tensors: dict[str, tuple[Kind, tuple[int, ...]]]) -> dict[str, int]:
+    turned: dict[str, int] = {}
+    for name, groups in _list(data):
+        if not _is_text(name) or name in turned or name not in tensors or tensors[name][0].rest:
+            raise ValueError(f"turned weight {name!r:.60}")
+        shape = tensors[name][1]
+        if type(groups) is not int or groups < 1 or len(shape) < 2 or shape[0] % groups:
+            raise ValueError(f"{groups!r:.60} groups of {name!r:.60}")
+        turned[name] = groups
+    return turned
 
 
 def _list(value: object) -> list[Any]:

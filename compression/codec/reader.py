@@ -754,6 +754,13 @@ def read(data):
     ranked = coder in ("context", "smallest")
     codes, side = (contexts if ranked else order_zero)(tensors, found["S"], coder)
     arrays = decoded(tensors, codes, side, ranked)
+    for name, groups in header.get("turned", []):
+        fits = name in own and not own[name].rest and type(groups) is int and groups > 0 and len(own[name].shape) > 1
+        require(fits and own[name].shape[0] % groups == 0, "turned weights must be of so many groups")
+        require(sum(other == name for other, _ in header["turned"]) == 1, "a weight must not be turned twice")
+        outputs, inputs, *kernel = own[name].shape
+        parts = arrays[name].reshape(groups, outputs // groups, inputs, *kernel)
+        arrays[name] = parts.swapaxes(1, 2).reshape(groups * inputs, outputs // groups, *kernel)
     ordered = list(own)
     for position, name, target in ties:
         require(name not in arrays and 0 < position <= len(ordered), "ties must be of new names, in their places")

@@ -26,6 +26,8 @@ HOW = {
     "absent and is 0 then",
     "codebook": "table[NAME:indices], the table being 0 followed by NAME:entries, or by NAME:entries:codes * "
     "NAME:entries:scale",
+    "turned": "names of tensors and their groups, where there are any: what is decoded as (groups * b, a, ...) is "
+    "(groups * a, b, ...) in the state dict, b and a exchanged within each group",
 }
 
 
@@ -56,6 +58,7 @@ def codes(model: CompressedModel) -> bytes:
         "order": list(model.order),
         "weights": list(model.weights),
         "ties": dict(model.ties),
+        **({"turned": dict(model.turned)} if model.turned else {}),
         "tensors": tensors,
         "decode": HOW,
     }
@@ -102,6 +105,7 @@ def read_codes(data: bytes) -> CompressedModel:
             order=tuple(header["order"]),
             structure=Structure.from_dict(header["structure"]),
             ties=header["ties"],
+            turned=header.get("turned", {}),
         )
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArtefactError(

@@ -402,7 +402,8 @@ methods.add(
         summary=(
             "A few large weights stretch the grid and make it coarse for all the others. Clipping them costs a little "
             "there and wins more everywhere else. Where to clip is read off the weights: where the squared error is "
-            "least, at a percentile, or where the distribution changes least."
+            "least, at a percentile, or where the distribution changes least. That last one needs some thousand "
+            "weights and at most 8 bits to go by: beyond, it is the least squared error, or no clipping."
         ),
         formula=(
             r"\begin{gathered} c = \arg\min_c \lVert w - \hat w_c \rVert^2 \;\text{ or }\; \operatorname{quantile}_p "
@@ -437,7 +438,8 @@ methods.add(
             "The same error harms the answers much in one place and hardly in another. How much is measured on "
             "training samples (Fisher information), or guessed from the magnitudes. One exchange rate between bytes "
             "and harm then sets all steps: no byte would do more good elsewhere. The codes follow a trellis, in which "
-            "each says which may come next: at equal bits they lie closer to the weights than independent rounding."
+            "each says which may come next: at equal bits they lie closer to the weights than independent rounding. Of "
+            "2 bits no such path is left, and codes are rounded one by one."
         ),
         formula=(
             r"\begin{gathered} D_{\mathrm{KL}} \approx \tfrac{1}{2} \sum_i F_i (w_i - \hat w_i)^2, \quad "
@@ -497,19 +499,16 @@ methods.add(
         title="Binarization",
         summary=(
             "The extreme: of each weight only the sign is kept, one bit, and all weights of a channel share one "
-            "magnitude. The file becomes tiny. Without training the network again, accuracy usually collapses, and "
-            "the accuracy plot shows it."
+            "magnitude, their mean, which has the least squared error. The file becomes tiny. Without training the "
+            "network again, accuracy usually collapses, and the accuracy plot shows it."
         ),
         formula=(
             r"\begin{gathered} \hat w_i = \alpha \operatorname{sign}(w_i) \\ "
-            r"\alpha = \max |w| \;\text{ or }\; \tfrac{1}{n} \textstyle\sum |w_i| \end{gathered}"
+            r"\alpha = \tfrac{1}{n} \textstyle\sum |w_i| \end{gathered}"
         ),
         settings=(
             Setting("bits", "1", "chooses binarization"),
             Setting("granularity", "channel or tensor", "one magnitude for each output channel, or one for the layer"),
-            Setting(
-                "calibration", "range or mse", "the largest magnitude, or the mean one, which has least squared error"
-            ),
             Setting("power_of_two", "on or off", "round the magnitude to a power of two: multiplying becomes a shift"),
         ),
         reference=(
@@ -534,7 +533,7 @@ methods.add(
         formula=(
             r"\begin{gathered} \Delta = t \cdot \tfrac{1}{n} \textstyle\sum |w_i| \\ \hat w_i = \begin{cases} "
             r"\alpha \operatorname{sign}(w_i) & |w_i| \ge \Delta \\ 0 & \text{otherwise} \end{cases} \\ "
-            r"\alpha = \text{mean or largest } |w_i| \text{ of those kept} \end{gathered}"
+            r"\alpha = \text{mean } |w_i| \text{ of those kept} \end{gathered}"
         ),
         settings=(Setting("ternary", "0 to 3", "t, with 1 bit; 0 is binary, 0.7 is what the paper derives"),),
         reference=(

@@ -15,7 +15,7 @@ weight moves to the value that is best given all others of its row (Behdin et al
 
 import copy
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from compression import layouts
 from compression.errors import ModelError
 
 # Images of a forward pass, and floats of unfolded patches (32 MiB), at a time.
@@ -38,6 +39,7 @@ SWEEPS = 10
 DAMPING = 0.01
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+_TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
 
 
@@ -77,6 +79,8 @@ class LayerCalls(TorchFunctionMode):
             return self.linear(*args, **kwargs)
         if func in _CONVOLUTIONS:
             return self.convolve(func, *args, **kwargs)
+        if func in _TRANSPOSED:
+            return self.transpose(func, *args, **kwargs)
         if func is F.batch_norm:
             return self.normalise(*args, **kwargs)
         if func is F.multi_head_attention_forward:
@@ -88,6 +92,10 @@ class LayerCalls(TorchFunctionMode):
 
     def convolve(self, function: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry) -> Tensor:
         """geometry: stride, padding, dilation and groups, as far as they are given."""
+        return function(x, weight, bias, *geometry)
+
+    def transpose(self, function: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry) -> Tensor:
+        """A transposed convolution; geometry: stride, padding, output padding, groups and dilation."""
         return function(x, weight, bias, *geometry)
 
     def normalise(self, x: Tensor, mean: Tensor | None, var: Tensor | None, *settings, **named) -> Tensor:
@@ -115,17 +123,17 @@ class LayerCalls(TorchFunctionMode):
 
 
 class _SecondMoments(LayerCalls):
-    """Sums of x x^T over the inputs x of the weights, known by their identity."""
+    """Sums of x x^T over the inputs x of weights. columns: how many there are, by the identity of a weight."""
 
-    def __init__(self, weights: Collection[Tensor]) -> None:
+    def __init__(self, columns: Mapping[int, int]) -> None:
         super().__init__()
-        self._wanted = {id(weight) for weight in weights}
+        self._wanted = columns
         self._sums: dict[int, Tensor] = {}
         self._counts: dict[int, int] = {}
 
     def of(self, weight: Tensor) -> np.ndarray:
         if id(weight) not in self._sums:  # never called: no input is known
-            return np.zeros((1, weight[0].numel(), weight[0].numel()))
+            return np.zeros((1, self._wanted[id(weight)], self._wanted[id(weight)]))
         return (self._sums[id(weight)] / self._counts[id(weight)]).numpy()
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -141,6 +149,20 @@ class _SecondMoments(LayerCalls):
             chunk = max(1, PATCH_FLOATS // (groups * weight[0].numel() * positions))
             for images in x.split(chunk):
                 self._add(weight, _patches(images, weight, groups, *geometry[:3]))
+        return y
+
+    def transpose(self, function: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry) -> Tensor:
+        y = function(x, weight, bias, *geometry)
+        if id(weight) in self._wanted:
+            stride, padding, extra, groups, dilation = (*geometry, *(1, 0, 0, 1, 1)[len(geometry) :])
+            positions = y[0, 0].numel()
+            chunk = max(1, PATCH_FLOATS // (len(weight) * weight[0, 0].numel() * positions))
+            for images in x.split(chunk):
+                spread = _spread(images, weight, stride, padding, extra, dilation)
+                columns = _patches(spread, weight, groups, 1, 0, dilation)
+                # A transposed convolution is one of the spread input with the kernel from its end.
+                taps = columns.unflatten(1, (-1, weight[0, 0].numel())).flip(2)
+                self._add(weight, taps.flatten(1, 2))
         return y
 
     def project(self, inputs: tuple[Tensor, ...], weights: tuple[Tensor, ...], bias: Tensor | None) -> Tensor | None:
@@ -187,6 +209,18 @@ def _patches(x: Tensor, weight: Tensor, groups: int, stride=1, padding=0, dilati
     return x.permute(1, 2, 4, 0, 3).reshape(groups, -1, x.shape[0] * x.shape[3])
 
 
+def _spread(x: Tensor, weight: Tensor, stride=1, padding=0, extra=0, dilation=1) -> Tensor:
+    """x with stride - 1 zeros between its values, and at its sides what a transposed convolution reaches."""
+    kernel = weight.shape[2:]
+    stride, padding, extra, dilation = (_each(value, kernel) for value in (stride, padding, extra, dilation))
+    sizes = [(size - 1) * step + 1 for size, step in zip(x.shape[2:], stride, strict=True)]
+    wide = x.new_zeros(*x.shape[:2], *sizes)
+    wide[(..., *(slice(None, None, step) for step in stride))] = x
+    reach = [gap * (size - 1) - side for gap, size, side in zip(dilation, kernel, padding, strict=True)]
+    sides = [(each, each + more) for each, more in zip(reach, extra, strict=True)]
+    return F.pad(wide, [side for pair in reversed(sides) for side in pair])
+
+
 def _each(value: int | tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, ...]:
     value = (value,) if isinstance(value, int) else tuple(value)
     return value * len(kernel) if len(value) == 1 else value
@@ -197,9 +231,10 @@ def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[
 
     module: is run in evaluation mode and not changed. images: float32 (n, ...), its inputs. names: state-dict names of
     weights, as `statistics.compressible` gives them. Returns, for each, float64 (groups, columns, columns): the mean of
-    x x^T over images and positions, with columns = inputs / groups * kernel size, in the order of the weight's axes.
-    Groups are a convolution's, or three for attention whose queries, keys and values differ. A layer that does not run
-    has moments of 0. Raises ModelError for a name that is not a weight of the module, or for no images.
+    x x^T over images and positions, with columns = inputs / groups * kernel size, in the order of the weight's axes (of
+    transposed convolutions, as `layouts` turns them). Groups are a convolution's, or three for attention whose queries,
+    keys and values differ. A layer that does not run has moments of 0. Raises ModelError for a name that is not a
+    weight of the module, or for no images.
     """
     if len(images) == 0:
         raise ModelError("calibration needs at least one image; got 0. Pass images of the train split.")
@@ -211,11 +246,17 @@ def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[
             f"calibration needs names of weights of the model; got {', '.join(unknown[:5])}. "
             "Pass those that compression.statistics.compressible gives."
         )
-    moments = _SecondMoments([weights[name] for name in names])
+    turned = layouts.transposed(module)
+    moments = _SecondMoments({id(weights[name]): _column_count(weights[name], turned.get(name)) for name in names})
     with torch.no_grad(), moments:
         for chunk in images.split(CHUNK):
             module(chunk)
     return {name: moments.of(weights[name]) for name in names}
+
+
+def _column_count(weight: Tensor, groups: int | None) -> int:
+    """Weights of an output channel; groups: of a transposed convolution."""
+    return weight[0].numel() if groups is None else len(weight) // groups * weight[0, 0].numel()
 
 
 def round_with_compensation(

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compression import layouts
+
 # Images of a backward pass, and draws of random signs for each.
 CHUNK = 8
 DRAWS = 4
@@ -20,13 +22,18 @@ DRAWS = 4
 def diagonal_fisher(module: nn.Module, images: Tensor, seed: int = 0) -> Mapping[str, np.ndarray]:
     """Diagonal Fisher information of every parameter, by state-dict name: float64 (rows,), means over its other axes.
 
+    Rows are output channels, those of transposed convolutions too.
     module: a classifier that gives logits; is run in evaluation mode and not changed. images: float32 (n, ...), its
     inputs, n > 0. Each draw adds up the weighted log probabilities of all images and classes with random signs: the
     square of that sum's gradient has the diagonal as its mean (Hutchinson 1990), for one backward pass a chunk.
     """
     module = copy.deepcopy(module).eval().requires_grad_(True)
     names, parameters = zip(*module.named_parameters(), strict=True)
-    sums = [torch.zeros(len(p.reshape(len(p), -1)) if p.ndim else 1, dtype=torch.float64) for p in parameters]
+    turned = layouts.transposed(module)
+    sums = [
+        torch.zeros(len(_rows(p, turned.get(name))), dtype=torch.float64)
+        for name, p in zip(names, parameters, strict=True)
+    ]
     generator = torch.Generator().manual_seed(seed)
     for chunk in images.split(CHUNK):
         log = module(chunk).log_softmax(dim=1)
@@ -36,7 +43,14 @@ def diagonal_fisher(module: nn.Module, images: Tensor, seed: int = 0) -> Mapping
             gradients = torch.autograd.grad(
                 (weighted * signs).sum(), parameters, retain_graph=draw < DRAWS - 1, allow_unused=True
             )
-            for total, gradient in zip(sums, gradients, strict=True):
+            for name, total, gradient in zip(names, sums, gradients, strict=True):
                 if gradient is not None:
-                    total += gradient.reshape(len(total), -1).double().square().mean(dim=1)
+                    total += _rows(gradient, turned.get(name)).double().square().mean(dim=1)
     return {name: (total / (DRAWS * len(images))).numpy() for name, total in zip(names, sums, strict=True)}
+
+
+def _rows(values: Tensor, groups: int | None) -> Tensor:
+    """(output channels, all else); groups: of a transposed convolution, whose second axis has them."""
+    if groups:
+        values = values.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return values.reshape(len(values) if values.ndim else 1, -1)

@@ -8,14 +8,15 @@ pruned weights stay pruned.
 The range reaches the largest weights ("range") or is clipped at a magnitude, the same at both ends: that of least
 squared error ("mse"), a percentile of the magnitudes ("percentile") or the one of least Kullback-Leibler divergence
 between the histogram of the magnitudes and what quantization makes of it ("kl", after Migacz 2017, 8-bit inference with
-TensorRT).
+TensorRT). The divergence says nothing where a histogram has fewer weights than bins, 2048, or is of fewer than 4
+values a code: "kl" is "mse" for such tensors and codebooks. Above 8 bits it clips nothing.
 """
 
 import numba
 import numpy as np
 
 from compression.recipe import Quantize
-from compression.tensors import Integers
+from compression.tensors import LARGEST, Integers
 
 # Clip ratios 1 .. 1/64 in quarter octaves, then twice finer steps around the best one.
 RATIOS = (2.0 ** (-np.arange(25) / 4), 2.0 ** (np.arange(-7, 8) / 32), 2.0 ** (np.arange(-7, 8) / 256))
@@ -25,7 +26,10 @@ BINS_PER_STEP = 8
 MIN_WEIGHTS = BINS
 # What a code counts that stands for clipped weights only: not nothing, or it would forbid any clipping there.
 ALMOST_NONE = 1e-4
-LARGEST = float(np.finfo(np.float32).max)
+# With more bits a code has fewer than 16 of the bins, down to less than one, and all clippings look alike.
+MOST_BITS = 8
+# The histogram of few values can be cut off bin by bin without any divergence, as that of nine weights can.
+VALUES_PER_CODE = 4
 
 
 def levels(bits: int) -> int:
@@ -80,18 +84,32 @@ def _grids(
     return _asymmetric(np.ascontiguousarray(rows), counts, quantize)
 
 
+def _least_squares(rows: np.ndarray, counts: np.ndarray, quantize: Quantize) -> bool:
+    if quantize.calibration != "kl" or quantize.bits > MOST_BITS:
+        return quantize.calibration == "mse"
+    return not _tell(rows, counts, levels(quantize.bits))
+
+
+def _tell(rows: np.ndarray, counts: np.ndarray, top: int) -> bool:
+    """Whether there are weights and values enough for a histogram of them."""
+    used = (rows != 0) & (counts > 0)
+    weights = (used @ counts).sum()
+    return weights >= MIN_WEIGHTS and used.sum() >= VALUES_PER_CODE * (top + 1)
+
+
 def _symmetric(rows: np.ndarray, counts: np.ndarray, largest: np.ndarray, quantize: Quantize) -> np.ndarray:
     top = levels(quantize.bits)
     scale = largest / np.float32(top)
-    # Rounded up, the scale of the largest floats would decode them to infinity.
-    with np.errstate(over="ignore"):
-        scale = np.where(np.isinf(scale * np.float32(top)), np.nextafter(scale, np.float32(0)), scale)
-    if quantize.calibration == "mse":
+    # The least floats are far apart: rounded down, a scale would not reach the largest weight, or be 0.
+    short = scale * np.float64(top + 0.5) < largest
+    scale = np.nextafter(scale, np.float32(np.inf), out=scale.copy(), where=short)
+    if _least_squares(rows, counts, quantize):
         for ratios in RATIOS:
             scale = _least_error(np.ascontiguousarray(rows), counts, scale, top, ratios)
     elif quantize.calibration != "range":
         scale = scale * _clipped(np.ascontiguousarray(rows), counts, largest, quantize)
-    # A row of zeros, or of magnitudes too small to divide, has any scale.
+    # Rounded up, the scale of the largest floats would decode them to infinity. A row of zeros has any scale.
+    scale = np.minimum(scale, np.nextafter(np.float32(LARGEST / top), np.float32(0)))
     return np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
 
 
@@ -99,7 +117,7 @@ def _asymmetric(rows: np.ndarray, counts: np.ndarray, quantize: Quantize) -> tup
     low = np.minimum(rows.min(axis=1, initial=0), 0).astype(np.float64)
     high = np.maximum(rows.max(axis=1, initial=0), 0).astype(np.float64)
     clip = np.maximum(-low, high)
-    if quantize.calibration == "mse":
+    if _least_squares(rows, counts, quantize):
         for ratios in RATIOS:
             clip = _least_affine_error(rows, counts, low, high, clip, quantize.bits, ratios)
     elif quantize.calibration != "range":
@@ -121,9 +139,11 @@ def _affine(low, high, bits):
     """Scale (float32) and zero point of the grid from low <= 0 to high >= 0."""
     bottom, top = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
     scale = np.float32((high - low) / (top - bottom))
-    if scale == 0:
-        # A row of zeros, or of magnitudes too small to divide, has any scale.
-        return np.float32(1), 0.0
+    if high == low:
+        return np.float32(1), 0.0  # a row of zeros has any scale
+    if (high - low) > float(scale) * (top - bottom + 0.5):
+        # The least floats are far apart: rounded down, a scale would not reach both ends, or be 0.
+        scale = np.nextafter(scale, np.float32(np.inf))
     zero = min(max(np.rint(bottom - low / scale), bottom), top)
     # Rounding the zero point may move an end outwards; that of the largest floats must not decode to infinity.
     limit = np.nextafter(np.float32(LARGEST / max(top - zero, zero - bottom)), np.float32(0))
@@ -137,12 +157,14 @@ def _clipped(rows: np.ndarray, counts: np.ndarray, largest: np.ndarray, quantize
         kept = _percentiles(rows, counts, quantize.percentile / 100)
         return np.where(kept > 0, np.minimum(kept / np.where(peak > 0, peak, 1), 1), 1)
     top = levels(quantize.bits)
-    whole = np.zeros(BINS)
+    if quantize.bits > MOST_BITS:
+        return np.ones(len(rows))
     ratios = np.full(len(rows), np.nan)
+    whole = np.zeros(BINS)
     for row in range(len(rows)):
-        histogram, population = _histogram(rows[row], counts, peak[row])
+        histogram = _histogram(rows[row], counts, peak[row])
         whole += histogram
-        if population >= MIN_WEIGHTS:
+        if _tell(rows[row : row + 1], counts, top):
             ratios[row] = _least_divergence(histogram, top)
     if np.isnan(ratios).any():
         ratios[np.isnan(ratios)] = _least_divergence(whole, top)
@@ -151,7 +173,8 @@ def _clipped(rows: np.ndarray, counts: np.ndarray, largest: np.ndarray, quantize
 
 def _round(rows: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, bits: int) -> np.ndarray:
     top = levels(bits)
-    codes = np.divide(rows, scale[:, None])
+    with np.errstate(over="ignore"):  # of what is clipped
+        codes = np.divide(rows, scale[:, None])
     np.rint(codes, out=codes)
     if zero is not None:
         codes += zero[:, None]
@@ -236,17 +259,15 @@ def _percentiles(rows, counts, fraction):
 
 @numba.njit(cache=True, nogil=True)
 def _histogram(row, counts, peak):
-    """Counts of the non-zero magnitudes in BINS bins from 0 to `peak`, and their number."""
+    """Counts of the non-zero magnitudes in BINS bins from 0 to `peak`."""
     histogram = np.zeros(BINS)
-    population = 0
     if peak == 0:
-        return histogram, population
+        return histogram
     for i in range(len(row)):
         if row[i] != 0:
             place = int(abs(float(row[i])) / peak * BINS)
             histogram[min(place, BINS - 1)] += counts[i]
-            population += counts[i]
-    return histogram, population
+    return histogram
 
 
 @numba.njit(cache=True, nogil=True)

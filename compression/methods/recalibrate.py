@@ -83,6 +83,8 @@ class _Outputs(LayerCalls):
     def convolve(self, function: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry) -> Tensor:
         return self._layer(function(x, weight, bias, *geometry), bias, 1)
 
+    transpose = convolve
+
     def project(self, inputs: tuple[Tensor, ...], weights: tuple[Tensor, ...], bias: Tensor | None) -> Tensor | None:
         parts = weights if len(weights) == 3 else weights[0].chunk(3)
         # The mean output of a linear map is its output for the mean input.

@@ -367,7 +367,10 @@ def _lloyd(ordered, centre, sums, negatives, gap, edges, entries, iterations):
         for group in range(groups):
             if edges[group] < edges[group + 1]:
                 total, _ = _range_sums(ordered, centre, sums, negatives, gap, edges[group], edges[group + 1])
-                entries[group] = centre + total / (edges[group + 1] - edges[group])
+                mean = centre + total / (edges[group + 1] - edges[group])
+                # Beside far larger weights, sums of the others are rounded beyond the range of the group.
+                first = _at(ordered, negatives, gap, edges[group])
+                entries[group] = min(max(mean, first), _at(ordered, negatives, gap, edges[group + 1] - 1))
         moved = False
         for group in range(1, groups):
             middle = (entries[group - 1] + entries[group]) / 2

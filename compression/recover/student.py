@@ -57,6 +57,9 @@ class Student(nn.Module):
         """Logits; in training mode, statistics of batch normalisation move too."""
         network = self._network[0].train(self.training)
         tensors = {name: twin.weight() for name, twin in zip(self._names, self.twins, strict=True)}
+        for name, groups in self._compressed.turned.items():
+            parts = tensors[name].unflatten(0, (groups, -1)).transpose(1, 2)
+            tensors[name] = parts.flatten(0, 1)
         tensors |= dict(zip(self._learned, self.values, strict=True))
         tensors |= {name: getattr(self, f"fixed{place}") for place, name in enumerate(self._fixed)}
         tensors |= {name: tensors[other] for name, other in self._compressed.ties.items()}

@@ -9,9 +9,10 @@ import torch
 from framing import pack, unpack
 
 from compression import codec, zoo
-from compression.codec import container
+from compression.codec import container, reader
 from compression.errors import ArtefactError, ModelError, UnknownNameError
 from compression.measure.variant import Variant
+from compression.pack import pack as packed_of
 from compression.pipeline import compress
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
@@ -251,3 +252,43 @@ class TestTies:
             ArtefactError, match=f"at most {own + 235_200} values here; this one declares {own + 470_400}"
         ):
             codec.read(pack({**header, "ties": ties}, streams))
+
+
+class TestTurned:
+    """Weights of transposed convolutions, whose groups the header tells."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def transposed() -> tuple[dict[str, Any], bytes]:
+        state = {"up.weight": torch.randn(6, 4, 3, 3), "up.bias": torch.zeros(8), "plain.weight": torch.ones(4, 4)}
+        return unpack(codec.write(packed_of(state, Recipe.of(bits=4))))
+
+    def test_is_written_where_it_is_needed(self, transposed, plain):
+        header, streams = transposed
+        assert header["turned"] == [["up.weight", 2]] and header["tensors"][0][2] == [8, 3, 3, 3]
+        assert "turned" not in plain[0]
+        assert codec.read(pack(header, streams)).turned == {"up.weight": 2}
+
+    @pytest.mark.parametrize(
+        "turned",
+        [
+            [["up.weight", 3]],
+            [["up.weight", 0]],
+            [["up.weight", -2]],
+            [["up.weight", True]],
+            [["up.weight", 2.0]],
+            [["up.weight", 2], ["up.weight", 2]],
+            [["up.bias", 1]],
+            [["nothing", 1]],
+            [["up.weight"]],
+            [[["up.weight"], 2]],
+            ["up.weight"],
+            {"up.weight": 2},
+            2,
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, transposed, turned):
+        header = {**copy.deepcopy(transposed[0]), "turned": turned}
+        assert_refused_somewhere(header, transposed[1])
+        with pytest.raises((reader.Damaged, ValueError, TypeError)):
+            reader.read(pack(header, transposed[1]))
