@@ -82,9 +82,10 @@ def quantize(
     weight: float32 (rows, ...), rows being output channels; with a Hessian as it was before pruning. kept: bool of its
     shape, False where it stays zero; None for all kept. sensitivity: float64 (rows,), mean diagonal Fisher information
     of a row's weights. hessian: float64 (groups, columns, columns) as `compensate.hessians` gives it, or, of 3 bits or
-    more, as it is assumed to be, or None. exchange: nats a kilobyte. bits: 2..16, of a code; steps are widened where the largest weight needs more.
-    per_channel: a scale for each row, rather than one. Returns integers on the trellis (of 2 bits: without one), scales
-    powers of 2**(1/32). In the moments of the inputs no row is farther from its weights than zeros are.
+    more, as it is assumed to be, or None. exchange: nats a kilobyte. bits: 2..16, of a code; steps are widened where
+    the largest weight needs more. per_channel: a scale for each row, rather than one. Returns integers on the trellis
+    (of 2 bits: without one), scales powers of 2**(1/32). In the moments of the inputs no row is farther from its
+    weights than zeros are.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     mask = np.ones(rows.shape, bool) if kept is None else np.ascontiguousarray(kept).reshape(rows.shape)

@@ -1,15 +1,16 @@
 """Second moments of a layer's inputs where there are no samples to measure them on: assumed from the weight's shape.
 
-Inputs after a ReLU are positive. The errors of an output channel's weights then do not cancel over the inputs: their sum
-moves the mean of the output (Nagel et al. 2019, Data-Free Quantization, correct it from statistics of batch
-normalisation; a file of weights has none). That sum is random, so harm does not fall smoothly as steps get finer.
-Rounding with error compensation (Hassibi and Stork 1993, Optimal Brain Surgeon; Frantar et al. 2022, GPTQ) makes it
-good, given the second moments of inputs of unit energy. Here they are taken to be
+Inputs after a ReLU are positive. The errors of an output channel's weights then do not cancel over the inputs: their
+sum moves the mean of the output (Nagel et al. 2019, Data-Free Quantization, correct it from statistics of batch
+normalisation; a file of weights does not say which belong to which layer). That sum is random, so harm does not fall
+smoothly as steps get finer. Rounding with error compensation (Hassibi and Stork 1992, Optimal Brain Surgeon; Frantar et
+al. 2022, GPTQ) makes it good, given the second moments of inputs of unit energy. Here they are taken to be
 
     H = (1 - m) kron(I, S) + m 1 1^T,    S_ab = r^|a - b|
 
 for columns that are channels times kernel positions: a part m of the energy is a mean common to all inputs, the rest is
-correlated between neighbours of one channel, and not between channels. For a linear layer S is 1.
+correlated between neighbours of one channel, and not between channels. For a linear layer S is 1. First layers and
+those after a normalisation have inputs of another kind. Weights alone do not tell which; one rule serves all layers.
 
 No matrix of all columns is ever formed. With (1 - m) S = R R^T, R upper triangular, and u = R^-1 1,
 
@@ -124,7 +125,7 @@ class Assumed:
 
 
 def assumed(shape: tuple[int, ...]) -> Assumed | None:
-    """Of a weight of this shape; None where it is no layer's: one axis, no weights, or more positions than kernels have."""
+    """Of a weight of this shape; None where that is no layer's: one axis, no weights, too many positions."""
     taps = math.prod(shape[2:])
     return Assumed.of(shape) if len(shape) > 1 and shape[1] and 0 < taps <= MOST_TAPS else None
 
