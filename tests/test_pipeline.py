@@ -308,7 +308,7 @@ class TestStepsTogether:
         for tensor in compress(statistics, Recipe.of(clusters=16, bits=1)).weights.values():
             assert tensor.entries.codes.tolist() == [-1, 1]
         rows = [[1.0, 2.0], [3.0, 5.0]]  # entries 2, of three weights, and 5
-        assert compressed_weight(rows, clusters=2, bits=1).tolist() == [[5, 5], [5, 5]]
+        assert compressed_weight(rows, clusters=2, bits=1).tolist() == [[2.75, 2.75], [2.75, 2.75]]
         assert compressed_weight(rows, clusters=2, bits=1, calibration="mse").tolist() == [[2.75, 2.75], [2.75, 2.75]]
 
     def test_entries_that_round_to_one_are_one(self):
