@@ -16,7 +16,7 @@ from torch import nn
 
 from compression import layouts
 from compression.errors import ModelError, RecipeError
-from compression.methods import binarize, bound, compensate, dependent, groups, prune, quantize, share
+from compression.methods import binarize, bound, compensate, dependent, groups, moments, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
 from compression.recipe import LayerRecipe, Quantize, Recipe
@@ -192,6 +192,9 @@ def compress_layer(
         return Plain(weight)
     kept = weight != 0 if pruned else None
     if plan.quantize.calibration == "rate":
+        # Codes of 2 bits are rounded one by one, and make nothing good.
+        if hessian is None and plan.quantize.weighting == "magnitude" and plan.quantize.bits > 2:
+            hessian = moments.assumed(weight.shape)
         return _by_rate(layer.weight if hessian is not None else weight, kept, plan.quantize, hessian, fisher)
     if plan.quantize.bits == 1:
         tensor = binarize.apply(weight, kept, plan.quantize)
@@ -208,7 +211,7 @@ def _by_rate(
     weight: np.ndarray,
     kept: np.ndarray | None,
     step: Quantize,
-    hessian: np.ndarray | None,
+    hessian: np.ndarray | moments.Assumed | None,
     fisher: np.ndarray | None,
 ) -> Integers:
     return dependent.quantize(

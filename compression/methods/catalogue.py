@@ -436,7 +436,9 @@ methods.add(
         title="Quantization by rate and harm",
         summary=(
             "The same error harms the answers much in one place and hardly in another. How much is measured on "
-            "training samples (Fisher information), or guessed from the magnitudes. One exchange rate between bytes "
+            "training samples (Fisher information), or guessed from the magnitudes; errors are then made good by an "
+            "assumption of what comes into a layer: a mean that all inputs share, and likeness between neighbours "
+            "under a kernel. Without it the sum of a channel's errors moves its mean. One exchange rate between bytes "
             "and harm then sets all steps: no byte would do more good elsewhere. The codes follow a trellis, in which "
             "each says which may come next: at equal bits they lie closer to the weights than independent rounding. Of "
             "2 bits no such path is left, and codes are rounded one by one."
@@ -445,7 +447,9 @@ methods.add(
             r"\begin{gathered} D_{\mathrm{KL}} \approx \tfrac{1}{2} \sum_i F_i (w_i - \hat w_i)^2, \quad "
             r"F = \mathbb{E}_x \sum_y p_y \Bigl(\frac{\partial \log p_y}{\partial w}\Bigr)^2 \\ "
             r"-\frac{\partial D}{\partial R} = \lambda \;\text{ everywhere:}\quad "
-            r"s = \sqrt{\frac{\lambda}{\ln 2\; c\, F}} \end{gathered}"
+            r"s = \sqrt{\frac{\lambda}{\ln 2\; c\, F}} \\ "
+            r"\text{by magnitude:}\quad H = (1 - m)\, I \otimes S + m\, \mathbf{1}\mathbf{1}^{\top}, \quad "
+            r"S_{ab} = r^{|a - b|} \end{gathered}"
         ),
         settings=(
             Setting("calibration", "rate", "steps by rate and harm; bits are then the most that a code may have"),
@@ -456,7 +460,8 @@ methods.add(
             "Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss-Markov sources*, IEEE "
             "Transactions on Communications 1990. Haase et al., *Dependent scalar quantization for neural network "
             "compression*, ICIP 2020. Shoham and Gersho, *Efficient bit allocation for an arbitrary set of "
-            "quantizers*, IEEE Transactions on Acoustics, Speech and Signal Processing 1988"
+            "quantizers*, IEEE Transactions on Acoustics, Speech and Signal Processing 1988. Hassibi and Stork, "
+            "*Second order derivatives for network pruning: Optimal Brain Surgeon*, NIPS 1992"
         ),
         step="quantize",
         example=Recipe(quantize=Quantize(8, calibration="rate", exchange=1e-3, weighting="magnitude")),
