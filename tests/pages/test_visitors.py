@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from streamlit import config, net_util
-from streamlit.runtime.secrets import Secrets
 from streamlit.testing.v1 import AppTest
 from streamlit.web.server.server_util import is_url_from_allowed_origins
 from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
@@ -27,18 +26,19 @@ ONE = 'client_id = "a"\nclient_secret = "b"\nserver_metadata_url = "https://id.e
 
 
 @pytest.fixture
-def with_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+def with_secrets(tmp_path: Path) -> Iterator[Callable[[str], None]]:
     """A function that gives the dashboard this secrets file."""
 
     path, before = tmp_path / "secrets.toml", config.get_option("secrets.files")
 
     def give(text: str) -> None:
         path.write_text(text)
-        monkeypatch.setattr(st, "secrets", Secrets())
+        st.secrets._reset()
 
     config.set_option("secrets.files", [str(path)])
     yield give
     config.set_option("secrets.files", before)
+    st.secrets._reset()
 
 
 def opened(file: str = "app.py") -> AppTest:
@@ -67,7 +67,7 @@ def test_every_provider_has_its_button_and_what_is_missing_is_told(with_secrets)
     assert told.startswith("A login needs Authlib and all keys of [auth] on this server; ") and "Traceback" not in told
     assert visitors.LOGIN_REQUIREMENT in told
     requirements = (ROOT / "requirements-extras.txt").read_text().lower()
-    assert "authlib==" in requirements
+    assert "authlib==" in requirements and "httpx==" in requirements
 
 
 def test_secrets_that_cannot_be_read_are_no_open_door(with_secrets) -> None:
