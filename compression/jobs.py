@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from compression.errors import CompressionError
-from compression.exclusive import released
+from compression.exclusive import awaited, released
 
 # How often a paused job looks whether it may go on.
 _PAUSE_S = 0.05
@@ -75,6 +75,11 @@ class Job:
         if self._started is None or not 0 < self.progress <= 1:
             return None
         return (time.monotonic() - self._started) * (1 - self.progress) / self.progress
+
+    @property
+    def awaited(self) -> str | None:
+        """What else on this machine the job waits for, in words, if it has to."""
+        return awaited(self._thread.ident) if self._thread is not None else None
 
     @property
     def paused(self) -> bool:

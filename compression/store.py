@@ -156,7 +156,11 @@ class Store:
         return [_record(row[0], self.path) for row in rows]
 
     def put_latency(self, key: TimingKey, latency: Latency, samples: Samples) -> None:
-        """Keep a timing and the single calls behind it; one of the same key is replaced."""
+        """Keep a timing and the single calls behind it; one of the same key is replaced, but not by one that is not
+        decided while it is.
+        """
+        if not latency.decided and (known := self.get_latency(key)) is not None and known.decided:
+            return
         calls = (samples.candidate_ms.astype("<f4").tobytes(), samples.baseline_ms.astype("<f4").tobytes())
         with self._connection() as connection:
             connection.execute(
@@ -170,6 +174,20 @@ class Store:
         row = self._timing(key, "latency")
         try:
             return None if row is None else Latency(**json.loads(row[0]))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _damaged(self.path, error) from None
+
+    def timings_beside(self, key: TimingKey) -> list[Latency]:
+        """All timings that have this key's baseline: of its model, machine, runtime, batch, threads and size."""
+        same = ("model", "machine", "runtime", "batch", "threads", "size")
+        where = " AND ".join(f"json_extract(key, '$.{name}') IS ?" for name in same)
+        with self._connection() as connection:
+            rows = connection.execute(
+                f"SELECT latency FROM measurements WHERE engine = ? AND {where}",
+                (ENGINE, *(getattr(key, name) for name in same)),
+            ).fetchall()
+        try:
+            return [Latency(**json.loads(row[0])) for row in rows]
         except (TypeError, ValueError, RecursionError) as error:
             raise _damaged(self.path, error) from None
 

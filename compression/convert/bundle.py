@@ -17,6 +17,7 @@ from compression.convert.processes import run_process
 from compression.convert.zips import unzip, zipped
 from compression.errors import ArtefactError, ModelError
 from compression.measure.record import Record
+from compression.wording import smaller
 
 READER = Path(codec.__file__).with_name("reader.py")
 CHECKSUMS = "SHA256SUMS"
@@ -31,7 +32,7 @@ README = """\
 | --- | --- |
 | accuracy | {accuracy:.2%}, {correct} of {n} test images ({dataset}) |
 | accuracy of the fp32 network | {baseline:.2%} |
-| size of `model.psc` | {size:,} bytes, {ratio:.1f} times smaller than fp32 |
+| size of `model.psc` | {size:,} bytes, {ratio} than fp32 |
 
 One command, run in a checkout of Paretoscope, reproduces every figure of `record.json`:
 
@@ -69,7 +70,7 @@ def _members(source: Source) -> dict[str, bytes]:
         dataset=record.dataset,
         baseline=record.baseline.accuracy,
         size=record.size.artefact,
-        ratio=record.ratio,
+        ratio=smaller(record.ratio),
         model=record.model,
         shape=", ".join(map(str, source.input_shape)),
         arithmetic="int8 (QDQ)" if source.recipe.integer else "float32",
