@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from compression.errors import ModelError, RecipeError
+from compression.exclusive import machine, released
 from compression.methods import binarize, compensate, dependent, groups, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
@@ -117,8 +118,10 @@ def compress(
     """
     names = tuple(statistics.layers)
     plans = layer_plans(names, recipe)
-    cuts = prune.cuts_of(statistics, plans, recipe.prune)
+    with machine(exclusive=False):
+        cuts = prune.cuts_of(statistics, plans, recipe.prune)
 
+    @machine(exclusive=False)
     def step(layer: LayerStatistics) -> CompressedTensor:
         given = (hessians or {}).get(layer.name), (fisher or {}).get(layer.name)
         return compress_layer(layer, plans[layer.name], cuts.get(layer.name), *given)
@@ -127,7 +130,8 @@ def compress(
     if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
         tensors = list(map(step, layers))
     else:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Each thread shares the machine by itself: a timing that they wait for must not wait for this one.
+        with released(), ThreadPoolExecutor(os.cpu_count()) as pool:
             tensors = list(pool.map(step, layers))
     return CompressedModel(
         architecture=statistics.architecture,

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from compression.errors import ModelError
+from compression.exclusive import machine
 
 BLOCK = 64
 
@@ -89,6 +90,7 @@ class ModelStatistics:
     ties: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
+    @machine(exclusive=False)
     def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
         """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
         names = compressible(model)

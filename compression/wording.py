@@ -38,9 +38,10 @@ def speed_between(ratio: float, low: float, high: float) -> Speed:
     """A ratio of the baseline's time to another's, with its interval."""
     if low <= 1 <= high:
         return Speed("as fast", _interval(low, high))
-    if high < 1:
-        return Speed(f"{_ratio(1 / ratio)}x slower", _interval(1 / high, 1 / low))
-    return Speed(f"{_ratio(ratio)}x faster", _interval(low, high))
+    way = "faster" if low > 1 else "slower"
+    if way == "slower":
+        ratio, low, high = 1 / ratio, 1 / high, 1 / low
+    return Speed(f"{ratio:.{_decimals(low, high)}f}x {way}", _interval(low, high))
 
 
 def faster(ratio: float) -> str:
@@ -63,19 +64,13 @@ def smaller(ratio: float) -> str:
     return f"{size_ratio(ratio)} smaller" if ratio > 1 else f"{size_ratio(1 / ratio)} larger"
 
 
-def _ratio(ratio: float) -> str:
-    decimals = _decimals(ratio)
-    while decimals < 6 and ratio != 1 and float(f"{ratio:.{decimals}f}") == 1:
-        decimals += 1
-    return f"{ratio:.{decimals}f}"
-
-
 def _interval(low: float, high: float) -> str:
-    decimals = _decimals(high)
-    while decimals < 6 and any((round(end, decimals) == 1) != (end == 1) for end in (low, high)):
-        decimals += 1
+    decimals = _decimals(low, high)
     return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def _decimals(ratio: float) -> int:
-    return 2 if ratio < 9.995 else 1 if ratio < 99.95 else 0
+def _decimals(low: float, high: float) -> int:
+    decimals = 2 if high < 9.995 else 1 if high < 99.95 else 0
+    while decimals < 6 and any((round(end, decimals) == 1) != (end == 1) for end in (low, high)):
+        decimals += 1
+    return decimals

@@ -95,8 +95,8 @@ def timed(monkeypatch) -> list[tuple[str, str]]:
             number_format=number_format,
             batch=batch,
             threads=threads,
-            speedup_low=0.9,
-            speedup_high=2.1,
+            speedup_low=0.9 * ratio,
+            speedup_high=1.1 * ratio,
             measured_for=compressed.recipe.digest,
         )
         return Measurement(latency, measuring.SAMPLES)
