@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compression import files
+from compression import exclusive, files
 from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
 from compression.presets import preset_for, presets
 from compression.recipe import CODERS, REST_FORMATS, SCHEDULES, Recipe
@@ -335,7 +335,7 @@ def evaluate(
     kept = _is_name(model) or (compressed.description is None and _makes(subject, compressed.recipe, artefact))
     record = _timed(subject, compressed, evaluation, runtime, batch, threads, kept)
     print(record.to_json(indent=2) if as_json else _summary(record))
-    _tell(compressed.notes)
+    _tell([*compressed.notes, *filter(None, [exclusive.trouble()])])
     if not kept:
         _tell(["These figures are not kept in the history: this version does not make this file of its recipe."])
 
@@ -356,6 +356,7 @@ def compress(
     """Compress a model and write the artefact."""
     from compression import codec
     from compression.measure.subject import Subject
+    from compression.wording import smaller
 
     recipe = options.build(model)
     subject = Subject.load(model)
@@ -363,7 +364,7 @@ def compress(
     data = codec.write(compressed)
     files.write_atomically(out, data)
     ratio = subject.baseline.size_bytes / len(data)
-    print(f"{out}: {len(data):,} bytes, {ratio:.1f} times smaller than fp32 ({recipe.describe()})")
+    print(f"{out}: {len(data):,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
     _tell(compressed.notes)
 
 
@@ -456,7 +457,7 @@ def latency(
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.text())
     if bench.store_error:
         print(f"Not kept in the history: {bench.store_error}", file=sys.stderr)
-    _tell(bench.store_notes(name))
+    _tell([*bench.store_notes(name), *filter(None, [exclusive.trouble()])])
 
 
 @app.command()
@@ -673,6 +674,7 @@ def pack(
     """Compress the weights of any network, given as a safetensors file, without its architecture or data."""
     from compression import codec, pack
     from compression.search.allot import for_size
+    from compression.wording import smaller
 
     if options.settings["calibration"] == "rate" and options.settings["weighting"] is None:
         options.settings["weighting"] = "magnitude"
@@ -693,7 +695,7 @@ def pack(
         recipe = found.recipe
     data = codec.write(pack.pack(state, recipe))
     files.write_atomically(out, data)
-    print(f"{out}: {len(data):,} bytes, {len(weights) / len(data):.1f} times smaller ({recipe.describe()})")
+    print(f"{out}: {len(data):,} bytes, {smaller(len(weights) / len(data))} ({recipe.describe()})")
 
 
 @app.command()
@@ -821,6 +823,9 @@ def _timed(
 
 
 def _summary(record: "Record") -> str:
+    from compression.measure.paired import paired_ms
+    from compression.wording import NOT_ALONE, UNDECIDED_WHY, smaller, speed
+
     figures, size, rates = record.figures, record.size, record.rates
     change = 100 * (figures.accuracy - record.baseline.accuracy)
     verdict = f"{'' if figures.distinguishable else 'in'}distinguishable from the baseline"
@@ -830,8 +835,7 @@ def _summary(record: "Record") -> str:
         f"{figures.correct} of {figures.n}",
         f"           {change:+.2f} points, {verdict} (McNemar p = {figures.p_value:.3g}); macro F1 {figures.f1:.4f}",
         f"           harm {figures.harm:.3g} nats (mean KL divergence from the baseline's outputs)",
-        f"size       {size.artefact:,} bytes, {record.ratio:.1f} times smaller than fp32, "
-        f"{record.baseline.size_bytes:,} bytes",
+        f"size       {size.artefact:,} bytes, {smaller(record.ratio)} than fp32, {record.baseline.size_bytes:,} bytes",
         f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "
         f"> ans {size.ans:,}",
         f"rates      {rates.sparse_rate:.1%} zero, {rates.shared_rate:.1%} shared, "
@@ -839,8 +843,10 @@ def _summary(record: "Record") -> str:
     ]
     if (latency := record.latency) is not None:
         lines += [
-            f"latency    {latency.median_ms:.3f} ms against {latency.baseline_median_ms:.3f} ms, "
-            f"{latency.speedup:.2f}x [{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
+            f"latency    {paired_ms(latency, latency.baseline_median_ms):.3f} ms beside "
+            f"{latency.baseline_median_ms:.3f} ms of the baseline, {speed(latency)}",
             f"           {latency.runtime} {latency.number_format}, batch {latency.batch}, {latency.threads} thread(s)",
+            *([] if latency.decided else [f"           {UNDECIDED_WHY}"]),
+            *([f"           {NOT_ALONE}"] if latency.alone is False else []),
         ]
     return "\n".join(lines)

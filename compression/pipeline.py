@@ -16,6 +16,7 @@ from torch import nn
 
 from compression import layouts
 from compression.errors import ModelError, RecipeError
+from compression.exclusive import machine, released
 from compression.methods import binarize, bound, compensate, dependent, groups, moments, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
@@ -134,8 +135,10 @@ def compress(
     """
     names = tuple(statistics.layers)
     plans = layer_plans(names, recipe)
-    cuts = prune.cuts_of(statistics, plans, recipe.prune)
+    with machine(exclusive=False):
+        cuts = prune.cuts_of(statistics, plans, recipe.prune)
 
+    @machine(exclusive=False)
     def step(layer: LayerStatistics) -> CompressedTensor:
         given = (hessians or {}).get(layer.name), (fisher or {}).get(layer.name)
         return compress_layer(layer, plans[layer.name], cuts.get(layer.name), *given)
@@ -144,7 +147,8 @@ def compress(
     if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
         tensors = list(map(step, layers))
     else:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Each thread shares the machine by itself: a timing that they wait for must not wait for this one.
+        with released(), ThreadPoolExecutor(os.cpu_count()) as pool:
             tensors = list(pool.map(step, layers))
     return CompressedModel(
         architecture=statistics.architecture,

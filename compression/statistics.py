@@ -16,6 +16,7 @@ from torch import nn
 
 from compression import layouts
 from compression.errors import ModelError
+from compression.exclusive import machine
 
 BLOCK = 64
 
@@ -92,6 +93,7 @@ class ModelStatistics:
     turned: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
+    @machine(exclusive=False)
     def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
         """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
         names = compressible(model)

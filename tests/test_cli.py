@@ -74,6 +74,7 @@ LATENCY_FIELDS = {
     "outliers": int,
     "stopped_by": str,
     "measured_for": str,
+    "alone": bool,
 }
 
 

@@ -1,17 +1,19 @@
 """The artefact: one file that holds everything needed to rebuild a compressed model. No code, no pickles.
 
-FORMAT.md specifies it.
+FORMAT.md specifies it. Coding does not run beside a timing.
 """
 
 from compression.codec.container import Figures, check_values, framed, sections
 from compression.codec.header import Header
 from compression.codec.payload import Payload, read_streams, write_streams
+from compression.exclusive import machine
 from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
 
 __all__ = ["Payload", "read", "read_figures", "read_origin", "streams_length", "write", "write_streams"]
 
 
+@machine(exclusive=False)
 def write(model: CompressedModel, figures: Figures | None = None) -> bytes:
     """The file's bytes; the same model and figures give the same bytes. Its length is the model's size.
 
@@ -22,6 +24,7 @@ def write(model: CompressedModel, figures: Figures | None = None) -> bytes:
     return framed(header.pack(), figures, streams, header.values)
 
 
+@machine(exclusive=False)
 def read(data: bytes, limit: int | None = None) -> CompressedModel:
     """Rebuild the compressed model, bit for bit; raises ArtefactError when `data` is not an artefact or is damaged.
 

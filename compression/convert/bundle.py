@@ -18,6 +18,7 @@ from compression.errors import ArtefactError, ModelError
 from compression.files import temporary_folder
 from compression.measure.record import Record
 from compression.pipeline import CompressedModel
+from compression.wording import smaller
 
 READER = Path(codec.__file__).with_name("reader.py")
 CHECKSUMS = "SHA256SUMS"
@@ -32,7 +33,7 @@ README = """\
 | --- | --- |
 | accuracy | {accuracy:.2%}, {correct} of {n} test images ({dataset}) |
 | accuracy of the fp32 network | {baseline:.2%} |
-| size of `model.psc` | {size:,} bytes, {ratio:.1f} times smaller than fp32 |
+| size of `model.psc` | {size:,} bytes, {ratio} than fp32 |
 
 One command, run in a checkout of Paretoscope, reproduces every figure of `record.json`:
 
@@ -70,7 +71,7 @@ def _members(source: Source) -> dict[str, bytes]:
         dataset=record.dataset,
         baseline=record.baseline.accuracy,
         size=record.size.artefact,
-        ratio=record.ratio,
+        ratio=smaller(record.ratio),
         model=record.model,
         shape=", ".join(map(str, source.input_shape)),
         arithmetic="int8 (QDQ)" if source.recipe.integer else "float32",

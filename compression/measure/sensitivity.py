@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compression import codec
 from compression.errors import ModelError, RecipeError
+from compression.exclusive import machine
 from compression.measure.accuracy import CHUNK, divergence
 from compression.measure.replay import Replay
 from compression.measure.subject import Subject
@@ -92,6 +93,7 @@ def compress_alone(statistics: ModelStatistics, layer: str, settings: Mapping[st
     return compress(alone, Recipe.of(**settings), source=statistics.digest)
 
 
+@machine(exclusive=False)
 def coded_bytes(compressed: CompressedModel, layer: str) -> int:
     """Bytes of one layer's streams (codes, scales, codebook) when it is coded on its own."""
     alone = dataclasses.replace(compressed, weights={layer: compressed.weights[layer]}, rest={}, order=(layer,))
@@ -202,7 +204,7 @@ class _Run:
         _set(weight, original)
 
     def _confirm(self, logits: Tensor, images: Tensor) -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), machine(exclusive=False):
             whole = self._model(images)
         if not torch.equal(logits, whole):
             raise ModelError(

@@ -336,7 +336,7 @@ class Subject:
         if size is None:
             return
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), machine(exclusive=False):
                 module(torch.from_numpy(images[:1]))
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from compression import layouts
 from compression.errors import ModelError
+from compression.exclusive import machine
 
 # Images of a forward pass, and floats of unfolded patches (32 MiB), at a time.
 CHUNK = 32
@@ -250,7 +251,8 @@ def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[
     moments = _SecondMoments({id(weights[name]): _column_count(weights[name], turned.get(name)) for name in names})
     with torch.no_grad(), moments:
         for chunk in images.split(CHUNK):
-            module(chunk)
+            with machine(exclusive=False):
+                module(chunk)
     return {name: moments.of(weights[name]) for name in names}
 
 

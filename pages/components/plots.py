@@ -40,6 +40,7 @@ def tradeoffs(work: Work, look: Theme) -> None:
             trail=state.trail(),
             samples=len(subject.labels),
             expected_ms=bench.expected(view.model, records, view.timing),
+            reference=bench.reference_ms(view.model, view.timing),
         )
         with column:
             figure.show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", alt=data.alt, on_click=_load)
