@@ -11,12 +11,12 @@ import numpy as np
 
 from compression import codec
 from compression.convert.base import Format, Source, expect_figures, same_as_screen, versioned
-from compression.convert.config import read_recipe, to_yaml
 from compression.convert.onnx import fp32, int8
 from compression.convert.processes import run_process
 from compression.convert.zips import unzip, zipped
 from compression.errors import ArtefactError, ModelError
 from compression.measure.record import Record
+from compression.recipe_file import read_recipe, to_yaml
 
 READER = Path(codec.__file__).with_name("reader.py")
 CHECKSUMS = "SHA256SUMS"

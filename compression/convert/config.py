@@ -2,45 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import yaml
 
 from compression import codec
 from compression.convert.base import Format, Source, same_as_screen
-from compression.errors import ModelError, RecipeError
-from compression.recipe import Recipe
-
-LARGEST = 1 << 20
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data without aliases: a few lines of those stand for any amount of memory."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not taken")
-        return super().compose_node(parent, index)
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """The fields of the JSON form, in the order in which steps run."""
-    return yaml.safe_dump(recipe.to_dict(), sort_keys=False)
-
-
-def read_recipe(data: bytes, name: str) -> Recipe:
-    """A recipe from a file, YAML where its name ends in .yaml or .yml, else JSON; raises RecipeError."""
-    if len(data) > LARGEST:
-        raise RecipeError(f"a recipe must have at most {LARGEST:,} bytes; got {len(data):,}. Pass a recipe's file.")
-    if not name.lower().endswith((".yaml", ".yml")):
-        return Recipe.from_json(data)
-    try:
-        fields = yaml.load(data, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RecipeError(f"a recipe must be YAML text; {reason}. Export one to see the form.") from None
-    return Recipe.from_dict(fields)
+from compression.errors import ModelError
+from compression.recipe_file import read_recipe, to_yaml
 
 
 def _write(source: Source) -> dict[str, bytes]:
