@@ -84,6 +84,11 @@ def _gradual(settings: Settings) -> bool:
     return _trained(settings) and (some or not settings["ramp"]) and bool(settings["sparsity"] or falls)
 
 
+def _gradually(settings: Settings) -> Settings:
+    """What can come gradually: a sparsity, where no other rule prunes, or few bits."""
+    return {"bits": 4} if settings["threshold"] or settings["pattern"] else _PRUNED
+
+
 def _changed(settings: Settings) -> bool:
     changed = _pruned(settings) or _shared(settings) or _quantized(settings)
     return changed or settings["batchnorm"] or settings["rest"] != "fp32"
@@ -102,7 +107,7 @@ EFFECTS: Mapping[str, Effect] = {
     "energy": _ALWAYS,
     "sparsity": _ALWAYS,
     "scope": Effect(
-        lambda s: s["sparsity"] > 0 and not s.get(_ALONE),
+        lambda s: s["sparsity"] > 0 and not (s["threshold"] or s["pattern"] or s.get(_ALONE)),
         "a sparsity by which layers are ranked",
         lambda s: {"threshold": 0.0, "pattern": "", **_PRUNED},
         layers=True,
@@ -166,7 +171,7 @@ EFFECTS: Mapping[str, Effect] = {
     "ramp": Effect(
         _gradual,
         "more than one epoch of it, and a sparsity, fewer than 8 bits or an exchange rate to rise to",
-        lambda s: {"epochs": 10 if s["ramp"] > 0.1 else round(2 / s["ramp"]) if s["ramp"] else 1, **_PRUNED},
+        lambda s: {"epochs": max(10, round(2 / s["ramp"])) if s["ramp"] else 10, **_gradually(s)},
     ),
     "distill": _TRAINING,
     "temperature": Effect(_distilled, "epochs and distill", lambda s: {**_TRAINED, "distill": 0.5}),

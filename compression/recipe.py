@@ -463,7 +463,7 @@ def loads(text: str | bytes, what: str) -> Any:
         return json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise RecipeError(f"{what} must be JSON text; {reason}. Export a recipe to see the form.") from None
+        raise RecipeError(f"{what} must be JSON text; {reason}. Export one to see the form.") from None
 
 
 def unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

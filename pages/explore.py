@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.figures import theme
-from pages.components import controls, exchange, export, figure, kpis, plots, state, table
+from pages.components import controls, exchange, export, figure, kpis, notes, plots, state, table
 
 look = theme.named(st.context.theme.type)
 controls.open_view("explore")
@@ -23,7 +23,8 @@ def live() -> None:
     kpis.render(work)
     plots.tradeoffs(work, look)
     plots.progress(work)
-    plots.notes(work)
+    if work.exact:
+        notes.render(view.model, view.recipe)
     if bench.store_error:
         st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
     ladder, sweeps, confusion, records = st.tabs(
