@@ -397,7 +397,10 @@ REFUSED = [
     ("decompress BAD/missing.psc --out BAD/x.safetensors", "must be a readable file"),
     ("decompress FILES/model.psc --out BAD/no-folder/x", "must be in a folder that can be written"),
     ("evaluate lenet-300-100 --drop stage1.1", "only a network of residual blocks has blocks to drop"),
-    ("evaluate resnet-20 --drop stage1.9", "got stage1.9. Did you mean stage1.2 or stage1.1 or stage1.0? Name some of stage1.0"),
+    (
+        "evaluate resnet-20 --drop stage1.9",
+        "got stage1.9. Did you mean stage1.2 or stage1.1 or stage1.0? Name some of ",
+    ),
     ("evaluate lenet-300-100 --nodes 0.5 --importance bn", "importance 'bn' needs a batch normalisation"),
     ("evaluate lenet-300-100 --nodes 1", "nodes must be in [0, 1); got 1"),
     ("evaluate lenet-300-100 --pattern 4:2", "pattern must be N:M"),
@@ -449,7 +452,6 @@ REFUSED = [
     ),
     ('evaluate lenet-300-100 --bits 8 --overrides [{"layers":"fc1","ternary":0.7}]', "ternary of the override 'fc1'"),
     ('layers lenet-300-100 --overrides [{"layers":"conv*","bits":4}]', "The layers are fc1, fc2, fc3."),
-    ("evaluate resnet-20 --drop stage1.9 --drop stage1.9", "Did you mean stage1."),
     ("sensitivity lenet-300-100 --layer fc4.weight", "Did you mean fc"),
     (
         "allot lenet-300-100 --size 40000 --exchange 1e-4",
