@@ -1,9 +1,10 @@
 """The command line: everything the screen can do. Figures go to standard output, everything else to standard error."""
 
+import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compression import exclusive, files
+from compression import effects, exclusive, files
 from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
 from compression.presets import preset_for, presets
-from compression.recipe import CODERS, REST_FORMATS, SCHEDULES, Recipe
+from compression.recipe import (
+    CODERS,
+    DEFAULTS,
+    FULL_PRECISION,
+    INTEGER_BITS,
+    REST_FORMATS,
+    SCHEDULES,
+    Code,
+    Recipe,
+    Repair,
+)
+from compression.steps import listed
 
 if TYPE_CHECKING:
     from compression.measure.record import Record
@@ -44,12 +56,25 @@ class RecipeOptions:
     preset: str | None
     settings: dict[str, Any]
 
-    def build(self, model: str | None = None) -> Recipe:
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, by name."""
+        return {name: value for name, value in self.settings.items() if value is not None}
+
+    @property
+    def source(self) -> str | None:
+        """The option that names where the whole recipe comes from, if one does."""
+        return "--recipe" if self.recipe is not None else "--preset" if self.preset is not None else None
+
+    def build(self, model: str | None = None, implied: Mapping[str, Any] | None = None) -> Recipe:
         """The recipe; options of the training may refine one that comes from a file or a preset.
 
         model: the name of the one that it is for, where that is known; RecipeError where the preset is for another.
+        implied: settings that single options have where they do not say them, and that a file may count on. Raises
+        RecipeError, also for an option that does nothing beside the others.
         """
-        given = {name: value for name, value in self.settings.items() if value is not None}
+        implied = dict(implied or {})
+        given = self.given
         training = {name: given.pop(name) for name in TRAINING if name in given}
         sources = [self.recipe is not None, self.preset is not None, bool(given)]
         if sum(sources) > 1:
@@ -58,22 +83,24 @@ class RecipeOptions:
                 "Leave the others out."
             )
         if self.recipe is not None:
-            base = _recipe_file(self.recipe)
+            from compression.recipe_file import open_recipe
+
+            base = open_recipe(self.recipe, implied)
         elif self.preset is not None:
             base = preset_for(self.preset, model).recipe
         else:
             if "drop" in given:
                 given["drop"] = tuple(filter(None, given["drop"].split(",")))
-            base = Recipe.of(**given)
-        return Recipe.of(**{**base.settings(), **training}) if training else base
+            base = Recipe.of(**{**implied, **given})
+        recipe = Recipe.of(**{**base.settings(), **training}) if training else base
+        effects.check({**given, **training}, recipe, beside=implied, options=True)
+        return recipe
 
-
-def _recipe_file(path: Path) -> Recipe:
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return Recipe.from_json(files.read(path))
-    from compression.convert.config import read_recipe
-
-    return read_recipe(files.read(path), path.name)
+    def refuse(self, names: Iterable[str], reason: str) -> None:
+        """Raises RecipeError where one of these settings was given: what the command would overwrite."""
+        if found := [name for name in self.given if name in names]:
+            flags = listed(f"--{name.replace('_', '-')}" for name in found)
+            raise RecipeError(f"{reason}; got {flags}. Leave {'it' if len(found) == 1 else 'them'} out.")
 
 
 def _option(help: str, *names: str, panel: str = RECIPE_PANEL, **more: Any) -> Any:
@@ -319,8 +346,12 @@ def evaluate(
     runtime: Annotated[
         str, typer.Option(help="Runtime that is timed: onnxruntime, torch or none.", rich_help_panel=LATENCY_PANEL)
     ] = "onnxruntime",
-    batch: Annotated[int, typer.Option(min=1, help="Samples a batch.", rich_help_panel=LATENCY_PANEL)] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads.", rich_help_panel=LATENCY_PANEL)] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Samples a batch. (default 1)", rich_help_panel=LATENCY_PANEL)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads. (default 1)", rich_help_panel=LATENCY_PANEL)
+    ] = None,
 ) -> None:
     """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history.
 
@@ -328,12 +359,18 @@ def evaluate(
     """
     from compression import runtimes
 
+    timed = [name for name, value in (("--batch", batch), ("--threads", threads)) if value is not None]
     if runtime != "none":
         runtimes.runtimes.get(runtime)
+    elif timed:
+        raise CompressionError(
+            f"{' and '.join(timed)} have an effect only where a runtime is timed; got --runtime none. Leave them out, "
+            "or name a runtime."
+        )
     subject, compressed, artefact = _subject(model, options)
     *_, evaluation = subject.evaluate_compressed(compressed, artefact)
     kept = _is_name(model) or (compressed.description is None and _makes(subject, compressed.recipe, artefact))
-    record = _timed(subject, compressed, evaluation, runtime, batch, threads, kept)
+    record = _timed(subject, compressed, evaluation, runtime, batch or 1, threads or 1, kept)
     print(record.to_json(indent=2) if as_json else _summary(record))
     _tell([*compressed.notes, *filter(None, [exclusive.trouble()])])
     if not kept:
@@ -378,7 +415,9 @@ def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
 
     recipe = options.build(model)
     subject = Subject.load(model)
-    rows = layer_table(subject, subject.compress(recipe))
+    compressed = subject.compress(recipe)
+    rows = layer_table(subject, compressed)
+    _tell(compressed.notes)
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=2))
         return
@@ -452,9 +491,11 @@ def latency(
     try:
         question = ask(bench, name, recipe, runtime or ["onnxruntime"], batch or [1], threads or [1], size)
         report = study(bench, question, tell=lambda text: print(text, file=sys.stderr))
+        notes = bench.compressed(name, recipe).notes
     finally:
         bench.close()
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.text())
+    _tell(notes)
     if bench.store_error:
         print(f"Not kept in the history: {bench.store_error}", file=sys.stderr)
     _tell([*bench.store_notes(name), *filter(None, [exclusive.trouble()])])
@@ -486,6 +527,7 @@ def recover(
     if out is not None:
         files.write_atomically(out, codec.write(report.compressed))
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.text(_summary(report.after)))
+    _tell(report.compressed.notes)
 
 
 @app.command()
@@ -533,17 +575,27 @@ def allot(
     from compression.measure.subject import Subject
     from compression.search import allot as search
 
-    base = options.build(model)
+    options.refuse(("exchange",), "allot looks for the exchange rate itself")
+    base = options.build(model, implied={"bits": search.MOST_BITS, "calibration": "rate"})
     if base.recover is not None:
         raise RecipeError("allot looks for a recipe without training; got epochs. Train the one that it finds.")
+    by_grid = base.share is None and base.bits not in (1, FULL_PRECISION) and base.quantize.calibration != "rate"
+    if by_grid and base.quantize.calibration != "range":
+        raise RecipeError(
+            f"allot quantizes by rate; got calibration {base.quantize.calibration}. Leave it out, or set it to rate."
+        )
+    if by_grid:
+        _tell(["Scales follow from the exchange rate and not from the largest weights, as the recipe has it."])
     subject = Subject.load(model)
     found = search.allot(subject, base, size=size, harm=harm)
-    *_, evaluation = subject.evaluate(found.recipe)
+    compressed = subject.compress(found.recipe)
+    *_, evaluation = subject.evaluate_compressed(compressed)
     if out is not None:
         files.write_atomically(out, found.recipe.to_json(indent=2).encode())
     if not found.reached:
         print("The wish is out of reach; this is the nearest.", file=sys.stderr)
     print(_summary(evaluation.record))
+    _tell(compressed.notes)
 
 
 @app.command()
@@ -562,11 +614,16 @@ def suggest(
     from compression.measure.subject import Subject
     from compression.search import suggest as search
 
-    target, base = search.Target(bytes=size, drop=loss), options.build(model)
+    kept = {each.name for step in (Repair, Code) for each in dataclasses.fields(step)}
+    rule = "suggest chooses all steps but repair and code itself"
+    options.refuse(DEFAULTS.keys() - kept, rule)
+    target = search.Target(bytes=size, drop=loss)
+    # Its layers will have bits of their own, which is what repair works on.
+    base = options.build(model, implied={"bits": INTEGER_BITS})
+    if options.source is None:
+        base = Recipe(repair=base.repair, code=base.code)
     if base != Recipe(repair=base.repair, code=base.code):
-        raise RecipeError(
-            f"suggest chooses all steps but repair and code itself; got {base.describe()}. Leave the other options out."
-        )
+        raise RecipeError(f"{rule}; got {base.describe()}. Leave the other steps out.")
     subject = Subject.load(model)
     curves = measure_sensitivity(subject)
 
@@ -578,12 +635,14 @@ def suggest(
         return len(codec.write(subject.compress(recipe)))
 
     made = search.find(curves, subject.statistics, target, base, measure, lost)
-    *_, evaluation = subject.evaluate(made.recipe)
+    compressed = subject.compress(made.recipe)
+    *_, evaluation = subject.evaluate_compressed(compressed)
     if out is not None:
         files.write_atomically(out, made.recipe.to_json(indent=2).encode())
     if not made.reached:
         print("The wish is out of reach; this is the nearest.", file=sys.stderr)
     print(_summary(evaluation.record))
+    _tell(compressed.notes)
 
 
 @app.command()
@@ -647,6 +706,7 @@ def export(
         }
         for each in checked
     ]
+    _tell(compressed.notes)
     if as_json:
         print(json.dumps(rows if "all" in asked or len(rows) > 1 else rows[0], indent=2))
         return
@@ -777,7 +837,7 @@ def _network_file(model: str, options: RecipeOptions) -> "tuple[CompressedModel,
     from compression import codec
     from compression.convert.measured import without_figures
 
-    if options.build() != Recipe():
+    if options.source is not None or options.given:
         raise ArtefactError("an artefact has its own recipe; got recipe options beside it. Leave them out.")
     artefact = files.read(model)
     compressed = codec.read(artefact)

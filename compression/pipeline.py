@@ -5,7 +5,7 @@ repair's rounding among them; `measure.variant` simplifies before and repairs th
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import layouts
+from compression import effects, layouts
 from compression.errors import ModelError, RecipeError
 from compression.exclusive import machine, released
 from compression.methods import binarize, bound, compensate, dependent, groups, moments, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
-from compression.recipe import LayerRecipe, Quantize, Recipe
+from compression.recipe import RULES, LayerRecipe, Override, Quantize, Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
+from compression.steps import listed, nearest, shown
 from compression.structure import Structure, build
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
@@ -126,14 +127,18 @@ def compress(
     hessians: Mapping[str, np.ndarray] | None = None,
     fisher: Mapping[str, np.ndarray] | None = None,
     notes: tuple[str, ...] = (),
+    known: Collection[str] = (),
 ) -> CompressedModel:
     """Compress the weights of a model, given its statistics. The model itself is not touched; same input, same output.
 
     source, structure, notes: of a simplified model, whose statistics these are. hessians: second moments of the layers'
     inputs, for rounding with error compensation. fisher: diagonal Fisher information, as `methods.fisher` gives it, for
-    quantization by rate. Raises RecipeError where a recipe needs it and there is none.
+    quantization by rate. known: names of layers that an override may be for beside those that are there: of the network
+    before it was simplified. Raises RecipeError where a recipe needs fisher and there is none, and for an override that
+    matches no layer.
     """
     names = tuple(statistics.layers)
+    check_overrides(recipe, (*names, *known))
     plans = layer_plans(names, recipe)
     with machine(exclusive=False):
         cuts = prune.cuts_of(statistics, plans, recipe.prune)
@@ -160,7 +165,7 @@ def compress(
         structure=structure or Structure(),
         ties=statistics.ties,
         turned=statistics.turned,
-        notes=(*notes, *_left_dense(statistics, plans), *_unmatched(names, recipe)),
+        notes=(*notes, *notes_of({name: layer.weight.shape for name, layer in statistics.layers.items()}, recipe)),
     )
 
 
@@ -291,25 +296,63 @@ def _grouped(layer: LayerStatistics, weight: np.ndarray, plan: LayerRecipe | Rec
     return _merged(symbols, to_grid(entries, counts, plan.quantize))
 
 
-def _left_dense(statistics: ModelStatistics, plans: Mapping[str, LayerRecipe]) -> list[str]:
+def check_overrides(recipe: Recipe, names: Collection[str]) -> None:
+    """Raises RecipeError where an override matches none of these names of layers, with the nearest of them.
+
+    The two parts that low rank makes of a layer are names too, whether the recipe makes them or not.
+    """
+    for override in unmatched(recipe, names):
+        short = [name.removesuffix(".weight") for name in names]
+        raise RecipeError(
+            f"an override must match a layer; got {shown(override.layers)}, which matches none."
+            f"{nearest(override.layers, dict.fromkeys(short))} The layers are {listed(dict.fromkeys(short))}."
+        )
+
+
+def unmatched(recipe: Recipe, names: Collection[str]) -> tuple[Override, ...]:
+    """The overrides that match none of these names of layers, nor what low rank would make of them."""
+    parts = [f"{name.removesuffix('.weight')}.{part}.weight" for name in names for part in (0, 1)]
+    return tuple(each for each in recipe.overrides if not any(each.matches(name) for name in (*names, *parts)))
+
+
+def notes_of(shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> tuple[str, ...]:
+    """What a person should know of how a recipe acts on layers of these shapes, by name: what does nothing."""
+    plans = layer_plans(tuple(shapes), recipe)
+    return (*_left_dense(shapes, plans), *_without_effect(tuple(shapes), recipe), *effects.notes(recipe))
+
+
+def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, LayerRecipe]) -> list[str]:
     dense: dict[str, list[str]] = {}
     for name, plan in plans.items():
         pattern = plan.prune.pattern if plan.prune else ""
-        if pattern and not prune.divides(statistics.layers[name].weight.shape, plan.prune.kept_of[1]):
+        if pattern and not prune.divides(shapes[name], plan.prune.kept_of[1]):
             dense.setdefault(pattern, []).append(name)
     return [
         f"Left dense, because the inputs of a weight do not divide into groups of {pattern.split(':')[1]}: "
-        f"{', '.join(names)}."
+        f"{listed(names)}."
         for pattern, names in dense.items()
     ]
 
 
-def _unmatched(names: tuple[str, ...], recipe: Recipe) -> list[str]:
-    return [
-        f"No layer is called {override.layers}: its override has no effect."
-        for override in recipe.overrides
-        if not any(override.matches(name) for name in names)
-    ]
+def _without_effect(names: tuple[str, ...], recipe: Recipe) -> Iterator[str]:
+    """Overrides whose layers are gone, and those of which later ones replace everything."""
+    matched, heard = set(), set()
+    for name in names:
+        said: set[str] = set()
+        for place in reversed(range(len(recipe.overrides))):
+            override = recipe.overrides[place]
+            if override.matches(name):
+                own = {each for each, _ in override.settings}
+                matched.add(place)
+                if own - said:
+                    heard.add(place)
+                said |= own | (set(RULES) if own & set(RULES) else set())
+    absent = [o for place, o in enumerate(recipe.overrides) if place not in matched]
+    hidden = [o for place, o in enumerate(recipe.overrides) if place in matched - heard]
+    if absent:
+        yield f"No layer is called {listed(shown(o.layers) for o in absent)} here: what is set for it has no effect."
+    if hidden:
+        yield f"Later overrides replace all that is set for {listed(shown(o.layers) for o in hidden)}."
 
 
 def _merged(symbols: np.ndarray, entries: Plain | Integers) -> Codebook:

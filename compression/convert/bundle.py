@@ -10,7 +10,6 @@ import numpy as np
 
 from compression import codec
 from compression.convert.base import Format, Source, expect_figures, same_as_screen, versioned
-from compression.convert.config import read_fields, recipe_files
 from compression.convert.onnx import fp32, int8
 from compression.convert.processes import run_process
 from compression.convert.zips import unzip, zipped
@@ -18,6 +17,7 @@ from compression.errors import ArtefactError, ModelError
 from compression.files import temporary_folder
 from compression.measure.record import Record
 from compression.pipeline import CompressedModel
+from compression.recipe_file import read_fields, recipe_files
 from compression.wording import smaller
 
 READER = Path(codec.__file__).with_name("reader.py")

@@ -25,6 +25,7 @@ from compression.measure.subject import Subject
 from compression.pipeline import CompressedModel, compress
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
+from compression.steps import listed, nearest, shown
 
 GRIDS: Mapping[str, tuple[float, ...]] = {
     "sparsity": (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98),
@@ -234,7 +235,8 @@ def _chosen(subject: Subject, layers: Iterable[str] | None) -> list[str]:
     unknown = [name for name in chosen if name not in subject.statistics.layers]
     if unknown or not chosen:
         raise ModelError(
-            f"the layers of {subject.name} are {', '.join(known)}; got {', '.join(unknown) or 'none'}. "
+            f"the layers of {subject.name} are {listed(known)}; got {listed(map(shown, unknown)) or 'none'}."
+            f"{nearest(unknown[0], known) if unknown else ''} "
             "Name one or more of these."
         )
     return chosen

@@ -13,6 +13,7 @@ from compression.errors import ModelError, RecipeError
 from compression.exclusive import machine
 from compression.methods import fold, lowrank, recalibrate
 from compression.recipe import Simplify
+from compression.steps import listed, nearest
 from compression.structure import Structure, blocks
 
 # More tell blocks apart no better, and every block is measured again after each removal.
@@ -129,8 +130,8 @@ def _drop(module: nn.Module, step: Simplify, images: Tensor | None) -> tuple[tup
     unknown = [name for name in step.drop if name not in known]
     if unknown:
         raise RecipeError(
-            f"drop must name blocks whose output has the shape of their input; got {', '.join(unknown)}. "
-            f"Name some of {', '.join(known)}."
+            f"drop must name blocks whose output has the shape of their input; got {listed(unknown)}."
+            f"{nearest(unknown[0], known)} Name some of {listed(known, 12)}."
         )
     if step.blocks > len(known) - len(step.drop):
         raise RecipeError(
