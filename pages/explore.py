@@ -23,7 +23,6 @@ def live() -> None:
     kpis.render(work)
     plots.tradeoffs(work, look)
     plots.progress(work)
-    plots.notes(work)
     if work.exact:
         notes.render(view.model, view.recipe)
     history.render(bench, view.model)
