@@ -3,14 +3,14 @@
 import streamlit as st
 
 from compression.exclusive import trouble
-from pages.components import state
+from pages.components import plain, state
 from pages.components.state import Work
 
 
 def render(work: Work) -> None:
     """The messages, and why timings are marked, where they are; a recipe without training is sent to where that is."""
     for message in work.failed:
-        st.error(message)
+        st.error(plain.escape(message))
     if work.failed and not state.available(work.view.model, work.view.recipe):
         st.page_link("pages/recover.py", label="Train it on the page Recover", icon=":material/healing:")
     if told := trouble():

@@ -26,7 +26,7 @@ from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.workbench import Timing, Workbench
 from compression.zoo import DEFAULT_MODEL, datasets, models
-from pages.components import visitors
+from pages.components import plain, visitors
 
 CONTROLS = "control_"
 TIMING = ("runtime", "batch", "threads", "size")
@@ -113,7 +113,7 @@ def open_subject(model: str) -> Subject:
             _show_download(models.get(model).dataset, loading)
             return loading.result() if known else _lasting(loading.result())
     except CompressionError as error:
-        st.error(str(error))
+        st.error(plain.escape(error))
         st.button("Try again", key="load_again", icon=":material/refresh:")
         st.stop()
 
@@ -132,7 +132,7 @@ def _show_download(dataset: str, loading: Future) -> None:
     while wait([loading], LOOK_S).not_done:
         if download := entry.download():
             megabytes = f"{download.done / 1e6:.1f} of {download.total / 1e6:.1f} MB"
-            bar.progress(download.share, f"Downloading {entry.title} into `{download.folder}`: {megabytes}")
+            bar.progress(download.share, f"Downloading {entry.title} into {plain.escape(download.folder)}: {megabytes}")
         else:
             bar.empty()
     bar.empty()
