@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from compression.figures.theme import LIGHT, Theme, axis, fade, format_ms, layout
+from compression.figures.theme import LIGHT, Theme, axis, fade, format_ms, layout, literal
 from compression.measure.latency import Samples
 from compression.measure.layers import OTHER
 from compression.measure.paired import paired_interval, paired_ms
@@ -473,7 +473,7 @@ def draw_layers(data: LayerTimes, theme: Theme = LIGHT) -> go.Figure:
             "x": [0 if time is None else time for time in times],
             "marker": {"color": colour, "cornerradius": 2},
             "hovertext": [
-                f"<b>{short(layer)}</b>, {name[0].lower()}{name[1:]}: "
+                f"<b>{literal(short(layer))}</b>, {name[0].lower()}{name[1:]}: "
                 + ("no such layer" if t is None else f"{t:.3g} µs")
                 for layer, t in zip(data.layers, times, strict=True)
             ],
@@ -492,7 +492,7 @@ def draw_layers(data: LayerTimes, theme: Theme = LIGHT) -> go.Figure:
             autorange="reversed",
             showgrid=False,
             tickvals=list(data.layers),
-            ticktext=[_abbreviated(layer) for layer in data.layers],
+            ticktext=[literal(_abbreviated(layer)) for layer in data.layers],
             ticklabelstandoff=6,
         ),
         barmode="group",
