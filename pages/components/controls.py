@@ -27,7 +27,7 @@ from compression.recipe import (
 )
 from compression.workbench import SWEEP_BITS
 from compression.zoo import models
-from pages.components import exchange, notes, state, visitors
+from pages.components import exchange, notes, plain, state, visitors
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
@@ -96,11 +96,11 @@ def open_view(page: str) -> None:
             st.session_state.control_error = str(error)
     state.write_link()
     if problem := st.session_state.get("link_error"):
-        st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
+        st.warning(f"The link was not opened: {plain.escape(problem)}", icon=":material/link_off:")
     if problem := st.session_state.get("control_error"):
-        st.warning(f"The setting was not taken: {problem}", icon=":material/tune:")
+        st.warning(f"The setting was not taken: {plain.escape(problem)}", icon=":material/tune:")
     if told := st.session_state.get("left_out"):
-        st.info(told, icon=":material/info:")
+        st.info(plain.escape(told), icon=":material/info:")
 
 
 def _changed(view: View) -> View:
