@@ -14,7 +14,7 @@ _SYNTAX = re.compile(r"[\\`*_{}\[\]#+|$<>&~]")
 # such as "->". There a backslash is gone already, so these characters get an element of their own, without a style.
 _PATTERNS = re.compile(r":(?!\s)|(?<=\S)@(?=\S)|(?<=www)\.|[-<>=~]{2,}", re.IGNORECASE)
 # What starts a list, or underlines a heading, only as the first of a line.
-_START = re.compile(r"^(\d{1,9})([.)])|^([-=])")
+_START = re.compile(r"^(\d{1,9})([.)])(?=\s|$)|^([-=])")
 
 
 def escape(text: object, longest: int = LONGEST) -> str:

@@ -11,6 +11,7 @@ from compression.measure.subject import Subject
 from compression.presets import presets, presets_of
 from compression.recipe import Recipe, Recover
 from compression.workbench import Timing
+from pages.components import plain
 
 APP = str(Path(__file__).parents[2] / "app.py")
 MODEL = "lenet-300-100"
@@ -281,7 +282,7 @@ def test_what_the_library_refuses_is_told_and_the_view_stays(monkeypatch: pytest
     monkeypatch.setattr(controls, "SPARSITIES", (*controls.SPARSITIES, 1.0))
     control(page.run(), "select_slider", "sparsity").set_value(1.0).run()
     assert not page.exception
-    assert "sparsity must be in [0, 1); got 1" in page.warning[0].value
+    assert plain.escape("sparsity must be in [0, 1); got 1") in page.warning[0].value
     assert recipe_of(page) == Recipe.of(sparsity=0.5)
     assert link_of(page)["sparsity"] == "0.5"
     move(page, "select_slider", "sparsity", 0.6)

@@ -59,6 +59,7 @@ def test_a_message_is_one_line_of_bounded_length_with_its_rule_and_remedy() -> N
     found = plain.cut(long, 120)
     assert len(found) == 120
     assert found.startswith("bits must be a number; got 9") and found.endswith("9. Write e.g. bits=8.")
+    assert plain.escape("95.5 % sparse") == "95.5 % sparse"
     assert plain.cut("x" * 600) == "x" * 600 and len(plain.cut("x" * 601)) == 600
     assert len(plain.escape("*" * 10**6)) <= 2 * plain.LONGEST
 
