@@ -14,4 +14,4 @@ def render(work: Work) -> None:
     if work.failed and not state.available(work.view.model, work.view.recipe):
         st.page_link("pages/recover.py", label="Train it on the page Recover", icon=":material/healing:")
     if told := trouble():
-        st.warning(f"{told[0].upper()}{told[1:]}", icon=":material/lock_open:")
+        st.warning(plain.escape(f"{told[0].upper()}{told[1:]}"), icon=":material/lock_open:")

@@ -533,7 +533,7 @@ def _progress(known: Known) -> None:
         st.markdown(f"#### {_doing(job)}: epoch {done} of {total}{_remaining(training)}")
         st.progress(done / total if total else 0.0, text=_best_so_far(epochs))
         if job.state == "waiting" and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
-            st.caption(f"{wait}.")
+            st.caption(f"{plain.escape(wait)}.")
     if not training.wanted:
         # Of others: to look at is not to want, so that it may be left and does not count as this visitor's.
         cancel.button(
@@ -614,7 +614,7 @@ def _answer(known: Known) -> None:
             st.markdown(f"#### Trained {step.stopped or recovery.epochs[-1].number} epochs")
         else:
             colour = "green" if worth.points > 0 and worth.certain else "gray" if worth.points >= 0 else "orange"
-            st.markdown(f"#### :{colour}[{worth.headline}]")
+            st.markdown(f"#### :{colour}[{plain.escape(worth.headline)}]")
         st.caption(_kept(recovery, worth))
     if recovery.best == 0:
         return  # nothing that the start is not

@@ -141,7 +141,7 @@ def _progress(found: Shrinking) -> None:
     if found.steps and found.steps[-1].holds is None:
         text += f", student {len(found.steps)}, epoch {found.steps[-1].epochs[-1].number} of {found.epochs}"
     if found.job.state == "waiting" and (wait := told_wait(state.workbench().ahead(found.job))):
-        text += f": {wait}"
+        text += f": {plain.escape(wait)}"
     words.progress(min(1.0, found.job.progress), text=text)
     wanted = party() in found.job.parties
     button.button(
