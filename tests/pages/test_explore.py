@@ -105,10 +105,10 @@ def test_slider_changes_recipe_and_link() -> None:
         ({"clusters": "1"}, "clusters must be in 2..256; got 1"),
         ({"bits": "17"}, "bits must be 32 or 1..16; got 17"),
         ({"scope": "galaxy"}, "scope must be 'global' or 'layer'; got 'galaxy'"),
-        ({"model": "gpt-9"}, "a model must be registered; got 'gpt-9'"),
-        ({"runtime": "abacus"}, "a runtime must be registered; got 'abacus'"),
+        ({"model": "gpt-9"}, "There is no model 'gpt-9'. Choose one of lenet-300-100"),
+        ({"runtime": "abacus"}, "There is no runtime 'abacus'. Choose one of"),
         ({"batch": "0"}, "batch in a link must be one of"),
-        ({"colour": "blue"}, "a link may set"),
+        ({"colour": "blue"}, "A link has no setting 'colour'."),
     ],
 )
 def test_nonsense_link_is_told_and_the_page_works(query: dict[str, str], rule: str) -> None:
