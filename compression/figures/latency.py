@@ -166,7 +166,7 @@ def _beside(bar: Bar, theme: Theme) -> dict[str, Any]:
     """What stands beside the bars of a runtime, or in place of them."""
     note = {"y": bar.label, "xanchor": "left", "showarrow": False, "align": "left", "yanchor": "middle"}
     if bar.latency is None:
-        return {**note, "x": 0, "xshift": 4, "text": bar.note, "font": {"size": 13, "color": theme.muted}}
+        return {**note, "x": 0, "xshift": 4, "text": literal(bar.note), "font": {"size": 13, "color": theme.muted}}
     end = max(bar.interval_ms[1], bar.baseline_ms)
     text = f"<b>{format_ms(bar.ms)}</b>  {speed(bar.latency).words}"
     return {**note, "x": end, "xshift": 8, "text": text, "font": {"size": 13, "color": theme.text}}
@@ -178,7 +178,7 @@ def _bar_hover(bar: Bar) -> str:
         f"<b>{bar.label}</b>: {format_ms(bar.ms)}, {speed(latency)}",
         f"p95 {format_ms(latency.p95_ms)}, p99 {format_ms(latency.p99_ms)}",
     ]
-    return "<br>".join(lines + ([f"<i>{bar.note}</i>"] if bar.note else []))
+    return "<br>".join(lines + ([f"<i>{literal(bar.note)}</i>"] if bar.note else []))
 
 
 def _grey(text: str, theme: Theme) -> str:

@@ -308,7 +308,11 @@ def runtimes(known: Known, look: Theme) -> None:
         f"A batch of {view.timing.batch} on {view.timing.threads} thread{'s' * (view.timing.threads > 1)}: the time of "
         "the fp32 baseline in the same runtime over the speed-up beside it, with the 95 % interval. Bold: the runtime "
         "of this page. "
-        + (f"Measured for another recipe of the same graph and number format: {', '.join(reused)}." if reused else "")
+        + (
+            f"Measured for another recipe of the same graph and number format: {plain.escape(', '.join(reused))}."
+            if reused
+            else ""
+        )
     )
 
 

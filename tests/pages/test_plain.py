@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from compression.recipe import DEFAULTS
 from pages.components import plain
+from pages.components.state import TIMING
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("error", "item", "heading", "caption", "button", "progress")
@@ -133,7 +135,18 @@ def test_every_text_is_read_as_it_was_written(page, sample: str) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("text", [LINK, IMAGE])
 def test_a_crafted_link_draws_no_link_and_fetches_nothing(page, dashboard: str, text: str) -> None:
-    page.goto(f"{dashboard}/?model=lenet-300-100&bits={quote(text)}&scope={quote(text)}")
-    page.get_by_text(text).first.wait_for()
-    assert page.locator('a[href*="//evil"], [data-testid=stAlert] img').count() == 0
+    """In every key that a link may have, and as a key and a layer's name of its own; all pages tell of it."""
+    hostile = dict.fromkeys(("model", *TIMING, *DEFAULTS, text), text)
+    # The first address that a new server is asked for must be its front page.
+    page.goto(f"{dashboard}/?{urlencode(hostile)}")
+    for name, query in {
+        "": hostile,
+        "layer-by-layer": {"bits": text, "overrides": json.dumps([{"layers": text, "bits": 4}])},
+        "how-fast": {"runtime": text},
+        "other-formats": {"model": text},
+    }.items():
+        page.goto(f"{dashboard}/{name}?{urlencode(query)}")
+        page.get_by_test_id("stAlert").get_by_text(text).first.wait_for()
+        page.wait_for_timeout(300)
+        assert page.locator('a[href*="//evil"], img[src*="//evil"], [data-testid=stAlert] img').count() == 0
     assert page.away == []
