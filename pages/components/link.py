@@ -125,4 +125,4 @@ def _lines(sentences: tuple[str, ...]) -> str:
     lines = [plain.escape(each, LONGEST) for each in sentences[:LINES]]
     more = len(sentences) - LINES
     lines += [f"And {more:,} more."] * (more > 0)
-    return "".join(f"  \n{each}" for each in lines)
+    return "".join(f"\n- {each}" for each in lines)

@@ -41,7 +41,7 @@ def test_one_wrong_name_leaves_the_rest_of_the_link_and_is_told_in_a_line() -> N
 def test_the_model_opens_even_where_nothing_else_is_right() -> None:
     page = opened({"model": MODEL, "bits": "lots", "runtime": "onnxruntme", "batch": "9", "size": "wide"})
     assert page.session_state.view == View(MODEL)
-    head, *lines = page.warning[0].value.split("  \n")
+    head, *lines = page.warning[0].value.split("\n- ")
     assert head == "Left out of what the link says:"
     assert lines == [
         "There is no runtime 'onnxruntme'. Did you mean onnxruntime?",
@@ -69,7 +69,7 @@ def test_a_message_is_bounded_however_wrong_a_link_is() -> None:
     many = {f"k{place}": "x" * 100 for place in range(900)}
     page = opened({"model": MODEL, "bits": "8", "m" * 10_000: "1", **many})
     assert page.session_state.view.recipe == Recipe.of(bits=8)
-    _, *lines = page.warning[0].value.split("  \n")
+    _, *lines = page.warning[0].value.split("\n- ")
     assert len(lines) == link.LINES + 1 and lines[-1] == "And 896 more."
     assert len(page.warning[0].value) < 2000
 

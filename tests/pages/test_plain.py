@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from compression.recipe import DEFAULTS
@@ -18,7 +21,7 @@ from pages.components import plain
 from pages.components.state import TIMING
 
 ROOT = Path(__file__).parents[2]
-PLACES = ("error", "item", "heading", "caption", "button", "progress")
+PLACES = ("error", "item", "heading", "caption", "button", "metric", "expander", "progress")
 LINK, IMAGE = "[sign in](http://evil.example/a)", "![x](http://evil.example/i.png)"
 TEXTS = [
     LINK,
@@ -64,6 +67,31 @@ def test_a_message_is_one_line_of_bounded_length_with_its_rule_and_remedy() -> N
     assert plain.escape("95.5 % sparse") == "95.5 % sparse"
     assert plain.cut("x" * 600) == "x" * 600 and len(plain.cut("x" * 601)) == 600
     assert len(plain.escape("*" * 10**6)) <= 2 * plain.LONGEST
+
+
+SPECIAL = set("\\`*_{}[]#+|$<>&~")
+
+
+def read(markdown: str) -> str:
+    """What markdown makes of escapes and of coloured characters; no other sign of it may be there."""
+    text = ""
+    for coded, escaped, bare in re.findall(r":color\[&#(\d+);\]|\\(.)|(.)", markdown):
+        assert bare not in SPECIAL
+        text += chr(int(coded)) if coded else escaped or bare
+    return text
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@given(st.text(st.sampled_from("\\`*_{}[]()#+-.!|$<>&~:@=>w3/ aé")))
+def test_what_is_escaped_reads_as_the_text(text: str) -> None:
+    assert read(plain.escape(text)) == " ".join(text.split())
+    # Nothing that Streamlit looks for in the text that parsing leaves.
+    assert not re.search(r"://|:\w+:|www\.|\w@\w|->|<-|--", re.sub(r":color\[&#\d+;\]", "", plain.escape(text)))
+
+
+def test_all_signs_of_markdown_read_as_they_are() -> None:
+    for text in TEXTS:
+        assert read(plain.escape(text)) == text
 
 
 def test_what_an_error_of_a_page_holds_is_escaped() -> None:
@@ -127,6 +155,11 @@ def test_every_text_is_read_as_it_was_written(page, sample: str) -> None:
             shown = box.locator("[data-testid=stMarkdownContainer], [data-testid=stCaptionContainer]").first
             assert shown.inner_text().strip() == text, (kind, text)
             assert shown.locator("img, code, strong, em, del, .katex, [role=img]").count() == 0, (kind, text)
+    page.locator(".st-key-help button").first.hover()
+    tip = page.get_by_test_id("stTooltipContent")
+    tip.wait_for()
+    assert tip.inner_text().strip() == " ".join(TEXTS)
+    assert tip.locator("a, img, code, strong, em, del, .katex, [role=img]").count() == 0
     # Headings have anchors within the page.
     assert page.locator('a:not([href^="#"])').count() == 0
     assert page.away == []
