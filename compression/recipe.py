@@ -204,6 +204,9 @@ class Recipe:
                 f"{nearest(unknown[0], DEFAULTS)} All are listed by: python -m compression recipe --help."
             )
         settings = {**DEFAULTS, **settings}
+        if settings["clusters"] is None:
+            # No step holds them then; nonsense is refused all the same.
+            Share(MAX_CLUSTERS, **{each.name: settings[each.name] for each in dataclasses.fields(Share)[1:]})
         steps = {
             name: kind(**{each.name: settings[each.name] for each in dataclasses.fields(kind)})
             for name, kind in STEPS.items()

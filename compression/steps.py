@@ -46,11 +46,11 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str], most: int = 3) -> str:
     """Which of the known names may have been meant, for a message: " Did you mean fc1?", or nothing."""
     if not isinstance(name, str):
         return ""
-    found = get_close_matches(name[:LONGEST_NAME], [each[:LONGEST_NAME] for each in known], cutoff=0.5)
+    found = get_close_matches(name[:LONGEST_NAME], [each[:LONGEST_NAME] for each in known], most, 0.5)
     return f" Did you mean {' or '.join(found)}?" if found else ""
 
 

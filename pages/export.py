@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.zoo import models
-from pages.components import controls, exporting, exporting_matrix, layers, notes, state
+from pages.components import controls, exporting, exporting_matrix, layers, notes, plain, state
 
 controls.open_view("export")
 state.begin()
@@ -12,7 +12,9 @@ view = state.view()
 state.open_subject(view.model)
 
 st.title("Export")
-st.markdown(f"**{models.get(view.model).title}** for other tools. Current recipe: {view.recipe.describe()}.")
+st.markdown(
+    f"**{models.get(view.model).title}** for other tools. Current recipe: {plain.escape(view.recipe.describe())}."
+)
 
 
 def live() -> None:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from compression.figures import theme
 from compression.zoo import models
-from pages.components import controls, figure, layers, notes, state
+from pages.components import controls, figure, layers, notes, plain, state
 
 look = theme.named(st.context.theme.type)
 controls.open_view("layers")
@@ -14,7 +14,9 @@ view, bench = state.view(), state.workbench()
 subject = state.open_subject(view.model)
 
 st.title("Layers")
-st.markdown(f"**{models.get(view.model).title}**, layer by layer. Current recipe: {view.recipe.describe()}.")
+st.markdown(
+    f"**{models.get(view.model).title}**, layer by layer. Current recipe: {plain.escape(view.recipe.describe())}."
+)
 layers.choose(subject.statistics)
 
 

@@ -10,7 +10,7 @@ from compression.measure.size import ladder as measure_ladder
 from compression.methods.catalogue import MethodEntry, methods
 from compression.recipe import Recipe
 from compression.zoo import models
-from pages.components import controls, figure, state
+from pages.components import controls, figure, plain, state
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -29,7 +29,7 @@ def picture(entry: MethodEntry, model: str, layer: str, recipe: Recipe, look: Th
         data = ladder.gather(sizes(model, shown.to_json()), state.statistics(model).size_bytes)
         drawn, caption = ladder.draw(data, look, height=240), f"The whole model: {shown.describe()}"
     elif layer not in compressed.weights or compressed.weights[layer].shape != before.shape:
-        st.caption(f"{layer} has another shape in the simplified network: {shown.describe()}")
+        st.caption(plain.escape(f"{layer} has another shape in the simplified network: {shown.describe()}"))
         return
     else:
         data = distribution.gather(before, compressed.decode(layer), name=layer)
@@ -37,7 +37,7 @@ def picture(entry: MethodEntry, model: str, layer: str, recipe: Recipe, look: Th
     if not entry.used_by(recipe):
         caption += " (an example: the current recipe does not use it)"
     figure.show(drawn, f"picture_{entry.name}", alt=data.alt)
-    st.caption(caption)
+    st.caption(plain.escape(caption))
 
 
 def explain(entry: MethodEntry) -> None:
@@ -57,7 +57,8 @@ st.title("Methods")
 layers = state.open_subject(model).statistics.layers
 
 st.markdown(
-    f"What each step does to the weights of **{models.get(model).title}**. Current recipe: {recipe.describe()}."
+    f"What each step does to the weights of **{models.get(model).title}**. Current recipe: "
+    f"{plain.escape(recipe.describe())}."
 )
 
 largest = max(layers, key=lambda name: layers[name].weight.size)
@@ -80,6 +81,6 @@ for entry in methods:
         try:
             picture(entry, model, layer, recipe, look)
         except CompressionError as error:
-            st.caption(f"Not for this model: {error}")
+            st.caption(f"Not for this model: {plain.escape(error)}")
 
 figure.library()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from compression.figures.theme import LIGHT, Theme, axis, fade, format_ms, layout
+from compression.figures.theme import LIGHT, Theme, axis, fade, format_ms, layout, literal
 from compression.measure.latency import Samples
 from compression.measure.layers import OTHER
 from compression.measure.paired import paired_interval, paired_ms
@@ -166,7 +166,7 @@ def _beside(bar: Bar, theme: Theme) -> dict[str, Any]:
     """What stands beside the bars of a runtime, or in place of them."""
     note = {"y": bar.label, "xanchor": "left", "showarrow": False, "align": "left", "yanchor": "middle"}
     if bar.latency is None:
-        return {**note, "x": 0, "xshift": 4, "text": bar.note, "font": {"size": 13, "color": theme.muted}}
+        return {**note, "x": 0, "xshift": 4, "text": literal(bar.note), "font": {"size": 13, "color": theme.muted}}
     end = max(bar.interval_ms[1], bar.baseline_ms)
     text = f"<b>{format_ms(bar.ms)}</b>  {speed(bar.latency).words}"
     return {**note, "x": end, "xshift": 8, "text": text, "font": {"size": 13, "color": theme.text}}
@@ -178,7 +178,7 @@ def _bar_hover(bar: Bar) -> str:
         f"<b>{bar.label}</b>: {format_ms(bar.ms)}, {speed(latency)}",
         f"p95 {format_ms(latency.p95_ms)}, p99 {format_ms(latency.p99_ms)}",
     ]
-    return "<br>".join(lines + ([f"<i>{bar.note}</i>"] if bar.note else []))
+    return "<br>".join(lines + ([f"<i>{literal(bar.note)}</i>"] if bar.note else []))
 
 
 def _grey(text: str, theme: Theme) -> str:
@@ -473,7 +473,7 @@ def draw_layers(data: LayerTimes, theme: Theme = LIGHT) -> go.Figure:
             "x": [0 if time is None else time for time in times],
             "marker": {"color": colour, "cornerradius": 2},
             "hovertext": [
-                f"<b>{short(layer)}</b>, {name[0].lower()}{name[1:]}: "
+                f"<b>{literal(short(layer))}</b>, {name[0].lower()}{name[1:]}: "
                 + ("no such layer" if t is None else f"{t:.3g} µs")
                 for layer, t in zip(data.layers, times, strict=True)
             ],
@@ -492,7 +492,7 @@ def draw_layers(data: LayerTimes, theme: Theme = LIGHT) -> go.Figure:
             autorange="reversed",
             showgrid=False,
             tickvals=list(data.layers),
-            ticktext=[_abbreviated(layer) for layer in data.layers],
+            ticktext=[literal(_abbreviated(layer)) for layer in data.layers],
             ticklabelstandoff=6,
         ),
         barmode="group",

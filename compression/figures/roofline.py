@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from compression.figures.theme import LIGHT, Theme, axis, fade, format_bytes, format_percent, layout
+from compression.figures.theme import LIGHT, Theme, axis, fade, format_bytes, format_percent, layout, literal
 from compression.measure.layers import OTHER
 from compression.measure.machine import Machine
 from compression.measure.roofline import Bound, LayerWork, estimate, resident_bytes
@@ -213,7 +213,7 @@ def _hover(spot: Spot) -> str:
     unit = "OP" if spot.integer else "FLOP"
     return "<br>".join(
         [
-            f"<b>{spot.name}</b>, {spot.kind}{', int8' if spot.integer else ''}",
+            f"<b>{literal(spot.name)}</b>, {literal(spot.kind)}{', int8' if spot.integer else ''}",
             f"{spot.macs:,} MACs, {format_bytes(spot.bytes)}: {spot.intensity:.2g} operations a byte",
             f"{_microseconds(spot.seconds)}, {format_percent(spot.share)} of the time",
             f"{_operations(spot.speed, unit)}, {format_percent(spot.reached, 0)} of its roof",

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from compression.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
-from compression.figures.theme import LIGHT, Theme, axis, fade, format_percent, format_points, layout
+from compression.figures.theme import LIGHT, Theme, axis, fade, format_percent, format_points, layout, literal
 
 TITLES = {"sparsity": "Sparsity of the layer", "clusters": "Clusters of the layer", "bits": "Bits of the layer"}
 # A drop of this many points is as dark as it gets: whatever is worse is out of the question anyway.
@@ -113,7 +113,7 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
             autorange="reversed",
             showgrid=False,
             tickvals=names,
-            ticktext=[_abbreviated(name) for name in names],
+            ticktext=[literal(_abbreviated(name)) for name in names],
         ),
         shapes=frames,
     )
@@ -139,7 +139,7 @@ def _hover(data: Heat, row: int, column: int) -> str:
     if accuracy is None:
         return "not measured yet"
     return (
-        f"<b>{_short(data.layers[row])}</b>, {data.setting} {data.labels[column]}<br>"
+        f"<b>{literal(_short(data.layers[row]))}</b>, {data.setting} {data.labels[column]}<br>"
         f"{format_percent(accuracy)} accuracy, {format_points(accuracy - data.baseline)}<br>"
         f"KL divergence {divergence:.3g}"
     )
@@ -169,7 +169,7 @@ def _curve(data: Heat, row: int, scale: AccuracyScale, theme: Theme, chosen: boo
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": _short(data.layers[row]),
+        "name": literal(_short(data.layers[row])),
         "x": list(data.labels),
         "y": [None if value is None else scale.position(value) for value in data.accuracies[row]],
         "customdata": [[data.layers[row]] for _ in data.labels],

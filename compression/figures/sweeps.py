@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from compression.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
-from compression.figures.theme import LIGHT, Theme, axis, fade, format_bytes, format_percent, layout
+from compression.figures.theme import LIGHT, Theme, axis, fade, format_bytes, format_percent, layout, literal
 from compression.measure.record import Baseline, Record
 from compression.recipe import MAX_CLUSTERS, Recipe
 
@@ -95,7 +95,7 @@ def _step(record: Record, slider: str, value: float | None, current: bool) -> St
         high=figures.accuracy_high,
         current=current,
         hover=(
-            f"<b>{record.recipe.describe()}</b><br>{format_percent(figures.accuracy)} accuracy, "
+            f"<b>{literal(record.recipe.describe())}</b><br>{format_percent(figures.accuracy)} accuracy, "
             f"95 %: {100 * figures.accuracy_low:.1f} to {100 * figures.accuracy_high:.1f}"
             f"<br>{format_bytes(record.size.artefact)}"
         ),

@@ -3,6 +3,7 @@
 Sizes are decimal, as on a data sheet: 1 KB = 1000 bytes, 1 MB = 1000 KB.
 """
 
+import html
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -87,6 +88,11 @@ def fade(colour: str, alpha: float) -> str:
     """A "#rrggbb" colour with an opacity, as CSS."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def literal(text: str) -> str:
+    """Text from outside for hovers, ticks and legends, of which Plotly takes tags and entities as HTML."""
+    return html.escape(text, quote=False)
 
 
 def axis(theme: Theme, title: str | None = None, **settings: Any) -> dict[str, Any]:

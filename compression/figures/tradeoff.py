@@ -29,6 +29,7 @@ from compression.figures.theme import (
     format_percent,
     format_points,
     layout,
+    literal,
 )
 from compression.measure.paired import paired_interval, paired_ms, reference_ms
 from compression.measure.record import Baseline, Record
@@ -248,7 +249,7 @@ def _hover(record: Record, kind: Kind, samples: int, reference: float | None, pr
     interval = f"{100 * figures.accuracy_low:.1f} to {100 * figures.accuracy_high:.1f}"
     change = format_points(figures.accuracy - record.baseline.accuracy)
     lines = [
-        f"<b>{record.recipe.describe()}</b>",
+        f"<b>{literal(record.recipe.describe())}</b>",
         f"{format_percent(figures.accuracy)} accuracy ({change}), 95 %: {interval}",
         f"{format_bytes(record.size.artefact)}, {smaller(record.ratio)}",
     ]

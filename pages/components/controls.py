@@ -27,7 +27,7 @@ from compression.recipe import (
 )
 from compression.workbench import SWEEP_BITS
 from compression.zoo import models
-from pages.components import exchange, notes, state, visitors
+from pages.components import exchange, link, notes, plain, state, visitors
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
@@ -83,7 +83,7 @@ def open_view(page: str) -> None:
     page: names the page. What cannot be opened is told, and the view stays as it was.
     """
     visitors.let_in()
-    state.open_link()
+    link.open_link()
     if st.session_state.get("controls_on") != page:
         # Widgets of the page before have left values behind under the same keys.
         state.load(state.view())
@@ -95,12 +95,11 @@ def open_view(page: str) -> None:
         except CompressionError as error:
             st.session_state.control_error = str(error)
     state.write_link()
-    if problem := st.session_state.get("link_error"):
-        st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
+    link.tell()
     if problem := st.session_state.get("control_error"):
-        st.warning(f"The setting was not taken: {problem}", icon=":material/tune:")
+        st.warning(f"The setting was not taken: {plain.escape(problem)}", icon=":material/tune:")
     if told := st.session_state.get("left_out"):
-        st.info(told, icon=":material/info:")
+        st.info(plain.escape(told), icon=":material/info:")
 
 
 def _changed(view: View) -> View:

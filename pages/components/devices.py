@@ -13,7 +13,7 @@ from compression.measure.devices import ENERGY_SOURCE, Device, Projection, devic
 from compression.measure.roofline import LayerWork, estimate
 from compression.recipe import Recipe
 from compression.wording import faster
-from pages.components import figure, state
+from pages.components import figure, plain, state
 from pages.components.latency import Known, work_of
 
 # Field of a device -> column of the table, and how many of the field's units one of the column's is.
@@ -34,7 +34,7 @@ def render(known: Known, look: Theme) -> None:
         here, measured = check(known)
         own, baseline = _work(known, known.view.recipe), _work(known, Recipe())
     except CompressionError as error:
-        st.error(str(error))
+        st.error(plain.escape(error))
         return
     results = st.container()
     st.markdown("**Figures of the devices.** Change any of them; the estimates follow.")
@@ -55,7 +55,7 @@ def render(known: Known, look: Theme) -> None:
             problems.append(f"{device.title}: {error}")
     with results:
         for problem in problems:
-            st.error(problem)
+            st.error(plain.escape(problem))
         projections = _projections(known, chosen, own, baseline)
         data = figures.gather(projections, here, measured)
         figure.show(figures.draw(data, look), "plot_devices", alt=data.alt)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from compression.errors import CompressionError
 from compression.search.allot import Allotment
-from pages.components import state
+from pages.components import plain, state
 
 
 def render() -> None:
@@ -24,7 +24,7 @@ def render() -> None:
         st.number_input("KB, at most", 0.1, dense / 1000, max(0.1, round(dense / 25_000, 1)), 1.0, key="allot_size")
     st.button("Find the rate", key="allot", width="stretch", on_click=_look, args=(wish,))
     if problem := st.session_state.get("allot_error"):
-        st.warning(problem, icon=":material/flag:")
+        st.warning(plain.escape(problem), icon=":material/flag:")
 
 
 def _look(wish: str | None) -> None:

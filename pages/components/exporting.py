@@ -10,7 +10,7 @@ from compression.convert.restore import LARGEST, restore
 from compression.errors import CompressionError
 from compression.jobs import Job
 from compression.zoo import models
-from pages.components import state
+from pages.components import plain, state
 from pages.components.state import Work
 
 # Names and Mbit/s of links that devices are updated over, as users see them rather than at their peak.
@@ -129,7 +129,7 @@ def actions(known: list[Offer]) -> None:
     bar, button = st.columns([5, 1], vertical_alignment="center")
     waiting = sum(o.job is not None for o in known) - 1
     more = f", {waiting} more waiting" if waiting else ""
-    bar.progress(running.progress, text=f"{state.told(running)}{more}")
+    bar.progress(running.progress, text=f"{plain.escape(state.told(running))}{more}")
     button.button("Cancel", key="cancel_convert", width="stretch", on_click=_cancel, help="Stop all conversions.")
 
 
@@ -229,10 +229,10 @@ def reasons(known: list[Offer]) -> None:
     """What failed, what is not installed, and what does not go with this recipe."""
     for offer in known:
         if offer.job is None and offer.verification is not None and not offer.verification.passed:
-            st.warning(f"Not offered: {offer.reason}", icon=":material/block:")
+            st.warning(f"Not offered: {plain.escape(offer.reason)}", icon=":material/block:")
     missing = [offer.reason for offer in known if offer.reason and offer.verification is None]
     if missing:
-        st.caption("  \n".join(missing))
+        st.caption("  \n".join(map(plain.escape, missing)))
     st.caption(
         "Each file is run in its own runtime over the whole test split. Differ: images that get another answer than on "
         "the screen. Largest: how far a logit, the score of a class, is at most from the screen's. With integer "
@@ -281,9 +281,9 @@ def upload() -> None:
         help="The model and the recipe are those of the file. A recipe names no model: it is loaded for this one.",
     )
     if problem := st.session_state.get("upload_error"):
-        st.error(f"Not opened: {problem}")
+        st.error(f"Not opened: {plain.escape(problem)}")
     elif told := st.session_state.get("upload_told"):
-        st.success(told, icon=":material/check:")
+        st.success(plain.escape(told), icon=":material/check:")
 
 
 def _open() -> None:

@@ -8,7 +8,7 @@ from compression.convert import Format, Verification, formats
 from compression.jobs import Job, Party, asking
 from compression.limits import LimitError
 from compression.zoo import ModelEntry, models, models_of
-from pages.components import state, visitors
+from pages.components import plain, state, visitors
 
 FIGURES: dict[str, Callable[[Verification], str]] = {
     "Size": lambda found: f"{found.size / 1000:,.1f} KB",
@@ -144,4 +144,4 @@ def _reasons() -> None:
     if failed:
         with st.expander("Why some failed"):
             for problem, titles in failed.items():
-                st.markdown(f"**{', '.join(dict.fromkeys(titles))}**: {problem}")
+                st.markdown(f"**{', '.join(dict.fromkeys(titles))}**: {plain.escape(problem)}")

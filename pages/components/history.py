@@ -3,10 +3,11 @@
 import streamlit as st
 
 from compression.workbench import Workbench
+from pages.components import plain
 
 
 def render(bench: Workbench, model: str) -> None:
     if bench.store_error:
-        st.warning(f"Results are kept in memory only: {bench.store_error}", icon=":material/save:")
+        st.warning(f"Results are kept in memory only: {plain.escape(bench.store_error)}", icon=":material/save:")
     for note in bench.store_notes(model):
-        st.caption(f":material/history: {note}")
+        st.caption(f":material/history: {plain.escape(note)}")

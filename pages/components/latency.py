@@ -23,7 +23,7 @@ from compression.search.verdict import Alternative, Verdict, judge
 from compression.wording import UNDECIDED, speed
 from compression.workbench import Timing, alternatives, study_timings
 from compression.zoo import models
-from pages.components import controls, failures, figure, state
+from pages.components import controls, failures, figure, plain, state
 from pages.components import kpis as explore_kpis
 from pages.components.state import View, Work
 
@@ -117,7 +117,8 @@ def _alternatives(view: View) -> Iterator[Alternative]:
 
 def title(view: View) -> None:
     """What the page is about, in one line."""
-    st.markdown(f"## Latency &nbsp; :small[:gray[**{models.get(view.model).title}**, {view.recipe.describe()}]]")
+    recipe = plain.escape(view.recipe.describe())
+    st.markdown(f"## Latency &nbsp; :small[:gray[**{models.get(view.model).title}**, {recipe}]]")
 
 
 def verdict(known: Known) -> None:
@@ -130,19 +131,18 @@ def verdict(known: Known) -> None:
             return
         words, button = st.columns([5, 1.5], vertical_alignment="center")
         # A line must not end before the sign of a unit.
-        told = f"{said.reason}.\n{said.advice}".strip().replace(" %", "\u00a0%").replace(" ms", "\u00a0ms")
-        words.markdown(f"#### {ICONS[said.tone]} :{COLOURS[said.tone]}[{_escaped(said.headline)}]: {told}")
+        reason, advice = (
+            plain.escape(text.replace(" %", "\u00a0%").replace(" ms", "\u00a0ms"))
+            for text in (f"{said.reason}.", said.advice)
+        )
+        told = f"{reason}\n{advice}".strip()
+        words.markdown(f"#### {ICONS[said.tone]} :{COLOURS[said.tone]}[{plain.escape(said.headline)}]: {told}")
         if said.caveat:
-            words.caption(said.caveat)
+            words.caption(plain.escape(said.caveat))
         if said.button:
             button.button(
                 said.button, key="take_advice", type="primary", width="stretch", on_click=_take, args=(said,), wrap=True
             )
-
-
-def _escaped(text: str) -> str:
-    """For markdown, in which brackets are links and colours."""
-    return text.replace("[", "\\[").replace("]", "\\]")
 
 
 def _take(said: Verdict) -> None:
@@ -270,7 +270,7 @@ def progress(known: Known) -> None:
     if known.job is None:
         return
     bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(known.job.progress, text=known.job.partial or state.told(known.job))
+    bar.progress(known.job.progress, text=plain.escape(known.job.partial or state.told(known.job)))
     button.button("Cancel", key="cancel_latency", width="stretch", on_click=state.stop, args=("study",))
 
 
@@ -308,7 +308,11 @@ def runtimes(known: Known, look: Theme) -> None:
         f"A batch of {view.timing.batch} on {view.timing.threads} thread{'s' * (view.timing.threads > 1)}: the time of "
         "the fp32 baseline in the same runtime over the speed-up beside it, with the 95 % interval. Bold: the runtime "
         "of this page. "
-        + (f"Measured for another recipe of the same graph and number format: {', '.join(reused)}." if reused else "")
+        + (
+            f"Measured for another recipe of the same graph and number format: {plain.escape(', '.join(reused))}."
+            if reused
+            else ""
+        )
     )
 
 
@@ -351,11 +355,15 @@ def layers(known: Known, look: Theme) -> None:
         st.markdown(f"{runtime.title} keeps no profile of its layers. Choose another runtime to see them.")
     elif own is None:
         problem = bench.problem(view.model, view.recipe, view.timing, "profile")
-        st.markdown(problem or ("Profiling." if known.job else "Press Measure to profile the layers."))
+        st.markdown(
+            plain.escape(problem)
+            if problem
+            else ("Profiling." if known.job else "Press Measure to profile the layers.")
+        )
     try:
         work = work_of(view, view.recipe)
     except CompressionError as error:
-        st.caption(f"The work of the layers is not known: {error}")
+        st.caption(f"The work of the layers is not known: {plain.escape(error)}")
         return
     machine = bench.machine(view.timing.threads)
     if own is not None:

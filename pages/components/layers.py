@@ -19,7 +19,7 @@ from compression.search.suggest import Suggestion, Target
 from compression.search.waterfall import Waterfall, steps_of
 from compression.statistics import ModelStatistics
 from compression.wording import smaller
-from pages.components import failures, figure, state
+from pages.components import failures, figure, plain, state
 from pages.components.state import Work
 
 SETTINGS = {"sparsity": "Sparsity", "clusters": "Clusters", "bits": "Bits"}
@@ -117,7 +117,7 @@ def progress(known: Studies) -> None:
     if known.job is None:
         return
     bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(known.job.progress, text=state.told(known.job))
+    bar.progress(known.job.progress, text=plain.escape(state.told(known.job)))
     if known.job is not state.job("layers"):
         button.button("Cancel", key="cancel_study", width="stretch", on_click=_cancel, help="Stop this study.")
 
@@ -170,7 +170,7 @@ def table(known: Studies) -> None:
     chosen = event.selection.rows[0] if event.selection.rows else None
     if chosen is not None and known.rows[chosen].name in state.statistics(state.current_model()).layers:
         name = known.rows[chosen].name
-        st.button(f"Look at {_short(name)}", key="look_at", on_click=_look_at, args=(name,))
+        st.button(f"Look at {plain.escape(_short(name))}", key="look_at", on_click=_look_at, args=(name,))
 
 
 def sensitivity(work: Work, known: Studies, look: Theme) -> None:
@@ -205,7 +205,7 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
         figure.show(
             sensitivity_figure.draw_curves(data, look, chosen=_chosen()), "plot_curves", alt=data.alt, on_click=_look_at
         )
-        chosen = f"The line in colour is {_short(_chosen())}; a" if _chosen() in found.curves else "A"
+        chosen = f"The line in colour is {plain.escape(_short(_chosen()))}; a" if _chosen() in found.curves else "A"
         st.caption(
             f"{chosen} click on a layer looks at it. Everything else stays as in the baseline. Quantization clips at "
             "the least squared error here."
@@ -236,15 +236,17 @@ def _histogram(layer: str, recipe: Recipe, look: Theme) -> None:
     try:
         compressed = state.compressed(state.current_model(), recipe.to_json())
     except CompressionError as error:
-        st.caption(f"No picture: {error}")
+        st.caption(f"No picture: {plain.escape(error)}")
         return
     if layer not in compressed.weights:
-        st.caption(f"{_short(layer)} is not in the simplified network under this name.")
+        st.caption(f"{plain.escape(_short(layer))} is not in the simplified network under this name.")
         return
     before = _before(layer, recipe)
     data = distribution.gather(before, compressed.decode(layer), name=_short(layer))
     figure.show(distribution.draw(data, look, height=300), "plot_layer", alt=data.alt)
-    st.caption(f"{_short(layer)}, before (grey) and after. Short ticks: the values of its codebook or grid.")
+    st.caption(
+        f"{plain.escape(_short(layer))}, before (grey) and after. Short ticks: the values of its codebook or grid."
+    )
 
 
 def _before(layer: str, recipe: Recipe) -> np.ndarray:
@@ -254,7 +256,7 @@ def _before(layer: str, recipe: Recipe) -> np.ndarray:
 def _override(layer: str, recipe: Recipe) -> None:
     name = _short(layer)
     own = _own(recipe, name)
-    st.markdown(f"Settings of **{name}** alone")
+    st.markdown(f"Settings of **{plain.escape(name)}** alone")
     sliders = {setting: f"own_{setting}_{name}_{recipe.digest[:8]}" for setting in SETTINGS}
     for setting, title in SETTINGS.items():
         options, value = _choices(setting), own.get(setting, INHERITED)
@@ -272,9 +274,9 @@ def _override(layer: str, recipe: Recipe) -> None:
     apply.button("Apply", key="own_apply", type="primary", width="stretch", on_click=_apply, args=(name, own, sliders))
     clear.button("Clear", key="own_clear", width="stretch", disabled=not own, on_click=_replace, args=(name, {}))
     if own:
-        st.caption("Now: " + ", ".join(f"{key} {_shown(key, value)}" for key, value in own.items()) + ".")
+        st.caption("Now: " + plain.escape(", ".join(f"{key} {_shown(key, value)}" for key, value in own.items())) + ".")
     if problem := st.session_state.get("own_error"):
-        st.error(problem)
+        st.error(plain.escape(problem))
 
 
 def _own(recipe: Recipe, name: str) -> dict[str, Any]:

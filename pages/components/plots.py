@@ -9,7 +9,7 @@ from compression.figures import tradeoff
 from compression.figures.theme import Theme
 from compression.recipe import Recipe
 from compression.search.cliff import Cliff
-from pages.components import figure, state
+from pages.components import figure, plain, state
 from pages.components.state import Work
 
 
@@ -51,7 +51,7 @@ def progress(work: Work) -> None:
     if work.job is None:
         return
     bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(work.job.progress, text=state.told(work.job))
+    bar.progress(work.job.progress, text=plain.escape(state.told(work.job)))
     button.button(
         "Cancel", key="cancel", width="stretch", on_click=state.stop_filling, help="Stop filling in the plots."
     )
@@ -98,7 +98,7 @@ def _cliff(work: Work, name: str, cliff: Cliff | None) -> None:
             f"{_value(name, cliff.first)} on it can ({len(cliff.steps)} evaluations)."
         )
     elif job is not None and not job.ended:
-        st.caption(f"{job.label}, {100 * job.progress:.0f} %")
+        st.caption(f"{plain.escape(job.label)}, {100 * job.progress:.0f} %")
     else:
         st.button(
             "Find the cliff",

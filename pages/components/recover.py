@@ -25,7 +25,7 @@ from compression.recover.train import Epoch, Recovery, best_of
 from compression.recover.worth import Worth, weigh
 from compression.wording import smaller
 from compression.zoo import models, teachers_of
-from pages.components import figure, state, visitors
+from pages.components import figure, plain, state, visitors
 from pages.components.controls import LARGEST
 from pages.components.state import View
 
@@ -138,9 +138,8 @@ class Known:
 
 def title(view: View) -> None:
     """What the page is about, in one line."""
-    st.markdown(
-        f"## Recover &nbsp; :small[:gray[**{models.get(view.model).title}**, {view.recipe.untrained.describe()}]]"
-    )
+    recipe = plain.escape(view.recipe.untrained.describe())
+    st.markdown(f"## Recover &nbsp; :small[:gray[**{models.get(view.model).title}**, {recipe}]]")
 
 
 def ask(view: View) -> Request:
@@ -487,13 +486,15 @@ def _start(request: Request) -> None:
 def verdict(known: Known) -> None:
     """The answer in one line, what a training does just now, and the buttons that go with it."""
     if known.problem:
-        st.error(known.problem)
+        st.error(plain.escape(known.problem))
     if known.training is not None and known.training.job.error:
-        st.error(known.training.job.error)
+        st.error(plain.escape(known.training.job.error))
     if refused := st.session_state.get("training_refused"):
-        st.error(f"Not started: {refused}")
+        st.error(f"Not started: {plain.escape(refused)}")
     if known.left_by:
-        st.info(f"The training was ended, and can be gone on with: {known.left_by}.", icon=":material/pause:")
+        st.info(
+            f"The training was ended, and can be gone on with: {plain.escape(known.left_by)}.", icon=":material/pause:"
+        )
     with st.container(border=True, key="verdict"):
         if known.running:
             _progress(known)
@@ -532,7 +533,7 @@ def _progress(known: Known) -> None:
         st.markdown(f"#### {_doing(job)}: epoch {done} of {total}{_remaining(training)}")
         st.progress(done / total if total else 0.0, text=_best_so_far(epochs))
         if job.state == "waiting" and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
-            st.caption(f"{wait}.")
+            st.caption(f"{plain.escape(wait)}.")
     if not training.wanted:
         # Of others: to look at is not to want, so that it may be left and does not count as this visitor's.
         cancel.button(
@@ -613,7 +614,7 @@ def _answer(known: Known) -> None:
             st.markdown(f"#### Trained {step.stopped or recovery.epochs[-1].number} epochs")
         else:
             colour = "green" if worth.points > 0 and worth.certain else "gray" if worth.points >= 0 else "orange"
-            st.markdown(f"#### :{colour}[{worth.headline}]")
+            st.markdown(f"#### :{colour}[{plain.escape(worth.headline)}]")
         st.caption(_kept(recovery, worth))
     if recovery.best == 0:
         return  # nothing that the start is not
@@ -754,7 +755,7 @@ def others(known: Known) -> None:
         done = training.epochs[-1].number if training.epochs else 0
         words.markdown(
             f":material/model_training: Also {_doing(training.job).lower()}: {models.get(training.model).title}, "
-            f"{training.recipe.describe()}, epoch {done}{_remaining(training)}"
+            f"{plain.escape(training.recipe.describe())}, epoch {done}{_remaining(training)}"
         )
         button.button(
             "Show",
@@ -767,7 +768,7 @@ def others(known: Known) -> None:
         words, go, drop = st.columns([4, 1, 1], vertical_alignment="center")
         words.markdown(
             f":material/history: Interrupted after epoch {each.done} of {each.recipe.recover.epochs}: "
-            f"{each.recipe.describe()}"
+            f"{plain.escape(each.recipe.describe())}"
         )
         model = known.request.model
         go.button("Go on", key=f"resume_{place}", width="stretch", on_click=_resume, args=(model, each.recipe))

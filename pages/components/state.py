@@ -14,8 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from compression import runtimes
-from compression.errors import CompressionError, RecipeError
+from compression.errors import CompressionError
 from compression.jobs import Job, Party, asking, told_wait
 from compression.limits import LimitError, Limits
 from compression.measure.record import Latency, Record
@@ -26,7 +25,7 @@ from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.workbench import Timing, Workbench
 from compression.zoo import DEFAULT_MODEL, datasets, models
-from pages.components import visitors
+from pages.components import plain, visitors
 
 CONTROLS = "control_"
 TIMING = ("runtime", "batch", "threads", "size")
@@ -59,18 +58,6 @@ class View:
         }
         return {"model": self.model, **self.recipe.to_query(), **timing}
 
-    @classmethod
-    def from_query(cls, query: dict[str, str]) -> "View":
-        """Raises CompressionError."""
-        query = dict(query)
-        model = models.get(query.pop("model", DEFAULT_MODEL)).name
-        runtime = runtimes.runtimes.get(query.pop("runtime", Timing().runtime))
-        runtime.require()
-        allowed = {"batch": BATCHES, "threads": THREADS, "size": sizes(model)}
-        counts = {name: _count(name, query.pop(name), values) for name, values in allowed.items() if name in query}
-        recipe = Recipe.from_query(query) if query else cls().recipe
-        return cls(model, recipe, timing_of(model, runtime=runtime.name, **counts))
-
 
 def sizes(model: str) -> tuple[int, ...]:
     """Heights of input images that are offered: the model's own, and multiples of it."""
@@ -82,12 +69,6 @@ def timing_of(model: str, **settings: Any) -> Timing:
     """A timing of a model; its own size, or one that is not offered for it, is no size at all."""
     size = settings.pop("size", None)
     return Timing(**settings, size=size if size in sizes(model)[1:] else None)
-
-
-def _count(name: str, text: str, allowed: tuple[int, ...]) -> int:
-    if text not in map(str, allowed):
-        raise RecipeError(f"{name} in a link must be one of {', '.join(map(str, allowed))}; got {text!r}. Choose one.")
-    return int(text)
 
 
 @st.cache_resource(show_spinner=False)
@@ -113,7 +94,7 @@ def open_subject(model: str) -> Subject:
             _show_download(models.get(model).dataset, loading)
             return loading.result() if known else _lasting(loading.result())
     except CompressionError as error:
-        st.error(str(error))
+        st.error(plain.escape(error))
         st.button("Try again", key="load_again", icon=":material/refresh:")
         st.stop()
 
@@ -132,7 +113,7 @@ def _show_download(dataset: str, loading: Future) -> None:
     while wait([loading], LOOK_S).not_done:
         if download := entry.download():
             megabytes = f"{download.done / 1e6:.1f} of {download.total / 1e6:.1f} MB"
-            bar.progress(download.share, f"Downloading {entry.title} into `{download.folder}`: {megabytes}")
+            bar.progress(download.share, f"Downloading {entry.title} into {plain.escape(download.folder)}: {megabytes}")
         else:
             bar.empty()
     bar.empty()
@@ -156,18 +137,12 @@ def current_recipe() -> Recipe:
     return view().recipe
 
 
-def open_link() -> None:
-    """Take the view from the address bar when it holds one that this session did not write; call before the widgets.
-
-    A link that cannot be read leaves the view as it is, and `link_error` says why.
-    """
+def new_link() -> dict[str, str] | None:
+    """What the address bar holds, where this session did not write it."""
     query = st.query_params.to_dict()
-    if query and query != st.session_state.get("written_link") and not _just_replaced(query):
-        try:
-            load(View.from_query(query))
-            st.session_state.link_error = None
-        except CompressionError as error:
-            st.session_state.link_error = str(error)
+    if not query or query == st.session_state.get("written_link") or _just_replaced(query):
+        return None
+    return query
 
 
 def write_link() -> None:
@@ -199,7 +174,6 @@ def load(new: View) -> None:
 
 def load_recipe(recipe: Recipe) -> None:
     load(replace(view(), recipe=recipe))
-    st.session_state.link_error = None
 
 
 def change(new: View) -> None:

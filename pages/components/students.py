@@ -11,7 +11,7 @@ from compression.jobs import Job, asking, told_wait
 from compression.limits import LimitError
 from compression.recipe import Recipe
 from compression.recover.shrink import AXES, ShrinkStep, smallest
-from pages.components import figure, state
+from pages.components import figure, plain, state
 from pages.components.recover import Request, party
 
 EPOCHS, POINTS = 10, 0.5
@@ -96,13 +96,16 @@ def render(request: Request, look: Theme) -> None:
     """The steps so far, in a table and as points."""
     found = _found(request)
     if refused := st.session_state.get("shrinking_refused"):
-        st.error(f"Not started: {refused}")
+        st.error(f"Not started: {plain.escape(refused)}")
     if found is None:
         return
     if found.job.left_by:
-        st.info(f"The search was ended, and can be gone on with: {found.job.left_by}.", icon=":material/pause:")
+        st.info(
+            f"The search was ended, and can be gone on with: {plain.escape(found.job.left_by)}.",
+            icon=":material/pause:",
+        )
     if found.job.error:
-        st.error(found.job.error)
+        st.error(plain.escape(found.job.error))
     if not found.job.ended:
         _progress(found)
     if not found.steps:
@@ -134,11 +137,11 @@ def render(request: Request, look: Theme) -> None:
 
 def _progress(found: Shrinking) -> None:
     words, button = st.columns([5, 1], vertical_alignment="center")
-    text = found.job.label
+    text = plain.escape(found.job.label)
     if found.steps and found.steps[-1].holds is None:
         text += f", student {len(found.steps)}, epoch {found.steps[-1].epochs[-1].number} of {found.epochs}"
     if found.job.state == "waiting" and (wait := told_wait(state.workbench().ahead(found.job))):
-        text += f": {wait}"
+        text += f": {plain.escape(wait)}"
     words.progress(min(1.0, found.job.progress), text=text)
     wanted = party() in found.job.parties
     button.button(

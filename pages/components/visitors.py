@@ -16,6 +16,7 @@ from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from compression.limits import LimitError, Limits
+from pages.components import plain
 
 COOKIE = "_streamlit_xsrf"
 LOGIN_REQUIREMENT = "pip install -r requirements-extras.txt"
@@ -110,10 +111,10 @@ def let_in() -> None:
     st.title("Paretoscope")
     st.markdown("This server asks who you are.")
     for provider in _providers():
-        label = "Log in" if provider is None else f"Log in with {provider}"
+        label = "Log in" if provider is None else f"Log in with {plain.escape(provider)}"
         st.button(label, key=f"login_{provider}", type="primary", on_click=_login, args=(provider,))
     if problem := st.session_state.pop("login_error", None):
-        st.error(problem)
+        st.error(plain.escape(problem))
     st.stop()
 
 
@@ -139,7 +140,7 @@ def check_settings() -> None:
     try:
         Limits.from_environment()
     except LimitError as error:
-        st.error(f"This server is not set up: {error}")
+        st.error(f"This server is not set up: {plain.escape(error)}")
         st.stop()
 
 
@@ -147,4 +148,6 @@ def leave() -> None:
     """Who is logged in, and the button that ends it; nothing without a login."""
     if configured() and _logged_in():
         told = st.user.get("name") or st.user.get("email") or "Logged in"
-        st.sidebar.button("Log out", key="logout", icon=":material/logout:", help=str(told)[:80], on_click=st.logout)
+        st.sidebar.button(
+            "Log out", key="logout", icon=":material/logout:", help=plain.escape(told, 80), on_click=st.logout
+        )

@@ -11,6 +11,8 @@ from compression.measure.subject import Subject
 from compression.presets import presets, presets_of
 from compression.recipe import Recipe, Recover
 from compression.workbench import Timing
+from pages.components import plain
+from pages.components.state import View
 
 APP = str(Path(__file__).parents[2] / "app.py")
 MODEL = "lenet-300-100"
@@ -281,7 +283,7 @@ def test_what_the_library_refuses_is_told_and_the_view_stays(monkeypatch: pytest
     monkeypatch.setattr(controls, "SPARSITIES", (*controls.SPARSITIES, 1.0))
     control(page.run(), "select_slider", "sparsity").set_value(1.0).run()
     assert not page.exception
-    assert "sparsity must be in [0, 1); got 1" in page.warning[0].value
+    assert plain.escape("sparsity must be in [0, 1); got 1") in page.warning[0].value
     assert recipe_of(page) == Recipe.of(sparsity=0.5)
     assert link_of(page)["sparsity"] == "0.5"
     move(page, "select_slider", "sparsity", 0.6)
@@ -372,7 +374,10 @@ def test_overrides_of_a_model_are_left_out_for_one_that_has_no_such_layers() -> 
 
 
 def test_an_override_that_matches_nothing_is_an_error_on_the_page_and_no_traceback() -> None:
-    page = open_page(Recipe.of(bits=8, overrides=[{"layers": "fx1", "bits": 4}]))
+    # A link does not bring it; a point of another network's history, or a file, may.
+    page = AppTest.from_file(APP, default_timeout=60)
+    page.session_state["view"] = View(MODEL, Recipe.of(bits=8, overrides=[{"layers": "fx1", "bits": 4}]))
+    page.run()
     assert not page.exception
     assert any("must match a layer" in error.value and "Did you mean fc1" in error.value for error in page.error)
     page.button(key="remove_overrides").click().run()

@@ -14,7 +14,7 @@ from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 from compression.jobs import Job
 from compression.limits import Limits
 from compression.workbench import Timing
-from pages.components import state, visitors
+from pages.components import plain, state, visitors
 
 ROOT = Path(__file__).parents[2]
 AUTH = """
@@ -64,7 +64,10 @@ def test_every_provider_has_its_button_and_what_is_missing_is_told(with_secrets)
     page = opened()
     page.button(key="login_None").click().run()
     (told,) = [error.value for error in page.error]
-    assert told.startswith("A login needs Authlib and all keys of [auth] on this server; ") and "Traceback" not in told
+    assert (
+        told.startswith(plain.escape("A login needs Authlib and all keys of [auth] on this server; "))
+        and "Traceback" not in told
+    )
     assert visitors.LOGIN_REQUIREMENT in told
     requirements = (ROOT / "requirements-extras.txt").read_text().lower()
     assert "authlib==" in requirements and "httpx==" in requirements
@@ -95,7 +98,9 @@ def test_a_reload_is_the_same_visitor_and_another_browser_is_another() -> None:
 def test_settings_that_are_no_limits_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARETOSCOPE_MAX_QUEUE", "many")
     (told,) = [error.value for error in opened().error]
-    assert told.startswith("This server is not set up: PARETOSCOPE_MAX_QUEUE must be a number of at least 1")
+    assert told.startswith(
+        plain.escape("This server is not set up: PARETOSCOPE_MAX_QUEUE must be a number of at least 1")
+    )
 
 
 def test_a_job_above_the_limits_is_told_on_the_page_and_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
