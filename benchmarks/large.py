@@ -21,6 +21,7 @@ from compression import codec
 from compression.pipeline import compress
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics, compressible
+from compression.wording import smaller
 from compression.zoo.torchvision_import import import_torchvision
 
 RECIPE = Recipe.of(sparsity=0.8, clusters=32, bits=8)
@@ -101,9 +102,7 @@ def main() -> None:
     weights, growth = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     ours_s = float(np.median(seconds))
     ratio, times = other / ours_s, growth / weights
-    print(
-        f"resnet18, {weights // 4:,} weights, {RECIPE.describe()}: {size:,} bytes, {weights / size:.0f} times smaller"
-    )
+    print(f"resnet18, {weights // 4:,} weights, {RECIPE.describe()}: {size:,} bytes, {smaller(weights / size)}")
     print(f"statistics, once          {once:8.3f} s")
     print(f"ours, with exact size     {ours_s:8.3f} s   bound 1 s: {'holds' if ours_s <= 1 else 'MISSED'}")
     print(f"torch prune + sklearn     {other:8.1f} s")

@@ -140,7 +140,7 @@ def _table(known: Known, projections: list[tuple[Device, Projection, Projection]
         column_config={
             "Estimate": number("≈ Latency", format="%.3g ms", help="A batch, by roofline."),
             "Baseline": number("≈ Baseline", format="%.3g ms", help="The uncompressed fp32 model, estimated likewise."),
-            "Ratio": number("≈ Speed-up", format="%.2f x"),
+            "Speed": st.column_config.TextColumn("≈ Speed"),
             "Transfer": number("≈ Transfer", format="%.3g ms", help="Of the file over the link of the device."),
             "Energy": number("≈ Energy", format="%.3g µJ", help="Of arithmetic and memory traffic alone."),
         },
@@ -161,7 +161,7 @@ def _line(device: Device, mine: Projection, theirs: Projection, sized: bool) -> 
         "Device": device.title,
         "Estimate": 1e3 * mine.seconds,
         "Baseline": 1e3 * theirs.seconds,
-        "Ratio": theirs.seconds / mine.seconds,
+        "Speed": faster(theirs.seconds / mine.seconds),
         "Fits": "yes" if mine.fits else "no",
         "Needs": needed,
         "Mostly": _bound(mine),

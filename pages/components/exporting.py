@@ -150,7 +150,7 @@ def table(work: Work, known: list[Offer]) -> None:
             "Format": st.column_config.TextColumn(width=146),
             "State": st.column_config.TextColumn(width=104),
             "Size": number(width=88, format="%.1f KB", help="Bytes on disk, all files counted."),
-            "Ratio": number(width=70, format="%.1f x", help="fp32 bytes / bytes on disk."),
+            "Ratio": number(width=70, format="%.1fx", help="fp32 bytes / bytes on disk."),
             "Differ": number(width=58, help="Test images with another prediction than on the screen."),
             "Largest": number(width=66, format="%.2g", help="Largest difference of a logit from the screen's."),
             "Accuracy": number(width=76, format="%.2f %%", help="In its own runtime, over the whole test split."),
