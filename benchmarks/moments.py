@@ -9,8 +9,8 @@ compensation and with each pair of constants. Figures: harm at equal bytes over 
 mean over the sizes that both reach, and the scatter of harm about a cubic of its logarithm over that of bytes. Harm is
 taken over 500 images of the train split. The pair of least geometric mean over all networks is the best.
 
-Judged (--judged: this part alone): resnet-20, vit-tiny, mobilenet-v2 over ten exchange rates, on the test split, with
-the constants that the code has. Wanted: harm falls strictly with size.
+Judged (--judged: this part alone): resnet-20, vit-tiny, mobilenet-v2 on the test split, with the constants that the
+code has. Wanted: harm falls strictly with size over ten exchange rates. Two more rates lie between each pair of them.
 """
 
 import argparse
@@ -39,10 +39,9 @@ JUDGED = ("resnet-20", "vit-tiny", "mobilenet-v2")
 MEANS = (0.02, 0.05, 0.1, 0.2)
 CORRELATIONS = (0.3, 0.5, 0.7)
 RATES = np.geomspace(1e-5, 5e-3, 12)
-# From the finest rate that a search for a size tries to where accuracy begins to suffer.
-JUDGED_RATES = np.geomspace(1e-9, 3e-3, 10)
-# Closer to each other: here a network's own chance counts for more.
-CLOSE_RATES = np.geomspace(1e-6, 3e-3, 10)
+# Ten from 4 times smaller files to where accuracy begins to suffer, and two between each pair of them.
+JUDGED_RATES = np.geomspace(1e-6, 3e-3, 28)
+TEN = slice(None, None, 3)
 IMAGES = 500
 BY_MAGNITUDE = {"bits": 12, "calibration": "rate", "weighting": "magnitude", "rest": "rate", "coder": "context"}
 
@@ -195,19 +194,19 @@ def tune() -> None:
 
 
 def judge() -> None:
-    for label, rates in (("ten rates", JUDGED_RATES), ("ten closer rates", CLOSE_RATES)):
-        print(f"\n{label}: bytes, harm without compensation; bytes, harm with it, on the test split")
-        for name in JUDGED:
-            subject = Subject.load(name)
-            with without():
-                before = curve(subject.model, subject.statistics, subject.data.test_images, rates)
-            after = curve(subject.model, subject.statistics, subject.data.test_images, rates)
-            for rate, (size, harm), (own_size, own_harm) in zip(rates, before, after, strict=True):
-                print(f"{name:14} {rate:8.2g} {size:8.0f} {harm:10.3g} {own_size:8.0f} {own_harm:10.3g}")
-            rises = [int((np.diff(each[:, 1]) <= 0).sum()) for each in (before, after)]
-            scatters = f"{scatter(before):.2f} to {scatter(after):.2f}"
-            ratio = harm_ratio(after, before)
-            print(f"{name:14} not falling: {rises[0]} to {rises[1]}; at equal bytes {ratio:.2f}; scatter {scatters}")
+    print("\nten rates on the test split: bytes, harm without compensation; bytes, harm with it")
+    for name in JUDGED:
+        subject = Subject.load(name)
+        with without():
+            before = curve(subject.model, subject.statistics, subject.data.test_images, JUDGED_RATES)
+        after = curve(subject.model, subject.statistics, subject.data.test_images, JUDGED_RATES)
+        for rate, (size, harm), (own_size, own_harm) in zip(JUDGED_RATES[TEN], before[TEN], after[TEN], strict=True):
+            print(f"{name:14} {rate:8.2g} {size:8.0f} {harm:10.3g} {own_size:8.0f} {own_harm:10.3g}")
+        for label, each in (("ten", TEN), ("all 28", slice(None))):
+            steps = [int((np.diff(points[each, 1]) <= 0).sum()) for points in (before, after)]
+            print(f"{name:14} {label} rates: harm does not fall with size at {steps[0]}, with compensation {steps[1]}")
+        scatters = f"scatter {scatter(before):.2f} and {scatter(after):.2f}"
+        print(f"{name:14} harm at equal bytes {harm_ratio(after, before):.2f}; {scatters}", flush=True)
 
 
 def main() -> None:

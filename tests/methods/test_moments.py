@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from compression import zoo
+from compression import codec, zoo
+from compression.measure.accuracy import predict
 from compression.measure.subject import Subject
 from compression.methods import compensate, dependent, moments
 from compression.methods.moments import MOST_TAPS, Assumed, assumed
@@ -152,8 +153,14 @@ class TestWhereTheyAreUsed:
         plain = compress(statistics, recipe)
         for name, layer in statistics.layers.items():
             errors = [np.square(layer.weight - each.decode(name)).sum() for each in (plain, model)]
-            # Steps are longer, and errors made good are added to others'; of 2 bits nothing is made good.
-            assert errors[1] == errors[0] if bits == 2 else errors[1] < 2.2 * errors[0]
+            given = Assumed.of(layer.weight.shape)
+            # Steps are longer by the mean pivot, and errors e come of independent ones u by e (1 + feedback) = u.
+            spread = np.linalg.inv(np.eye(len(given.pivots)) + given.feedback(slice(0, len(given.pivots))))
+            expected = np.square(spread).sum(axis=1).mean() / given.pivots.mean()
+            # Codes of 2 bits make nothing good.
+            assert errors[1] == errors[0] if bits == 2 else errors[1] < 1.1 * expected * errors[0]
+            if bits >= 8:
+                assert errors[1] == pytest.approx(expected * errors[0], rel=0.1)
 
     @pytest.mark.parametrize("settings", [{"sparsity": 0.7}, {"pattern": "2:4"}], ids=str)
     def test_what_pruning_takes_away_stays_zero_and_is_made_good(self, statistics, settings):
@@ -183,18 +190,36 @@ class TestPack:
             np.testing.assert_array_equal(again.weights[layer].codes, tensor.codes, err_msg=layer)
 
 
-class TestHarmAgainstSize:
-    """Ten exchange rates, from the finest that a search for a size tries to where accuracy begins to suffer."""
+# From 4 times smaller files to where accuracy begins to suffer, on networks that the constants were not tuned on.
+RATES = np.geomspace(1e-6, 3e-3, 10)
+JUDGED = ("resnet-20", "vit-tiny", "mobilenet-v2")
 
-    RATES = np.geomspace(1e-9, 3e-3, 10)
 
-    @pytest.mark.parametrize("name", ["resnet-20", "vit-tiny", "mobilenet-v2"])
-    def test_harm_falls_strictly_with_size(self, name):
-        subject = Subject.load(name)
-        points = []
-        for exchange in self.RATES:
-            *_, last = subject.evaluate(by_magnitude(float(exchange)))
-            points.append((last.record.size.artefact, last.record.figures.harm))
-        sizes, harms = np.array(points).T
-        assert (np.diff(sizes) < 0).all(), sizes
-        assert (np.diff(harms) > 0).all(), harms
+def curve(name: str) -> np.ndarray:
+    """(2, rates): bytes and harm on the test split."""
+    subject = Subject.load(name)
+    points = []
+    for exchange in RATES:
+        compressed = subject.compress(by_magnitude(float(exchange)))
+        *_, found = predict(subject.decoded(compressed), subject.data.test_images, reference=subject.reference)
+        points.append((len(codec.write(compressed)), found.harm))
+    return np.array(points).T
+
+
+@pytest.fixture(scope="module")
+def curves() -> dict[str, np.ndarray]:
+    return {name: curve(name) for name in JUDGED}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_harm_falls_strictly_with_size(name, curves):
+    sizes, harms = curves[name]
+    assert (np.diff(sizes) < 0).all(), sizes
+    assert (np.diff(harms) > 0).all(), harms
+
+
+def test_harm_is_less_at_equal_bytes(curves, monkeypatch):
+    monkeypatch.setattr(moments, "assumed", lambda shape: None)
+    others, their_harms = np.log(curve("vit-tiny"))[:, ::-1]
+    sizes, harms = np.log(curves["vit-tiny"])[:, ::-1]
+    assert np.exp((harms - np.interp(sizes, others, their_harms)).mean()) < 0.8
