@@ -88,6 +88,18 @@ def test_errors_of_a_row_sum_to_nearly_nothing(shape):
     assert shift[0] > 0.6 and shift[1] < 0.35 * shift[0]
 
 
+def test_no_weight_of_two_steps_or_more_becomes_zero():
+    # A depthwise layer with a weight that neighbours would cancel.
+    weight = zoo.load_model("mobilenet-v2").state_dict()["features.2.conv.1.0.weight"].numpy()
+    sensitivity = dependent.magnitude_sensitivity(weight)
+    tensor = dependent.quantize(
+        weight, None, sensitivity, assumed(weight.shape), exchange=1e-9, bits=3, per_channel=False
+    )
+    large = np.abs(weight) >= 2 * tensor.scale
+    assert large.sum() > 20 and follows(tensor.codes)
+    assert tensor.codes[large].all()
+
+
 def test_memory_is_linear_in_the_columns():
     tracemalloc.start()
     given = assumed((2, 25_088))
