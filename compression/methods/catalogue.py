@@ -438,7 +438,7 @@ methods.add(
             "An error harms much in one place and hardly in another. How much is measured on samples (Fisher "
             "information), or guessed from magnitudes; errors are then made good for inputs that share a mean, which "
             "the sum of a channel's errors would move. One exchange rate between bytes and harm sets all steps. Codes "
-            "follow a trellis, in which each says which may come next: at equal bits they are closer to the weights. Of "
+            "follow a trellis: each says which may come next, and at equal bits they lie closer to the weights. Of "
             "2 bits no such path is left, and codes are rounded one by one."
         ),
         formula=(
