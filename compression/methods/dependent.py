@@ -120,7 +120,7 @@ def quantize(
     longest = np.abs(codes).max(axis=1, initial=1) if per_channel else np.abs(codes).max(initial=1)
     # Codes times the scale are finite.
     limit = powers.at_most(np.minimum(steps * np.where(most > 0, most, 1.0), LARGEST / longest))
-    scale = np.where(most > 0, np.minimum(powers.nearest(steps * gain), limit), np.float32(0))
+    scale = np.where(most > 0, np.minimum(powers.nearest(steps * np.where(most > 0, gain, 1.0)), limit), np.float32(0))
     live = codes.any(axis=1)
     # A row of zeros decodes to zeros by any scale: the one above it takes the fewest bits to tell.
     scale = scale[np.maximum.accumulate(np.where(live, np.arange(len(live)), live.argmax() if len(live) else 0))]
