@@ -435,12 +435,10 @@ methods.add(
         name="rate",
         title="Quantization by rate and harm",
         summary=(
-            "The same error harms the answers much in one place and hardly in another. How much is measured on "
-            "training samples (Fisher information), or guessed from the magnitudes; errors are then made good by an "
-            "assumption of what comes into a layer: a mean that all inputs share, and likeness between neighbours "
-            "under a kernel. Without it the sum of a channel's errors moves its mean. One exchange rate between bytes "
-            "and harm then sets all steps: no byte would do more good elsewhere. The codes follow a trellis, in which "
-            "each says which may come next: at equal bits they lie closer to the weights than independent rounding. Of "
+            "An error harms much in one place and hardly in another. How much is measured on samples (Fisher "
+            "information), or guessed from magnitudes; errors are then made good for inputs that share a mean, which "
+            "the sum of a channel's errors would move. One exchange rate between bytes and harm sets all steps. Codes "
+            "follow a trellis: each says which may come next, and at equal bits they lie closer to the weights. Of "
             "2 bits no such path is left, and codes are rounded one by one."
         ),
         formula=(

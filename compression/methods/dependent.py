@@ -54,6 +54,7 @@ BITS = 0.2
 KILOBYTE = 8000  # bits
 _NEXT = np.array(NEXT)
 _TOP = 2**15 - 1
+_NOT_ZERO = 2
 
 
 def magnitude_sensitivity(values: np.ndarray) -> np.ndarray:
@@ -119,7 +120,7 @@ def quantize(
     longest = np.abs(codes).max(axis=1, initial=1) if per_channel else np.abs(codes).max(initial=1)
     # Codes times the scale are finite.
     limit = powers.at_most(np.minimum(steps * np.where(most > 0, most, 1.0), LARGEST / longest))
-    scale = np.where(most > 0, np.minimum(powers.nearest(steps * gain), limit), np.float32(0))
+    scale = np.where(most > 0, np.minimum(powers.nearest(steps * np.where(most > 0, gain, 1.0)), limit), np.float32(0))
     live = codes.any(axis=1)
     # A row of zeros decodes to zeros by any scale: the one above it takes the fewest bits to tell.
     scale = scale[np.maximum.accumulate(np.where(live, np.arange(len(live)), live.argmax() if len(live) else 0))]
@@ -208,16 +209,20 @@ class _Layer:
     def codes(self, rows: np.ndarray, mask: np.ndarray, steps: np.ndarray, top: int) -> np.ndarray:
         """int32 of the shape of rows; steps (rows,)."""
         count, columns = rows.shape
-        weight, kept = np.ascontiguousarray(rows[:, self._order]), np.ascontiguousarray(mask[:, self._order])
+        weight = np.ascontiguousarray(rows[:, self._order])
+        kept = np.ascontiguousarray(mask[:, self._order]).astype(np.int8)
         codes, errors = np.zeros(rows.shape, np.int32), np.zeros(rows.shape)
         groups = len(self._pivots)
         size = count // groups
         # Of a bit, where a squared error of a squared step costs 1.
         price = BITS * 2 * math.log(2) * DISTORTION if self._feedback is None else 0.0
-        laplace = _laplace_bits(weight, kept, steps)
+        laplace = _laplace_bits(weight, kept > 0, steps)
         assumed = self._feedback if isinstance(self._feedback, Assumed) else None
         parts = [slice(start, min(start + BLOCK, columns)) for start in range(0, columns, BLOCK)]
         total = np.zeros(count)  # of errors so far
+        if assumed:
+            # What is only assumed of the inputs does not take a large weight away for the sake of others.
+            kept[(kept > 0) & (np.abs(weight) >= 2 * steps[:, None])] = _NOT_ZERO
         for block in assumed.blocks(BLOCK) if assumed else parts:
             start, width = block.start, block.stop - block.start
             targets = weight[:, block].copy()
@@ -296,7 +301,10 @@ def _code_block(start, weight, targets, feedback, pivots, kept, steps, bits, top
 
 @numba.njit(cache=True, nogil=True)
 def _best_path(target, pivots, kept, bits, top, price, following, path):
-    """The codes of least cost down one column; targets in steps. Cost: squared error times pivot, and price a bit."""
+    """The codes of least cost down one column; targets in steps. Cost: squared error times pivot, and price a bit.
+
+    kept: int8, 0 where a code is zero, _NOT_ZERO where it is not, else 1.
+    """
     count, states = len(target), len(following)
     size = count // len(pivots)
     cost, moved = np.full(states, np.inf), np.empty(states)
@@ -310,7 +318,7 @@ def _best_path(target, pivots, kept, bits, top, price, following, path):
             lowest = int(min((magnitude + quantizer) / 2, float((top + quantizer) // 2)))
             for parity in range(2):
                 best, least = 0, np.inf
-                if parity == 0:
+                if parity == 0 and kept[row] != _NOT_ZERO:
                     least = pivot * magnitude * magnitude + price * bits[row, quantizer, 0]
                 if kept[row]:
                     # The two indices of this parity around the target, or the largest one that fits.
