@@ -31,6 +31,7 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.simplify
 	$(BIN)/python -m benchmarks.no_training
 	$(BIN)/python -m benchmarks.coding --figure assets/coding.svg
+	$(BIN)/python -m benchmarks.moments
 	$(BIN)/python -m benchmarks.conversions
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.latency --lookup

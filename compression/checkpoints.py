@@ -17,6 +17,7 @@ from safetensors.torch import load
 
 from compression import files
 from compression.errors import ModelError
+from compression.steps import listed
 
 INDEX = ".index.json"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
@@ -24,7 +25,6 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 
 MAX_INDEX, MAX_SHARDS = 1 << 26, 10_000
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _unwrapped(found: Any, name: str) -> tuple[dict[str, torch.Tensor], tuple[st
         key = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping) and _tensors(found[key])), None)
         if key is not None:
             others = sorted(str(other) for other in found if other != key)
-            notes.append(f"Read from {key!r} of the file" + f"; left out: {listed(others)}." * bool(others))
+            notes.append(f"Read from {key!r} of the file" + f"; left out: {_listed(others)}." * bool(others))
             found = found[key]
     tensors = _tensors(found) if isinstance(found, Mapping) else {}
     if not tensors or not all(isinstance(each, str) for each in tensors):
@@ -97,7 +97,7 @@ def _unwrapped(found: Any, name: str) -> tuple[dict[str, torch.Tensor], tuple[st
             f"holds {type(found).__name__}. Save model.state_dict() with torch.save."
         )
     if others := [str(each) for each in found if each not in tensors]:
-        notes.append(f"Left out, because they are no tensors: {listed(others)}.")
+        notes.append(f"Left out, because they are no tensors: {_listed(others)}.")
     for each, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             kind = "quantized" if tensor.is_quantized else "without values" if tensor.is_meta else str(tensor.layout)
@@ -129,11 +129,11 @@ def _sharded(path: Path) -> Checkpoint:
         wanted = [name for name, of in shards.items() if of == shard]
         if absent := [name for name in wanted if name not in part.state]:
             raise ModelError(
-                f"{shard[:100]} must hold the tensors that the index says; it lacks {listed(absent)}. The files are "
+                f"{shard[:100]} must hold the tensors that the index says; it lacks {_listed(absent)}. The files are "
                 "not of one checkpoint: copy all of them again."
             )
         if extra := [name for name in part.state if name not in wanted]:
-            notes.append(f"Left out of {shard}, because the index does not name them: {listed(extra)}.")
+            notes.append(f"Left out of {shard}, because the index does not name them: {_listed(extra)}.")
         state |= {name: part.state[name] for name in wanted}
         metadata |= part.metadata
         notes += part.notes
@@ -153,8 +153,8 @@ def _shards(data: bytes, name: str) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = "it has no weight_map" if isinstance(error, (KeyError, TypeError)) else str(error)[:200]
         raise ModelError(
-            f"{name[:100]} must be the index of a checkpoint in shards, as save_pretrained writes it; {reason}. Pass the "
-            "index of all shards, or one weights file."
+            f"{name[:100]} must be the index of a checkpoint in shards, as save_pretrained writes it; {reason}. Pass "
+            "the index of all shards, or one weights file."
         ) from None
     for shard in set(shards.values()):
         if shard in ("", ".", "..") or re.search(r"[/\\\0]", shard) or shard.endswith(INDEX):
@@ -173,9 +173,8 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() and part.isascii() else part for part in re.split(r"([0-9]+)", name)]
 
 
-def listed(names: list[str]) -> str:
-    shown = ", ".join(name[:100] for name in names[:_SHOWN])
-    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+def _listed(names: list[str]) -> str:
+    return listed(name[:100] for name in names)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,10 @@
 """The command line: everything the screen can do. Figures go to standard output, everything else to standard error."""
 
+import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compression import files
+from compression import effects, exclusive, files
 from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
 from compression.presets import preset_for, presets
-from compression.recipe import CODERS, REST_FORMATS, SCHEDULES, Recipe
+from compression.recipe import (
+    CODERS,
+    DEFAULTS,
+    FULL_PRECISION,
+    INTEGER_BITS,
+    REST_FORMATS,
+    SCHEDULES,
+    Code,
+    Recipe,
+    Repair,
+)
+from compression.steps import listed
 
 if TYPE_CHECKING:
     from compression.measure.record import Record
@@ -44,12 +56,25 @@ class RecipeOptions:
     preset: str | None
     settings: dict[str, Any]
 
-    def build(self, model: str | None = None) -> Recipe:
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, by name."""
+        return {name: value for name, value in self.settings.items() if value is not None}
+
+    @property
+    def source(self) -> str | None:
+        """The option that names where the whole recipe comes from, if one does."""
+        return "--recipe" if self.recipe is not None else "--preset" if self.preset is not None else None
+
+    def build(self, model: str | None = None, implied: Mapping[str, Any] | None = None) -> Recipe:
         """The recipe; options of the training may refine one that comes from a file or a preset.
 
         model: the name of the one that it is for, where that is known; RecipeError where the preset is for another.
+        implied: settings that single options have where they do not say them, and that a file may count on. Raises
+        RecipeError, also for an option that does nothing beside the others.
         """
-        given = {name: value for name, value in self.settings.items() if value is not None}
+        implied = dict(implied or {})
+        given = self.given
         training = {name: given.pop(name) for name in TRAINING if name in given}
         sources = [self.recipe is not None, self.preset is not None, bool(given)]
         if sum(sources) > 1:
@@ -58,22 +83,24 @@ class RecipeOptions:
                 "Leave the others out."
             )
         if self.recipe is not None:
-            base = _recipe_file(self.recipe)
+            from compression.recipe_file import open_recipe
+
+            base = open_recipe(self.recipe, implied)
         elif self.preset is not None:
             base = preset_for(self.preset, model).recipe
         else:
             if "drop" in given:
                 given["drop"] = tuple(filter(None, given["drop"].split(",")))
-            base = Recipe.of(**given)
-        return Recipe.of(**{**base.settings(), **training}) if training else base
+            base = Recipe.of(**{**implied, **given})
+        recipe = Recipe.of(**{**base.settings(), **training}) if training else base
+        effects.check({**given, **training}, recipe, beside=implied, options=True)
+        return recipe
 
-
-def _recipe_file(path: Path) -> Recipe:
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return Recipe.from_json(files.read(path))
-    from compression.convert.config import read_recipe
-
-    return read_recipe(files.read(path), path.name)
+    def refuse(self, names: Iterable[str], reason: str) -> None:
+        """Raises RecipeError where one of these settings was given: what the command would overwrite."""
+        if found := [name for name in self.given if name in names]:
+            flags = listed(f"--{name.replace('_', '-')}" for name in found)
+            raise RecipeError(f"{reason}; got {flags}. Leave {'it' if len(found) == 1 else 'them'} out.")
 
 
 def _option(help: str, *names: str, panel: str = RECIPE_PANEL, **more: Any) -> Any:
@@ -319,8 +346,12 @@ def evaluate(
     runtime: Annotated[
         str, typer.Option(help="Runtime that is timed: onnxruntime, torch or none.", rich_help_panel=LATENCY_PANEL)
     ] = "onnxruntime",
-    batch: Annotated[int, typer.Option(min=1, help="Samples a batch.", rich_help_panel=LATENCY_PANEL)] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads.", rich_help_panel=LATENCY_PANEL)] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Samples a batch. (default 1)", rich_help_panel=LATENCY_PANEL)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads. (default 1)", rich_help_panel=LATENCY_PANEL)
+    ] = None,
 ) -> None:
     """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history.
 
@@ -328,14 +359,20 @@ def evaluate(
     """
     from compression import runtimes
 
+    timed = [name for name, value in (("--batch", batch), ("--threads", threads)) if value is not None]
     if runtime != "none":
         runtimes.runtimes.get(runtime)
+    elif timed:
+        raise CompressionError(
+            f"{' and '.join(timed)} have an effect only where a runtime is timed; got --runtime none. Leave them out, "
+            "or name a runtime."
+        )
     subject, compressed, artefact = _subject(model, options)
     *_, evaluation = subject.evaluate_compressed(compressed, artefact)
     kept = _is_name(model) or (compressed.description is None and _makes(subject, compressed.recipe, artefact))
-    record = _timed(subject, compressed, evaluation, runtime, batch, threads, kept)
+    record = _timed(subject, compressed, evaluation, runtime, batch or 1, threads or 1, kept)
     print(record.to_json(indent=2) if as_json else _summary(record))
-    _tell(compressed.notes)
+    _tell([*compressed.notes, *filter(None, [exclusive.trouble()])])
     if not kept:
         _tell(["These figures are not kept in the history: this version does not make this file of its recipe."])
 
@@ -356,14 +393,15 @@ def compress(
     """Compress a model and write the artefact."""
     from compression import codec
     from compression.measure.subject import Subject
+    from compression.wording import smaller
 
     recipe = options.build(model)
     subject = Subject.load(model)
     compressed = subject.compress(recipe)
-    data = codec.write(compressed)
+    data = codec.write_checked(compressed)
     files.write_atomically(out, data)
     ratio = subject.baseline.size_bytes / len(data)
-    print(f"{out}: {len(data):,} bytes, {ratio:.1f} times smaller than fp32 ({recipe.describe()})")
+    print(f"{out}: {len(data):,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
     _tell(compressed.notes)
 
 
@@ -377,7 +415,9 @@ def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
 
     recipe = options.build(model)
     subject = Subject.load(model)
-    rows = layer_table(subject, subject.compress(recipe))
+    compressed = subject.compress(recipe)
+    rows = layer_table(subject, compressed)
+    _tell(compressed.notes)
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=2))
         return
@@ -451,12 +491,14 @@ def latency(
     try:
         question = ask(bench, name, recipe, runtime or ["onnxruntime"], batch or [1], threads or [1], size)
         report = study(bench, question, tell=lambda text: print(text, file=sys.stderr))
+        notes = bench.compressed(name, recipe).notes
     finally:
         bench.close()
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.text())
+    _tell(notes)
     if bench.store_error:
         print(f"Not kept in the history: {bench.store_error}", file=sys.stderr)
-    _tell(bench.store_notes(name))
+    _tell([*bench.store_notes(name), *filter(None, [exclusive.trouble()])])
 
 
 @app.command()
@@ -485,6 +527,7 @@ def recover(
     if out is not None:
         files.write_atomically(out, codec.write(report.compressed))
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.text(_summary(report.after)))
+    _tell(report.compressed.notes)
 
 
 @app.command()
@@ -532,17 +575,27 @@ def allot(
     from compression.measure.subject import Subject
     from compression.search import allot as search
 
-    base = options.build(model)
+    options.refuse(("exchange",), "allot looks for the exchange rate itself")
+    base = options.build(model, implied={"bits": search.MOST_BITS, "calibration": "rate"})
     if base.recover is not None:
         raise RecipeError("allot looks for a recipe without training; got epochs. Train the one that it finds.")
+    by_grid = base.share is None and base.bits not in (1, FULL_PRECISION) and base.quantize.calibration != "rate"
+    if by_grid and base.quantize.calibration != "range":
+        raise RecipeError(
+            f"allot quantizes by rate; got calibration {base.quantize.calibration}. Leave it out, or set it to rate."
+        )
+    if by_grid:
+        _tell(["Scales follow from the exchange rate and not from the largest weights, as the recipe has it."])
     subject = Subject.load(model)
     found = search.allot(subject, base, size=size, harm=harm)
-    *_, evaluation = subject.evaluate(found.recipe)
+    compressed = subject.compress(found.recipe)
+    *_, evaluation = subject.evaluate_compressed(compressed)
     if out is not None:
         files.write_atomically(out, found.recipe.to_json(indent=2).encode())
     if not found.reached:
         print("The wish is out of reach; this is the nearest.", file=sys.stderr)
     print(_summary(evaluation.record))
+    _tell(compressed.notes)
 
 
 @app.command()
@@ -561,11 +614,16 @@ def suggest(
     from compression.measure.subject import Subject
     from compression.search import suggest as search
 
-    target, base = search.Target(bytes=size, drop=loss), options.build(model)
+    kept = {each.name for step in (Repair, Code) for each in dataclasses.fields(step)}
+    rule = "suggest chooses all steps but repair and code itself"
+    options.refuse(DEFAULTS.keys() - kept, rule)
+    target = search.Target(bytes=size, drop=loss)
+    # Its layers will have bits of their own, which is what repair works on.
+    base = options.build(model, implied={"bits": INTEGER_BITS})
+    if options.source is None:
+        base = Recipe(repair=base.repair, code=base.code)
     if base != Recipe(repair=base.repair, code=base.code):
-        raise RecipeError(
-            f"suggest chooses all steps but repair and code itself; got {base.describe()}. Leave the other options out."
-        )
+        raise RecipeError(f"{rule}; got {base.describe()}. Leave the other steps out.")
     subject = Subject.load(model)
     curves = measure_sensitivity(subject)
 
@@ -577,12 +635,14 @@ def suggest(
         return len(codec.write(subject.compress(recipe)))
 
     made = search.find(curves, subject.statistics, target, base, measure, lost)
-    *_, evaluation = subject.evaluate(made.recipe)
+    compressed = subject.compress(made.recipe)
+    *_, evaluation = subject.evaluate_compressed(compressed)
     if out is not None:
         files.write_atomically(out, made.recipe.to_json(indent=2).encode())
     if not made.reached:
         print("The wish is out of reach; this is the nearest.", file=sys.stderr)
     print(_summary(evaluation.record))
+    _tell(compressed.notes)
 
 
 @app.command()
@@ -646,6 +706,7 @@ def export(
         }
         for each in checked
     ]
+    _tell(compressed.notes)
     if as_json:
         print(json.dumps(rows if "all" in asked or len(rows) > 1 else rows[0], indent=2))
         return
@@ -664,36 +725,60 @@ def export(
 @with_recipe
 def pack(
     options: RecipeOptions,
-    file: Annotated[Path, typer.Argument(metavar="WEIGHTS.safetensors", help="Any state dict.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS", help="Any state dict: .safetensors, .pt, .pth, or the .index.json of shards."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
     size: Annotated[
-        int | None, typer.Option(help="Wanted bytes, at most: looks for the exchange rate that meets it.")
+        int | None,
+        typer.Option(help="Wanted bytes, at most: lossless where that fits, else the exchange rate that meets it."),
     ] = None,
 ) -> None:
-    """Compress the weights of any network, given as a safetensors file, without its architecture or data."""
+    """Compress the weights of any network, without its architecture or data; what was written is read back."""
     from compression import codec, pack
-    from compression.search.allot import for_size
+    from compression.checkpoints import load_checkpoint
+    from compression.search.allot import pack_for_size
+    from compression.wording import smaller
 
-    if options.settings["calibration"] == "rate" and options.settings["weighting"] is None:
-        options.settings["weighting"] = "magnitude"
-    recipe, weights = options.build(), files.read(file)
+    implied = {"weighting": "magnitude"} if options.settings["calibration"] == "rate" else {}
+    if size is not None:
+        options.refuse(("exchange",), "with --size the exchange rate is looked for")
+        options.refuse(("clusters",), "--size needs integer codes, whose steps follow from a rate")
+        if options.settings["calibration"] not in (None, "rate") or options.settings["bits"] in (1, FULL_PRECISION):
+            raise RecipeError(
+                "with --size weights are quantized by rate, with 2 to 16 bits at most; got another --calibration or "
+                "--bits. Leave them out, or leave out --size."
+            )
+        if options.source is None:
+            implied = {"bits": 12, "calibration": "rate", "weighting": "magnitude", "rest": "rate", "coder": "smallest"}
+    recipe = options.build(implied=implied)
     if recipe.recover is not None:
         raise RecipeError("weights alone cannot be trained; got epochs. Leave them out, or train a model of the zoo.")
-    state = pack.load_weights(weights)
+    checkpoint = load_checkpoint(file)
+
+    def packed(recipe: Recipe) -> pack.PackedModel:
+        return pack.pack(checkpoint.state, recipe, checkpoint.metadata)
+
     if size is not None:
-        if recipe.quantize is None:
-            recipe = Recipe.of(
-                **{**recipe.settings(), "bits": 12, "calibration": "rate", "weighting": "magnitude", "rest": "rate"}
+        given = options.given.keys() - {"rest", "coder"}
+        plain = None
+        if not given & {"bits", "granularity", "calibration", "weighting"} and options.given.get("rest") != "rate":
+            code = Code(recipe.code.coder, options.given.get("rest", recipe.code.rest if options.source else "fp32"))
+            plain = (
+                None if options.source and recipe.quantize else dataclasses.replace(recipe, quantize=None, code=code)
             )
-        found = for_size(recipe, size, lambda each: len(codec.write(pack.pack(state, each))))
-        if not found.reached:
-            raise RecipeError(
-                f"this recipe gives {found.measured:,} bytes at least; {size:,} are wanted. Wish for more or prune too."
-            )
-        recipe = found.recipe
-    data = codec.write(pack.pack(state, recipe))
+        recipe = pack_for_size(recipe, plain, size, lambda each: len(codec.write(packed(each))))
+    model = packed(recipe)
+    data = codec.write_checked(model)
     files.write_atomically(out, data)
-    print(f"{out}: {len(data):,} bytes, {len(weights) / len(data):.1f} times smaller ({recipe.describe()})")
+    print(
+        f"{out}: {len(data):,} bytes, {smaller(checkpoint.size_bytes / len(data))} than {checkpoint.size_bytes:,} "
+        f"bytes of tensors ({recipe.describe()}); touched {pack.share_touched(model, checkpoint.state):.1%} of the values"
+    )
+    _tell([*checkpoint.notes, *model.notes])
 
 
 @app.command()
@@ -707,7 +792,7 @@ def unpack(
 
     compressed = codec.read(files.read(file))
     state = compressed.state_dict()
-    data = pack.save_weights(state)
+    data = pack.save_weights(state, compressed.metadata if isinstance(compressed, pack.PackedModel) else None)
     files.write_atomically(out, data)
     print(f"{out}: {len(data):,} bytes, {len(state)} tensors")
     _tell(compressed.notes)
@@ -775,7 +860,7 @@ def _network_file(model: str, options: RecipeOptions) -> "tuple[CompressedModel,
     from compression import codec
     from compression.convert.measured import without_figures
 
-    if options.build() != Recipe():
+    if options.source is not None or options.given:
         raise ArtefactError("an artefact has its own recipe; got recipe options beside it. Leave them out.")
     artefact = files.read(model)
     compressed = codec.read(artefact)
@@ -821,6 +906,9 @@ def _timed(
 
 
 def _summary(record: "Record") -> str:
+    from compression.measure.paired import paired_ms
+    from compression.wording import NOT_ALONE, UNDECIDED_WHY, smaller, speed
+
     figures, size, rates = record.figures, record.size, record.rates
     change = 100 * (figures.accuracy - record.baseline.accuracy)
     verdict = f"{'' if figures.distinguishable else 'in'}distinguishable from the baseline"
@@ -830,8 +918,7 @@ def _summary(record: "Record") -> str:
         f"{figures.correct} of {figures.n}",
         f"           {change:+.2f} points, {verdict} (McNemar p = {figures.p_value:.3g}); macro F1 {figures.f1:.4f}",
         f"           harm {figures.harm:.3g} nats (mean KL divergence from the baseline's outputs)",
-        f"size       {size.artefact:,} bytes, {record.ratio:.1f} times smaller than fp32, "
-        f"{record.baseline.size_bytes:,} bytes",
+        f"size       {size.artefact:,} bytes, {smaller(record.ratio)} than fp32, {record.baseline.size_bytes:,} bytes",
         f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "
         f"> ans {size.ans:,}",
         f"rates      {rates.sparse_rate:.1%} zero, {rates.shared_rate:.1%} shared, "
@@ -839,8 +926,10 @@ def _summary(record: "Record") -> str:
     ]
     if (latency := record.latency) is not None:
         lines += [
-            f"latency    {latency.median_ms:.3f} ms against {latency.baseline_median_ms:.3f} ms, "
-            f"{latency.speedup:.2f}x [{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
+            f"latency    {paired_ms(latency, latency.baseline_median_ms):.3f} ms beside "
+            f"{latency.baseline_median_ms:.3f} ms of the baseline, {speed(latency)}",
             f"           {latency.runtime} {latency.number_format}, batch {latency.batch}, {latency.threads} thread(s)",
+            *([] if latency.decided else [f"           {UNDECIDED_WHY}"]),
+            *([f"           {NOT_ALONE}"] if latency.alone is False else []),
         ]
     return "\n".join(lines)

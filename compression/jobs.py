@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import torch
 
 from compression.errors import CompressionError
-from compression.exclusive import released
+from compression.exclusive import awaited, released
 from compression.limits import NONE, LimitError, Limits
 
 _log = logging.getLogger(__name__)
@@ -151,6 +151,11 @@ class Job:
         if self._started is None or not 0 < self.progress <= 1:
             return None
         return (time.monotonic() - self._started) * (1 - self.progress) / self.progress
+
+    @property
+    def awaited(self) -> str | None:
+        """What else on this machine the job waits for, in words, if it has to."""
+        return awaited(self._thread.ident) if self._thread is not None else None
 
     @property
     def paused(self) -> bool:

@@ -13,6 +13,7 @@ from compression.measure.roofline import Bound
 from compression.recipe import Recipe
 from compression.runtimes.sparse import LayerPlan
 from compression.search.verdict import Verdict
+from compression.wording import NOT_ALONE, UNDECIDED_WHY, faster, speed
 
 # Of the single calls behind a median, in percent.
 QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)
@@ -181,7 +182,7 @@ class LatencyReport:
         return "\n".join(lines)
 
     def _timings(self) -> Iterator[str]:
-        head = "runtime|format|batch|threads|median|p95|p99|images/s|baseline|p95|p99|images/s|ratio|95 %|pairs"
+        head = "runtime|format|batch|threads|median|p95|p99|images/s|baseline|p95|p99|images/s|speed|pairs"
         rows = [[*head.split("|"), "outliers", "ended by", "taken"]]
         for row in self.timings:
             if (one := row.latency) is None:
@@ -193,11 +194,14 @@ class LatencyReport:
                 [
                     *(row.title, row.number_format, str(row.batch), str(row.threads)),
                     *map(_digits, (*own, *baseline)),
-                    *(f"{one.speedup:.3f}", _interval(one.speedup_low, one.speedup_high), str(one.pairs)),
+                    *(str(speed(one)), str(one.pairs)),
                     *(str(one.outliers), one.stopped_by, measured),
                 ]
             )
-        yield from _table(rows, left=("runtime", "format", "ended by", "taken"))
+        yield from _table(rows, left=("runtime", "format", "speed", "ended by", "taken"))
+        timed = [(row, row.latency) for row in self.timings if row.latency is not None]
+        yield from dict.fromkeys(UNDECIDED_WHY for _, one in timed if not one.decided)
+        yield from (f"{row.title} {row.number_format}: {NOT_ALONE}" for row, one in timed if one.alone is False)
         yield from dict.fromkeys(f"{row.title} {row.number_format}: {row.note}" for row in self.timings if row.note)
 
     def _calls(self) -> Iterator[str]:
@@ -248,13 +252,12 @@ class LatencyReport:
         return _section(title, _table(rows, left=("layer", "form")))
 
     def _others(self) -> Iterator[str]:
-        rows = [["recipe", "median, ms", "baseline", "ratio", "95 %", "in words"]]
+        rows = [["recipe", "median, ms", "baseline", "speed", "in words"]]
         for each in self.others:
             one = each.latency
             times = map(_digits, (one.median_ms, one.baseline_median_ms))
-            ratio = [f"{one.speedup:.3f}", _interval(one.speedup_low, one.speedup_high)]
-            rows.append([each.name, *times, *ratio, each.recipe.describe()])
-        yield from _table(rows, left=("recipe", "in words"))
+            rows.append([each.name, *times, str(speed(one)), each.recipe.describe()])
+        yield from _table(rows, left=("recipe", "speed", "in words"))
 
     def _layers(self, details: RuntimeDetails) -> str:
         rows = [["layer", "kind", "time, us", "share", "baseline", "MACs", "bytes", "operations/byte"]]
@@ -288,13 +291,13 @@ class LatencyReport:
         return _section(f"This machine, measured on {here.threads} thread(s): {here.name}", lines)
 
     def _devices(self) -> str:
-        rows = [["device", "~ ms", "~ baseline", "~ ratio", "fits", "RAM", "flash", "~ transfer, ms", "~ energy, uJ"]]
+        rows = [["device", "~ ms", "~ baseline", "~ speed", "fits", "RAM", "flash", "~ transfer, ms", "~ energy, uJ"]]
         for each in self.devices:
             own, baseline = each.own, each.baseline
             seconds = [own.seconds, baseline.seconds]
             rows.append(
                 [
-                    *(each.title, *(_digits(1e3 * each) for each in seconds), _digits(seconds[1] / seconds[0])),
+                    *(each.title, *(_digits(1e3 * each) for each in seconds), faster(seconds[1] / seconds[0])),
                     *("yes" if own.fits else "NO", format_bytes(own.ram_needed)),
                     format_bytes(own.flash_needed) if own.flash_needed else "-",
                     _digits(1e3 * own.transfer_s),

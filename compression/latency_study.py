@@ -125,7 +125,8 @@ def study(bench: Workbench, question: Question, tell: Tell = lambda text: None) 
     Raises CompressionError where nothing at all could be timed, with the first reason.
     """
     model, recipe = question.model, question.recipe
-    stored = {timing for timing in question.grid if bench.latency(model, recipe, timing) is not None}
+    known = {timing: bench.latency(model, recipe, timing) for timing in question.grid}
+    stored = {timing for timing, latency in known.items() if latency is not None and latency.decided}
     tell(f"Evaluating {recipe.describe()}")
     record = _wait(bench.evaluate(model, recipe)).record
     tasks = question.tasks()

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from compression.checkpoints import listed
 from compression.errors import ModelError, RecipeError
 from compression.pipeline import CompressedModel, compress
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
+from compression.steps import listed
 from compression.tensors import Plain
 
 # Types of safetensors that are held in another one: narrow and wide floats as the float32 that weights are, 8-bit
@@ -53,7 +53,7 @@ class PackedModel(CompressedModel):
         )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The tensors by name, each of the type that it was packed from; what that cannot hold is its largest number."""
+        """The tensors by name, of the type that it was packed from; codes beyond its range are its ends."""
         return {name: self.restored(name) for name in self.order}
 
     def restored(self, name: str) -> torch.Tensor:
@@ -104,7 +104,7 @@ def share_touched(model: PackedModel, state: Mapping[str, torch.Tensor]) -> floa
     total = sum(tensor.numel() for name, tensor in state.items() if name not in model.ties)
     touched = 0
     for name, tensor in {**model.weights, **model.rest}.items():
-        if not isinstance(tensor, Plain) or not torch.equal(model.restored(name), state[name]):
+        if not isinstance(tensor, Plain) or _content(model.restored(name)) != _content(state[name]):
             touched += state[name].numel()
     return touched / total if total else 0.0
 
@@ -159,12 +159,16 @@ def _ties(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> dict[str, str]
     ties = {}
     for name, tensor in tensors.items():
         if tensor.numel() >= _LEAST_TIED and not tensor.is_complex():
-            content = hashlib.sha256(tensor.view(-1).view(torch.uint8).numpy()).digest()
             treated = tuple(override.matches(name) for override in recipe.overrides)
-            earlier = first.setdefault((tensor.dtype, tensor.shape, content, treated), name)
+            earlier = first.setdefault((tensor.dtype, tensor.shape, _content(tensor), treated), name)
             if earlier != name:
                 ties[name] = earlier
     return ties
+
+
+def _content(tensor: torch.Tensor) -> bytes:
+    """A digest of every bit of a tensor."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).digest()
 
 
 def _notes(kept: Mapping[str, str], ties: Mapping[str, str]) -> list[str]:

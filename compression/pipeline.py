@@ -5,7 +5,7 @@ repair's rounding among them; `measure.variant` simplifies before and repairs th
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import layouts, powers
+from compression import effects, layouts, powers
 from compression.errors import ModelError, RecipeError
-from compression.methods import binarize, bound, compensate, dependent, groups, prune, quantize, share
+from compression.exclusive import machine, released
+from compression.methods import binarize, bound, compensate, dependent, groups, moments, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
-from compression.recipe import INTEGER_BITS, LayerRecipe, Quantize, Recipe
+from compression.recipe import INTEGER_BITS, RULES, LayerRecipe, Override, Quantize, Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
+from compression.steps import listed, nearest, shown
 from compression.structure import Structure, build
 from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
@@ -125,17 +127,23 @@ def compress(
     hessians: Mapping[str, np.ndarray] | None = None,
     fisher: Mapping[str, np.ndarray] | None = None,
     notes: tuple[str, ...] = (),
+    known: Collection[str] = (),
 ) -> CompressedModel:
     """Compress the weights of a model, given its statistics. The model itself is not touched; same input, same output.
 
     source, structure, notes: of a simplified model, whose statistics these are. hessians: second moments of the layers'
     inputs, for rounding with error compensation. fisher: diagonal Fisher information, as `methods.fisher` gives it, for
-    quantization by rate. Raises RecipeError where a recipe needs it and there is none.
+    quantization by rate. known: names of layers that an override may be for beside those that are there: of the network
+    before it was simplified. Raises RecipeError where a recipe needs fisher and there is none, and for an override that
+    matches no layer.
     """
     names = tuple(statistics.layers)
+    check_overrides(recipe, (*names, *known))
     plans = layer_plans(names, recipe)
-    cuts = prune.cuts_of(statistics, plans, recipe.prune)
+    with machine(exclusive=False):
+        cuts = prune.cuts_of(statistics, plans, recipe.prune)
 
+    @machine(exclusive=False)
     def step(layer: LayerStatistics) -> CompressedTensor:
         given = (hessians or {}).get(layer.name), (fisher or {}).get(layer.name)
         return compress_layer(layer, plans[layer.name], cuts.get(layer.name), *given)
@@ -144,7 +152,8 @@ def compress(
     if len(statistics.magnitudes) < WEIGHTS_FOR_THREADS:
         tensors = list(map(step, layers))
     else:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Each thread shares the machine by itself: a timing that they wait for must not wait for this one.
+        with released(), ThreadPoolExecutor(os.cpu_count()) as pool:
             tensors = list(pool.map(step, layers))
     return CompressedModel(
         architecture=statistics.architecture,
@@ -158,9 +167,8 @@ def compress(
         turned=statistics.turned,
         notes=(
             *notes,
-            *_left_dense(statistics, plans),
+            *notes_of({name: layer.weight.shape for name, layer in statistics.layers.items()}, recipe),
             *_emptied(statistics, dict(zip(names, tensors, strict=True))),
-            *_unmatched(names, recipe),
         ),
     )
 
@@ -214,6 +222,9 @@ def _coded(
         return Plain(weight)
     kept = weight != 0 if pruned else None
     if plan.quantize.calibration == "rate":
+        # Codes of 2 bits are rounded one by one, and make nothing good.
+        if hessian is None and plan.quantize.weighting == "magnitude" and plan.quantize.bits > 2:
+            hessian = moments.assumed(weight.shape)
         return _by_rate(layer.weight if hessian is not None else weight, kept, plan.quantize, hessian, fisher)
     if plan.quantize.bits == 1:
         tensor = binarize.apply(weight, kept, plan.quantize)
@@ -252,7 +263,7 @@ def _by_rate(
     weight: np.ndarray,
     kept: np.ndarray | None,
     step: Quantize,
-    hessian: np.ndarray | None,
+    hessian: np.ndarray | moments.Assumed | None,
     fisher: np.ndarray | None,
 ) -> Integers:
     return dependent.quantize(
@@ -328,15 +339,40 @@ def _grouped(layer: LayerStatistics, weight: np.ndarray, plan: LayerRecipe | Rec
     return _merged(symbols, to_grid(entries, counts, plan.quantize))
 
 
-def _left_dense(statistics: ModelStatistics, plans: Mapping[str, LayerRecipe]) -> list[str]:
+def check_overrides(recipe: Recipe, names: Collection[str]) -> None:
+    """Raises RecipeError where an override matches none of these names of layers, with the nearest of them.
+
+    The two parts that low rank makes of a layer are names too, whether the recipe makes them or not.
+    """
+    for override in unmatched(recipe, names):
+        short = [name.removesuffix(".weight") for name in names]
+        raise RecipeError(
+            f"an override must match a layer; got {shown(override.layers)}, which matches none."
+            f"{nearest(override.layers, dict.fromkeys(short))} The layers are {listed(dict.fromkeys(short))}."
+        )
+
+
+def unmatched(recipe: Recipe, names: Collection[str]) -> tuple[Override, ...]:
+    """The overrides that match none of these names of layers, nor what low rank would make of them."""
+    parts = [f"{name.removesuffix('.weight')}.{part}.weight" for name in names for part in (0, 1)]
+    return tuple(each for each in recipe.overrides if not any(each.matches(name) for name in (*names, *parts)))
+
+
+def notes_of(shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> tuple[str, ...]:
+    """What a person should know of how a recipe acts on layers of these shapes, by name: what does nothing."""
+    plans = layer_plans(tuple(shapes), recipe)
+    return (*_left_dense(shapes, plans), *_without_effect(tuple(shapes), recipe), *effects.notes(recipe))
+
+
+def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, LayerRecipe]) -> list[str]:
     dense: dict[str, list[str]] = {}
     for name, plan in plans.items():
         pattern = plan.prune.pattern if plan.prune else ""
-        if pattern and not prune.divides(statistics.layers[name].weight.shape, plan.prune.kept_of[1]):
+        if pattern and not prune.divides(shapes[name], plan.prune.kept_of[1]):
             dense.setdefault(pattern, []).append(name)
     return [
         f"Left dense, because the inputs of a weight do not divide into groups of {pattern.split(':')[1]}: "
-        f"{', '.join(names)}."
+        f"{listed(names)}."
         for pattern, names in dense.items()
     ]
 
@@ -346,10 +382,8 @@ def _emptied(statistics: ModelStatistics, tensors: Mapping[str, CompressedTensor
     names = [
         name for name, tensor in tensors.items() if not _has_values(tensor) and statistics.layers[name].weight.any()
     ]
-    if not names:
-        return []
-    shown = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
-    return [f"Nothing is left of {shown}: every weight became zero. Scope layer, or an override, keeps some."]
+    told = f"Nothing is left of {listed(names)}: every weight became zero. Scope layer, or an override, keeps some."
+    return [told] * bool(names)
 
 
 def _has_values(tensor: CompressedTensor) -> bool:
@@ -363,12 +397,25 @@ def _has_values(tensor: CompressedTensor) -> bool:
     return bool(tensor.decode().any())
 
 
-def _unmatched(names: tuple[str, ...], recipe: Recipe) -> list[str]:
-    return [
-        f"No layer is called {override.layers}: its override has no effect."
-        for override in recipe.overrides
-        if not any(override.matches(name) for name in names)
-    ]
+def _without_effect(names: tuple[str, ...], recipe: Recipe) -> Iterator[str]:
+    """Overrides whose layers are gone, and those of which later ones replace everything."""
+    matched, heard = set(), set()
+    for name in names:
+        said: set[str] = set()
+        for place in reversed(range(len(recipe.overrides))):
+            override = recipe.overrides[place]
+            if override.matches(name):
+                own = {each for each, _ in override.settings}
+                matched.add(place)
+                if own - said:
+                    heard.add(place)
+                said |= own | (set(RULES) if own & set(RULES) else set())
+    absent = [o for place, o in enumerate(recipe.overrides) if place not in matched]
+    hidden = [o for place, o in enumerate(recipe.overrides) if place in matched - heard]
+    if absent:
+        yield f"No layer is called {listed(shown(o.layers) for o in absent)} here: what is set for it has no effect."
+    if hidden:
+        yield f"Later overrides replace all that is set for {listed(shown(o.layers) for o in hidden)}."
 
 
 def _merged(symbols: np.ndarray, entries: Plain | Integers) -> Codebook:

@@ -24,20 +24,18 @@ ZERO = LEAST - FINENESS
 
 def nearest(scale: np.ndarray) -> np.ndarray:
     """The nearest of these powers, by ratio, to positive finite floats: float32 of the same shape."""
-    steps = np.rint(np.log2(scale) * FINENESS).clip(LEAST, GREATEST)
-    return _scales(steps.astype(np.int64))
+    return _scales(_nearest_steps(scale))
 
 
 def at_least(scale: np.ndarray) -> np.ndarray:
     """The least of these powers that is not below positive finite floats; the greatest where there is none."""
-    steps = np.ceil(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
-    # Rounding of the logarithm may be off by a step at the powers themselves.
+    steps = _nearest_steps(scale)
     return _scales(np.minimum(steps + (_scales(steps) < scale), GREATEST))
 
 
 def at_most(scale: np.ndarray) -> np.ndarray:
     """The greatest of these powers that is not above positive floats; the least where there is none."""
-    steps = np.floor(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
+    steps = _nearest_steps(scale)
     return _scales(np.maximum(steps - (_scales(steps) > scale), LEAST))
 
 
@@ -53,6 +51,10 @@ def to_steps(scale: np.ndarray) -> np.ndarray | None:
 def from_steps(steps: np.ndarray) -> np.ndarray | None:
     """The float32 scales of `to_steps`, of any integer type; None where a step is none of its."""
     return _scales(steps.astype(np.int64)) if _allowed(steps).all() else None
+
+
+def _nearest_steps(scale: np.ndarray) -> np.ndarray:
+    return np.rint(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
 
 
 def _scales(steps: np.ndarray) -> np.ndarray:

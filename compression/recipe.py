@@ -9,7 +9,7 @@ so that two recipes with the same effect have the same digest.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -26,6 +26,7 @@ from compression.steps import (
     INTEGER_BITS,
     MAX_CLUSTERS,
     MIN_CLUSTERS,
+    MOST_NAMES,
     MOVES,
     REST_FORMATS,
     ROUNDINGS,
@@ -40,6 +41,9 @@ from compression.steps import (
     Repair,
     Share,
     Simplify,
+    check_name,
+    listed,
+    nearest,
     shown,
     switch,
 )
@@ -49,6 +53,7 @@ __all__ = [
     "CALIBRATIONS",
     "CLIPPINGS",
     "CODERS",
+    "DEFAULTS",
     "FULL_PRECISION",
     "GRANULARITIES",
     "IMPORTANCES",
@@ -59,6 +64,7 @@ __all__ = [
     "MOVES",
     "REST_FORMATS",
     "ROUNDINGS",
+    "RULES",
     "SCHEDULES",
     "SCOPES",
     "STARTS",
@@ -96,6 +102,7 @@ class Override:
             raise RecipeError(
                 f'an override must say for which layers; got {shown(self.layers)}. Pass a name or a pattern, "conv*".'
             )
+        check_name("layers of an override", self.layers)
         pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
         try:
             settings = {name: value for name, value in pairs}
@@ -107,7 +114,7 @@ class Override:
         unknown = sorted((name for name in settings if name not in LAYER_SETTINGS), key=shown)
         if unknown or not settings:
             raise RecipeError(
-                f"an override may set {', '.join(LAYER_SETTINGS)}; got {', '.join(map(shown, unknown)) or 'nothing'}. "
+                f"an override may set {', '.join(LAYER_SETTINGS)}; got {listed(map(shown, unknown)) or 'nothing'}. "
                 "Name one of these."
             )
         object.__setattr__(self, "settings", tuple(sorted(settings.items())))
@@ -157,6 +164,11 @@ class Recipe:
             raise RecipeError(
                 f"overrides must be a list of overrides; got {shown(self.overrides)}. Pass [Override(...)]."
             )
+        if len(self.overrides) > MOST_NAMES:
+            raise RecipeError(
+                f"a recipe may have at most {MOST_NAMES} overrides; got {len(self.overrides)}. "
+                'Join layers of equal settings by a pattern, "conv*".'
+            )
         object.__setattr__(self, "overrides", tuple(self.overrides))
         if self.simplify == Simplify():
             object.__setattr__(self, "simplify", None)
@@ -185,12 +197,13 @@ class Recipe:
         The names are those of the steps' fields (see `Recipe().settings()`), and `overrides`: a list of Override, of
         mappings {"layers": ..., setting: value} or their JSON text. Settings left out have their defaults.
         """
-        unknown = sorted(set(settings) - set(_DEFAULTS))
+        unknown = sorted(set(settings) - set(DEFAULTS))
         if unknown:
             raise RecipeError(
-                f"a recipe has the settings {', '.join(_DEFAULTS)}; got {', '.join(unknown)}. Name one of these."
+                f"a recipe has settings of its own names; got {listed(map(shown, unknown))}."
+                f"{nearest(unknown[0], DEFAULTS)} All are listed by: python -m compression recipe --help."
             )
-        settings = {**_DEFAULTS, **settings}
+        settings = {**DEFAULTS, **settings}
         steps = {
             name: kind(**{each.name: settings[each.name] for each in dataclasses.fields(kind)})
             for name, kind in STEPS.items()
@@ -200,7 +213,7 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """The flat settings: `Recipe.of(**recipe.settings()) == recipe`."""
-        result = dict(_DEFAULTS)
+        result = dict(DEFAULTS)
         for name in STEPS:
             if (step := getattr(self, name)) is not None:
                 result.update(dataclasses.asdict(step))
@@ -228,8 +241,8 @@ class Recipe:
         own = dict(settings)
         everywhere = (*LAYER_SETTINGS, "weighting", "activations")
         values = {name: value for name, value in self.settings().items() if name in everywhere}
-        if own.keys() & set(_RULES):
-            values.update({name: _DEFAULTS[name] for name in _RULES})
+        if own.keys() & set(RULES):
+            values.update({name: DEFAULTS[name] for name in RULES})
         values.update(own)
         if type(values["clusters"]) is int and "rarest" not in own:
             values["rarest"] = min(values["rarest"], max(0, values["clusters"] - 1))
@@ -241,8 +254,8 @@ class Recipe:
         for override in self.overrides:
             if override.matches(name):
                 settings = dict(override.settings)
-                if settings.keys() & set(_RULES):
-                    own = {name: value for name, value in own.items() if name not in _RULES}
+                if settings.keys() & set(RULES):
+                    own = {name: value for name, value in own.items() if name not in RULES}
                 own.update(settings)
         recipe = self._with(tuple(own.items())) if own else self
         share, quantize = recipe.share, recipe.quantize
@@ -250,7 +263,7 @@ class Recipe:
             share = None
             bits = INTEGER_BITS if quantize is None else max(quantize.bits, INTEGER_BITS)
             quantize = dataclasses.replace(quantize or Quantize(bits), bits=bits)
-        alone = bool(own.keys() & set(_RULES))
+        alone = bool(own.keys() & set(RULES))
         return LayerRecipe(recipe.prune, share, quantize, alone)
 
     def to_query(self) -> dict[str, str]:
@@ -259,18 +272,24 @@ class Recipe:
         return {
             name: _TEXTS.get(name, _text)(value)
             for name, value in self.settings().items()
-            if name in always or value != _DEFAULTS[name]
+            if name in always or value != DEFAULTS[name]
         }
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> "Recipe":
         """Read what `to_query` wrote, or a part of it; raises RecipeError."""
-        unknown = sorted(set(query) - set(_DEFAULTS))
+        return cls.of(**cls.parsed(query))
+
+    @staticmethod
+    def parsed(query: Mapping[str, str]) -> dict[str, Any]:
+        """The flat settings that a link states, as it states them; raises RecipeError."""
+        unknown = sorted(set(query) - set(DEFAULTS))
         if unknown:
             raise RecipeError(
-                f"a link may set {', '.join(_DEFAULTS)}; got {', '.join(unknown)}. Remove what is not in that list."
+                f"a link may set what a recipe has; got {listed(map(shown, unknown))}."
+                f"{nearest(unknown[0], DEFAULTS)} Remove what is no setting."
             )
-        return cls.of(**{name: _parsed(name, text) for name, text in query.items()})
+        return {name: _parsed(name, text) for name, text in query.items()}
 
     @property
     def bits(self) -> int:
@@ -363,11 +382,7 @@ class Recipe:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Recipe":
         """Read the JSON form; raises RecipeError."""
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise RecipeError(f"a recipe must be JSON text; {error}. Export one to see the form.") from None
-        return cls.from_dict(data)
+        return cls.from_dict(loads(text, "a recipe"))
 
 
 STEPS = {
@@ -391,9 +406,9 @@ LAYER_SETTINGS = tuple(
 )
 
 # Of pruning: one at a time.
-_RULES = ("sparsity", "threshold", "pattern")
+RULES = ("sparsity", "threshold", "pattern")
 
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     **{
         each.name: {"clusters": None, "bits": FULL_PRECISION}.get(each.name, each.default)
         for kind in STEPS.values()
@@ -422,7 +437,7 @@ _TEXTS = {
 
 def _parsed(name: str, text: str) -> Any:
     """The value of a setting from the text of a link."""
-    default = _DEFAULTS[name]
+    default = DEFAULTS[name]
     if name in ("overrides",):
         return text
     if name == "drop":
@@ -442,13 +457,29 @@ def _parsed(name: str, text: str) -> Any:
         ) from None
 
 
+def loads(text: str | bytes, what: str) -> Any:
+    """Plain data from JSON text; raises RecipeError, also where a name stands twice in an object."""
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise RecipeError(f"{what} must be JSON text; {reason}. Export one to see the form.") from None
+
+
+def unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """An object of a file; raises ValueError where a name stands twice: which of the two was meant?"""
+    result: dict[Any, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"{shown(name)} stands twice")
+        result[name] = value
+    return result
+
+
 def _overrides(value: object) -> tuple[Override, ...]:
     """Overrides from a list of them, of mappings, or from JSON text."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise RecipeError(f"overrides must be JSON text; {error}. Export a recipe to see the form.") from None
+        value = loads(value, "overrides")
     if not isinstance(value, (list, tuple)):
         raise RecipeError(f"overrides must be a list; got {shown(value)}. Write it as [{{...}}].")
     return tuple(each if isinstance(each, Override) else _override(each) for each in value)
@@ -473,8 +504,8 @@ def _mapping(what: str, data: object, allowed: tuple[str, ...]) -> dict[str, Any
     unknown = sorted((name for name in data if name not in allowed), key=shown)
     if unknown:
         raise RecipeError(
-            f"{what} may have the fields {', '.join(allowed)}; got {', '.join(map(shown, unknown))}. "
-            "Remove or rename what is not in that list."
+            f"{what} may have the fields {', '.join(allowed)}; got {listed(map(shown, unknown))}."
+            f"{nearest(unknown[0], allowed)} Remove or rename what is not in that list."
         )
     return dict(data)
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from compression import layouts
 from compression.errors import ModelError
+from compression.exclusive import machine
 
 BLOCK = 64
 
@@ -92,6 +93,7 @@ class ModelStatistics:
     turned: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
+    @machine(exclusive=False)
     def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
         """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
         names = compressible(model)
@@ -131,8 +133,8 @@ class ModelStatistics:
     ) -> "ModelStatistics":
         """Statistics of arrays without an architecture: float32 weights, and the rest as it is.
 
-        order: the names of both, and of ties, which stand for the tensor of another name. Biases tell which weights are in another layout. Raises ModelError for a weight that
-        is not finite.
+        order: the names of both, and of ties, which stand for the tensor of another name. Biases tell which weights are
+        in another layout. Raises ModelError for a weight that is not finite.
         """
         ties = dict(ties or {})
         shapes = {name: array.shape for name, array in (*weights.items(), *rest.items())}

@@ -2,7 +2,9 @@
 
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from compression.errors import RecipeError
@@ -24,6 +26,8 @@ FULL_PRECISION = 32
 INTEGER_BITS = 8
 BITS = (*range(1, 17), 32)
 MIN_CLUSTERS, MAX_CLUSTERS = 2, 256
+# Of a layer or a block, or of a pattern of layers; and of how many of them a recipe may speak.
+LONGEST_NAME, MOST_NAMES = 200, 256
 
 
 def shown(value: object) -> str:
@@ -33,6 +37,29 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):
         return f"a {type(value).__name__} too large to print"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Names for a message: the first few, and how many more there are."""
+    names = list(names)
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Which of the known names may have been meant, for a message: " Did you mean fc1?", or nothing."""
+    if not isinstance(name, str):
+        return ""
+    found = get_close_matches(name[:LONGEST_NAME], [each[:LONGEST_NAME] for each in known], cutoff=0.5)
+    return f" Did you mean {' or '.join(found)}?" if found else ""
+
+
+def check_name(what: str, name: object) -> None:
+    """Raises RecipeError unless it can be the name of something, or a pattern of names."""
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        raise RecipeError(
+            f"{what} must be a name of 1 to {LONGEST_NAME} printable characters; got {shown(name)}. Pass e.g. conv1."
+        )
 
 
 def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -95,6 +122,10 @@ class Simplify:
         named = isinstance(self.drop, (list, tuple)) and all(isinstance(name, str) for name in self.drop)
         if not named or any(not name or "," in name for name in self.drop):
             raise RecipeError(f'drop must be a list of block names; got {shown(self.drop)}. Pass e.g. ["layer2.1"].')
+        for name in self.drop:
+            check_name("a block in drop", name)
+        if len(self.drop) > MOST_NAMES:
+            raise RecipeError(f"drop must have at most {MOST_NAMES} blocks; got {len(self.drop)}. Name fewer.")
         object.__setattr__(self, "drop", tuple(sorted(set(self.drop))))
         _count("blocks", self.blocks)
         switch("fold", self.fold)

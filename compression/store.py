@@ -219,19 +219,22 @@ class Store:
                 self._cannot_read(("records", model, dataset, recipe))
         return list(found.values())
 
-    def earlier(self, model: str, dataset: str) -> int:
-        """Recipes of a model on a dataset that were measured by another revision of the methods, and not by this."""
-        return self._file.run(
+    def earlier(self, model: str, dataset: str) -> frozenset[str]:
+        """Digests of recipes of a model on a dataset that another revision of the methods measured."""
+        rows = self._file.run(
             lambda connection: connection.execute(
-                "SELECT count(DISTINCT recipe) FROM records AS old WHERE engine != ? AND model = ? AND dataset = ? "
-                "AND NOT EXISTS (SELECT 1 FROM records WHERE engine = ? AND model = old.model "
-                "AND dataset = old.dataset AND recipe = old.recipe)",
-                (METHODS, model, dataset, METHODS),
-            ).fetchone()
-        )[0]
+                "SELECT DISTINCT recipe FROM records WHERE engine != ? AND model = ? AND dataset = ?",
+                (METHODS, model, dataset),
+            ).fetchall()
+        )
+        return frozenset(recipe for (recipe,) in rows)
 
     def put_latency(self, key: TimingKey, latency: Latency, samples: Samples) -> None:
-        """Keep a timing and the single calls behind it; one of the same key is replaced."""
+        """Keep a timing and the single calls behind it; one of the same key is replaced, but not by one that is not
+        decided while it is.
+        """
+        if not latency.decided and (known := self.get_latency(key)) is not None and known.decided:
+            return
         self._put(
             ("measurements", key.to_json()),
             latency=json.dumps(asdict(latency)),
@@ -247,6 +250,30 @@ class Store:
             return None if row is None else Latency(**json.loads(row[0]))
         except _UNREADABLE:
             return self._cannot_read(place)
+
+    def timings_beside(self, key: TimingKey) -> list[Latency]:
+        """All timings that have this key's baseline: of its model, machine, runtime, batch, threads and size."""
+        same = ("model", "machine", "runtime", "batch", "threads", "size")
+        where = " AND ".join(f"json_extract(key, '$.{name}') IS ?" for name in same)
+        wanted = {name: getattr(key, name) for name in same}
+        rows = dict(
+            self._file.run(
+                lambda connection: connection.execute(
+                    f"SELECT key, latency FROM measurements WHERE engine = ? AND {where}", (METHODS, *wanted.values())
+                ).fetchall()
+            )
+        )
+        with self._lock:
+            for (table, *values), row in self._waiting.items():
+                if table == "measurements" and wanted.items() <= json.loads(values[0]).items():
+                    rows[values[0]] = row["latency"]
+        found = []
+        for text, latency in rows.items():
+            try:
+                found.append(Latency(**json.loads(latency)))
+            except _UNREADABLE:
+                self._cannot_read(("measurements", text))
+        return found
 
     def get_samples(self, key: TimingKey) -> Samples | None:
         """The single calls behind the timing of this key, to float32, or None."""

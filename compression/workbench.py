@@ -13,6 +13,7 @@ import json
 import math
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -33,6 +34,7 @@ from compression.measure.latency import BUDGET_S, WIDTH, Noise, Samples, machine
 from compression.measure.layers import layer_table
 from compression.measure.machine import Machine, measure_machine
 from compression.measure.memory import session_memory
+from compression.measure.paired import paired_ms, reference_ms
 from compression.measure.record import Latency, Record
 from compression.measure.roofline import LayerWork, layer_work
 from compression.measure.sensitivity import Sensitivity, measure_sensitivity
@@ -57,6 +59,10 @@ NOW, SOON, ASKED, LATER, LAST = range(5)
 
 # A tab in the background asks once a minute; one that was closed never again.
 PATIENCE_S = 90.0
+
+# Seconds until a timing whose interval was too wide is taken again, after the first such, the second and so on; then it
+# rests until somebody asks for it: on a machine that is never still it would not end.
+AGAIN_AFTER_S = (15.0, 60.0, 300.0)
 
 STUDY_BATCHES = (1, 2, 4, 8, 16, 32)
 HALF = 0.5
@@ -198,7 +204,7 @@ class Workbench:
         self._again = again
         self._effort = {"budget_s": budget_s, "width": width}
         self._read_error: str | None = None
-        self._earlier: dict[str, int] = {}
+        self._earlier: dict[str, frozenset[str]] = {}
         cache.tidy()
         self.limits = limits
         self._scheduler = Scheduler(limits, present)
@@ -207,6 +213,9 @@ class Workbench:
         self._records: dict[str, dict[str, Record]] = {}
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._latencies: dict[TimingKey, Latency] = {}
+        # Of timings that are not decided: how often they were tried, and when they are tried again.
+        self._tries: dict[TimingKey, tuple[int, float]] = {}
+        self._references: dict[TimingKey, float | None] = {}
         self._problems: dict[TimingKey, dict[str, str]] = {}
         self._work: dict[TimingKey, list[LayerWork]] = {}
         self._studies: dict[tuple[str, str], Any] = {}
@@ -229,10 +238,12 @@ class Workbench:
 
     def store_notes(self, model: str) -> tuple[str, ...]:
         """What a person should know of a model's history: what is left out of it, and what is lost."""
-        count = self._earlier.get(model, 0)
+        with self._lock:
+            count = len(self._earlier.get(model, frozenset()) - self._records.get(model, {}).keys())
         earlier = (
-            f"{count:,} record{'s' * (count > 1)} of another version {'are' if count > 1 else 'is'} not shown; "
-            "what they tell is measured again when it is opened."
+            f"{count:,} records of another version are not shown; they are measured again when they are opened."
+            if count > 1
+            else "1 record of another version is not shown; it is measured again when it is opened."
         )
         return *[earlier] * bool(count), *self.store.notes, *shelf.left_out(), *interrupted.unreadable()
 
@@ -268,7 +279,7 @@ class Workbench:
             subject = Subject.load(model)
             digests = subject.statistics.digest, subject.data.digest
             stored = self._from_store(lambda: self.store.records(*digests))
-            self._earlier[model] = self._from_store(lambda: self.store.earlier(*digests)) or 0
+            self._earlier[model] = self._from_store(lambda: self.store.earlier(*digests)) or frozenset()
             with self._lock:
                 self._records[model] = {record.digests.recipe: record for record in stored or ()}
             claimed.set_result(subject)
@@ -313,8 +324,45 @@ class Workbench:
         )
 
     def latency(self, model: str, recipe: Recipe, timing: Timing) -> Latency | None:
-        """The timing of a recipe's graph and number format, if it was taken before on this machine."""
+        """The timing of a recipe's graph and number format, if it was taken before on this machine.
+
+        It may be one that is not `decided`: `due` says whether it is to be taken again.
+        """
         return self._known_latency(self._timing_key(model, recipe, timing))
+
+    def due(self, model: str, recipe: Recipe, timing: Timing) -> bool:
+        """Whether a recipe is to be timed: it was not yet, or its interval is too wide and the machine had a rest."""
+        return self._due(self._timing_key(model, recipe, timing))
+
+    def _due(self, key: TimingKey) -> bool:
+        wait = self._seconds_until_again(key)
+        return wait is not None and wait <= 0
+
+    def seconds_until_again(self, model: str, recipe: Recipe, timing: Timing) -> float | None:
+        """Until a timing that is not decided is taken again; None where none is to come."""
+        return self._seconds_until_again(self._timing_key(model, recipe, timing))
+
+    def _seconds_until_again(self, key: TimingKey) -> float | None:
+        known = self._known_latency(key)
+        if known is not None and known.decided:
+            return None
+        tries, when = self._tries.get(key, (0, -math.inf))
+        return None if tries > len(AGAIN_AFTER_S) else max(0.0, when - time.monotonic())
+
+    def reference_ms(self, model: str, timing: Timing) -> float | None:
+        """Milliseconds of the baseline under a timing, by which all recipes' are told; None until one was timed."""
+        setting = replace(self._timing_key(model, Recipe(), timing), form="", number_format="")
+        with self._lock:
+            if setting in self._references:
+                return self._references[setting]
+            taken = [
+                each for key, each in self._latencies.items() if replace(key, form="", number_format="") == setting
+            ]
+        stored = [] if self._again else self._from_store(lambda: self.store.timings_beside(setting))
+        found = reference_ms([*taken, *(stored or ())])
+        with self._lock:
+            self._references[setting] = found
+        return found
 
     def _known_latency(self, key: TimingKey) -> Latency | None:
         with self._lock:
@@ -324,6 +372,7 @@ class Workbench:
         if found is not None:
             with self._lock:
                 self._latencies[key] = found
+                self._references.clear()
         return found
 
     def samples(self, model: str, recipe: Recipe, timing: Timing) -> Samples | None:
@@ -371,20 +420,22 @@ class Workbench:
         return found
 
     def expected(self, model: str, records: Iterable[Record], timing: Timing) -> dict[str, float]:
-        """Milliseconds that are predicted for records without a timing, by their digest.
+        """Milliseconds that are predicted for records whose speed-up is not known, by their digest.
 
         Only where the time depends on the zeros: interpolated over the sparsity between recipes that were timed.
         """
         if not timing.chosen.sees_zeros:
             return {}
         anchors = [(sparsity, Recipe.of(sparsity=sparsity) if sparsity else Recipe()) for sparsity in (0.0, *ANCHORS)]
-        known = [(at, found.median_ms) for at, each in anchors if (found := self.latency(model, each, timing))]
-        if len(known) < 2:
+        reference = self.reference_ms(model, timing)
+        timed = [(at, found) for at, each in anchors if (found := self.latency(model, each, timing)) and found.decided]
+        if len(timed) < 2 or reference is None:
             return {}
+        known = [(at, paired_ms(found, reference)) for at, found in timed]
         return {
             record.digests.recipe: float(np.interp(record.rates.sparse_rate, *zip(*known, strict=True)))
             for record in records
-            if record.latency is None and record.recipe.simplify is None
+            if (record.latency is None or not record.latency.decided) and record.recipe.simplify is None
         }
 
     def time(self, model: str, recipe: Recipe, timing: Timing, priority: int = SOON) -> Job:
@@ -740,9 +791,18 @@ class Workbench:
         return evaluation
 
     def _time(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> Latency:
-        known = self.latency(model, recipe, timing)
-        if known is not None:
+        key = self._timing_key(model, recipe, timing)
+        known = self._known_latency(key)
+        if known is not None and not self._due(key):
             return known
+        return self._time_anew(job, model, recipe, timing)
+
+    def _time_asked(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> Latency:
+        """The same for somebody who asks for it: what is not decided is taken again at once."""
+        known = self.latency(model, recipe, timing)
+        return known if known is not None and known.decided else self._time_anew(job, model, recipe, timing)
+
+    def _time_anew(self, job: Job, model: str, recipe: Recipe, timing: Timing) -> Latency:
         subject = self.subject(model)
         found = subject.time(
             subject.compress(recipe),
@@ -758,11 +818,15 @@ class Workbench:
         self._from_store(lambda: self.store.put_latency(key, found.latency, found.samples))
         with self._lock:
             self._latencies[key] = found.latency
+            self._references.clear()
+            tries = 0 if found.latency.decided else self._tries.get(key, (0, 0.0))[0] + 1
+            rest = AGAIN_AFTER_S[min(tries, len(AGAIN_AFTER_S)) - 1]
+            self._tries[key] = tries, time.monotonic() + rest
         return found.latency
 
     def _carry_out(self, job: Job, model: str, tasks: Sequence[Task]) -> None:
         works = {
-            "time": self._time,
+            "time": self._time_asked,
             "evaluate": lambda job, model, recipe, _: self._evaluate(job, model, recipe),
             "profile": self._profile,
             "plan": self._plan,
@@ -855,12 +919,12 @@ class Workbench:
         yield from (each for each in unknown if each.recover is not None and shelf.find(source, each) is not None)
 
     def _untimed(self, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
-        """One recipe for each graph and number format that has no timing, the current recipe's own first."""
+        """One recipe for each graph and number format that is to be timed, the current recipe's own first."""
         recipes: dict[TimingKey, Recipe] = {}
         anchors = [Recipe.of(sparsity=sparsity) for sparsity in ANCHORS] if timing.chosen.sees_zeros else []
         for each in (recipe, Recipe(), Recipe.of(bits=8, activations=8), *anchors):
             recipes.setdefault(self._timing_key(model, each, timing), each)
-        return [each for key, each in recipes.items() if self._known_latency(key) is None]
+        return [each for key, each in recipes.items() if self._due(key)]
 
     def _remember(self, evaluation: Evaluation) -> None:
         record = evaluation.record

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.figures import theme
-from pages.components import controls, exchange, export, figure, history, kpis, plots, state, table
+from pages.components import controls, exchange, export, figure, history, kpis, notes, plots, state, table
 
 look = theme.named(st.context.theme.type)
 controls.open_view("explore")
@@ -23,7 +23,8 @@ def live() -> None:
     kpis.render(work)
     plots.tradeoffs(work, look)
     plots.progress(work)
-    plots.notes(work)
+    if work.exact:
+        notes.render(view.model, view.recipe)
     history.render(bench, view.model)
     ladder, sweeps, confusion, records = st.tabs(
         ["Size ladder", "Sweeps", "Confusion", "Records"], key="tab", on_change="rerun"

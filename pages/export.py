@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.zoo import models
-from pages.components import controls, exporting, exporting_matrix, layers, state
+from pages.components import controls, exporting, exporting_matrix, layers, notes, state
 
 controls.open_view("export")
 state.begin()
@@ -26,6 +26,8 @@ def live() -> None:
     exporting.table(work, offers)
     exporting.buttons(work, offers)
     exporting.reasons(offers)
+    if work.exact:
+        notes.render(view.model, view.recipe)
 
 
 work = st.session_state.started = state.start(fill=False)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.figures import theme
-from pages.components import controls, devices, figure, history, latency, state
+from pages.components import controls, devices, figure, history, latency, notes, state
 
 look = theme.named(st.context.theme.type)
 controls.open_view("latency")
@@ -25,6 +25,8 @@ def live() -> None:
     latency.kpis(known)
     latency.settings(known)
     latency.progress(known)
+    if work.exact:
+        notes.render(view.model, view.recipe)
     history.render(bench, view.model)
     runtimes, scaling, layers, distribution, others = st.tabs(
         ["Runtimes", "Batch and threads", "Layers", "Distribution", "Other devices"],

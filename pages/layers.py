@@ -4,7 +4,7 @@ import streamlit as st
 
 from compression.figures import theme
 from compression.zoo import models
-from pages.components import controls, figure, layers, state
+from pages.components import controls, figure, layers, notes, state
 
 look = theme.named(st.context.theme.type)
 controls.open_view("layers")
@@ -25,6 +25,8 @@ def live() -> None:
     if state.outdated(studies.pace(work)):
         st.rerun(scope="app")
     layers.verdict(work)
+    if work.exact:
+        notes.render(view.model, view.recipe)
     layers.progress(studies)
     table, sensitivity, one, suggest, waterfall = st.tabs(
         ["Table", "Sensitivity", "One layer", "Suggest", "Waterfall"], key="layers_tab", on_change="rerun"

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from compression.figures import theme
-from pages.components import controls, figure, history, recover, state, students
+from pages.components import controls, figure, history, notes, recover, state, students
 
 look = theme.named(st.context.theme.type)
 controls.open_view("recover")
@@ -25,6 +25,8 @@ def live() -> None:
     recover.verdict(known)
     recover.curves(known, look)
     recover.result(known)
+    if known.before is not None:
+        notes.render(view.model, request.recipe)
     history.render(bench, view.model)
     recover.others(known)
 

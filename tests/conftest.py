@@ -1,4 +1,4 @@
-"""Shared by all tests: a store of their own, and the dashboard in a real browser."""
+"""Shared by all tests: a store, a lock and caches of their own, and the dashboard in a real browser."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,14 @@ CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-back
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Before any import of the package: no test may touch the user's own store.
+    # Before any import of the package: no test may touch the user's own store, and nothing that runs beside these
+    # tests, be it another worker or another copy of the product, may hold them up or find what they keep.
     config.stash[_FOLDER] = tempfile.TemporaryDirectory(prefix="paretoscope-")
-    os.environ["PARETOSCOPE_STORE"] = str(Path(config.stash[_FOLDER].name) / "records.sqlite")
-    os.environ["XDG_CACHE_HOME"] = config.stash[_FOLDER].name
+    own = Path(config.stash[_FOLDER].name)
+    os.environ["PARETOSCOPE_STORE"] = str(own / "records.sqlite")
+    os.environ["PARETOSCOPE_LOCK"] = str(own / "machine")
+    os.environ["XDG_CACHE_HOME"] = str(own)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own / "inductor")
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Threads that wait for each other spin: with two, two workers take longer for the suite than one alone.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,13 +63,28 @@ def chromium() -> str:
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a dashboard of its own, with an empty store."""
     chromium()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("dashboard")
+    with reserved_port() as port:
+        yield from _serve(port, folder)
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that the system gives to nobody else meanwhile, but that a server can listen on.
+
+    The socket is bound for as long as the context lasts. As it does not listen, another may be bound beside it by who
+    knows the port and says SO_REUSEADDR, as servers do.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        yield probe.getsockname()[1]
+
+
+def _serve(port: int, folder: Path) -> Iterator[str]:
     environment = {**os.environ, "PARETOSCOPE_STORE": str(folder / "records.sqlite")}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    command += ["--server.fileWatcherType", "none"]
+    command += ["--server.fileWatcherType", "none", "--server.address", "127.0.0.1"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -72,10 +92,10 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
-def _await(address: str, process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def _await(address: str, process: subprocess.Popen, log: Path, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:

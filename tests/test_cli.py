@@ -74,6 +74,7 @@ LATENCY_FIELDS = {
     "outliers": int,
     "stopped_by": str,
     "measured_for": str,
+    "alone": bool,
 }
 
 
@@ -379,6 +380,8 @@ def bad(folder, tmp_path_factory) -> Path:
     (bad / "version.json").write_text("{}")
     (bad / "bytes.json").write_bytes(b"\x89PNG\r\n\x1a\n")
     (bad / "good.json").write_text('{"version": 1}')
+    (bad / "idle.json").write_text('{"version": 1, "quantize": {"bits": 8, "ternary": 0.7}}')
+    (bad / "sixty.yaml").write_text("version: " + "1:" * 280 + "1")
     (bad / "folder").mkdir()
     return bad
 
@@ -433,7 +436,10 @@ REFUSED = [
     ("decompress BAD/missing.psc --out BAD/x.safetensors", "must be a readable file"),
     ("decompress FILES/model.psc --out BAD/no-folder/x", "must be in a folder that can be written"),
     ("evaluate lenet-300-100 --drop stage1.1", "only a network of residual blocks has blocks to drop"),
-    ("evaluate resnet-20 --drop stage1.9", "got stage1.9. Name some of stage1.0"),
+    (
+        "evaluate resnet-20 --drop stage1.9",
+        "got stage1.9. Did you mean stage1.2 or stage1.1 or stage1.0? Name some of ",
+    ),
     ("evaluate lenet-300-100 --nodes 0.5 --importance bn", "importance 'bn' needs a batch normalisation"),
     ("evaluate lenet-300-100 --nodes 1", "nodes must be in [0, 1); got 1"),
     ("evaluate lenet-300-100 --pattern 4:2", "pattern must be N:M"),
@@ -465,6 +471,40 @@ REFUSED = [
     ("allot lenet-300-100 --size 1000 --clusters 4", "steps are allotted to integer codes"),
     ("evaluate lenet-300-100 --bits 8 --calibration rate --exchange 0", "exchange must be in [1e-12, 1e3]; got 0"),
     ("evaluate lenet-300-100 --bits 8 --weighting bits", "weighting must be 'fisher' or 'magnitude'; got 'bits'"),
+    ("evaluate FILES/model.psc --bits 32", "an artefact has its own recipe"),
+    ("evaluate FILES/model.psc --preset baseline", "an artefact has its own recipe"),
+    ("evaluate FILES/model.psc --keep-ends", "an artefact has its own recipe"),
+    ("export FILES/model.psc --rest fp32 --format config --out BAD/x", "an artefact has its own recipe"),
+    ("evaluate lenet-300-100 --runtime none --batch 8", "--batch have an effect only where a runtime is timed"),
+    ("evaluate lenet-300-100 --runtime none --threads 1", "got --runtime none. Leave them out, or name a runtime."),
+    ("evaluate lenet-300-100 --calibration mse", "Set --bits 8 or leave --calibration out."),
+    ("compress lenet-300-100 --bits 8 --exchange 1e-4 --out BAD/x.psc", "Set --calibration rate or leave"),
+    ("recipe --bits 8 --percentile 99", "Set --calibration percentile or leave --percentile out."),
+    ("recipe --learning-rate 0.001", "--learning-rate has an effect only with epochs"),
+    ("recipe --preset tiny --temperature 2", "Set --epochs 10, --distill 0.5 or leave --temperature out."),
+    ("recipe --recipe BAD/idle.json", "Set bits 1 or leave ternary out."),
+    ("recipe --recipe BAD/sixty.yaml", "version must be 1; got '1:1:1:1:1:1"),
+    ("recipe --bits 8 --keep-ends", "clusters or fewer than 8 bits elsewhere"),
+    (
+        'evaluate lenet-300-100 --overrides [{"layers":"fx1","bits":4}]',
+        "got 'fx1', which matches none. Did you mean fc1",
+    ),
+    ('evaluate lenet-300-100 --bits 8 --overrides [{"layers":"fc1","ternary":0.7}]', "ternary of the override 'fc1'"),
+    ('layers lenet-300-100 --overrides [{"layers":"conv*","bits":4}]', "The layers are fc1, fc2, fc3."),
+    ("sensitivity lenet-300-100 --layer fc4.weight", "Did you mean fc"),
+    (
+        "allot lenet-300-100 --size 40000 --exchange 1e-4",
+        "allot looks for the exchange rate itself; got --exchange. Leave it",
+    ),
+    ("allot lenet-300-100 --size 40000 --calibration kl", "allot quantizes by rate; got calibration kl"),
+    ("allot lenet-300-100 --size 40000 --percentile 99", "--percentile has an effect only with"),
+    ("suggest lenet-300-100 --size 40000 --bits 32", "all steps but repair and code itself; got --bits. Leave it out."),
+    ("suggest lenet-300-100 --size 40000 --clusters 4 --scope layer", "got --scope, --clusters. Leave them out."),
+    ("suggest lenet-300-100 --size 40000 --rest rate", "--rest has an effect only with"),
+    (
+        "suggest lenet-300-100 --size 40000 --preset int8",
+        "suggest chooses all steps but repair and code itself; got 8 bits",
+    ),
     ("train", "one NAME or --all; got neither or both"),
     ("train lenet-5 --all", "one NAME or --all; got neither or both"),
     ("train --all --out BAD/x", "--out must name the file of one model"),
@@ -531,7 +571,7 @@ EVERYTHING = Recipe.of(
     bias=True,
     batchnorm=True,
     rest="fp16",
-    overrides=[{"layers": "fc2*", "bits": 5, "clusters": 16}, {"layers": "fc9", "sparsity": 0.1}],
+    overrides=[{"layers": "fc2*", "bits": 5, "clusters": 16}, {"layers": "fc3.0", "sparsity": 0.1}],
 )
 
 
@@ -570,7 +610,7 @@ class TestEverySetting:
     def test_what_a_person_should_know_is_on_standard_error(self, file, tmp_path):
         expected = [
             "Note: 25 % of the nodes removed: ",
-            "Note: No layer is called fc9: its override has no effect.",
+            "Note: No layer is called 'fc3.0' here: what is set for it has no effect.",
             "Note: There is no batch normalisation to re-estimate.",
         ]
         for command in (["evaluate", "--runtime", "none"], ["compress", "--out", tmp_path / "model.psc"]):
@@ -613,11 +653,13 @@ def test_every_setting_is_an_option():
 def test_training_options_refine_a_recipe_from_elsewhere(tmp_path):
     options = "--epochs 9 --learning-rate 0.002 --schedule constant --minibatch 20 --ramp 0.5 --distill 0.25"
     options += " --temperature 2 --teacher lenet-5 --average 0.9 --patience 3 --no-augment --seed 5 --stopped 4"
+    options += " --sparsity 0.5"
     training = {"epochs": 9, "learning_rate": 0.002, "schedule": "constant", "minibatch": 20, "ramp": 0.5}
     training |= {"distill": 0.25, "temperature": 2.0, "teacher": "lenet-5", "patience": 3, "augment": False}
     training |= {"average": 0.9, "seed": 5, "stopped": 4}
     tiny = presets.get("tiny").recipe
-    assert Recipe.from_json(succeed("recipe", *options.split())) == Recipe.of(**training)
+    assert Recipe.from_json(succeed("recipe", *options.split())) == Recipe.of(**training, sparsity=0.5)
+    options = options.removesuffix(" --sparsity 0.5")
     wanted = Recipe.of(**{**tiny.settings(), **training})
     assert Recipe.from_json(succeed("recipe", "--preset", "tiny", *options.split())) == wanted
     path = tmp_path / "recipe.json"

@@ -12,7 +12,7 @@ from compression.exclusive import machine
 from compression.jobs import Cancelled, Job, Scheduler
 
 # Generous: nothing waits this long unless the test has failed.
-SECONDS = 30
+SECONDS = 300
 
 
 @pytest.fixture
@@ -546,3 +546,57 @@ def test_closing_ends_several_paused_jobs():
     resting = [paused(scheduler, Steps(2)) for _ in range(3)]
     scheduler.close()
     assert [job.state for job in resting] == ["cancelled"] * 3
+
+
+def test_two_submissions_at_once_do_not_start_two_jobs(scheduler, monkeypatch):
+    """A second thread comes while the first has chosen a job and not started it yet."""
+    pop, chosen, second_is_through = jobs.heapq.heappop, threading.Event(), threading.Event()
+
+    def slow_pop(queue):
+        found = pop(queue)
+        if not chosen.is_set():
+            chosen.set()
+            # The lock keeps the second thread out: it gets through only where there is none.
+            second_is_through.wait(0.5)
+        return found
+
+    running, together, gate = [], [], threading.Event()
+
+    def work(job: Job) -> None:
+        running.append(job)
+        together.append(len(running))
+        gate.wait(SECONDS)
+        running.remove(job)
+
+    monkeypatch.setattr(jobs.heapq, "heappop", slow_pop)
+    submitted = []
+    threads = [
+        threading.Thread(
+            target=lambda: submitted.append(scheduler.submit(work, priority=0, label="")) or second_is_through.set()
+        )
+        for _ in range(2)
+    ]
+    threads[0].start()
+    assert chosen.wait(SECONDS)
+    threads[1].start()
+    for thread in threads:
+        thread.join(SECONDS)
+    gate.set()
+    assert all(job.wait(SECONDS) and job.state == "done" for job in submitted) and len(submitted) == 2
+    assert together == [1, 1]
+
+
+def test_a_job_that_waits_for_the_machine_says_so(scheduler, monkeypatch, tmp_path):
+    monkeypatch.setenv(exclusive.ENVIRONMENT, str(tmp_path / "machine"))
+    monkeypatch.setattr(exclusive, "TOLD_AFTER_S", 0.0)
+
+    def work(job: Job) -> None:
+        with machine(exclusive=False):
+            pass
+
+    with machine(exclusive=True):
+        job = scheduler.submit(work, priority=0, label="Measuring")
+        while job.awaited is None:
+            assert not job.wait(0.005)
+        assert job.awaited == "a timing on this machine"
+    assert job.wait(SECONDS) and job.awaited is None

@@ -60,7 +60,7 @@ def test_each_output_channel_has_its_scale(layer, calibration):
         for o in range(layer.out_channels):  # channels of very different sizes
             group, own = divmod(o, layer.out_channels // layer.groups)
             inputs = layer.in_channels // layer.groups
-            layer.weight[group * inputs : (group + 1) * inputs, own] *= 10.0**-o
+            layer.weight[group * inputs : (group + 1) * inputs, own] *= 3.0**-o
     settings = {"exchange": 1e-12, "weighting": "magnitude"} if calibration == "rate" else {}
     # A step is 1 / 127 of the largest weight; codes of the trellis are four apart in each state, and scales 2 %.
     close = 0.05 if calibration == "rate" else 0.01

@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from compression import codec, pipeline, zoo
-from compression.errors import CompressionError
+from compression.errors import CompressionError, RecipeError
 from compression.measure.subject import Subject
 from compression.measure.variant import Variant
 from compression.pipeline import CompressedModel, compress, layer_plans
 from compression.powers import to_steps
 from compression.recipe import CALIBRATIONS, CLIPPINGS, CODERS, IMPORTANCES, STARTS, Override, Recipe, Recover
+from compression.steps import listed
 from compression.structure import Structure, build
 from compression.tensors import Codebook, Integers, Plain
 from compression.trellis import follows
@@ -405,14 +406,14 @@ def test_what_is_not_possible_is_said(model):
     sparse = compress(subject.statistics, Recipe.of(pattern="2:4"))
     dense = [name for name, layer in subject.statistics.layers.items() if layer.weight.shape[1] % 4]
     assert sparse.notes == (
-        (f"Left dense, because the inputs of a weight do not divide into groups of 4: {', '.join(dense)}.",)
+        (f"Left dense, because the inputs of a weight do not divide into groups of 4: {listed(dense)}.",)
         if dense
         else ()
     )
     for name in dense:
         np.testing.assert_array_equal(sparse.decode(name), subject.statistics.layers[name].weight)
-    astray = compress(subject.statistics, Recipe(overrides=(Override("no such layer", {"bits": 4}),)))
-    assert astray.notes == ("No layer is called no such layer: its override has no effect.",)
+    with pytest.raises(RecipeError, match="must match a layer; got 'no such layer', which matches none"):
+        compress(subject.statistics, Recipe(overrides=(Override("no such layer", {"bits": 4}),)))
 
 
 @pytest.mark.parametrize("model", sorted(BLOCKS))

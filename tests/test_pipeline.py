@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compression import codec, pipeline
-from compression.errors import ModelError
+from compression.errors import ModelError, RecipeError
 from compression.measure.rates import rates
 from compression.measure.size import ladder
 from compression.measure.variant import Variant
@@ -308,7 +308,7 @@ class TestStepsTogether:
         for tensor in compress(statistics, Recipe.of(clusters=16, bits=1)).weights.values():
             assert tensor.entries.codes.tolist() == [-1, 1]
         rows = [[1.0, 2.0], [3.0, 5.0]]  # entries 2, of three weights, and 5
-        assert compressed_weight(rows, clusters=2, bits=1).tolist() == [[5, 5], [5, 5]]
+        assert compressed_weight(rows, clusters=2, bits=1).tolist() == [[2.75, 2.75], [2.75, 2.75]]
         assert compressed_weight(rows, clusters=2, bits=1, calibration="mse").tolist() == [[2.75, 2.75], [2.75, 2.75]]
 
     def test_entries_that_round_to_one_are_one(self):
@@ -665,3 +665,53 @@ class TestLoading:
     def test_an_unknown_tensor_has_no_floats(self, statistics):
         with pytest.raises(KeyError):
             compress(statistics, Recipe()).decode("7.weight")
+
+
+class TestOverridesWithoutEffect:
+    """Which overrides are refused, and which are told of."""
+
+    NAMES = ("conv1.weight", "fc1.weight", "fc2.weight")
+
+    @pytest.mark.parametrize(
+        ("layers", "said"),
+        [
+            ("fc3", "Did you mean fc1 or fc2"),
+            ("cnv1", "Did you mean conv1?"),
+            ("layer*", "The layers are conv1, fc1, fc2."),
+            ("fc1.bias", "got 'fc1.bias', which matches none"),
+            ("FC1", "which matches none"),
+        ],
+    )
+    def test_what_matches_no_layer_is_refused_with_the_nearest(self, layers, said):
+        recipe = Recipe.of(overrides=[{"layers": "fc*", "bits": 8}, {"layers": layers, "bits": 4}])
+        with pytest.raises(RecipeError, match="an override must match a layer") as caught:
+            pipeline.check_overrides(recipe, self.NAMES)
+        assert said in str(caught.value) and len(str(caught.value)) < 500
+        assert [each.layers for each in pipeline.unmatched(recipe, self.NAMES)] == [layers]
+
+    @pytest.mark.parametrize("layers", ["fc1", "fc1.weight", "*2", "conv?", "fc1.0", "fc1.1.weight"])
+    def test_layers_and_the_parts_that_low_rank_makes_of_them_match(self, layers):
+        pipeline.check_overrides(Recipe.of(overrides=[{"layers": layers, "bits": 4}]), self.NAMES)
+
+    def test_many_layers_make_a_short_message(self):
+        names = tuple(f"a.long.name.of.a.layer.{i}.weight" for i in range(999))
+        with pytest.raises(RecipeError) as caught:
+            pipeline.check_overrides(Recipe.of(overrides=[{"layers": "x" * 200, "bits": 4}]), names)
+        assert len(str(caught.value)) < 500 and "994 more" in str(caught.value)
+
+    def test_what_is_gone_or_replaced_is_told(self):
+        shapes = dict.fromkeys(self.NAMES, (4, 4))
+
+        def notes(*overrides):
+            return pipeline.notes_of(shapes, Recipe.of(overrides=overrides))
+
+        assert notes({"layers": "fc*", "bits": 8}, {"layers": "fc1", "bits": 4}) == ()
+        assert notes({"layers": "fc1", "bits": 8}, {"layers": "fc*", "bits": 4}) == (
+            "Later overrides replace all that is set for 'fc1'.",
+        )
+        # A rule of pruning replaces every other one.
+        assert len(notes({"layers": "fc1", "sparsity": 0.5}, {"layers": "fc1", "threshold": 0.1})) == 1
+        assert notes({"layers": "fc1", "sparsity": 0.5, "bits": 8}, {"layers": "fc1", "threshold": 0.1}) == ()
+        assert notes({"layers": "fc1.0", "bits": 8}) == (
+            "No layer is called 'fc1.0' here: what is set for it has no effect.",
+        )

@@ -31,6 +31,27 @@ def test_the_nearest_power_is_the_nearest_by_ratio():
     assert np.isfinite(powers.nearest(np.array([1e300])))[0]
 
 
+@pytest.mark.parametrize(
+    "values", [np.exp(np.random.default_rng(1).uniform(-60, 60, 500)), powers.from_steps(EVERY[1:])]
+)
+def test_powers_on_either_side(values):
+    values = values.astype(np.float64)
+    above, below = powers.at_least(values).astype(float), powers.at_most(values).astype(float)
+    assert (above >= values).all() and (below <= values).all()
+    assert np.log2(above / below).max() <= 1 / 32 + 1e-6
+    held = powers.nearest(values) == values
+    assert (above == values)[held].all() and (below == values)[held].all()
+
+
+def test_the_ends_on_either_side():
+    assert (
+        powers.at_least(np.array(1e300))
+        == powers.at_most(np.array(1e300))
+        == powers.from_steps(np.array(powers.GREATEST))
+    )
+    assert powers.at_least(np.array(1e-300)) == powers.at_most(np.array(1e-300)) == np.float32(2.0**-126)
+
+
 @pytest.mark.parametrize("scale", [0.3, -1.0, np.inf, -np.inf, np.nan, 1e-40, 1.0000001, 2.0**-127, -0.0])
 def test_other_floats_are_no_steps(scale):
     assert powers.to_steps(np.array([1.0, scale], np.float32)) is None

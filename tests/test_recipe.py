@@ -816,10 +816,10 @@ def test_a_recipe_takes_steps_of_the_right_kind(fields, rule):
         ({"fold": "true"}, r"^fold in a link must be on or off; got 'true'\. Write e\.g\. fold=on\.$"),
         ({"pattern": "4:2"}, r"^pattern must be N:M .*; got '4:2'"),
         ({"blocks": "1.5"}, r"^blocks in a link must be a number; got '1\.5'"),
-        ({"overrides": "conv1"}, r"^overrides must be JSON text; .*\. Export a recipe to see the form\.$"),
+        ({"overrides": "conv1"}, r"^overrides must be JSON text; .*\. Export one to see the form\.$"),
         ({"overrides": "{}"}, r"^overrides must be a list; got \{\}"),
         ({"scope": "<script>"}, r"^scope must be 'global' or 'layer'; got '<script>'"),
-        ({"bits": "8", "sparsty": "0.5"}, r"^a link may set nodes, .*sparsity, .*, overrides; got sparsty\. Remove"),
+        ({"bits": "8", "sparsty": "0.5"}, r"^a link may set .*; got 'sparsty'\. Did you mean sparsity.*\? Remove"),
     ],
 )
 def test_refused_links(query, message):

@@ -207,19 +207,18 @@ def test_rows_of_another_revision_stay_and_are_counted_but_not_shown(path, monke
     Store().put(evaluation(Recipe(), correct=3))
     Store().put_latency(KEY, LATENCY, SAMPLES)
     Store().put_document("waterfall", "a", "{}")
-    assert Store().earlier(MODEL, DATASET) == 0
+    assert Store().earlier(MODEL, DATASET) == frozenset()
     monkeypatch.setattr(store_module, "METHODS", store_module.METHODS + 1)
     assert Store().get_document("waterfall", "a") is None
     # The course of a training is of a file that stays.
     assert Store().get_document("waterfall", "a", any_revision=True) == "{}"
     assert Store().get_document("waterfall", "b", any_revision=True) is None
-    assert Store().earlier(MODEL, DATASET) == 1 and Store().earlier(DATASET, MODEL) == 0
+    assert Store().earlier(MODEL, DATASET) == {Recipe().digest} and not Store().earlier(DATASET, MODEL)
     assert get(Store(), Recipe()) is None
     assert Store().records(MODEL, DATASET) == []
     assert Store().get_latency(KEY) is None
     Store().put(evaluation(Recipe(), correct=4))
     assert get(Store(), Recipe()).record.figures.correct == 4
-    assert Store().earlier(MODEL, DATASET) == 0
     monkeypatch.undo()
     monkeypatch.setenv("PARETOSCOPE_STORE", str(path))
     assert get(Store(), Recipe()).record.figures.correct == 3
@@ -614,7 +613,7 @@ def test_a_store_without_a_version_migrates_and_keeps_its_rows(path):
     layout_of_d77f12b(path)
     assert versions(path) == (0, 0)
     store = Store()
-    assert store.records(MODEL, DATASET) == [] and store.earlier(MODEL, DATASET) == 1
+    assert store.records(MODEL, DATASET) == [] and store.earlier(MODEL, DATASET) == {Recipe().digest}
     assert store.get_document("recovery", "a", any_revision=True) == "{}"
     store.put(evaluation(Recipe()))
     assert_same(get(Store(), Recipe()), evaluation(Recipe()))

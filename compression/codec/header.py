@@ -29,8 +29,8 @@ class Header:
 
     dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
     the name whose tensor it is. ranges: least and largest value of activations, by name. turned: groups of the weights
-    that the state dict has in the other layout, by name. metadata: texts of a bare state dict. description: the recipe as it stands in the file, None where
-    `recipe` says all of it; unknown: the names of what it does not say.
+    that the state dict has in the other layout, by name. metadata: texts of a bare state dict. description: the recipe
+    as it stands in the file, None where `recipe` says all of it; unknown: the names of what it does not say.
     """
 
     architecture: str

@@ -20,6 +20,7 @@ from compression import codec
 from compression.convert.measured import figures_of
 from compression.convert.zips import zipped
 from compression.errors import ModelError, RecipeError
+from compression.exclusive import machine
 from compression.measure.accuracy import CHUNK
 from compression.measure.record import Record
 from compression.measure.subject import Subject
@@ -204,7 +205,8 @@ class Source:
         for start in range(0, len(images), chunk):
             if start % CHUNK == 0:
                 self.check(start / len(images))
-            parts.append(np.asarray(forward(images[start : start + chunk])))
+            with machine(exclusive=False):
+                parts.append(np.asarray(forward(images[start : start + chunk])))
         return np.concatenate(parts)
 
     def rebuilt(self, compressed: CompressedModel) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 
 from compression import codec
 from compression.convert.base import Format, Source, expect_figures, same_as_screen, versioned
-from compression.convert.config import read_fields, recipe_files
 from compression.convert.onnx import fp32, int8
 from compression.convert.processes import run_process
 from compression.convert.zips import unzip, zipped
@@ -18,6 +17,8 @@ from compression.errors import ArtefactError, ModelError
 from compression.files import temporary_folder
 from compression.measure.record import Record
 from compression.pipeline import CompressedModel
+from compression.recipe_file import read_fields, recipe_files
+from compression.wording import smaller
 
 READER = Path(codec.__file__).with_name("reader.py")
 CHECKSUMS = "SHA256SUMS"
@@ -32,7 +33,7 @@ README = """\
 | --- | --- |
 | accuracy | {accuracy:.2%}, {correct} of {n} test images ({dataset}) |
 | accuracy of the fp32 network | {baseline:.2%} |
-| size of `model.psc` | {size:,} bytes, {ratio:.1f} times smaller than fp32 |
+| size of `model.psc` | {size:,} bytes, {ratio} than fp32 |
 
 One command, run in a checkout of Paretoscope, reproduces every figure of `record.json`:
 
@@ -70,7 +71,7 @@ def _members(source: Source) -> dict[str, bytes]:
         dataset=record.dataset,
         baseline=record.baseline.accuracy,
         size=record.size.artefact,
-        ratio=record.ratio,
+        ratio=smaller(record.ratio),
         model=record.model,
         shape=", ".join(map(str, source.input_shape)),
         arithmetic="int8 (QDQ)" if source.recipe.integer else "float32",

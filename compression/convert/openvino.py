@@ -8,6 +8,7 @@ import numpy as np
 from compression.convert.base import Format, Source, alike, close_to_decoded, versioned
 from compression.convert.onnx import fp32, int8
 from compression.errors import ModelError
+from compression.exclusive import machine
 from compression.files import temporary_folder
 from compression.runtimes.libraries import openvino
 from compression.runtimes.openvino import REQUIREMENT
@@ -16,6 +17,7 @@ _REFERENCE = "OpenVINO documentation, docs.openvino.ai"
 _SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
+@machine(exclusive=False)
 def _write(graph: bytes, stem: str) -> dict[str, bytes]:
     with temporary_folder() as folder:
         path = folder / f"{stem}.xml"

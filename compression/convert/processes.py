@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compression.errors import ModelError
+from compression.exclusive import machine
 
 PATIENCE_S = 1800
 
 
+@machine(exclusive=False)
 def run_process(command: list[str], check: Callable[[], None], patience: float = PATIENCE_S) -> None:
     """Run a command without showing its output; `check` is called meanwhile, and what it raises ends the process.
 
+    No timing runs beside it, unless `check` lets go of the machine.
     Raises ModelError with the end of the output when it fails or takes longer than `patience` seconds.
     """
     with tempfile.TemporaryFile() as output:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from compression import codec, zoo
 from compression.convert.bundle import hold_recipe_of, open_bundle
-from compression.convert.config import read_recipe
 from compression.convert.zips import unzip
 from compression.errors import ArtefactError
 from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
+from compression.recipe_file import read_recipe
 
 LARGEST = 1 << 26
 RECIPES = (".json", ".yaml", ".yml")

@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from compression.convert.base import Format, Source, close_to_decoded, versioned
 from compression.errors import ModelError
+from compression.exclusive import machine
 from compression.runtimes.threads import torch_threads
 
 # What torch.export writes for the sizes of our networks: sums and products of the batch and of numbers.
@@ -20,6 +21,7 @@ _NAMES = "Add|Mul|Min|Max|Mod|FloorDiv"
 _SIZE = re.compile(rf"(Symbol\('s\d+', positive=True, integer=True\)|Integer\(-?\d+\)|{_NAMES}|[(), ]|\d)+")
 
 
+@machine(exclusive=False)
 def save(module: torch.nn.Module, images: torch.Tensor, *, batch: int | None = None) -> bytes:
     """The bytes of a `.pt2`; images: float32 (n, C, H, W), as a sample. Raises ModelError.
 
@@ -39,6 +41,7 @@ def save(module: torch.nn.Module, images: torch.Tensor, *, batch: int | None = N
     return data.getvalue()
 
 
+@machine(exclusive=False)
 def load(data: bytes) -> ExportedProgram:
     """The program of a `.pt2` that holds nothing but tensors and a graph; raises ModelError.
 

@@ -11,11 +11,10 @@ from compression.figures.theme import (
     axis,
     bytes_unit,
     format_bytes,
-    format_ratio,
-    format_smaller,
     layout,
 )
 from compression.measure.record import Ladder
+from compression.wording import size_ratio, smaller
 
 # Field of the record's ladder -> what stands beside the bar, and what the hover adds.
 RUNGS = {
@@ -80,8 +79,7 @@ def draw(data: LadderData, theme: Theme = LIGHT, *, height: int = 260) -> go.Fig
         "textfont": {"size": 13, "color": theme.text},
         "cliponaxis": False,
         "hovertext": [
-            f"<b>{rung.title}</b>: {rung.meaning}<br>{rung.bytes:,} bytes, "
-            f"against the baseline: {format_smaller(rung.ratio)}"
+            f"<b>{rung.title}</b>: {rung.meaning}<br>{rung.bytes:,} bytes, against the baseline: {smaller(rung.ratio)}"
             for rung in data.rungs
         ],
         "hovertemplate": "%{hovertext}<extra></extra>",
@@ -106,4 +104,4 @@ def draw(data: LadderData, theme: Theme = LIGHT, *, height: int = 260) -> go.Fig
 
 def _label(rung: Rung, *, first: bool) -> str:
     size = f"<b>{format_bytes(rung.bytes)}</b>"
-    return size if first else f"{size}  {format_ratio(rung.ratio)}"
+    return size if first else f"{size}  {size_ratio(rung.ratio)}"

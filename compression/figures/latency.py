@@ -11,10 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from compression.figures.theme import LIGHT, Theme, axis, fade, format_ms, format_ratio, layout
+from compression.figures.theme import LIGHT, Theme, axis, fade, format_ms, layout
 from compression.measure.latency import Samples
 from compression.measure.layers import OTHER
+from compression.measure.paired import paired_interval, paired_ms
 from compression.measure.record import Latency
+from compression.wording import speed
 
 # Letters of a layer's name beside its bar.
 LONGEST = 24
@@ -31,8 +33,10 @@ OWN, BASELINE = "This recipe", "Baseline"
 class Bar:
     """One runtime in one number format. latency: None where there is none, and then `note` says why.
 
-    chosen: whether it is the one that the page is about. note: also what a person should know of a latency that is
-    there, e.g. that it was measured for another recipe.
+    reference: milliseconds of the baseline in that runtime, the same for all number formats and recipes; the time of
+    the recipe follows from the speed-up. None: what the baseline took beside it. chosen: whether it is the one that the
+    page is about. note: also what a person should know of a latency that is there, e.g. that it was measured for
+    another recipe.
     """
 
     title: str
@@ -40,10 +44,23 @@ class Bar:
     latency: Latency | None
     note: str = ""
     chosen: bool = False
+    reference: float | None = None
 
     @property
     def label(self) -> str:
         return f"{self.title} {self.number_format}"
+
+    @property
+    def baseline_ms(self) -> float:
+        return self.reference or self.latency.baseline_median_ms
+
+    @property
+    def ms(self) -> float:
+        return paired_ms(self.latency, self.baseline_ms)
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        return paired_interval(self.latency, self.baseline_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +73,7 @@ class Bars:
     def alt(self) -> str:
         """One sentence in place of the picture."""
         told = [
-            f"{bar.label} {format_ms(bar.latency.median_ms)} ({format_ms(bar.latency.baseline_median_ms)})"
+            f"{bar.label} {format_ms(bar.ms)} ({format_ms(bar.baseline_ms)})"
             if bar.latency is not None
             else f"{bar.label}: {bar.note}"
             for bar in self.bars
@@ -76,16 +93,16 @@ def draw_bars(data: Bars, theme: Theme = LIGHT) -> go.Figure:
     """Milliseconds a batch: recipe above, baseline below; the recipe's interval follows from the ratio's."""
     labels = [bar.label for bar in data.bars]
     timed = [bar for bar in data.bars if bar.latency is not None]
-    longest = max((interval_ms(bar.latency)[1] for bar in timed), default=1.0)
-    longest = max([longest, *(bar.latency.baseline_median_ms for bar in timed)])
+    longest = max((bar.interval_ms[1] for bar in timed), default=1.0)
+    longest = max([longest, *(bar.baseline_ms for bar in timed)])
     own = {
         "type": "bar",
         "orientation": "h",
         "name": OWN,
         "y": [bar.label for bar in timed],
-        "x": [bar.latency.median_ms for bar in timed],
+        "x": [bar.ms for bar in timed],
         "marker": {"color": theme.accent, "opacity": [1 if bar.chosen else 0.6 for bar in timed], "cornerradius": 3},
-        "error_x": _interval_bars([bar.latency for bar in timed], theme),
+        "error_x": _interval_bars(timed, theme),
         "hovertext": [_bar_hover(bar) for bar in timed],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
@@ -94,9 +111,9 @@ def draw_bars(data: Bars, theme: Theme = LIGHT) -> go.Figure:
         "orientation": "h",
         "name": "Baseline in the same runtime",
         "y": [bar.label for bar in timed],
-        "x": [bar.latency.baseline_median_ms for bar in timed],
+        "x": [bar.baseline_ms for bar in timed],
         "marker": {"color": theme.faint, "cornerradius": 3},
-        "hovertext": [f"Baseline in {bar.title}: {format_ms(bar.latency.baseline_median_ms)}" for bar in timed],
+        "hovertext": [f"Baseline in {bar.title}: {format_ms(bar.baseline_ms)}" for bar in timed],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
     ticks = [
@@ -133,21 +150,15 @@ def interval_ms(latency: Latency) -> tuple[float, float]:
     return min(fast, latency.median_ms), max(slow, latency.median_ms)
 
 
-def speed(ratio: float) -> str:
-    """A speed-up with the digits that tell it from 1: "1.01x", "2.80x", "14x"."""
-    return f"{ratio:.2f}x" if ratio < 10 else format_ratio(ratio)
-
-
-def _interval_bars(latencies: Sequence[Latency], theme: Theme, factor: float = 1.0) -> dict[str, Any]:
-    ends = [interval_ms(latency) for latency in latencies]
+def _interval_bars(bars: Sequence[Bar], theme: Theme) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,
         "thickness": 1.5,
         "width": 4,
         "color": theme.text,
-        "array": [factor * (high - latency.median_ms) for latency, (_, high) in zip(latencies, ends, strict=True)],
-        "arrayminus": [factor * (latency.median_ms - low) for latency, (low, _) in zip(latencies, ends, strict=True)],
+        "array": [bar.interval_ms[1] - bar.ms for bar in bars],
+        "arrayminus": [bar.ms - bar.interval_ms[0] for bar in bars],
     }
 
 
@@ -156,18 +167,15 @@ def _beside(bar: Bar, theme: Theme) -> dict[str, Any]:
     note = {"y": bar.label, "xanchor": "left", "showarrow": False, "align": "left", "yanchor": "middle"}
     if bar.latency is None:
         return {**note, "x": 0, "xshift": 4, "text": bar.note, "font": {"size": 13, "color": theme.muted}}
-    latency = bar.latency
-    end = max(interval_ms(latency)[1], latency.baseline_median_ms)
-    text = f"<b>{format_ms(latency.median_ms)}</b>  {speed(latency.speedup)}"
+    end = max(bar.interval_ms[1], bar.baseline_ms)
+    text = f"<b>{format_ms(bar.ms)}</b>  {speed(bar.latency).words}"
     return {**note, "x": end, "xshift": 8, "text": text, "font": {"size": 13, "color": theme.text}}
 
 
 def _bar_hover(bar: Bar) -> str:
     latency = bar.latency
     lines = [
-        f"<b>{bar.label}</b>: {format_ms(latency.median_ms)}",
-        f"{latency.speedup:.2f} times the baseline's speed, 95 %: "
-        f"{latency.speedup_low:.2f} to {latency.speedup_high:.2f}",
+        f"<b>{bar.label}</b>: {format_ms(bar.ms)}, {speed(latency)}",
         f"p95 {format_ms(latency.p95_ms)}, p99 {format_ms(latency.p99_ms)}",
     ]
     return "<br>".join(lines + ([f"<i>{bar.note}</i>"] if bar.note else []))
@@ -272,10 +280,7 @@ def _line_hover(name: str, setting: str, value: int, latency: Latency) -> str:
     )
     text = f"<b>{name}</b>, {setting} {value}<br>{format_ms(ms)} a batch, {rate:,.0f} images a second"
     if own:
-        text += (
-            f"<br>{latency.speedup:.2f} times the baseline's speed, 95 %: "
-            f"{latency.speedup_low:.2f} to {latency.speedup_high:.2f}"
-        )
+        text += f"<br>{speed(latency)}"
     return text
 
 

@@ -10,9 +10,13 @@ def size_bytes(record: Record) -> float:
     return record.size.artefact
 
 
-def latency_ms(record: Record) -> float | None:
-    """Milliseconds a batch; None until it has been timed."""
-    return None if record.latency is None else record.latency.median_ms
+def slowness(record: Record) -> float | None:
+    """The time as a share of the baseline's beside it, 1 / speed-up; None until that is known.
+
+    Milliseconds of timings that were taken at different moments cannot be compared.
+    """
+    timing = record.latency
+    return 1 / timing.speedup if timing is not None and timing.decided else None
 
 
 def accuracy(record: Record) -> float:

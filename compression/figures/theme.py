@@ -198,15 +198,3 @@ def format_p(value: float) -> str:
 def format_ms(milliseconds: float) -> str:
     """Three significant digits above 1 ms and two below: timings repeat no better than that."""
     return f"{_significant(milliseconds, 3 if milliseconds >= 1 else 2)} ms"
-
-
-def format_ratio(ratio: float) -> str:
-    """A ratio, e.g. "34x", "1.7x", "0.93x": two significant digits, all digits from 100 on."""
-    return f"{_significant(ratio, 2)}x"
-
-
-def format_smaller(ratio: float) -> str:
-    """A compression ratio in words: "34x smaller", "1.2x larger", "the same size"."""
-    if 0.995 < ratio < 1.005:
-        return "the same size"
-    return f"{format_ratio(ratio)} smaller" if ratio > 1 else f"{format_ratio(1 / ratio)} larger"

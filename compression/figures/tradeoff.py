@@ -2,8 +2,9 @@
 
 Shape carries the meaning, colour repeats it: star = baseline, filled circles on a stepped line = front, target =
 current, diamond = pinned, small dots = seen, hollow = not measured in full yet, with its interval. On the latency axis
-squares reuse the timing of another recipe of the same graph and number format. An arrow leads from a recipe to the
-same one with training.
+squares reuse the timing of another recipe of the same graph and number format. Its milliseconds are one time of the
+baseline over each recipe's speed-up (`measure.paired`), so that the star is at exactly 1.0 times. An arrow leads from a
+recipe to the same one with training.
 """
 
 import math
@@ -27,12 +28,12 @@ from compression.figures.theme import (
     format_ms,
     format_percent,
     format_points,
-    format_ratio,
-    format_smaller,
     layout,
 )
+from compression.measure.paired import paired_interval, paired_ms, reference_ms
 from compression.measure.record import Baseline, Record
 from compression.recipe import Recipe
+from compression.wording import NOT_ALONE, smaller, speed
 
 Quantity = Literal["size", "latency"]
 Kind = Literal["baseline", "front", "current", "pinned", "estimate", "predicted", "seen"]
@@ -71,8 +72,9 @@ class Tradeoff:
     """What a trade-off figure shows. front, trail: (x, accuracy) of the vertices of their lines. trained: (x, accuracy)
     of a recipe without its training and with it, where both are known.
 
-    waiting: how many records have no place on the latency axis yet. setting: under what the latency was taken.
-    formats: (number format, its median latency): all recipes of one format share a timing, so they form a column.
+    waiting: how many records have no place on the latency axis yet, undecided: how many because their interval is too
+    wide. setting: under what the latency was taken. formats: (number format, its median latency): all recipes of one
+    format share a timing, so they form a column.
     """
 
     quantity: Quantity
@@ -84,6 +86,7 @@ class Tradeoff:
     trained: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
     formats: tuple[tuple[str, float], ...]
     waiting: int
+    undecided: int
     scale: AccuracyScale
     unit: Unit
 
@@ -104,15 +107,15 @@ def gather(
     trail: Sequence[str] = (),
     samples: int | None = None,
     expected_ms: Mapping[str, float] | None = None,
-    baseline_ms: float | None = None,
+    reference: float | None = None,
 ) -> Tradeoff:
     """The points of one model in one runtime.
 
     current, pinned, trail: recipe digests; the trail is what the viewer went through, oldest first.
     samples: size of the test split; a record of fewer samples is a running estimate. None: the largest that is seen.
-    expected_ms: recipe digest -> predicted latency, for records that have not been timed; drawn hollow.
-    baseline_ms: latency of the baseline. None: the one that was timed beside the current record (so that the two
-    are a true pair), else the median of all; without any, the latency figure has no star.
+    expected_ms: recipe digest -> predicted latency, for records whose speed-up is not known; drawn hollow.
+    reference: milliseconds of the baseline, by which all are placed. None: that of the records' own timings; without
+    any, the latency figure has no star.
     Where two records have one recipe, the one of more samples counts, then the later.
     """
     expected_ms = expected_ms or {}
@@ -123,24 +126,34 @@ def gather(
             unique[record.digests.recipe] = record
     samples = samples or max((record.figures.n for record in unique.values()), default=0)
     complete = [record for record in unique.values() if record.figures.n >= samples]
-    measure = pareto.size_bytes if x == "size" else pareto.latency_ms
-    front = pareto.front(complete, x=measure)
+    reference = reference or reference_ms(record.latency for record in records if record.latency is not None)
+
+    def place(record: Record) -> float | None:
+        if x == "size":
+            return record.size.artefact
+        timing = record.latency
+        return None if timing is None or not timing.decided or reference is None else paired_ms(timing, reference)
+
+    front = pareto.front(complete, x=pareto.size_bytes if x == "size" else pareto.slowness)
     on_front = {record.digests.recipe for record in front}
     pinned, visited = set(pinned), set(trail)
 
     points: list[Point] = []
-    waiting = 0
+    waiting = undecided = 0
     for digest, record in unique.items():
-        value = measure(record)
+        value = place(record)
         predicted = value is None and digest in expected_ms
         if predicted:
             value = expected_ms[digest]
         if value is None:
             waiting += 1
+            undecided += record.latency is not None
             continue
         estimate = predicted or record.figures.n < samples
         kind = _kind(digest == current, digest in pinned, record.figures.n < samples, predicted, digest in on_front)
-        low, high = _latency_interval(record, value) if x == "latency" else (value, value)
+        low = high = value
+        if x == "latency" and not predicted:
+            low, high = paired_interval(record.latency, reference)
         figures = record.figures
         points.append(
             Point(
@@ -153,13 +166,13 @@ def gather(
                 low=figures.accuracy_low,
                 high=figures.accuracy_high,
                 estimate=estimate,
-                reused=x == "latency" and record.latency_reused,
+                reused=x == "latency" and record.latency_reused and not predicted,
                 pinned=digest in pinned,
                 visited=digest in visited,
-                hover=_hover(record, kind, samples, value if predicted else None),
+                hover=_hover(record, kind, samples, reference, expected_ms.get(digest)),
             )
         )
-    star = baseline.size_bytes if x == "size" else (baseline_ms or _baseline_ms(unique, current))
+    star = baseline.size_bytes if x == "size" else reference
     if star is not None:
         points.append(_baseline_point(baseline, star, x))
 
@@ -170,11 +183,12 @@ def gather(
         model=next((record.model for record in records), ""),
         setting=_setting(unique.values()) if x == "latency" else "",
         points=tuple(points),
-        front=tuple((measure(record), record.figures.accuracy) for record in front),
+        front=tuple((place(record), record.figures.accuracy) for record in front),
         trail=tuple(places[digest] for digest in trail if digest in places)[-TRAIL:],
         trained=tuple(_trained(unique, places)),
-        formats=_formats(unique.values()) if x == "latency" else (),
+        formats=_formats(unique.values(), reference) if x == "latency" and reference is not None else (),
         waiting=waiting,
+        undecided=undecided,
         scale=accuracy_scale(seen, baseline.accuracy),
         unit=bytes_unit((baseline.size_bytes / EXPECTED_RATIO, baseline.size_bytes)) if x == "size" else Unit("ms", 1),
     )
@@ -205,21 +219,6 @@ def _has_interval(point: Point) -> bool:
     return point.kind in ("current", "estimate") or (point.kind == "pinned" and point.estimate)
 
 
-def _latency_interval(record: Record, value: float) -> tuple[float, float]:
-    timing = record.latency
-    if timing is None:
-        return value, value
-    fast, slow = timing.baseline_median_ms / timing.speedup_high, timing.baseline_median_ms / timing.speedup_low
-    return min(fast, value), max(slow, value)
-
-
-def _baseline_ms(records: Mapping[str, Record], current: str | None) -> float | None:
-    if current in records and records[current].latency is not None:
-        return records[current].latency.baseline_median_ms
-    timed = [record.latency.baseline_median_ms for record in records.values() if record.latency is not None]
-    return median(timed) if timed else None
-
-
 def _setting(records: Collection[Record]) -> str:
     settings = {
         f"batch of {timing.batch}, {timing.runtime}, {timing.threads} thread{'s' if timing.threads > 1 else ''}"
@@ -229,11 +228,11 @@ def _setting(records: Collection[Record]) -> str:
     return settings.pop() if len(settings) == 1 else "batch"
 
 
-def _formats(records: Collection[Record]) -> tuple[tuple[str, float], ...]:
+def _formats(records: Collection[Record], reference: float) -> tuple[tuple[str, float], ...]:
     timings: dict[str, list[float]] = {}
     for record in records:
-        if record.latency is not None:
-            timings.setdefault(record.latency.number_format, []).append(record.latency.median_ms)
+        if record.latency is not None and record.latency.decided:
+            timings.setdefault(record.latency.number_format, []).append(paired_ms(record.latency, reference))
     return tuple(sorted((name, median(values)) for name, values in timings.items()))
 
 
@@ -244,23 +243,24 @@ def _baseline_point(baseline: Baseline, x: float, quantity: Quantity) -> Point:
     return Point(Recipe().digest, "baseline", x, x, x, value, value, value, False, False, False, False, hover)
 
 
-def _hover(record: Record, kind: Kind, samples: int, predicted_ms: float | None) -> str:
+def _hover(record: Record, kind: Kind, samples: int, reference: float | None, predicted_ms: float | None) -> str:
     figures, timing = record.figures, record.latency
     interval = f"{100 * figures.accuracy_low:.1f} to {100 * figures.accuracy_high:.1f}"
     change = format_points(figures.accuracy - record.baseline.accuracy)
     lines = [
         f"<b>{record.recipe.describe()}</b>",
         f"{format_percent(figures.accuracy)} accuracy ({change}), 95 %: {interval}",
-        f"{format_bytes(record.size.artefact)}, {format_smaller(record.ratio)}",
+        f"{format_bytes(record.size.artefact)}, {smaller(record.ratio)}",
     ]
-    if timing is not None:
-        lines.append(
-            f"{format_ms(timing.median_ms)}, {format_ratio(timing.speedup)} the baseline's speed, "
-            f"95 %: {timing.speedup_low:.2f} to {timing.speedup_high:.2f}"
-        )
+    if timing is not None and timing.decided and reference is not None:
+        lines.append(f"{format_ms(paired_ms(timing, reference))}, {speed(timing)}")
         if record.latency_reused:
             lines.append("<i>reused from another recipe of the same graph</i>")
-    elif predicted_ms is not None:
+        if timing.alone is False:
+            lines.append(f"<i>{NOT_ALONE}</i>")
+    elif timing is not None:
+        lines.append(f"latency: {speed(timing)}")
+    if (timing is None or not timing.decided) and predicted_ms is not None:
         lines.append(f"about {format_ms(predicted_ms)}, <i>predicted: not timed yet</i>")
     if figures.n < samples:
         lines.append(f"<i>running estimate on {figures.n} of {samples} images</i>")
@@ -533,7 +533,9 @@ def _notes(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
         text = f"below {100 * data.scale.floor:g} %: compressed scale"
         notes.append({**side, "y": data.scale.position(data.scale.floor), "text": text})
     if data.waiting and not right:
-        notes.append({**side, "yref": "paper", "y": 1, "text": f"{data.waiting} not timed yet"})
+        told = [f"{data.waiting - data.undecided} not timed yet"] if data.waiting > data.undecided else []
+        told += [f"{data.undecided} not known yet: timed while the machine was busy"] if data.undecided else []
+        notes.append({**side, "yref": "paper", "y": 1, "text": ", ".join(told)})
     # Above the plot, where no marker is.
     above = {**note, "yref": "paper", "y": 1, "yanchor": "bottom"}
     notes += [{**above, "x": x, "text": text} for text, x in _labels(data)]

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
+from compression import exclusive
 from compression.errors import CompressionError, ModelError
 from compression.exclusive import machine, released
 from compression.measure.record import Latency
@@ -76,7 +77,8 @@ class Comparison:
     candidate_ms, baseline_ms: float64 (rounds, pairs), milliseconds a call, in the order of measurement. calls: how
     many calls each of these is the mean of. singles: calls timed one by one. speedup: median over the rounds of the
     median over their pairs of baseline / candidate, with its 95 % bootstrap interval over rounds. stopped_by:
-    "precision" (the interval is as narrow as was wanted), "budget" or "rounds" (the most allowed).
+    "precision" (the interval is as narrow as was wanted), "budget" or "rounds" (the most allowed). alone: whether every
+    round had the machine to itself.
     """
 
     candidate_ms: np.ndarray
@@ -87,6 +89,7 @@ class Comparison:
     speedup_low: float
     speedup_high: float
     stopped_by: str
+    alone: bool = True
 
     @property
     def rounds(self) -> int:
@@ -178,14 +181,16 @@ def compare(
         else:
             continue
         singles = Samples(*(1e3 * np.array(side) for side in timer.singles))
-        return Comparison(1e3 * candidate_s, 1e3 * baseline_s, timer.calls, singles, speedup, low, high, stopped_by)
+        times = 1e3 * candidate_s, 1e3 * baseline_s
+        return Comparison(*times, timer.calls, singles, speedup, low, high, stopped_by, timer.alone)
 
 
 class _Timer:
     """Measures rounds of one comparison. The first round fixes how much a round holds.
 
     calls: of a sample. pairs: of samples. groups: of single calls, as many as a sample has, beyond the samples that are
-    single calls themselves. singles: seconds of single calls of both sides, of all rounds.
+    single calls themselves. singles: seconds of single calls of both sides, of all rounds. alone: whether all of it so
+    far had the machine to itself.
     """
 
     def __init__(self, sides: tuple[Loader, Loader], budget_s: float, clock: Clock, seed: int, check: Check) -> None:
@@ -198,6 +203,7 @@ class _Timer:
         self.pairs = 0
         self.groups = 0
         self.singles: tuple[list[float], list[float]] = [], []
+        self.alone = True
         self._start = clock()
         self._checked = -math.inf
         self._away = 0.0
@@ -215,6 +221,7 @@ class _Timer:
                 for side in self.order():
                     calls[side] = stack.enter_context(self.sides[side]())
             stack.enter_context(machine(exclusive=True))
+            self.alone = self.alone and exclusive.alone()
             shortest = self.warm_up(calls)
             if not self.calls:
                 self.plan(max(shortest, 1e-9))
@@ -262,8 +269,10 @@ class _Timer:
         start = self.clock()
         if start - self._checked < _CHECK_EVERY_S:
             return False
+        before = exclusive.alone()
         with released():
             self.check()
+        self.alone = self.alone and exclusive.alone() == before
         self._checked = self.clock()
         self._away += self._checked - start
         return self._checked - start > _COLD_AFTER_S
@@ -397,6 +406,7 @@ def measure_latency(
         outliers=outliers(timing.singles.candidate_ms),
         stopped_by=timing.stopped_by,
         measured_for=measured_for,
+        alone=timing.alone,
     )
     return Measurement(latency, timing.singles)
 

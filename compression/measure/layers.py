@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from compression import codec
+from compression.exclusive import machine
 from compression.measure.sensitivity import coded_bytes
 from compression.measure.subject import Subject
 from compression.pipeline import CompressedModel
@@ -101,7 +102,7 @@ def count_macs(module: nn.Module, image: Tensor) -> dict[str, int]:
     """
     names = {id(tensor): name for name, tensor in module.named_parameters()}
     # A watched attention module computes by the calls that are counted here, not by one kernel of its own.
-    with torch.no_grad(), _MacCounter(names) as counter:
+    with machine(exclusive=False), torch.no_grad(), _MacCounter(names) as counter:
         module(image)
     return dict(counter.macs)
 

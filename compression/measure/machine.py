@@ -23,6 +23,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from compression.errors import CompressionError, ModelError
+from compression.exclusive import machine
 from compression.runtimes.threads import open_session, session_options, torch_threads
 
 PASSES = 3
@@ -213,12 +214,13 @@ def processor_name() -> str:
 
 
 def _fastest(call: Call) -> float:
-    """Seconds of the fastest of a few calls, the first of which warms up."""
+    """Seconds of the fastest of a few calls, the first of which warms up; nothing of ours runs beside them."""
     times = []
-    for _ in range(1 + _TRIES):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
+    with machine(exclusive=True):
+        for _ in range(1 + _TRIES):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
     return min(times[1:])
 
 

@@ -9,6 +9,10 @@ from compression.recipe import Recipe
 
 SIGNIFICANCE = 0.05
 
+# An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
+# formats, runtimes, half the channels) differs by factors of 1.3 to 2, and the order of those would be chance.
+WIDEST = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Digests:
@@ -95,7 +99,7 @@ class Latency:
     anew, and its bootstrap 95 % interval. pairs: samples of each side. outliers: calls of the candidate above Tukey's
     far fence, third quartile + 3 interquartile ranges. stopped_by: "precision", "budget" or "rounds".
     measured_for: digest of the recipe that was timed; another recipe of the same graph and number format reuses the
-    timing.
+    timing. alone: whether it had the machine to itself throughout; None of timings from before that was noted.
     """
 
     runtime: str
@@ -117,6 +121,12 @@ class Latency:
     outliers: int
     stopped_by: str
     measured_for: str
+    alone: bool | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval is narrow enough to say how fast this is; if not, it is not known yet."""
+        return self.speedup_high <= WIDEST * self.speedup_low
 
     @property
     def throughput(self) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from compression.errors import ModelError
+from compression.exclusive import machine
 from compression.runtimes.onnx_trace import tensors_in
 
 # These choose faster kernels when nobody watches, so they are called whole.
@@ -69,7 +70,7 @@ class Replay:
     def record(cls, model: nn.Module, images: Tensor) -> "Replay":
         """Watch `model`, in evaluation mode, run over images (n, C, H, W); raises ModelError without logits."""
         recorder = _Recorder(images)
-        with torch.no_grad(), _watched(model, recorder), recorder:
+        with machine(exclusive=False), torch.no_grad(), _watched(model, recorder), recorder:
             logits = model(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             raise ModelError(
@@ -96,6 +97,7 @@ class Replay:
         last = len(self.calls)
         return sum(size for number, size in enumerate(self._sizes) if made[number] < position <= died.get(number, last))
 
+    @machine(exclusive=False)
     def run(self, values: dict[int, Tensor], start: int, stop: int) -> None:
         """Make the calls start..stop - 1, given the values alive before `start`; leaves those alive before `stop`."""
         with torch.inference_mode():

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from compression import codec
 from compression.errors import ModelError, RecipeError
+from compression.exclusive import machine
 from compression.measure.accuracy import CHUNK, divergence
 from compression.measure.replay import Replay
 from compression.measure.subject import Subject
 from compression.pipeline import CompressedModel, compress
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
+from compression.steps import listed, nearest, shown
 
 GRIDS: Mapping[str, tuple[float, ...]] = {
     "sparsity": (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98),
@@ -92,6 +94,7 @@ def compress_alone(statistics: ModelStatistics, layer: str, settings: Mapping[st
     return compress(alone, Recipe.of(**settings), source=statistics.digest)
 
 
+@machine(exclusive=False)
 def coded_bytes(compressed: CompressedModel, layer: str) -> int:
     """Bytes of one layer's streams (codes, scales, codebook) when it is coded on its own."""
     alone = dataclasses.replace(compressed, weights={layer: compressed.weights[layer]}, rest={}, order=(layer,))
@@ -202,7 +205,7 @@ class _Run:
         _set(weight, original)
 
     def _confirm(self, logits: Tensor, images: Tensor) -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), machine(exclusive=False):
             whole = self._model(images)
         if not torch.equal(logits, whole):
             raise ModelError(
@@ -232,7 +235,8 @@ def _chosen(subject: Subject, layers: Iterable[str] | None) -> list[str]:
     unknown = [name for name in chosen if name not in subject.statistics.layers]
     if unknown or not chosen:
         raise ModelError(
-            f"the layers of {subject.name} are {', '.join(known)}; got {', '.join(unknown) or 'none'}. "
+            f"the layers of {subject.name} are {listed(known)}; got {listed(map(shown, unknown)) or 'none'}."
+            f"{nearest(unknown[0], known) if unknown else ''} "
             "Name one or more of these."
         )
     return chosen

@@ -32,7 +32,7 @@ from compression.measure.rates import rates
 from compression.measure.record import Baseline, Digests, Record
 from compression.measure.size import ladder
 from compression.measure.variant import Form, Variant
-from compression.pipeline import CompressedModel
+from compression.pipeline import CompressedModel, notes_of
 from compression.recipe import Recipe, Simplify
 from compression.recover import shelf
 from compression.runtimes import Program
@@ -109,7 +109,7 @@ class Subject:
                     f"a recipe with training must have been trained on this machine; {self.name} with "
                     f"{recipe.describe()} was not. Train it on the page Recover, or by: python -m compression recover."
                 )
-            return found
+            return replace(found, notes=notes_of({name: each.shape for name, each in found.weights.items()}, recipe))
         reestimate = recipe.repair is not None and recipe.repair.batchnorm
         return self.variant(recipe.simplify, reestimate=reestimate).compress(recipe)
 
@@ -336,7 +336,7 @@ class Subject:
         if size is None:
             return
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), machine(exclusive=False):
                 module(torch.from_numpy(images[:1]))
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -24,7 +24,7 @@ class Variant:
     """A network as the simplify step leaves it, with what the later steps need to know of it.
 
     module: in evaluation mode, not to be changed. source: digest of the baseline. images: of the train split, for
-    calibration. notes: what was done and what was refused, a sentence each.
+    calibration. notes: what was done and what was refused, a sentence each. known: layers of the network before.
     """
 
     module: nn.Module
@@ -33,6 +33,7 @@ class Variant:
     source: str
     images: torch.Tensor
     notes: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -47,7 +48,15 @@ class Variant:
         """Simplify a model; `statistics` are the model's own. Raises RecipeError or ModelError."""
         simplified = simplify.apply(model, step, tuple(images.shape[1:]), images, reestimate=reestimate)
         own = ModelStatistics.of(simplified.module, statistics.architecture)
-        return cls(simplified.module, simplified.structure, own, statistics.digest, images, simplified.report)
+        return cls(
+            simplified.module,
+            simplified.structure,
+            own,
+            statistics.digest,
+            images,
+            simplified.report,
+            tuple(statistics.layers),
+        )
 
     @cached_property
     def hessians(self) -> dict[str, np.ndarray]:
@@ -70,6 +79,7 @@ class Variant:
             hessians=self.hessians if repair and repair.rounding == "gptq" else None,
             fisher=self.fisher if recipe.by_fisher else None,
             notes=self.notes,
+            known=self.known,
         )
         # Biases last: re-estimated statistics would undo what their correction puts there.
         if repair and repair.batchnorm:

@@ -402,7 +402,8 @@ methods.add(
         summary=(
             "A few large weights stretch the grid and make it coarse for all the others. Clipping them costs a little "
             "there and wins more everywhere else. Where to clip is read off the weights: where the squared error is "
-            "least, at a percentile, or where the distribution changes least."
+            "least, at a percentile, or where the distribution changes least. That last one needs some thousand "
+            "weights and at most 8 bits to go by: beyond, it is the least squared error, or no clipping."
         ),
         formula=(
             r"\begin{gathered} c = \arg\min_c \lVert w - \hat w_c \rVert^2 \;\text{ or }\; \operatorname{quantile}_p "
@@ -435,15 +436,20 @@ methods.add(
         title="Quantization by rate and harm",
         summary=(
             "The same error harms the answers much in one place and hardly in another. How much is measured on "
-            "training samples (Fisher information), or guessed from the magnitudes. One exchange rate between bytes "
+            "training samples (Fisher information), or guessed from the magnitudes; errors are then made good by an "
+            "assumption of what comes into a layer: a mean that all inputs share, and likeness between neighbours "
+            "under a kernel. Without it the sum of a channel's errors moves its mean. One exchange rate between bytes "
             "and harm then sets all steps: no byte would do more good elsewhere. The codes follow a trellis, in which "
-            "each says which may come next: at equal bits they lie closer to the weights than independent rounding."
+            "each says which may come next: at equal bits they lie closer to the weights than independent rounding. Of "
+            "2 bits no such path is left, and codes are rounded one by one."
         ),
         formula=(
             r"\begin{gathered} D_{\mathrm{KL}} \approx \tfrac{1}{2} \sum_i F_i (w_i - \hat w_i)^2, \quad "
             r"F = \mathbb{E}_x \sum_y p_y \Bigl(\frac{\partial \log p_y}{\partial w}\Bigr)^2 \\ "
             r"-\frac{\partial D}{\partial R} = \lambda \;\text{ everywhere:}\quad "
-            r"s = \sqrt{\frac{\lambda}{\ln 2\; c\, F}} \end{gathered}"
+            r"s = \sqrt{\frac{\lambda}{\ln 2\; c\, F}} \\ "
+            r"\text{by magnitude:}\quad H = (1 - m)\, I \otimes S + m\, \mathbf{1}\mathbf{1}^{\top}, \quad "
+            r"S_{ab} = r^{|a - b|} \end{gathered}"
         ),
         settings=(
             Setting("calibration", "rate", "steps by rate and harm; bits are then the most that a code may have"),
@@ -454,7 +460,8 @@ methods.add(
             "Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss-Markov sources*, IEEE "
             "Transactions on Communications 1990. Haase et al., *Dependent scalar quantization for neural network "
             "compression*, ICIP 2020. Shoham and Gersho, *Efficient bit allocation for an arbitrary set of "
-            "quantizers*, IEEE Transactions on Acoustics, Speech and Signal Processing 1988"
+            "quantizers*, IEEE Transactions on Acoustics, Speech and Signal Processing 1988. Hassibi and Stork, "
+            "*Second order derivatives for network pruning: Optimal Brain Surgeon*, NIPS 1992"
         ),
         step="quantize",
         example=Recipe(quantize=Quantize(8, calibration="rate", exchange=1e-3, weighting="magnitude")),
@@ -497,19 +504,16 @@ methods.add(
         title="Binarization",
         summary=(
             "The extreme: of each weight only the sign is kept, one bit, and all weights of a channel share one "
-            "magnitude. The file becomes tiny. Without training the network again, accuracy usually collapses, and "
-            "the accuracy plot shows it."
+            "magnitude, their mean, which has the least squared error. The file becomes tiny. Without training the "
+            "network again, accuracy usually collapses, and the accuracy plot shows it."
         ),
         formula=(
             r"\begin{gathered} \hat w_i = \alpha \operatorname{sign}(w_i) \\ "
-            r"\alpha = \max |w| \;\text{ or }\; \tfrac{1}{n} \textstyle\sum |w_i| \end{gathered}"
+            r"\alpha = \tfrac{1}{n} \textstyle\sum |w_i| \end{gathered}"
         ),
         settings=(
             Setting("bits", "1", "chooses binarization"),
             Setting("granularity", "channel or tensor", "one magnitude for each output channel, or one for the layer"),
-            Setting(
-                "calibration", "range or mse", "the largest magnitude, or the mean one, which has least squared error"
-            ),
             Setting("power_of_two", "on or off", "round the magnitude to a power of two: multiplying becomes a shift"),
         ),
         reference=(
@@ -534,7 +538,7 @@ methods.add(
         formula=(
             r"\begin{gathered} \Delta = t \cdot \tfrac{1}{n} \textstyle\sum |w_i| \\ \hat w_i = \begin{cases} "
             r"\alpha \operatorname{sign}(w_i) & |w_i| \ge \Delta \\ 0 & \text{otherwise} \end{cases} \\ "
-            r"\alpha = \text{mean or largest } |w_i| \text{ of those kept} \end{gathered}"
+            r"\alpha = \text{mean } |w_i| \text{ of those kept} \end{gathered}"
         ),
         settings=(Setting("ternary", "0 to 3", "t, with 1 bit; 0 is binary, 0.7 is what the paper derives"),),
         reference=(

@@ -20,6 +20,7 @@ from torch_pruning.pruner import function
 
 from compression import structure
 from compression.errors import ModelError, RecipeError
+from compression.exclusive import machine
 from compression.methods import fold
 
 MAKES = (
@@ -43,7 +44,7 @@ def remove(module: nn.Module, fraction: float, importance: str, input_shape: tup
     Raises RecipeError where the importance "bn" meets a group
     without batch normalisation, ModelError where nothing can be removed.
     """
-    with _one_at_a_time:
+    with _one_at_a_time, machine(exclusive=False):
         _remove(module, fraction, importance, torch.zeros(1, *input_shape))
     structure.fit(module)
 

@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from compression import layouts
 from compression.errors import ModelError
+from compression.exclusive import machine
 
 # Images of a forward pass, and floats of unfolded patches (32 MiB), at a time.
 CHUNK = 32
@@ -233,8 +234,8 @@ def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[
     weights, as `statistics.compressible` gives them. Returns, for each, float64 (groups, columns, columns): the mean of
     x x^T over images and positions, with columns = inputs / groups * kernel size, in the order of the weight's axes (of
     transposed convolutions, as `layouts` turns them). Groups are a convolution's, or three for attention whose queries,
-    keys and values differ. A layer that does not run has moments of 0. Raises ModelError for a name that is no weight
-    of the module, or for no images.
+    keys and values differ. A layer that does not run has moments of 0. Raises ModelError for a name that is not a
+    weight of the module, or for no images.
     """
     if len(images) == 0:
         raise ModelError("calibration needs at least one image; got 0. Pass images of the train split.")
@@ -250,7 +251,8 @@ def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[
     moments = _SecondMoments({id(weights[name]): _column_count(weights[name], turned.get(name)) for name in names})
     with torch.no_grad(), moments:
         for chunk in images.split(CHUNK):
-            module(chunk)
+            with machine(exclusive=False):
+                module(chunk)
     return {name: moments.of(weights[name]) for name in names}
 
 

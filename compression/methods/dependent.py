@@ -8,7 +8,8 @@ weight of every layer, no bit would save more harm elsewhere (equal slopes: Shoh
     D = sqrt(exchange / (ln 2 c F))
 
 one step an output channel, F being its mean. With second moments of the inputs, errors are made good by the columns
-after them (`compensate`), and F is what such an error costs then, `R_ii^2` in place of `H_ii`.
+after them (`compensate`), and F is what such an error costs then, `R_ii^2` in place of `H_ii`. Where harm is weighted
+by magnitude there are no samples, and these moments are assumed (`moments`).
 
 Codes are the path of the trellis (`compression.trellis`) that is best for bits and harm together (Viterbi algorithm;
 dependent quantization, Schwarz et al. 2019; for neural networks Haase et al. 2020). Bits are those of a Laplacian
@@ -31,6 +32,7 @@ import numpy as np
 from compression import powers
 from compression.methods import quantize as plain
 from compression.methods.compensate import BLOCK, Steps, factorised, round_with_compensation
+from compression.methods.moments import Assumed
 from compression.recipe import Quantize
 from compression.tensors import LARGEST, Integers
 from compression.trellis import NEXT
@@ -69,7 +71,7 @@ def quantize(
     weight: np.ndarray,
     kept: np.ndarray | None,
     sensitivity: np.ndarray,
-    hessian: np.ndarray | None,
+    hessian: np.ndarray | Assumed | None,
     *,
     exchange: float,
     bits: int,
@@ -79,10 +81,11 @@ def quantize(
 
     weight: float32 (rows, ...), rows being output channels; with a Hessian as it was before pruning. kept: bool of its
     shape, False where it stays zero; None for all kept. sensitivity: float64 (rows,), mean diagonal Fisher information
-    of a row's weights. hessian: float64 (groups, columns, columns) as `compensate.hessians` gives it, or None.
-    exchange: nats a kilobyte. bits: 2..16, of a code; steps are widened where the largest weight needs more.
-    per_channel: a scale for each row, rather than one. Returns integers on the trellis (of 2 bits: without one), scales
-    powers of 2**(1/32). In the moments of the inputs no row is farther from its weights than zeros are.
+    of a row's weights. hessian: float64 (groups, columns, columns) as `compensate.hessians` gives it, or, of 3 bits or
+    more, as it is assumed to be, or None. exchange: nats a kilobyte. bits: 2..16, of a code; steps are widened where
+    the largest weight needs more. per_channel: a scale for each row, rather than one. Returns integers on the trellis
+    (of 2 bits: without one), scales powers of 2**(1/32). In the moments of the inputs no row is farther from its
+    weights than zeros are.
     """
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     mask = np.ones(rows.shape, bool) if kept is None else np.ascontiguousarray(kept).reshape(rows.shape)
@@ -171,17 +174,22 @@ class _Layer:
     def __init__(self, sensitivity: np.ndarray, order: np.ndarray, hessian, feedback, pivots: np.ndarray) -> None:
         self.sensitivity = sensitivity
         self._order = order  # of the columns
-        self._hessian = hessian  # (groups, columns, columns) or None, in that order
+        self._hessian = hessian  # (groups, columns, columns), in that order, or as assumed, or None
         self._feedback = feedback
         self._pivots = pivots  # (groups, columns), mean 1 a group
 
     @classmethod
-    def of(cls, shape: tuple[int, int], sensitivity: np.ndarray, hessian: np.ndarray | None, per_channel: bool):
+    def of(
+        cls, shape: tuple[int, int], sensitivity: np.ndarray, hessian: np.ndarray | Assumed | None, per_channel: bool
+    ):
         floor = LEAST_SENSITIVITY * sensitivity.mean() if len(sensitivity) else 0.0
         sensitivity = np.maximum(sensitivity, floor)
         columns = shape[1]
         if hessian is None or not columns:
             order, pivots, made = np.arange(columns), np.ones((1, columns)), (None, None)
+        elif isinstance(hessian, Assumed):
+            order, made, share = np.arange(columns), (hessian, hessian), hessian.pivots.mean()
+            sensitivity, pivots = sensitivity * share, hessian.pivots[None] / share
         else:
             diagonal = np.einsum("gii->gi", hessian)
             order = np.argsort(-diagonal.sum(axis=0), kind="stable")
@@ -207,18 +215,24 @@ class _Layer:
         # Of a bit, where a squared error of a squared step costs 1.
         price = BITS * 2 * math.log(2) * DISTORTION if self._feedback is None else 0.0
         laplace = _laplace_bits(weight, kept, steps)
-        for start in range(0, columns, BLOCK):
-            block = slice(start, min(start + BLOCK, columns))
+        assumed = self._feedback if isinstance(self._feedback, Assumed) else None
+        parts = [slice(start, min(start + BLOCK, columns)) for start in range(0, columns, BLOCK)]
+        total = np.zeros(count)  # of errors so far
+        for block in assumed.blocks(BLOCK) if assumed else parts:
+            start, width = block.start, block.stop - block.start
             targets = weight[:, block].copy()
-            width = targets.shape[1]
             corner = np.zeros((groups, width, width))
-            if self._feedback is not None:
+            if assumed:
+                targets += assumed.made_good(errors, total, block)
+                corner[:] = assumed.corner(block)
+            elif self._feedback is not None:
                 for group in range(groups):
                     part = slice(group * size, (group + 1) * size)
                     targets[part] += errors[part, :start] @ self._feedback[group, :start, block]
                 corner[:] = self._feedback[:, block, block]
             pivots = np.ascontiguousarray(self._pivots[:, block])
             _code_block(start, weight, targets, corner, pivots, kept, steps, laplace, top, price, _NEXT, codes, errors)
+            total += errors[:, block].sum(axis=1)
         result = np.empty_like(codes)
         result[:, self._order] = codes
         return result
@@ -234,13 +248,19 @@ class _Layer:
         for group in range(groups):
             part = slice(group * size, (group + 1) * size)
             w, q = weight[part][:, self._order], decoded[part][:, self._order]
-            seen, own = (w, q) if self._hessian is None else (w @ self._hessian[group], q @ self._hessian[group])
+            seen, own = self._seen(w, group), self._seen(q, group)
             wanted[part], found[part] = (seen * w).sum(axis=1), (seen * q).sum(axis=1)
             energy[part] = (own * q).sum(axis=1)
         if not per_channel:
             wanted[:], found[:], energy[:] = wanted.sum(), found.sum(), energy.sum()
         most = np.divide(2 * np.maximum(found, 0.0), energy, out=np.ones(len(weight)), where=energy > 0)
         return np.divide(wanted, found, out=most.copy(), where=found > 0), most
+
+    def _seen(self, rows: np.ndarray, group: int) -> np.ndarray:
+        """Rows of a group times its moments."""
+        if self._hessian is None:
+            return rows
+        return self._hessian.times(rows) if isinstance(self._hessian, Assumed) else rows @ self._hessian[group]
 
 
 def _laplace_bits(weight: np.ndarray, kept: np.ndarray, steps: np.ndarray) -> np.ndarray:

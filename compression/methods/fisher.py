@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compression import layouts
+from compression.exclusive import machine
 
 # Images of a backward pass, and draws of random signs for each.
 CHUNK = 8
@@ -36,16 +37,17 @@ def diagonal_fisher(module: nn.Module, images: Tensor, seed: int = 0) -> Mapping
     ]
     generator = torch.Generator().manual_seed(seed)
     for chunk in images.split(CHUNK):
-        log = module(chunk).log_softmax(dim=1)
-        weighted = log * log.detach().exp().sqrt()
-        for draw in range(DRAWS):
-            signs = torch.randint(0, 2, log.shape, generator=generator) * 2 - 1
-            gradients = torch.autograd.grad(
-                (weighted * signs).sum(), parameters, retain_graph=draw < DRAWS - 1, allow_unused=True
-            )
-            for name, total, gradient in zip(names, sums, gradients, strict=True):
-                if gradient is not None:
-                    total += _rows(gradient, turned.get(name)).double().square().mean(dim=1)
+        with machine(exclusive=False):
+            log = module(chunk).log_softmax(dim=1)
+            weighted = log * log.detach().exp().sqrt()
+            for draw in range(DRAWS):
+                signs = torch.randint(0, 2, log.shape, generator=generator) * 2 - 1
+                gradients = torch.autograd.grad(
+                    (weighted * signs).sum(), parameters, retain_graph=draw < DRAWS - 1, allow_unused=True
+                )
+                for name, total, gradient in zip(names, sums, gradients, strict=True):
+                    if gradient is not None:
+                        total += _rows(gradient, turned.get(name)).double().square().mean(dim=1)
     return {name: (total / (DRAWS * len(images))).numpy() for name, total in zip(names, sums, strict=True)}
 
 

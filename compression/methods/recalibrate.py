@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compression.errors import ModelError
+from compression.exclusive import machine
 from compression.methods.compensate import LayerCalls
 
 
+@machine(exclusive=False)
 def correct_bias(reference: nn.Module, compressed: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
     """Shift the outputs of every convolution, linear layer and attention projection back to the means that they had.
 
@@ -42,6 +44,7 @@ def correct_bias(reference: nn.Module, compressed: nn.Module, images: Tensor) ->
     return _entries(compressed, correction.corrected)
 
 
+@machine(exclusive=False)
 def reestimate_batchnorm(module: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
     """New running means and variances of every batch normalisation: those of its inputs over the images.
 

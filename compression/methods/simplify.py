@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from compression import structure
 from compression.errors import ModelError, RecipeError
+from compression.exclusive import machine
 from compression.methods import fold, lowrank, recalibrate
 from compression.recipe import Simplify
+from compression.steps import listed, nearest
 from compression.structure import Structure, blocks
 
 # More tell blocks apart no better, and every block is measured again after each removal.
@@ -51,9 +53,6 @@ def apply(
     module = copy.deepcopy(model).eval()
     before = _parameters(module)
     dropped, report = _drop(module, step, images)
-    folded: tuple[tuple[str, str], ...] = ()
-    merged: tuple[tuple[str, str], ...] = ()
-    factored: tuple[tuple[str, int], ...] = ()
     if step.nodes:
         from compression.methods import channels  # torch-pruning takes time to import, and few recipes need it
 
@@ -66,6 +65,22 @@ def apply(
         entries = recalibrate.reestimate_batchnorm(module, images)
         module.load_state_dict({name: torch.from_numpy(value) for name, value in entries.items()}, strict=False)
         report += ["Batch normalisation re-estimated before it was folded."] * bool(entries)
+    with machine(exclusive=False):
+        folded, merged, factored = _rewrite(module, step, report)
+    report.append(f"{_parameters(module):,} of {before:,} parameters are left.")
+    return Simplified(module.eval(), Structure(dropped, folded, merged, factored), tuple(report))
+
+
+_Pairs = tuple[tuple[str, str], ...]
+
+
+def _rewrite(
+    module: nn.Module, step: Simplify, report: list[str]
+) -> tuple[_Pairs, _Pairs, tuple[tuple[str, int], ...]]:
+    """Fold, merge and factor in place; returns what was folded, merged and factored, and adds sentences."""
+    folded: _Pairs = ()
+    merged: _Pairs = ()
+    factored: tuple[tuple[str, int], ...] = ()
     if step.fold:
         folded = fold.fold(module)
         report.append(f"{len(folded)} batch normalisations folded." if folded else "No batch normalisation to fold.")
@@ -75,8 +90,7 @@ def apply(
     if step.energy < 1:
         factored, sentences = lowrank.factor(module, step.energy)
         report += sentences
-    report.append(f"{_parameters(module):,} of {before:,} parameters are left.")
-    return Simplified(module.eval(), Structure(dropped, folded, merged, factored), tuple(report))
+    return folded, merged, factored
 
 
 def harms(model: nn.Module, images: Tensor) -> dict[str, float]:
@@ -100,7 +114,7 @@ def _harms(module: nn.Module, images: Tensor, reference: Tensor) -> dict[str, fl
 
 
 def _log_softmax(module: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
+    with torch.no_grad(), machine(exclusive=False):
         return module(images).double().log_softmax(1)
 
 
@@ -116,8 +130,8 @@ def _drop(module: nn.Module, step: Simplify, images: Tensor | None) -> tuple[tup
     unknown = [name for name in step.drop if name not in known]
     if unknown:
         raise RecipeError(
-            f"drop must name blocks whose output has the shape of their input; got {', '.join(unknown)}. "
-            f"Name some of {', '.join(known)}."
+            f"drop must name blocks whose output has the shape of their input; got {listed(unknown)}."
+            f"{nearest(unknown[0], known)} Name some of {listed(known, 12)}."
         )
     if step.blocks > len(known) - len(step.drop):
         raise RecipeError(

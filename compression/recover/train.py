@@ -149,7 +149,11 @@ class Split:
     @torch.inference_mode()
     def validate(self, network: nn.Module) -> tuple[float, float]:
         """Accuracy and cross-entropy, in nats, of a network on the validation part."""
-        logits = torch.cat([network(images) for images in self.validation_images.split(200)])
+        parts = []
+        for images in self.validation_images.split(200):
+            with machine(exclusive=False):
+                parts.append(network(images))
+        logits = torch.cat(parts)
         right = logits.argmax(1) == self.validation_labels
         return float(right.float().mean()), float(F.cross_entropy(logits, self.validation_labels))
 

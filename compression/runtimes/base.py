@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from compression.errors import ModelError, RuntimeUnavailableError
+from compression.exclusive import machine
 from compression.registry import Registry
 from compression.tensors import CompressedTensor
 
@@ -108,7 +109,8 @@ class Runtime:
                 f"the number format must be one of {', '.join(self.number_formats)} in {self.title}; "
                 f"got {number_format}. Choose one of these, or another runtime."
             )
-        return self.build_as(subject, number_format)
+        with machine(exclusive=False):
+            return self.build_as(subject, number_format)
 
     def prepare(self, program: Program, threads: int = 1) -> Session:
         """A session of a program of this runtime; raises ModelError, or RuntimeUnavailableError if it cannot load."""
@@ -142,5 +144,8 @@ def as_input(images: np.ndarray, input_shape: tuple[int, int, int]) -> np.ndarra
 
 def predict(session: Session, images: np.ndarray, chunk: int = 256) -> np.ndarray:
     """The predicted class (n,), int64, of each image (n, C, H, W), by the very program that is timed."""
-    parts = [session.run(images[start : start + chunk]).argmax(1) for start in range(0, len(images), chunk)]
+    parts = []
+    for start in range(0, len(images), chunk):
+        with machine(exclusive=False):
+            parts.append(session.run(images[start : start + chunk]).argmax(1))
     return np.concatenate(parts)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from compression.errors import ModelError
+from compression.exclusive import machine
 from compression.runtimes.folds import Fold, fold_layers, state_of
 from compression.runtimes.onnx_graph import trace, verify
 from compression.runtimes.onnx_trace import INPUT, OUTPUT
@@ -105,6 +106,7 @@ def _positive(scale: np.ndarray) -> np.ndarray:
 class Blueprint:
     """The structure of a module, traced and checked once, from which networks are made for its recipes."""
 
+    @machine(exclusive=False)
     def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
         """module: in evaluation mode; input_shape: (C, H, W). Raises ModelError as `export_fp32` does."""
         state = state_of(module)
@@ -116,6 +118,7 @@ class Blueprint:
         images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
         verify(lambda: self._floats(fold_layers(self.steps, state), state)(images).numpy(), module, images.numpy())
 
+    @machine(exclusive=False)
     def calibrate(
         self,
         module: nn.Module,

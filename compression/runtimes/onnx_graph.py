@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from compression.errors import ModelError
+from compression.exclusive import machine
 from compression.runtimes import onnx_rules  # noqa: F401 - importing the rules registers them
 from compression.runtimes.onnx_trace import INPUT, OPSET, OUTPUT, record
 from compression.runtimes.threads import open_session, torch_threads
@@ -19,6 +20,7 @@ IR_VERSION = 9
 TOLERANCE = 1e-4
 
 
+@machine(exclusive=False)
 def export_fp32(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
     """One ONNX file of a float32 module: weights inside, under their state-dict names.
 

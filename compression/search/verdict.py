@@ -1,7 +1,8 @@
 """The verdict: one plain sentence on a recipe's latency, why it is so, and what would be faster; of measurements only.
 
-A difference counts when the 95 % interval of its ratio, widened by what the machine makes of the baseline against
-itself, does not contain 1. What is advised was timed too, and its interval does not meet that of the current recipe.
+Of a timing whose interval is too wide it says that nothing is known yet. A difference counts when the 95 % interval of
+its ratio, widened by what the machine makes of the baseline against itself, does not contain 1. What is advised was
+timed too, and its interval does not meet that of the current recipe.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from compression.measure.latency import Noise
 from compression.measure.record import Latency, Record
 from compression.recipe import FULL_PRECISION, Recipe
 from compression.runtimes import Runtime, runtimes
+from compression.wording import NOT_ALONE, UNDECIDED_WHY, speed, speed_between
 
 # Fewer zeros than these are no reason to expect anything.
 FEW_ZEROS = 0.05
@@ -128,33 +130,35 @@ class _Case:
     def finding(self) -> tuple[Tone, str, str]:
         """Tone, headline and reason."""
         latency, tone = self.latency, self.tone
+        if not latency.decided:
+            return "same", f"Not known yet {speed(latency).interval}", "the machine was busy while this was timed"
         if self.same_program:
             return "same", "Not faster", self.full_price()
         if tone == "faster":
-            ends = latency.speedup_low, latency.speedup_high
-            return tone, f"{_within(latency.speedup, *ends)} times faster, {_interval(*ends)}", self.differences()
+            return tone, str(speed(latency)), self.differences()
         if tone == "slower":
-            ends = 1 / latency.speedup_high, 1 / latency.speedup_low
             reason = f"{self.differences()}, and that costs more than it saves in {self.runtime.title}"
-            return tone, f"{_within(1 / latency.speedup, *ends)} times slower, {_interval(*ends)}", reason
-        told = f"{latency.speedup:.2f} times the baseline's speed, "
-        told += _interval(latency.speedup_low, latency.speedup_high)
+            return tone, str(speed(latency)), reason
+        told = f"it measured {speed(latency)}"
         if self.spread > 1:
             told += f", where the baseline differs from itself by a factor of {_ratio(self.spread)}"
         return tone, "Within the noise of this machine", f"{self.differences()}, but {told}"
 
     def caveat(self, noise: Noise | None) -> str:
         """Why not to trust the timing, or ""."""
+        if not self.latency.decided:
+            return UNDECIDED_WHY
+        if self.latency.alone is False:
+            return f"This was {NOT_ALONE}."
         if noise is not None and not noise.contains_one:
             return (
-                f"The baseline against itself comes to {_ratio(noise.speedup)}, {_interval(noise.low, noise.high)}, "
-                "which does not contain 1: something disturbed the machine. Measure again."
+                f"The baseline against itself comes to {speed_between(noise.speedup, noise.low, noise.high)}, which "
+                "does not contain 1: something disturbed the machine. Measure again."
             )
         if self.same_program and self.tone != "same":
-            ends = _interval(self.latency.speedup_low, self.latency.speedup_high)
             return (
-                f"It measured {_ratio(self.latency.speedup)} times the baseline's speed, {ends}, though both compute "
-                "the same: so much is noise here, or where the weights lie in memory."
+                f"It measured {speed(self.latency)}, though both compute the same: so much is noise here, or where the "
+                "weights lie in memory."
             )
         return ""
 
@@ -190,6 +194,10 @@ class _Case:
     def best(self, others: Sequence[Latency], alternatives: Sequence[Alternative]) -> Latency | Alternative | None:
         """What beats the current recipe most; a runtime in which its zeros pay already goes first."""
         latency, spread = self.latency, self.spread
+        if not latency.decided:
+            return None
+        others = [other for other in others if other.decided]
+        alternatives = [other for other in alternatives if other.latency.decided]
         fastest, _ = self.milliseconds(latency)
         faster = [
             (other.median_ms / latency.median_ms, other)
@@ -234,8 +242,8 @@ class _Case:
         skips = runtime.sees_zeros and self.zeros >= FEW_ZEROS
         why = f", because the {_percent(self.zeros)} zeros are skipped there" if skips else ""
         return (
-            f"With {runtime.title} the same recipe takes {_ms(best.median_ms)} instead of {_ms(mine)}{why}: "
-            f"that saves {_percent(1 - best.median_ms / mine)} of the time."
+            f"With {runtime.title} the same recipe takes {_ms(best.median_ms)} instead of {_ms(mine)}{why}, each timed "
+            f"beside the baseline in its own runtime: that saves {_percent(1 - best.median_ms / mine)} of the time."
         )
 
 
@@ -250,20 +258,6 @@ def _ratio(ratio: float) -> str:
         if ratio == 1 or float(text) != 1:
             return text
     return f"{ratio:.6g}"
-
-
-def _within(ratio: float, low: float, high: float) -> str:
-    """The ratio with as many digits as it takes to lie in its interval: 1.9 in [1.85, 1.95], 1.08 in [1.07, 1.09]."""
-    texts = [_ratio(ratio), *(f"{ratio:.{digits}f}" for digits in range(1, 7))]
-    return next((text for text in texts if float(text) != 1 and low <= float(text) <= high), texts[0])
-
-
-def _interval(low: float, high: float) -> str:
-    """Two decimals, fewer above 10, and as many as it takes to stay on the same side of 1."""
-    decimals = 2 if high < 10 else 1 if high < 100 else 0
-    while decimals < 6 and any((round(end, decimals) == 1) != (end == 1) for end in (low, high)):
-        decimals += 1
-    return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def _percent(fraction: float, decimals: int = 0) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.exclusive import machine
 from compression.files import write_atomically
 from compression.zoo.dataset import load_data
 from compression.zoo.model import TrainingSettings, models, weights_path
@@ -92,12 +93,13 @@ def _fit(
     for epoch in range(1, settings.epochs + 1):
         total = 0.0
         for batch in torch.randperm(n).split(settings.batch):
-            logits = model(augment(images[batch], settings))
-            loss = F.cross_entropy(logits, labels[batch], label_smoothing=settings.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            with machine(exclusive=False):
+                logits = model(augment(images[batch], settings))
+                loss = F.cross_entropy(logits, labels[batch], label_smoothing=settings.label_smoothing)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
             total += len(batch) * loss.item()
         if progress is not None:
             progress(epoch, settings.epochs, {"loss": total / n, "learning_rate": schedule.get_last_lr()[0]})
@@ -130,7 +132,7 @@ def augment(images: Tensor, settings: TrainingSettings) -> Tensor:
 
 
 def _accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    with torch.inference_mode():
+    with torch.inference_mode(), machine(exclusive=False):
         correct = sum(
             int((model(x).argmax(1) == y).sum()) for x, y in zip(images.split(256), labels.split(256), strict=True)
         )

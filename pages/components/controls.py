@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from compression import runtimes
+from compression import effects, runtimes
 from compression.errors import CompressionError
 from compression.presets import presets_of
 from compression.recipe import (
@@ -27,7 +27,7 @@ from compression.recipe import (
 )
 from compression.workbench import SWEEP_BITS
 from compression.zoo import models
-from pages.components import exchange, state, visitors
+from pages.components import exchange, notes, state, visitors
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
@@ -99,6 +99,8 @@ def open_view(page: str) -> None:
         st.warning(f"The link was not opened: {problem}", icon=":material/link_off:")
     if problem := st.session_state.get("control_error"):
         st.warning(f"The setting was not taken: {problem}", icon=":material/tune:")
+    if told := st.session_state.get("left_out"):
+        st.info(told, icon=":material/info:")
 
 
 def _changed(view: View) -> View:
@@ -118,6 +120,9 @@ def _changed(view: View) -> View:
     model, recipe = given.get("model", view.model), Recipe.of(**settings)
     if (model, recipe) != (view.model, view.recipe):
         recipe = recipe.untrained  # training is of one model and recipe alone
+        st.session_state.left_out = None
+    if model != view.model:
+        recipe, st.session_state.left_out = notes.fitted(model, recipe)
     return View(model, recipe, state.timing_of(model, **timing))
 
 
@@ -134,18 +139,28 @@ def _slider(
     if value not in options:
         options = sorted((*options, value), key=order)
     st.session_state.setdefault(CONTROLS + key, value)
-    st.select_slider(label, options, value, key=CONTROLS + key, format_func=format_func, help=help, disabled=disabled)
+    st.select_slider(
+        label,
+        options,
+        value,
+        key=CONTROLS + key,
+        format_func=format_func,
+        help=help,
+        disabled=disabled or _idle(key),
+    )
 
 
 def _choice(label: str, key: str, options: tuple, value, help: str, format_func=None) -> None:
     st.session_state.setdefault(CONTROLS + key, value)
     words = format_func or (lambda option: WORDS.get(option, str(option)))
-    st.selectbox(label, options, options.index(value), key=CONTROLS + key, format_func=words, help=help)
+    st.selectbox(
+        label, options, options.index(value), key=CONTROLS + key, format_func=words, help=help, disabled=_idle(key)
+    )
 
 
 def _toggle(label: str, key: str, value: bool, help: str, disabled: bool = False) -> None:
     st.session_state.setdefault(CONTROLS + key, value)
-    st.toggle(label, value, key=CONTROLS + key, help=help, disabled=disabled)
+    st.toggle(label, value, key=CONTROLS + key, help=help, disabled=disabled or _idle(key))
 
 
 def _number(label: str, key: str, value: Any, help: str, **limits: Any) -> None:
@@ -155,7 +170,12 @@ def _number(label: str, key: str, value: Any, help: str, **limits: Any) -> None:
         if name in limits:
             limits[name] = widen(limits[name], value)
     st.session_state.setdefault(CONTROLS + key, value)
-    st.number_input(label, value=value, key=CONTROLS + key, help=help, **limits)
+    st.number_input(label, value=value, key=CONTROLS + key, help=help, disabled=_idle(key), **limits)
+
+
+def _idle(key: str) -> bool:
+    """Whether a setting can do nothing beside the others: its widget waits until it can."""
+    return key not in TIMING and not effects.works(key, state.current_recipe())
 
 
 def draw() -> None:

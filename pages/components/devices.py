@@ -12,6 +12,7 @@ from compression.figures.theme import Theme, format_bytes, format_ms
 from compression.measure.devices import ENERGY_SOURCE, Device, Projection, devices, edited, project
 from compression.measure.roofline import LayerWork, estimate
 from compression.recipe import Recipe
+from compression.wording import faster
 from pages.components import figure, state
 from pages.components.latency import Known, work_of
 
@@ -79,8 +80,7 @@ def check(known: Known) -> tuple[Pair | None, Pair | None]:
     here = Pair(*estimates)
     sides = (("this recipe", here.current, measured.current), ("the baseline", here.baseline, measured.baseline))
     told = [
-        f"{name} **{format_ms(estimated)}** estimated, **{format_ms(taken)}** measured "
-        f"({taken / estimated:.2g} times as long)"
+        f"{name} **{format_ms(estimated)}** estimated, **{format_ms(taken)}** measured ({faster(estimated / taken)})"
         for name, estimated, taken in sides
     ]
     st.markdown(f"**This machine**, as a check on the method: {'; '.join(told)}.")

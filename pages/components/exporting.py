@@ -301,7 +301,7 @@ def _open() -> None:
         ):
             told += " This version makes other weights of that recipe; all figures are of those."
         if found.compressed is not None and found.compressed.description is not None:
-            told += f" {' '.join(found.compressed.notes)}"
+            told += f" {' '.join(found.compressed.notes)} Shown is the recipe as far as it is known."
     except CompressionError as error:
         st.session_state.upload_error = str(error)
         return

@@ -2,13 +2,16 @@
 
 import streamlit as st
 
+from compression.exclusive import trouble
 from pages.components import state
 from pages.components.state import Work
 
 
 def render(work: Work) -> None:
-    """The messages; a recipe that must be trained first is sent to where that is done."""
+    """The messages, and why timings are marked, where they are; a recipe without training is sent to where that is."""
     for message in work.failed:
         st.error(message)
     if work.failed and not state.available(work.view.model, work.view.recipe):
         st.page_link("pages/recover.py", label="Train it on the page Recover", icon=":material/healing:")
+    if told := trouble():
+        st.warning(f"{told[0].upper()}{told[1:]}", icon=":material/lock_open:")

@@ -8,12 +8,12 @@ from compression.figures.theme import (
     format_p,
     format_percent,
     format_points,
-    format_ratio,
-    format_smaller,
 )
+from compression.measure.paired import paired_ms
 from compression.measure.record import Latency, Record
 from compression.runtimes import runtimes
-from pages.components import failures
+from compression.wording import NOT_ALONE, UNDECIDED, UNDECIDED_WHY, smaller, speed
+from pages.components import failures, state
 from pages.components.state import Work
 
 
@@ -39,14 +39,14 @@ def render(work: Work) -> None:
     columns[2].metric(
         "Size",
         format_bytes(record.size.artefact),
-        format_smaller(record.ratio),
+        smaller(record.ratio),
         delta_color="off",
         delta_arrow="off",
         border=True,
         height="stretch",
         help=f"Length of the exported file; {format_bytes(record.baseline.size_bytes)} as fp32.",
     )
-    _latency(columns[3], work.latency, record)
+    _latency(columns[3], work, record)
     kept = record.rates.architecture_simplification
     columns[4].metric(
         "Zero weights",
@@ -81,33 +81,46 @@ def _accuracy(column, record: Record, exact: bool) -> None:
     )
 
 
-def _latency(column, latency: Latency | None, record: Record) -> None:
+def _latency(column, work: Work, record: Record) -> None:
+    latency = work.latency
+    metric = {"delta_color": "off", "delta_arrow": "off", "border": True, "height": "stretch"}
     if latency is None:
-        column.metric("Latency", "…", "timing", delta_color="off", delta_arrow="off", border=True, height="stretch")
+        column.metric("Latency", "…", "timing", **metric)
         return
-    slower = latency.speedup_high < 1
-    ratio = 1 / latency.speedup if slower else latency.speedup
-    if latency.speedup_low <= 1 <= latency.speedup_high:
-        change = "as fast"
-    else:
-        change = f"{format_ratio(ratio)} {'slower' if slower else 'faster'}"
+    label, told_speed = f"Latency, {latency.number_format}, batch {latency.batch}", speed(latency)
+    if not latency.decided:
+        column.metric(label, UNDECIDED, told_speed.interval, help=f"{undecided(work)} {told(latency)}", **metric)
+        return
+    reference = state.workbench().reference_ms(work.view.model, work.view.timing)
     reused = latency.measured_for != record.digests.recipe
+    marks = ["reused"] * reused + ["without lock"] * (latency.alone is False)
     column.metric(
-        f"Latency, {latency.number_format}, batch {latency.batch}",
-        format_ms(latency.median_ms),
-        change,
-        delta_color="off",
-        delta_arrow="off",
-        delta_description="reused" if reused else f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
-        border=True,
-        height="stretch",
-        help=told(latency)
+        label,
+        format_ms(paired_ms(latency, reference)),
+        told_speed.words,
+        delta_description=", ".join([told_speed.interval, *marks]),
+        help=f"The baseline's {format_ms(reference)} over the speed-up: the baseline's is one time for all recipes, "
+        "the median of what it took beside them. "
+        + told(latency)
         + (
             " Reused from another recipe of the same graph and number format: zeros and codebooks do not change the "
             "time of a dense kernel."
             if reused
             else " Measured on this recipe."
         ),
+        **metric,
+    )
+
+
+def undecided(work: Work) -> str:
+    """Why a timing says nothing yet, and what becomes of it."""
+    if work.job is not None and work.again is not None and work.again <= 0:
+        return f"{UNDECIDED_WHY} That runs now."
+    if work.again is not None:
+        return f"{UNDECIDED_WHY} The next try is in {work.again:.0f} s."
+    return (
+        "The interval is too wide to say: the machine was busy each time that this was timed. When it is still, press "
+        "Measure on the page Latency."
     )
 
 
@@ -121,10 +134,10 @@ STOPPED = {
 def told(latency: Latency) -> str:
     """How a timing was taken and all that it found."""
     return (
-        f"Median of {latency.pairs} interleaved pairs in {runtimes.get(latency.runtime).title} on {latency.threads} "
-        f"thread{'s' * (latency.threads > 1)}, {STOPPED[latency.stopped_by]}; baseline "
-        f"{format_ms(latency.baseline_median_ms)}. Speed-up {latency.speedup:.2f}, 95 % interval "
-        f"[{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]. Of the calls 95 % took at most "
+        f"Timed in {latency.pairs} interleaved pairs with the fp32 baseline in {runtimes.get(latency.runtime).title} "
+        f"on {latency.threads} thread{'s' * (latency.threads > 1)}, {STOPPED[latency.stopped_by]}: "
+        f"{format_ms(latency.median_ms)} beside {format_ms(latency.baseline_median_ms)} at that moment, "
+        f"{speed(latency)}{f'; {NOT_ALONE}' if latency.alone is False else ''}. Of the calls 95 % took at most "
         f"{format_ms(latency.p95_ms)} and 99 % at most {format_ms(latency.p99_ms)} (baseline "
         f"{format_ms(latency.baseline_p95_ms)} and {format_ms(latency.baseline_p99_ms)}); {latency.outliers} "
         f"outlier{'s' * (latency.outliers != 1)}, all counted."

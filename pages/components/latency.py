@@ -13,12 +13,14 @@ from compression.figures.theme import Theme, format_bytes, format_ms
 from compression.jobs import Job
 from compression.measure.latency import Noise
 from compression.measure.machine import Machine
+from compression.measure.paired import paired_ms
 from compression.measure.record import Latency
 from compression.measure.roofline import LayerWork, estimate
 from compression.recipe import Recipe
 from compression.runtimes import runtimes as all_runtimes
 from compression.runtimes.sparse import sparse_layers
 from compression.search.verdict import Alternative, Verdict, judge
+from compression.wording import UNDECIDED, speed
 from compression.workbench import Timing, alternatives, study_timings
 from compression.zoo import models
 from pages.components import controls, failures, figure, state
@@ -159,16 +161,18 @@ def kpis(known: Known) -> None:
     metric = {"border": True, "height": "stretch", "delta_color": "off", "delta_arrow": "off"}
     if latency is None:
         for column, label in zip(
-            columns, ("Median", "p95", "Throughput", "Peak memory", "Noise", "Pairs"), strict=True
+            columns, ("Latency", "p95", "Throughput", "Peak memory", "Noise", "Pairs"), strict=True
         ):
             column.metric(label, "–" if known.work.failed else "…", **metric)
         return
     reused = latency.measured_for != known.view.recipe.digest
+    reference = state.workbench().reference_ms(known.view.model, known.view.timing)
     columns[0].metric(
-        f"Median, {latency.number_format}",
-        format_ms(latency.median_ms),
-        f"{figures.speed(latency.speedup)} [{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]",
-        help=explore_kpis.told(latency)
+        f"Latency, {latency.number_format}",
+        format_ms(paired_ms(latency, reference)) if latency.decided else UNDECIDED,
+        str(speed(latency)) if latency.decided else speed(latency).interval,
+        help=("" if latency.decided else f"{explore_kpis.undecided(known.work)} ")
+        + explore_kpis.told(latency)
         + (" Measured for another recipe of the same graph and number format." if reused else ""),
         **metric,
     )
@@ -292,13 +296,17 @@ def runtimes(known: Known, look: Theme) -> None:
         latency = bench.latency(view.model, view.recipe, timing)
         here = (timing.runtime, timing.number_format) == (view.timing.runtime, chosen)
         title = all_runtimes.get(timing.runtime).title
-        bars.append(Bar(title, timing.number_format, latency, _note(known, timing, latency), here))
+        note = _note(known, timing, latency)
+        if latency is not None and not latency.decided:
+            note, latency = f"not known yet {speed(latency).interval}: the machine was busy", None
+        reference = bench.reference_ms(view.model, timing)
+        bars.append(Bar(title, timing.number_format, latency, note, here, reference))
     data = figures.gather_bars(bars)
     figure.show(figures.draw_bars(data, look), "plot_runtimes", alt=data.alt)
     reused = [bar.label for bar in data.bars if bar.latency is not None and bar.note]
     st.caption(
-        f"Median of a batch of {view.timing.batch} on {view.timing.threads} thread"
-        f"{'s' * (view.timing.threads > 1)}, with the 95 % interval that follows from the ratio's. Bold: the runtime "
+        f"A batch of {view.timing.batch} on {view.timing.threads} thread{'s' * (view.timing.threads > 1)}: the time of "
+        "the fp32 baseline in the same runtime over the speed-up beside it, with the 95 % interval. Bold: the runtime "
         "of this page. "
         + (f"Measured for another recipe of the same graph and number format: {', '.join(reused)}." if reused else "")
     )
@@ -329,7 +337,7 @@ def scaling(known: Known, look: Theme) -> None:
         for timing in known.groups[setting]
     )
     st.caption(
-        "Both sides of each timing, with the 95 % interval that follows from the ratio's. "
+        "Both sides of each timing, each at its own moment, with the 95 % interval that follows from the ratio's. "
         + (f"{left} not measured yet." if left else "")
     )
 

@@ -18,6 +18,7 @@ from compression.recipe import Override, Recipe
 from compression.search.suggest import Suggestion, Target
 from compression.search.waterfall import Waterfall, steps_of
 from compression.statistics import ModelStatistics
+from compression.wording import smaller
 from pages.components import failures, figure, state
 from pages.components.state import Work
 
@@ -106,7 +107,7 @@ def verdict(work: Work) -> None:
     told = "distinguishable from" if record.figures.distinguishable else "indistinguishable from"
     st.markdown(
         f"**{format_percent(record.figures.accuracy)}** accuracy ({format_points(change)}, {told} the baseline), "
-        f"**{format_bytes(record.size.artefact)}**, {record.ratio:.1f}x smaller"
+        f"**{format_bytes(record.size.artefact)}**, {smaller(record.ratio)}"
         + ("." if work.exact else " so far; measuring.")
     )
 

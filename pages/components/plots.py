@@ -40,22 +40,10 @@ def tradeoffs(work: Work, look: Theme) -> None:
             trail=state.trail(),
             samples=len(subject.labels),
             expected_ms=bench.expected(view.model, records, view.timing),
+            reference=bench.reference_ms(view.model, view.timing),
         )
         with column:
             figure.show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", alt=data.alt, on_click=_load)
-
-
-def notes(work: Work) -> None:
-    """What was done and what was refused, where a recipe treats layers differently or changes the network."""
-    recipe = work.view.recipe
-    told = recipe.simplify or recipe.overrides or (recipe.prune and recipe.prune.pattern) or recipe.repair
-    if not (work.exact and told):
-        return
-    if not state.available(work.view.model, recipe):
-        return
-    if found := state.compressed(work.view.model, recipe.to_json()).notes:
-        with st.expander("How the recipe was applied", icon=":material/info:"):
-            st.markdown("\n".join(f"- {note}" for note in found))
 
 
 def progress(work: Work) -> None:

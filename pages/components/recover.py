@@ -12,7 +12,7 @@ import streamlit as st
 
 from compression.errors import CompressionError
 from compression.figures import recovery as figures
-from compression.figures.theme import Theme, format_bytes, format_p, format_percent, format_points, format_smaller
+from compression.figures.theme import Theme, format_bytes, format_p, format_percent, format_points
 from compression.jobs import Job, Party, asking, told_wait
 from compression.limits import LimitError
 from compression.measure.accuracy import wilson
@@ -23,6 +23,7 @@ from compression.recover.interrupted import Interrupted, interrupted
 from compression.recover.progress import cut, duration, seconds_left
 from compression.recover.train import Epoch, Recovery, best_of
 from compression.recover.worth import Worth, weigh
+from compression.wording import smaller
 from compression.zoo import models, teachers_of
 from pages.components import figure, state, visitors
 from pages.components.controls import LARGEST
@@ -720,7 +721,7 @@ def result(known: Known) -> None:
                 "Against the baseline": f"{'' if figures_.distinguishable else 'in'}distinguishable, "
                 + format_p(figures_.p_value),
                 "Size": format_bytes(record.size.artefact),
-                "Smaller": format_smaller(record.ratio),
+                "Smaller": smaller(record.ratio),
             }
         )
     st.dataframe(

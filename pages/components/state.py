@@ -271,6 +271,8 @@ def told(job: Job) -> str:
     """What a job does and how long it takes yet."""
     if job.state == "waiting" and (wait := told_wait(workbench().ahead(job))):
         return f"{job.label}: {wait}"
+    if job.awaited:
+        return f"{job.label}: waits for {job.awaited}"
     left = job.seconds_left
     # The first moments say nothing about the rest.
     if left is None or left < 1 or job.progress < 0.02:
@@ -305,6 +307,7 @@ class Work:
 
     evaluation: of the current recipe, exact or a running estimate, or None. records: every exact record of the model.
     job: the first unfinished job of the session. failed: messages of jobs that failed. due: work that will start soon.
+    again: seconds until a timing whose interval was too wide is taken again, or None.
     """
 
     view: View
@@ -315,13 +318,14 @@ class Work:
     job: Job | None
     failed: tuple[str, ...]
     due: bool
+    again: float | None = None
 
     @property
     def pace(self) -> float | None:
         """Seconds between redraws: short while the current recipe is measured, longer while the plots fill in."""
         if self.job is not None and (not self.exact or self.latency is None):
             return 0.5
-        return 2.0 if self.due or self.job is not None else None
+        return 2.0 if self.due or self.job is not None or self.again is not None else None
 
 
 def begin() -> None:
@@ -356,7 +360,10 @@ def start(fill: bool = True) -> Work:
         stop("evaluate")
     if refused:
         return work()
-    if bench.latency(now.model, now.recipe, now.timing) is None:
+    if bench.due(now.model, now.recipe, now.timing):
+        running = job("time", now)
+        if running is not None and running.state == "done":
+            stop("time")
         follow("time", now, lambda: bench.time(now.model, now.recipe, now.timing))
     else:
         stop("time")
@@ -373,6 +380,7 @@ def work(due: bool = False) -> Work:
     keep()
     evaluation = bench.find(now.model, now.recipe)
     exact = evaluation is not None
+    latency = bench.latency(now.model, now.recipe, now.timing)
     if not exact and "evaluate" in jobs:
         evaluation = jobs["evaluate"].partial
     return Work(
@@ -380,10 +388,11 @@ def work(due: bool = False) -> Work:
         evaluation=evaluation,
         exact=exact,
         records=bench.records(now.model, now.timing),
-        latency=bench.latency(now.model, now.recipe, now.timing),
+        latency=latency,
         job=next((jobs[name] for name in _WATCHED if name in jobs and not jobs[name].ended), None),
         failed=tuple(dict.fromkeys(job.error for job in jobs.values() if job.error)),
         due=due,
+        again=bench.seconds_until_again(now.model, now.recipe, now.timing) if latency is not None else None,
     )
 
 

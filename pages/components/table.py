@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from compression.measure.paired import paired_ms
+from compression.wording import smaller, speed
 from pages.components import state
 from pages.components.state import Work
 
@@ -14,6 +16,7 @@ def render(work: Work) -> None:
     by_digest = {record.digests.recipe: record for record in work.records}
     digests = list(by_digest) if everything else [digest for digest in wanted if digest in by_digest]
     records = [by_digest[digest] for digest in digests]
+    reference = state.workbench().reference_ms(work.view.model, work.view.timing)
     rows = [
         {
             "Pinned": "◆" if record.digests.recipe in pinned else "",
@@ -24,9 +27,9 @@ def render(work: Work) -> None:
             "Harm": record.figures.harm,
             "Macro F1": record.figures.f1,
             "Size": record.size.artefact / 1000,
-            "Ratio": record.ratio,
-            "Latency": record.latency.median_ms if record.latency else None,
-            "Speed-up": record.latency.speedup if record.latency else None,
+            "Ratio": smaller(record.ratio),
+            "Latency": paired_ms(record.latency, reference) if record.latency and record.latency.decided else None,
+            "Speed": str(speed(record.latency)) if record.latency else None,
             "Zero": 100 * record.rates.sparse_rate,
             "Shared": 100 * record.rates.shared_rate,
         }
@@ -48,9 +51,7 @@ def render(work: Work) -> None:
             "Harm": number(format="%.2g nats", help="Mean KL divergence of the outputs from the baseline's."),
             "Macro F1": number(format="%.4f"),
             "Size": number(format="%.1f KB"),
-            "Ratio": number(format="%.1f x"),
-            "Latency": number(format="%.3f ms"),
-            "Speed-up": number(format="%.2f x"),
+            "Latency": number(format="%.3f ms", help="The baseline's time over the speed-up."),
             "Zero": number(format="%.1f %%"),
             "Shared": number(format="%.1f %%"),
         },

@@ -44,7 +44,7 @@ def name() -> str:
 
 
 def _identity() -> str:
-    if configured() and st.user.is_logged_in:
+    if configured() and _logged_in():
         return f"login {st.user.get('iss')} {st.user.get('sub') or st.user.get('email')}"
     token = _token(st.context.cookies.get(COOKIE, ""))
     return f"browser {token}" if token else f"session {session()}"
@@ -92,13 +92,17 @@ def configured() -> bool:
         raise
 
 
+def _logged_in() -> bool:
+    return bool(getattr(st.user, "is_logged_in", False))
+
+
 def let_in() -> None:
     """Go on where there is no login, or the visitor has logged in; otherwise show how to, and end the page there.
 
     Each page asks, not the door alone: the first address that a server is asked for may open a page past the door.
     """
     try:
-        if not configured() or st.user.is_logged_in:
+        if not configured() or _logged_in():
             return
     except StreamlitSecretNotFoundError:
         st.error("The secrets of this server must be a readable TOML file; they are not. Ask whoever runs it.")
@@ -141,6 +145,6 @@ def check_settings() -> None:
 
 def leave() -> None:
     """Who is logged in, and the button that ends it; nothing without a login."""
-    if configured() and st.user.is_logged_in:
+    if configured() and _logged_in():
         told = st.user.get("name") or st.user.get("email") or "Logged in"
         st.sidebar.button("Log out", key="logout", icon=":material/logout:", help=str(told)[:80], on_click=st.logout)

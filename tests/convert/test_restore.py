@@ -13,8 +13,6 @@ import pytest
 from compression import codec
 from compression.convert import Source, convert, differing, produce, zipped
 from compression.convert.bundle import CHECKSUMS, MEMBERS, checksums, open_bundle
-from compression.convert.config import LARGEST as LARGEST_RECIPE
-from compression.convert.config import read_recipe, to_yaml
 from compression.convert.restore import LARGEST, Restored, restore
 from compression.convert.weights import read_codes
 from compression.convert.zips import unzip
@@ -22,6 +20,8 @@ from compression.errors import ArtefactError, CompressionError, RecipeError
 from compression.measure.subject import Subject
 from compression.presets import presets
 from compression.recipe import Recipe
+from compression.recipe_file import LARGEST as LARGEST_RECIPE
+from compression.recipe_file import read_recipe, to_yaml
 
 MODEL = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.6, clusters=8, bits=6, rest="fp16", overrides=[{"layers": "fc3", "pattern": "2:4"}])

@@ -20,7 +20,7 @@ def baseline() -> Baseline:
 
 @pytest.fixture(scope="session")
 def make_record() -> Callable[..., Record]:
-    """make_record(recipe, size=..., correct=..., n=..., ms=..., number_format=..., measured_for=...)."""
+    """make_record(recipe, size=..., correct=..., n=..., ms=..., number_format=..., measured_for=..., ends=...)."""
 
     def make(
         recipe: Recipe,
@@ -32,6 +32,7 @@ def make_record() -> Callable[..., Record]:
         baseline_ms: float = 0.4,
         number_format: str = "int8",
         measured_for: str | None = None,
+        ends: tuple[float, float] | None = None,
     ) -> Record:
         accuracy = correct / n
         latency = None
@@ -42,8 +43,8 @@ def make_record() -> Callable[..., Record]:
                 speedup,
                 number_format=number_format,
                 baseline_median_ms=baseline_ms,
-                speedup_low=0.9 * speedup,
-                speedup_high=1.1 * speedup,
+                speedup_low=ends[0] if ends else 0.9 * speedup,
+                speedup_high=ends[1] if ends else 1.1 * speedup,
                 measured_for=measured_for or recipe.digest,
             )
         return Record(

@@ -22,7 +22,7 @@ def test_a_simplified_model_is_counted_from_its_baseline(validated):
     assert [rung.ratio for rung in data.rungs[:2]] == [1, 4]
     assert data.rungs[-1].ratio == pytest.approx(4_000_000 / 51_000)
     (bars,) = validated(ladder.draw(data)).data
-    assert bars.text[:2] == ("<b>4 MB</b>", "<b>1 MB</b>  4x")
+    assert bars.text[:2] == ("<b>4 MB</b>", "<b>1 MB</b>  4.0x")
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
@@ -31,7 +31,7 @@ def test_bars_are_labelled_and_the_artefact_stands_out(theme, validated):
     (bars,) = figure.data
     assert list(bars.x) == pytest.approx([1, 1.2, 0.2, 0.06, 0.05, 0.051])
     assert bars.text[0] == "<b>1 MB</b>"
-    assert bars.text[-1] == "<b>51 KB</b>  20x"
+    assert bars.text[-1] == "<b>51 KB</b>  19.6x"
     assert "1.2x larger" in bars.hovertext[1]
     assert [colour == theme.accent for colour in bars.marker.color] == [False] * 5 + [True]
     assert figure.layout.xaxis.title.text == "Size (MB)"

@@ -4,7 +4,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compression.figures.pareto import accuracy, front, latency_ms, size_bytes
+from compression.figures.pareto import accuracy, front, size_bytes, slowness
 from compression.recipe import Recipe
 
 # Few distinct values, so that ties and duplicates are the rule.
@@ -25,7 +25,7 @@ def records_at(places, make_record):
 @given(places=PLACES)
 def test_front_is_what_nothing_dominates(places, make_record):
     records = records_at(places, make_record)
-    for x in (size_bytes, latency_ms):
+    for x in (size_bytes, slowness):
         undominated = [r for r in records if not any(dominates(other, r, x, accuracy) for other in records)]
         found = front(records, x=x)
         assert {(x(r), accuracy(r)) for r in found} == {(x(r), accuracy(r)) for r in undominated}
@@ -50,5 +50,19 @@ def test_front_climbs_from_left_to_right(places, make_record):
 def test_a_record_that_is_not_timed_is_not_in_the_race(make_record):
     timed = make_record(Recipe.of(bits=8), correct=700)
     better = make_record(Recipe.of(bits=4), correct=790, ms=None)
-    assert front([timed, better], x=latency_ms) == [timed]
+    assert front([timed, better], x=slowness) == [timed]
     assert front([]) == []
+
+
+def test_the_front_goes_over_speed_ups_not_over_times_of_different_moments(make_record):
+    # While the machine was slow "no change" took 0.1145 ms; int8, at another moment, 0.0695 ms: yet it is slower.
+    unchanged = make_record(Recipe(), ms=0.1145, baseline_ms=0.1145, number_format="fp32")
+    int8 = make_record(Recipe.of(bits=8, activations=8), correct=779, ms=0.0695, baseline_ms=0.056)
+    assert front([unchanged, int8], x=slowness) == [unchanged]
+
+
+def test_a_speed_up_that_is_not_known_is_not_in_the_race(make_record):
+    timed = make_record(Recipe.of(bits=8))
+    wide = make_record(Recipe.of(bits=4), correct=790, ms=0.1, ends=(0.91, 6.33))
+    assert slowness(wide) is None
+    assert front([timed, wide], x=slowness) == [timed]

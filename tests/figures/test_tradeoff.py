@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import random
 
@@ -53,7 +54,7 @@ def test_markers_stand_where_the_records_say(x, records, baseline, markers):
         digest: (at, height) for digest, at, height, symbol, _ in markers(tradeoff.draw(data)) if symbol != "star"
     }
     for record in records:
-        expected = record.size.artefact / 1000 if x == "size" else record.latency.median_ms
+        expected = record.size.artefact / 1000 if x == "size" else 0.4 / record.latency.speedup
         assert places[record.digests.recipe] == (
             pytest.approx(expected),
             pytest.approx(data.scale.position(record.figures.accuracy)),
@@ -70,7 +71,8 @@ def test_hover_tells_the_recipe_and_its_figures(x, records, baseline, markers):
         assert record.recipe.describe() in text
         assert f"{100 * record.figures.accuracy:.1f} %" in text
         assert ("reused from another recipe" in text) == record.latency_reused
-    assert "2x the baseline's speed, 95 %: 1.80 to 2.20" in hovers[records[1].digests.recipe]
+    if x == "latency":
+        assert "0.2 ms, 2.00x faster [1.80, 2.20]" in hovers[records[1].digests.recipe]
 
 
 @pytest.mark.parametrize("x", QUANTITIES)
@@ -82,7 +84,7 @@ def test_an_arrow_leads_from_a_recipe_to_the_same_one_with_training(x, make_reco
         make_record(trained, size=30_000, correct=780, ms=0.25),
         make_record(other, size=60_000, correct=784, ms=0.3),  # its start is not known
     ]
-    data = tradeoff.gather(rows, x=x, baseline=baseline)
+    data = tradeoff.gather(rows, x=x, baseline=baseline, reference=0.4)
     figure = validated(tradeoff.draw(data))
     (arrow,) = [each for each in figure.layout.annotations if each.showarrow]
     places = (31.0, 30.0) if x == "size" else (0.2, 0.25)
@@ -130,8 +132,8 @@ def test_the_current_point_shows_its_interval(records, roles, baseline):
     assert trace.y[0] + trace.error_y.array[0] == pytest.approx(data.scale.position(current.figures.accuracy_high))
     assert trace.y[0] - trace.error_y.arrayminus[0] == pytest.approx(data.scale.position(current.figures.accuracy_low))
     timing = current.latency
-    assert trace.x[0] + trace.error_x.array[0] == pytest.approx(timing.baseline_median_ms / timing.speedup_low)
-    assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(timing.baseline_median_ms / timing.speedup_high)
+    assert trace.x[0] + trace.error_x.array[0] == pytest.approx(0.4 / timing.speedup_low)
+    assert trace.x[0] - trace.error_x.arrayminus[0] == pytest.approx(0.4 / timing.speedup_high)
 
 
 def test_a_running_estimate_is_hollow_has_its_interval_and_is_not_on_the_front(records, baseline, make_record, markers):
@@ -222,24 +224,57 @@ def test_predictions_have_no_intervals_and_do_not_make_a_front(baseline, make_re
     assert len(trace.x) == 3 and trace.error_y.array is None
 
 
-def test_where_the_baselines_latency_comes_from(baseline, make_record):
-    slow = make_record(Recipe.of(bits=8), baseline_ms=0.5)
-    records = [slow, make_record(Recipe.of(bits=4), baseline_ms=0.3), make_record(Recipe.of(bits=2), baseline_ms=0.4)]
+def test_all_are_placed_by_one_time_of_the_baseline(baseline, make_record, markers):
+    # The same network at four moments, one of them twice as slow: what is compared is the ratio within each moment.
+    moments = {8: (0.5, 1.25), 4: (0.3, 0.8), 2: (0.4, 1.0), 5: (1.0, 2.0)}
+    records = [
+        make_record(Recipe.of(bits=bits), ms=ms / speedup, baseline_ms=ms) for bits, (ms, speedup) in moments.items()
+    ]
 
-    def star(**settings):
-        points = tradeoff.gather(settings.pop("records", records), x="latency", baseline=baseline, **settings).points
-        return [point.x for point in points if point.kind == "baseline"]
+    def places(records, **settings):
+        figure = tradeoff.draw(tradeoff.gather(records, x="latency", baseline=baseline, **settings))
+        return {digest: x for digest, x, *_ in markers(figure)}
 
-    assert star() == [0.4]
-    assert star(current=slow.digests.recipe) == [0.5]
-    assert star(current=slow.digests.recipe, baseline_ms=0.6) == [0.6]
-    assert star(records=[]) == []
+    for reference in (None, 0.6):
+        at, star = places(records, reference=reference), reference or 0.4
+        assert at[Recipe().digest] == star
+        for bits, (_, speedup) in moments.items():
+            assert at[Recipe.of(bits=bits).digest] == pytest.approx(star / speedup)
+    # Whoever is current moves nothing.
+    assert places(records, current=records[0].digests.recipe) == places(records)
+    assert places([]) == {}
+
+
+def test_what_is_not_known_yet_has_no_place_and_says_so(baseline, make_record, markers):
+    timed, wide = make_record(Recipe.of(bits=8)), make_record(Recipe.of(bits=4), ms=1.05, ends=(0.91, 6.33))
+    data = tradeoff.gather([timed, wide], x="latency", baseline=baseline)
+    figure = tradeoff.draw(data)
+    assert wide.digests.recipe not in {digest for digest, *_ in markers(figure)}
+    assert "1 not known yet: timed while the machine was busy" in {note.text for note in figure.layout.annotations}
+    assert (data.waiting, data.undecided) == (1, 1)
+    # Nor does its moment count for the baseline's time.
+    assert [point.x for point in data.points if point.kind == "baseline"] == [0.4]
+    sizes = tradeoff.gather([timed, wide], x="size", baseline=baseline).points
+    (hover,) = [point.hover for point in sizes if point.digest == wide.digests.recipe]
+    assert "latency: not known yet [0.91, 6.33]" in hover
+
+    both = tradeoff.gather([timed, wide], x="latency", baseline=baseline, expected_ms={wide.digests.recipe: 0.3})
+    (point,) = [point for point in both.points if point.digest == wide.digests.recipe]
+    assert (point.x, point.kind, both.waiting) == (0.3, "predicted", 0)
+
+
+def test_a_timing_without_the_lock_is_marked(baseline, make_record):
+    record = make_record(Recipe.of(bits=8))
+    for alone in (True, None, False):
+        timed = dataclasses.replace(record, latency=dataclasses.replace(record.latency, alone=alone))
+        point, _ = tradeoff.gather([timed], x="latency", baseline=baseline).points
+        assert ("without the machine's lock" in point.hover) == (alone is False)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("x", QUANTITIES)
 def test_a_lone_baseline_is_a_whole_picture(x, theme, baseline, validated, markers):
-    figure = validated(tradeoff.draw(tradeoff.gather([], x=x, baseline=baseline, baseline_ms=0.4), theme))
+    figure = validated(tradeoff.draw(tradeoff.gather([], x=x, baseline=baseline, reference=0.4), theme))
     assert [symbol for *_, symbol, _ in markers(figure)] == ["star"]
     if x == "size":
         assert list(figure.layout.xaxis.tickvals) == [50, 100, 200, 500, 1000]
@@ -253,7 +288,7 @@ def test_all_markers_are_within_the_axes(places, baseline, make_record, markers)
         for i, (size, correct, ms) in enumerate(places)
     ]
     for x in QUANTITIES:
-        figure = tradeoff.draw(tradeoff.gather(records, x=x, baseline=baseline, baseline_ms=0.4))
+        figure = tradeoff.draw(tradeoff.gather(records, x=x, baseline=baseline, reference=0.4))
         (left, right), (low, high) = figure.layout.xaxis.range, figure.layout.yaxis.range
         if x == "size":
             left, right = 10**left, 10**right

@@ -286,3 +286,16 @@ def test_the_ends_of_float32_stay_finite(largest, bits, per_channel, moments):
         decoded = tensor.decode().astype(float)
         assert np.isfinite(decoded).all()
         assert np.square(decoded - weight).sum() <= np.square(weight.astype(float)).sum() * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("top", [3, 7, 2047, 2**15 - 1])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_targets_beyond_the_largest_code_take_the_largest_of_their_parity(top, sign):
+    """Error compensation moves targets there; each state and parity has a code within three of the largest."""
+    rows = 12
+    target, path = sign * np.geomspace(1, 1000, rows) * (top + 1), np.empty(rows, np.int32)
+    bits = np.zeros((rows, 2, 3))
+    dependent._best_path(target, np.ones(1), np.ones(rows, bool), bits, top, 0.0, np.array(NEXT), path)
+    assert (sign * path >= top - 3).all() and (sign * path <= top).all()
+    # The best of all paths reaches the largest code as soon as it is in a state of odd ones.
+    assert top in sign * path

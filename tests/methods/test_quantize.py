@@ -583,3 +583,27 @@ class TestScales:
         _, zero = quantize.scales(weight, np.abs(weight).max(axis=1), settings)
         _, other = quantize.scales(weight, np.abs(weight).max(axis=1), dataclasses.replace(settings, symmetric=False))
         assert zero is None and other.dtype == np.int8 and (other < 0).any()
+
+
+@pytest.mark.parametrize("units", [[1, -1], [7, 3], [180, -90, 1], [380, 200], [1000, 511]])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_least_floats_keep_their_largest_weight(units, symmetric, bits):
+    """Scales of so many of the least float: rounded down they would be 0, or not reach the largest weight."""
+    weight = np.float32([units]) * np.float32(1e-45)
+    for granularity in GRANULARITIES:
+        decoded = quantized(weight, Quantize(bits, granularity, symmetric=symmetric)).decode()
+        found = decoded[0] / np.float32(1e-45)
+        steps = max(max(units) / quantize.levels(bits), 1)
+        assert abs(found[0] - units[0]) <= 1.5 * steps and found[0] > 0
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("calibration", CLIPPINGS)
+@pytest.mark.parametrize("bits", [2, 5, 16])
+def test_weights_near_the_largest_float_stay_finite(bits, calibration, symmetric):
+    draw = np.random.default_rng(bits)
+    weight = (draw.uniform(-1, 1, (3, 700)) ** 3 * np.finfo(np.float32).max).astype(np.float32)
+    for granularity in GRANULARITIES:
+        tensor = quantized(weight, Quantize(bits, granularity, calibration, symmetric=symmetric))
+        assert np.isfinite(tensor.decode()).all()

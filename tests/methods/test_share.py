@@ -432,3 +432,14 @@ class TestStarts:
         alone = LayerStatistics.of("alone", pruned[pruned != 0])
         one, other = (share.fit(each, *counts, 10, start) for each in (layer, alone))
         assert np.allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("start", ["optimal", "linear", "density", "k-means++", "best"])
+def test_entries_lie_among_their_weights_beside_the_largest_floats(start):
+    """Sums of ordinary weights are lost in those of the largest float; their entries are none the less among them."""
+    ordinary = np.random.default_rng(0).normal(size=300).astype(np.float32)
+    weight = np.append(ordinary, np.float32(3.4e38))
+    layer = LayerStatistics.of("layer", weight)
+    entries = share.fit(layer, np.sum(weight < 0), np.sum(weight > 0), 8, start)
+    assert np.isfinite(entries).all() and entries[-1] == np.float32(3.4e38)
+    assert (np.abs(entries[:-1]) <= np.abs(ordinary).max()).all()

@@ -248,7 +248,8 @@ def test_widgets_that_come_late_onto_the_screen_start_from_the_view() -> None:
     sliders = [slider for slider in page.select_slider if slider.key.startswith("control_")]
     assert {"control_sparsity", "control_clusters", "control_bits", "control_nodes"} <= {each.key for each in sliders}
     for slider in sliders:
-        assert not slider.proto.set_value
+        # One that waits until it can do something sends nothing back.
+        assert slider.disabled or not slider.proto.set_value
         assert slider.proto.options[int(slider.proto.default[0])] == slider.format_func(slider.value)
     for choice in page.selectbox:
         assert not choice.proto.set_value and choice.options[choice.proto.default] == choice.format_func(choice.value)
@@ -341,3 +342,45 @@ def test_a_harm_out_of_reach_is_told(tmp_path, monkeypatch) -> None:
     page.run()
     page.run()
     assert not page.exception and any("out of reach" in warning.value for warning in page.warning)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_control_waits_until_its_setting_can_do_something(group) -> None:
+    moves = [move for move in MOVES if move[0] == group and move[2] not in ("threshold", "pattern")]
+    idle = open_page(Recipe(), group)
+    for _, kind, setting, _, beside in moves:
+        if setting in ("exchange", "weighting"):
+            continue  # not drawn without the calibration by rate
+        assert control(idle, kind, setting).disabled == (bool(beside) and setting not in ("rest", "batchnorm")), setting
+    for _, kind, setting, value, beside in moves:
+        if setting in ("importance", "moved", "percentile", "ternary", "weighting", "bias"):
+            assert not control(open_page(Recipe.of(**beside), group), kind, setting).disabled, (setting, value)
+
+
+def test_overrides_of_a_model_are_left_out_for_one_that_has_no_such_layers() -> None:
+    overrides = [{"layers": "fc1", "bits": 4}, {"layers": "fc*", "sparsity": 0.5}, {"layers": "*.0", "bits": 6}]
+    page = open_page(Recipe.of(bits=8, overrides=overrides[:2]))
+    control(page, "selectbox", "model").set_value("resnet-20").run()
+    assert not page.exception
+    left = Recipe.of(bits=8, overrides=overrides[1:2])
+    assert recipe_of(page) == left or recipe_of(page) == Recipe.of(bits=8, overrides=[])
+    told = [info.value for info in page.info]
+    assert any("has no layers 'fc1'" in text and "left out" in text for text in told), told
+    # Told until something else is moved.
+    control(page, "select_slider", "bits").set_value(6).run()
+    assert not page.info and not page.exception
+
+
+def test_an_override_that_matches_nothing_is_an_error_on_the_page_and_no_traceback() -> None:
+    page = open_page(Recipe.of(bits=8, overrides=[{"layers": "fx1", "bits": 4}]))
+    assert not page.exception
+    assert any("must match a layer" in error.value and "Did you mean fc1" in error.value for error in page.error)
+    page.button(key="remove_overrides").click().run()
+    assert not page.exception and not page.error and recipe_of(page) == Recipe.of(bits=8)
+
+
+def test_what_does_nothing_is_told_beside_the_figures() -> None:
+    page = open_page(Recipe.of(bits=8, keep_ends=True))
+    assert not page.exception
+    assert any("keep_ends has an effect only with" in text.value for text in page.text)
+    assert not open_page(Recipe.of(bits=4, keep_ends=True)).text

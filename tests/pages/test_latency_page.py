@@ -52,6 +52,8 @@ class Lab:
         self.problems: dict[str, str] = {}  # by runtime
         self.others: dict[str, object] = {}
         self.studied: list[tuple[str, Recipe, Timing]] = []
+        self.settings: dict[str, object] = {}  # of all timings
+        self.again: float | None = None
 
     def latency(self, model: str, recipe: Recipe, timing: Timing):
         if recipe not in self.speedups or timing.runtime in self.unknown or timing.chosen.missing:
@@ -64,6 +66,7 @@ class Lab:
             batch=timing.batch,
             threads=timing.threads,
             measured_for=recipe.digest,
+            **self.settings,
         )
 
 
@@ -76,6 +79,9 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     job = bench.evaluate(MODEL, RECIPE)
     assert job.wait(PATIENCE_S) and job.error is None
     monkeypatch.setattr(bench, "latency", lab.latency)
+    monkeypatch.setattr(bench, "due", lambda *key: lab.latency(*key) is None)
+    monkeypatch.setattr(bench, "seconds_until_again", lambda *_: lab.again)
+    monkeypatch.setattr(bench, "reference_ms", lambda _, timing: 0.1 * timing.batch * lab.speedups.get(RECIPE, 1.0))
     monkeypatch.setattr(bench, "problem", lambda model, recipe, timing, what: lab.problems.get(timing.runtime))
     for name in ("samples", "noise", "profile", "plan", "memory", "machine"):
         monkeypatch.setattr(bench, name, lambda *_, name=name: lab.others.get(name))
@@ -163,7 +169,7 @@ def test_verdict_and_figures_are_on_top(everything: Lab) -> None:
     assert "Not faster" in texts(page)
     assert "90 % zeros, but ONNX Runtime multiplies zeros at full price." in texts(page)
     assert metrics(page) == {
-        "Median, fp32": "0.1 ms",
+        "Latency, fp32": "0.1 ms",
         "p95": "0.12 ms",
         "Throughput": "10 k/s",
         "Peak memory": "31 MB",
@@ -179,7 +185,7 @@ def test_the_advice_is_taken_by_a_button(everything: Lab) -> None:
     assert page.button(key="take_advice").label == "Try half the channels"
     press(page, "take_advice")
     assert view_of(page).recipe == HALF and link_of(page)["nodes"] == "0.5"
-    assert "1.6 times faster" in texts(page) and not has_button(page, "take_advice")
+    assert "1.60x faster" in texts(page) and not has_button(page, "take_advice")
 
 
 def test_a_runtime_where_the_zeros_pay_is_switched_to(everything: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +207,7 @@ def test_a_runtime_where_the_zeros_pay_is_switched_to(everything: Lab, monkeypat
     press(page, "take_advice")
     assert view_of(page).timing == Timing(runtime="torch") and view_of(page).recipe == RECIPE
     assert link_of(page)["runtime"] == "torch"
-    assert "3 times faster" in texts(page)
+    assert "3.00x faster" in texts(page)
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -274,7 +280,7 @@ def test_layers_whose_zeros_are_skipped_do_less(everything: Lab) -> None:
     # In a runtime that sees zeros, this is what the verdict says.
     everything.speedups[RECIPE] = 2.8
     page = open_page(runtime="sparse")
-    assert "2.8 times faster" in texts(page) and "zeros are skipped in 2 of 3 layers." in texts(page)
+    assert "2.80x faster" in texts(page) and "zeros are skipped in 2 of 3 layers." in texts(page)
 
 
 def test_the_distribution_tells_what_its_axis_leaves_out(everything: Lab) -> None:
@@ -428,3 +434,22 @@ def test_a_figure_that_cannot_be_is_refused_with_a_message(column: str, value: o
     device = next(iter(known_devices))
     with pytest.raises(CompressionError, match="must be"):
         devices.changed(device, {**row(device), column: value})
+
+
+def test_what_is_not_known_yet_says_so_and_what_becomes_of_it(everything):
+    everything.settings = {"speedup_low": 0.91, "speedup_high": 6.33}
+    for again, told in ((42.0, "The next try is in 42 s."), (None, "press Measure on the page Latency")):
+        everything.again = again
+        page = open_page()
+        assert "Not known yet" in texts(page) and "0.91, 6.33" in texts(page)
+        (metric,) = [each for each in page.metric if each.label.startswith("Latency")]
+        assert (metric.value, metric.delta) == ("not known yet", "[0.91, 6.33]")
+        assert told in metric.help
+
+
+def test_a_timing_without_the_lock_is_marked(everything):
+    everything.settings = {"alone": False}
+    page = open_page()
+    assert "timed without the machine's lock" in texts(page)
+    (metric,) = [each for each in page.metric if each.label.startswith("Latency")]
+    assert "timed without the machine's lock" in metric.help

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from compression.jobs import Party, asking
+from compression.limits import Limits
 from compression.recipe import Recipe, Recover
 from compression.recover import shelf
 from compression.recover.train import Trainer

@@ -16,7 +16,7 @@ from compression.store import Store
 from compression.workbench import Workbench
 
 NAME = "lenet-300-100"
-SECONDS = 60
+SECONDS = 300
 
 
 def epoch(number: int, accuracy: float) -> Epoch:

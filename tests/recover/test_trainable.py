@@ -28,7 +28,7 @@ def channel_max(weight: np.ndarray) -> np.ndarray:
 def integers(weight: np.ndarray, **settings) -> Integers:
     step = Quantize(**settings)
     if step.bits == 1:
-        return binarize.apply(weight, None, channel_max(weight), step)
+        return binarize.apply(weight, None, step)
     return quantize.apply(weight, channel_max(weight), step)
 
 

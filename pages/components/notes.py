@@ -1,0 +1,51 @@
+"""What a person should know of how a recipe acts on a model: on every page that shows what it gave."""
+
+import streamlit as st
+import torch
+
+from compression import zoo
+from compression.effects import notes as without_effect
+from compression.errors import CompressionError
+from compression.pipeline import unmatched
+from compression.recipe import Recipe
+from compression.statistics import compressible
+from compression.steps import listed, shown
+from pages.components import state
+
+
+def render(model: str, recipe: Recipe) -> None:
+    """Notes of a recipe, once it was measured: what was done, what was refused, what does nothing."""
+    if found := _notes(model, recipe):
+        with st.expander("How the recipe was applied", icon=":material/info:"):
+            for note in found:
+                st.text(note)
+
+
+def _notes(model: str, recipe: Recipe) -> list[str]:
+    if recipe.recover is not None:
+        return list(dict.fromkeys([*_notes(model, recipe.untrained), *without_effect(recipe)]))
+    # What needs no weights is told at once; compressing again costs a move of a slider its time.
+    told = recipe.simplify or recipe.overrides or (recipe.prune and recipe.prune.pattern) or recipe.repair
+    if not told:
+        return without_effect(recipe)
+    try:
+        return list(state.compressed(model, recipe.to_json()).notes)
+    except CompressionError as error:
+        return [str(error)]
+
+
+def fitted(model: str, recipe: Recipe) -> tuple[Recipe, str | None]:
+    """The recipe without overrides for layers that a model has not, and what was left out: after a change of model."""
+    if not recipe.overrides:
+        return recipe, None
+    with torch.device("meta"):
+        names = compressible(zoo.build(model))
+    lost = unmatched(recipe, names)
+    if not lost:
+        return recipe, None
+    kept = tuple(each for each in recipe.overrides if each not in lost)
+    told = (
+        f"{zoo.models.get(model).title} has no layers {listed(shown(each.layers) for each in lost)}: the settings for "
+        "them were left out."
+    )
+    return Recipe.of(**{**recipe.settings(), "overrides": kept}), told
