@@ -398,7 +398,7 @@ def compress(
     recipe = options.build(model)
     subject = Subject.load(model)
     compressed = subject.compress(recipe)
-    data = codec.write(compressed)
+    data = codec.write_checked(compressed)
     files.write_atomically(out, data)
     ratio = subject.baseline.size_bytes / len(data)
     print(f"{out}: {len(data):,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
@@ -725,37 +725,60 @@ def export(
 @with_recipe
 def pack(
     options: RecipeOptions,
-    file: Annotated[Path, typer.Argument(metavar="WEIGHTS.safetensors", help="Any state dict.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS", help="Any state dict: .safetensors, .pt, .pth, or the .index.json of shards."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
     size: Annotated[
-        int | None, typer.Option(help="Wanted bytes, at most: looks for the exchange rate that meets it.")
+        int | None,
+        typer.Option(help="Wanted bytes, at most: lossless where that fits, else the exchange rate that meets it."),
     ] = None,
 ) -> None:
-    """Compress the weights of any network, given as a safetensors file, without its architecture or data."""
+    """Compress the weights of any network, without its architecture or data; what was written is read back."""
     from compression import codec, pack
-    from compression.search.allot import for_size
+    from compression.checkpoints import load_checkpoint
+    from compression.search.allot import pack_for_size
     from compression.wording import smaller
 
-    if options.settings["calibration"] == "rate" and options.settings["weighting"] is None:
-        options.settings["weighting"] = "magnitude"
-    recipe, weights = options.build(), files.read(file)
+    implied = {"weighting": "magnitude"} if options.settings["calibration"] == "rate" else {}
+    if size is not None:
+        options.refuse(("exchange",), "with --size the exchange rate is looked for")
+        options.refuse(("clusters",), "--size needs integer codes, whose steps follow from a rate")
+        if options.settings["calibration"] not in (None, "rate") or options.settings["bits"] in (1, FULL_PRECISION):
+            raise RecipeError(
+                "with --size weights are quantized by rate, with 2 to 16 bits at most; got another --calibration or "
+                "--bits. Leave them out, or leave out --size."
+            )
+        if options.source is None:
+            implied = {"bits": 12, "calibration": "rate", "weighting": "magnitude", "rest": "rate", "coder": "smallest"}
+    recipe = options.build(implied=implied)
     if recipe.recover is not None:
         raise RecipeError("weights alone cannot be trained; got epochs. Leave them out, or train a model of the zoo.")
-    state = pack.load_weights(weights)
+    checkpoint = load_checkpoint(file)
+
+    def packed(recipe: Recipe) -> pack.PackedModel:
+        return pack.pack(checkpoint.state, recipe, checkpoint.metadata)
+
     if size is not None:
-        if recipe.quantize is None:
-            recipe = Recipe.of(
-                **{**recipe.settings(), "bits": 12, "calibration": "rate", "weighting": "magnitude", "rest": "rate"}
+        given = options.given.keys() - {"rest", "coder"}
+        plain = None
+        if not given & {"bits", "granularity", "calibration", "weighting"} and options.given.get("rest") != "rate":
+            code = Code(recipe.code.coder, options.given.get("rest", recipe.code.rest if options.source else "fp32"))
+            plain = (
+                None if options.source and recipe.quantize else dataclasses.replace(recipe, quantize=None, code=code)
             )
-        found = for_size(recipe, size, lambda each: len(codec.write(pack.pack(state, each))))
-        if not found.reached:
-            raise RecipeError(
-                f"this recipe gives {found.measured:,} bytes at least; {size:,} are wanted. Wish for more or prune too."
-            )
-        recipe = found.recipe
-    data = codec.write(pack.pack(state, recipe))
+        recipe = pack_for_size(recipe, plain, size, lambda each: len(codec.write(packed(each))))
+    model = packed(recipe)
+    data = codec.write_checked(model)
     files.write_atomically(out, data)
-    print(f"{out}: {len(data):,} bytes, {smaller(len(weights) / len(data))} ({recipe.describe()})")
+    print(
+        f"{out}: {len(data):,} bytes, {smaller(checkpoint.size_bytes / len(data))} than {checkpoint.size_bytes:,} "
+        f"bytes of tensors ({recipe.describe()}); touched {pack.share_touched(model, checkpoint.state):.1%} of the values"
+    )
+    _tell([*checkpoint.notes, *model.notes])
 
 
 @app.command()
@@ -769,7 +792,7 @@ def unpack(
 
     compressed = codec.read(files.read(file))
     state = compressed.state_dict()
-    data = pack.save_weights(state)
+    data = pack.save_weights(state, compressed.metadata if isinstance(compressed, pack.PackedModel) else None)
     files.write_atomically(out, data)
     print(f"{out}: {len(data):,} bytes, {len(state)} tensors")
     _tell(compressed.notes)

@@ -1,18 +1,19 @@
 """Any state dict as a compressed model: without an architecture and without data."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from compression.errors import ModelError, RecipeError
 from compression.pipeline import CompressedModel, compress
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
+from compression.steps import listed
 from compression.tensors import Plain
 
 # Types of safetensors that are held in another one: narrow and wide floats as the float32 that weights are, 8-bit
@@ -28,14 +29,22 @@ _SAME = (
 )
 
 
+# Of buffers, by the last part of their names: what common networks keep beside their weights.
+_BUFFERS = re.compile(r"(.*_)?(mask|masked_bias|position_ids|inv_freq|position_index|running_mean|running_var)")
+# Tensors of fewer values are stored under each of their names: that a handful are equal says nothing.
+_LEAST_TIED = 64
+
+
 @dataclass(frozen=True, eq=False)
 class PackedModel(CompressedModel):
     """A compressed state dict without an architecture: it decodes to tensors, and not to a module.
 
     dtypes: of the tensors that are held in another type, safetensors' names of their own; a key of DTYPES each.
+    metadata: of the safetensors file that it was.
     """
 
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def build(self) -> torch.nn.Module:
         raise ModelError(
@@ -44,65 +53,138 @@ class PackedModel(CompressedModel):
         )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The tensors by name, each of the type that it was packed from."""
-        return {name: self._restored(name) for name in self.order}
+        """The tensors by name, of the type that it was packed from; codes beyond its range are its ends."""
+        return {name: self.restored(name) for name in self.order}
 
-    def _restored(self, name: str) -> torch.Tensor:
+    def restored(self, name: str) -> torch.Tensor:
+        """One tensor, of the type that it was packed from."""
+        name = self.ties.get(name, name)
         dtype, held = self.dtypes.get(name), self.rest.get(name)
         if dtype == "F16" and isinstance(held, Plain) and held.values.dtype == np.float16:
             return torch.tensor(held.values)
         values = torch.tensor(self.decode(name))
         if dtype in _PATTERNS:
             return values.view(_PATTERNS[dtype])
-        if dtype == "BF16":
-            return _to_brain(values)
-        return values if dtype is None else values.to(_FLOATS[dtype])
+        if isinstance(self._tensor(name), Plain):  # infinities were written, too
+            return _to_brain(values) if dtype == "BF16" else values if dtype is None else values.to(_FLOATS[dtype])
+        if dtype in ("F16", "BF16"):
+            values = values.clamp(*(torch.finfo(_FLOATS[dtype]).max * sign for sign in (-1, 1)))
+        return _to_brain(values) if dtype == "BF16" else values if dtype is None else values.to(_FLOATS[dtype])
 
 
-def pack(state: Mapping[str, torch.Tensor], recipe: Recipe) -> PackedModel:
+def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[str, str] | None = None) -> PackedModel:
     """Compress the tensors of a state dict: floats of two or more axes are weights, everything else is the rest.
 
-    64-bit floats become 32-bit ones where the recipe acts on weights. Raises RecipeError for steps that need a network
-    or data, ModelError for tensors that cannot be compressed or held.
+    Masks and other buffers are not weights (`_reason`), unless an override names them: one that matches no weight
+    reaches what it does match, tensors of one axis too. Tensors with values that are not finite are kept as they are.
+    Tensors of equal content are stored once. 64-bit floats become 32-bit ones where the recipe acts on weights. The
+    notes say all of that. Raises RecipeError for steps that need a network or data, ModelError for tensors that cannot
+    be held.
     """
     _check(recipe)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    ties = _ties(tensors, recipe)
+    own = {name: tensor for name, tensor in tensors.items() if name not in ties}
+    chosen, kept = _weights(own, recipe)
     weights, rest, dtypes = {}, {}, {}
-    for name, tensor in state.items():
-        tensor = tensor.detach().cpu().contiguous()
-        weight = tensor.is_floating_point() and tensor.itemsize > 1 and tensor.ndim > 1 and tensor.numel() > 0
-        # What no recipe touches needs no rules: neither fewer bits nor finite values.
-        weight = weight and not (recipe.lossless and (tensor.dtype == torch.float64 or not tensor.isfinite().all()))
+    for name, tensor in own.items():
+        weight = name in chosen
         (weights if weight else rest)[name] = _held(name, tensor, weight)
         label = next((label for label, kind in DTYPES.items() if kind == tensor.dtype), None)
         if label is not None and (weight or label != "F64"):
             dtypes[name] = label
-    compressed = compress(ModelStatistics.of_arrays(weights, rest, tuple(state)), recipe)
+    compressed = compress(ModelStatistics.of_arrays(weights, rest, tuple(state), ties), recipe)
     parts = {each.name: getattr(compressed, each.name) for each in fields(compressed)}
-    return PackedModel(**parts, dtypes=dtypes)
+    parts["notes"] = (*compressed.notes, *_notes(kept, ties))
+    return PackedModel(**parts, dtypes=dtypes, metadata=dict(metadata or {}))
 
 
-def load_weights(data: bytes) -> dict[str, torch.Tensor]:
-    """The state dict of a safetensors file, which keeps no order: numbers within names count as numbers.
+def share_touched(model: PackedModel, state: Mapping[str, torch.Tensor]) -> float:
+    """The share of all values that the recipe acted on: those of tensors that are not stored as they were."""
+    total = sum(tensor.numel() for name, tensor in state.items() if name not in model.ties)
+    touched = 0
+    for name, tensor in {**model.weights, **model.rest}.items():
+        if not isinstance(tensor, Plain) or _content(model.restored(name)) != _content(state[name]):
+            touched += state[name].numel()
+    return touched / total if total else 0.0
 
-    Raises ModelError.
+
+def _weights(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> tuple[set[str], dict[str, str]]:
+    """Names of the weights, and the reasons why others that look like weights are kept as they are."""
+    if recipe.lossless:
+        # What no recipe touches needs no rules: neither fewer bits nor finite values.
+        return {n for n, t in tensors.items() if _is_float(t) and t.ndim > 1 and not _unfit(t)
+                and t.dtype != torch.float64}, {}  # fmt: skip
+    kept = {name: _unfit(t) or _reason(name, t) for name, t in tensors.items() if _is_float(t) and t.ndim > 1}
+    chosen = {name for name, reason in kept.items() if not reason}
+    for override in recipe.overrides:
+        if not any(override.matches(name) for name in chosen):
+            named = {n for n, t in tensors.items() if _is_float(t) and t.ndim and override.matches(n)}
+            kept |= {name: _unfit(tensors[name]) for name in named}
+    return {name for name, reason in kept.items() if not reason}, {name: why for name, why in kept.items() if why}
+
+
+def _is_float(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.itemsize > 1 and tensor.numel() > 0
+
+
+def _unfit(tensor: torch.Tensor) -> str:
+    """Why no recipe can act on a tensor, or ""."""
+    if not tensor.isfinite().all():
+        return "values that are not finite"
+    if tensor.dtype == torch.float64 and tensor.abs().max() > torch.finfo(torch.float32).max:
+        return "values beyond 32-bit floats"
+    return ""
+
+
+def _reason(name: str, tensor: torch.Tensor) -> str:
+    """Why a tensor is no weight, or "": a mask or another buffer, by its name or by what is in it.
+
+    Masks are filled with the last number of a float type, or have two values of which one is 0: no trained weight does.
     """
-    try:
-        state = load(data)
-        return {name: state[name] for name in sorted(state, key=_natural)}
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"weights must be a safetensors file; {str(error)[:200]}. Save them with safetensors.torch.save_file."
-        ) from None
+    if _BUFFERS.fullmatch(name.rpartition(".")[2]):
+        return "names of buffers"
+    largest = tensor.abs().max().item()
+    if any(largest == torch.finfo(kind).max for kind in (torch.float16, torch.bfloat16, torch.float32, tensor.dtype)):
+        return "a fill value that ends the range of a float type, as masks have"
+    flat = tensor.reshape(-1)
+    if tensor.numel() > 2 and largest and ((flat == 0) | (flat == flat[flat != 0][0])).all() and (flat == 0).any():
+        return "zeros and one other value, as masks have"
+    return ""
 
 
-def save_weights(state: Mapping[str, torch.Tensor]) -> bytes:
-    """A safetensors file of a state dict."""
-    return save(dict(state))
+def _ties(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> dict[str, str]:
+    """Names of tensors that an earlier one equals in type, shape and every bit, where no override tells them apart."""
+    first: dict[tuple, str] = {}
+    ties = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() >= _LEAST_TIED and not tensor.is_complex():
+            treated = tuple(override.matches(name) for override in recipe.overrides)
+            earlier = first.setdefault((tensor.dtype, tensor.shape, _content(tensor), treated), name)
+            if earlier != name:
+                ties[name] = earlier
+    return ties
 
 
-def _natural(name: str) -> list[str | int]:
-    """A key that sorts layer.2 before layer.10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
+def _content(tensor: torch.Tensor) -> bytes:
+    """A digest of every bit of a tensor."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).digest()
+
+
+def _notes(kept: Mapping[str, str], ties: Mapping[str, str]) -> list[str]:
+    notes = []
+    for reason in dict.fromkeys(kept.values()):
+        names = [name for name, why in kept.items() if why == reason]
+        act = "" if "not finite" in reason or "beyond" in reason else " An override that names one makes it a weight."
+        notes.append(f"Kept as they are, for {reason}: {listed(names)}.{act}")
+    if ties:
+        notes.append(f"Stored once, being equal: {listed([f'{name} = {of}' for name, of in ties.items()])}.")
+    return notes
+
+
+def save_weights(state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file of a state dict, with the metadata that such files may have."""
+    return save(dict(state), metadata=dict(metadata) if metadata else None)
 
 
 def _check(recipe: Recipe) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import effects, layouts
+from compression import effects, layouts, powers
 from compression.errors import ModelError, RecipeError
 from compression.exclusive import machine, released
 from compression.methods import binarize, bound, compensate, dependent, groups, moments, prune, quantize, share
 from compression.methods.compensate import Entries, Steps
 from compression.methods.prune import Cut
-from compression.recipe import RULES, LayerRecipe, Override, Quantize, Recipe
+from compression.recipe import INTEGER_BITS, RULES, LayerRecipe, Override, Quantize, Recipe
 from compression.statistics import LayerStatistics, ModelStatistics
 from compression.steps import listed, nearest, shown
 from compression.structure import Structure, build
@@ -165,7 +165,11 @@ def compress(
         structure=structure or Structure(),
         ties=statistics.ties,
         turned=statistics.turned,
-        notes=(*notes, *notes_of({name: layer.weight.shape for name, layer in statistics.layers.items()}, recipe)),
+        notes=(
+            *notes,
+            *notes_of({name: layer.weight.shape for name, layer in statistics.layers.items()}, recipe),
+            *_emptied(statistics, dict(zip(names, tensors, strict=True))),
+        ),
     )
 
 
@@ -187,13 +191,30 @@ def compress_layer(
 
     cut: where it is pruned by magnitude, None for not at all. hessian: float64 (groups, columns, columns), second
     moments of its inputs; with it, rounding errors are made good by the weights that are rounded after them. fisher:
-    float64 (rows,), mean diagonal Fisher information of each output channel, for quantization by rate.
+    float64 (rows,), mean diagonal Fisher information of each output channel, for quantization by rate. A weight that
+    codes would make larger stays floats, but where integer kernels need the codes.
     """
     weight = layer.weight
     if cut:
         weight = prune.apply(weight, cut)
     elif plan.prune and plan.prune.pattern and prune.divides(weight.shape, plan.prune.kept_of[1]):
         weight = prune.apply_pattern(weight, *plan.prune.kept_of)
+    if plan.quantize and weight.ndim < 2 and plan.quantize.granularity == "channel":
+        # A row would be one value, with a scale of its own.
+        plan = replace(plan, quantize=replace(plan.quantize, granularity="tensor"))
+    tensor = _coded(layer, weight, plan, hessian, fisher)
+    for_kernels = plan.quantize is not None and plan.quantize.activations <= INTEGER_BITS
+    return Plain(weight) if not for_kernels and _is_larger(tensor, weight) else tensor
+
+
+def _coded(
+    layer: LayerStatistics,
+    weight: np.ndarray,
+    plan: LayerRecipe | Recipe,
+    hessian: np.ndarray | None,
+    fisher: np.ndarray | None,
+) -> CompressedTensor:
+    """The layer's weight, as pruning left it, in the form that the plan asks for."""
     pruned = weight is not layer.weight
     if plan.share:
         return _shared(layer, weight, plan, hessian)
@@ -214,6 +235,28 @@ def compress_layer(
         if hessian is None
         else bound.bounded(layer.weight, _compensated(layer.weight, kept, tensor, hessian), hessian)
     )
+
+
+def _is_larger(tensor: CompressedTensor, weight: np.ndarray) -> bool:
+    """Whether codes and what is stored beside them take as many bytes as the floats, before entropy coding.
+
+    Scales cost the most where rows are short. Floats of 16 bits, held in 32, count half.
+    """
+    match tensor:
+        case Integers(scale=scale, bits=bits, zero=zero):
+            each = 1 if powers.to_steps(scale) is not None else scale.itemsize
+            beside = scale.size * (each if zero is None else each + bits / 8)
+        case Codebook(entries=entries):
+            bits = entries.shape[0].bit_length()
+            each = entries.bits / 8 if isinstance(entries, Integers) else 4
+            beside = entries.shape[0] * each
+        case _:
+            return False
+    spent = weight.size * bits / 8 + beside
+    if spent < 2 * weight.size:
+        return False
+    halves = not (np.ascontiguousarray(weight).view(np.uint32) & np.uint32(0x1FFF)).any()
+    return spent >= (2 if halves else 4) * weight.size
 
 
 def _by_rate(
@@ -332,6 +375,26 @@ def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, Layer
         f"{listed(names)}."
         for pattern, names in dense.items()
     ]
+
+
+def _emptied(statistics: ModelStatistics, tensors: Mapping[str, CompressedTensor]) -> list[str]:
+    """What is told of layers of which nothing is left."""
+    names = [
+        name for name, tensor in tensors.items() if not _has_values(tensor) and statistics.layers[name].weight.any()
+    ]
+    told = f"Nothing is left of {listed(names)}: every weight became zero. Scope layer, or an override, keeps some."
+    return [told] * bool(names)
+
+
+def _has_values(tensor: CompressedTensor) -> bool:
+    match tensor:
+        case Plain(values=values):
+            return bool(values.any())
+        case Codebook(indices=indices):
+            return bool(indices.any())
+        case Integers(codes=codes, zero=None):
+            return bool(codes.any())
+    return bool(tensor.decode().any())
 
 
 def _without_effect(names: tuple[str, ...], recipe: Recipe) -> Iterator[str]:

@@ -125,20 +125,26 @@ class ModelStatistics:
 
     @classmethod
     def of_arrays(
-        cls, weights: Mapping[str, np.ndarray], rest: Mapping[str, np.ndarray], order: tuple[str, ...]
+        cls,
+        weights: Mapping[str, np.ndarray],
+        rest: Mapping[str, np.ndarray],
+        order: tuple[str, ...],
+        ties: Mapping[str, str] | None = None,
     ) -> "ModelStatistics":
         """Statistics of arrays without an architecture: float32 weights, and the rest as it is.
 
-        order: the names of both. Biases tell which weights are in another layout. Raises ModelError for a weight that
-        is not finite.
+        order: the names of both, and of ties, which stand for the tensor of another name. Biases tell which weights are
+        in another layout. Raises ModelError for a weight that is not finite.
         """
-        told = layouts.told_by_biases({name: array.shape for name, array in (*weights.items(), *rest.items())})
+        ties = dict(ties or {})
+        shapes = {name: array.shape for name, array in (*weights.items(), *rest.items())}
+        told = layouts.told_by_biases(shapes | {name: shapes[target] for name, target in ties.items()})
         turned = {name: groups for name, groups in told.items() if name in weights}
         layers = {
             name: LayerStatistics.of(name, layouts.turned(weight, turned[name]) if name in turned else weight)
             for name, weight in weights.items()
         }
-        return cls("", layers, rest, order, _magnitudes(layers), turned=turned)
+        return cls("", layers, rest, order, _magnitudes(layers), ties, turned)
 
     def with_values(self, state: Mapping[str, np.ndarray]) -> "ModelStatistics":
         """Statistics of the same network with other values, by state-dict name, in the layout of the layers here;

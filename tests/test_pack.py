@@ -8,9 +8,10 @@ from safetensors.torch import load, save
 from typer.testing import CliRunner
 
 from compression import codec
+from compression.checkpoints import load_weights
 from compression.cli import app
 from compression.errors import CompressionError, ModelError, RecipeError
-from compression.pack import load_weights, pack, save_weights
+from compression.pack import pack, save_weights
 from compression.recipe import CODERS, Recipe
 from compression.tensors import Codebook, Integers, Plain
 
@@ -133,9 +134,24 @@ def test_types_that_cannot_be_held_are_refused():
         pack({"x": torch.zeros(2, dtype=torch.complex64)}, Recipe())
 
 
-def test_weights_that_are_not_finite_are_refused_by_name_where_they_would_change():
-    with pytest.raises(ModelError, match="bad has 1 of 4"):
-        pack({"bad": torch.tensor([[1.0, 2.0], [3.0, torch.nan]])}, Recipe.of(bits=8))
+def test_weights_that_are_not_finite_are_kept_as_they_are_with_a_note():
+    state = {"bad": torch.tensor([[1.0, 2.0], [3.0, torch.nan]]), "good": torch.randn(8, 8)}
+    model = pack(state, Recipe.of(bits=8))
+    assert bits_of(model.state_dict()["bad"]) == bits_of(state["bad"])
+    assert model.notes == ("Kept as they are, for values that are not finite: bad.",)
+
+
+def test_equal_tensors_are_stored_once_and_come_back_under_both_names():
+    one = torch.randn(40, 20)
+    state = {"a": one, "b": one.clone(), "c": torch.randn(40, 20)}
+    model = pack(state, Recipe())
+    assert dict(model.ties) == {"b": "a"}
+    assert_same(there_and_back(state), state)
+
+
+def test_metadata_comes_back():
+    model = codec.read(codec.write(pack({"w": torch.randn(4, 4)}, Recipe(), {"format": "pt"})))
+    assert model.metadata == {"format": "pt"}
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PSC", bytes(100), b"\xff" * 16])

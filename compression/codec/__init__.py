@@ -1,6 +1,23 @@
 """The artefact and its entropy coding."""
 
-from compression.codec.artefact import read, read_figures, read_origin, streams_length, write, write_streams
+from compression.codec.artefact import (
+    read,
+    read_figures,
+    read_origin,
+    streams_length,
+    write,
+    write_checked,
+    write_streams,
+)
 from compression.codec.container import Figures
 
-__all__ = ["Figures", "read", "read_figures", "read_origin", "streams_length", "write", "write_streams"]
+__all__ = [
+    "Figures",
+    "read",
+    "read_figures",
+    "read_origin",
+    "streams_length",
+    "write",
+    "write_checked",
+    "write_streams",
+]

@@ -6,11 +6,21 @@ FORMAT.md specifies it. Coding does not run beside a timing.
 from compression.codec.container import Figures, check_values, framed, sections
 from compression.codec.header import Header
 from compression.codec.payload import Payload, read_streams, write_streams
+from compression.errors import ModelError
 from compression.exclusive import machine
 from compression.pipeline import CompressedModel
 from compression.recipe import Recipe
 
-__all__ = ["Payload", "read", "read_figures", "read_origin", "streams_length", "write", "write_streams"]
+__all__ = [
+    "Payload",
+    "read",
+    "read_figures",
+    "read_origin",
+    "streams_length",
+    "write",
+    "write_checked",
+    "write_streams",
+]
 
 
 @machine(exclusive=False)
@@ -25,6 +35,20 @@ def write(model: CompressedModel, figures: Figures | None = None) -> bytes:
 
 
 @machine(exclusive=False)
+def write_checked(model: CompressedModel, figures: Figures | None = None) -> bytes:
+    """`write`, and proof: the file is read back and every tensor is compared, bit for bit. Raises ModelError."""
+    data = write(model, figures)
+    back = read(data)
+    for name in model.order:
+        ours, found = model.decode(name), back.decode(name)
+        if (ours.dtype, ours.shape) != (found.dtype, found.shape) or ours.tobytes() != found.tobytes():
+            raise ModelError(
+                f"what is written must read back bit for bit; {name[:100]!r} does not. Nothing was written: keep the "
+                "weights and report this."
+            )
+    return data
+
+
 def read(data: bytes, limit: int | None = None) -> CompressedModel:
     """Rebuild the compressed model, bit for bit; raises ArtefactError when `data` is not an artefact or is damaged.
 

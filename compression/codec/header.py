@@ -11,7 +11,7 @@ from typing import Any
 from compression.codec.container import newer, pack_text, unpack_text
 from compression.codec.description import described
 from compression.codec.kinds import Kind, values_of
-from compression.errors import ArtefactError, NewerArtefactError
+from compression.errors import ArtefactError, ModelError, NewerArtefactError
 from compression.pack import DTYPES, PackedModel
 from compression.pipeline import CompressedModel
 from compression.recipe import CODERS, Recipe
@@ -20,7 +20,7 @@ from compression.tensors import CompressedTensor
 
 MAX_SIZE = 1 << 40
 MAX_AXES = 32
-_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges", "turned")
+_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges", "turned", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Header:
 
     dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
     the name whose tensor it is. ranges: least and largest value of activations, by name. turned: groups of the weights
-    that the state dict has in the other layout, by name. description: the recipe as it stands in the file, None where
-    `recipe` says all of it; unknown: the names of what it does not say.
+    that the state dict has in the other layout, by name. metadata: texts of a bare state dict. description: the recipe
+    as it stands in the file, None where `recipe` says all of it; unknown: the names of what it does not say.
     """
 
     architecture: str
@@ -44,6 +44,7 @@ class Header:
     description: Mapping[str, Any] | None = None
     unknown: tuple[str, ...] = ()
     turned: dict[str, int] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: CompressedModel) -> "Header":
@@ -63,11 +64,12 @@ class Header:
             ties,
             ranges=dict(model.ranges),
             turned=dict(model.turned),
+            metadata=dict(model.metadata) if isinstance(model, PackedModel) else {},
             description=model.description,
         )
 
     def pack(self) -> bytes:
-        """The section."""
+        """The section; raises ModelError for one that `unpack` would refuse."""
         data: dict[str, Any] = {
             "architecture": self.architecture or None,
             "source": self.source,
@@ -85,7 +87,17 @@ class Header:
             data["ranges"] = [[name, *ends] for name, ends in self.ranges.items()]
         if self.turned:
             data["turned"] = [list(each) for each in self.turned.items()]
-        return pack_text(data)
+        if self.metadata:
+            data["metadata"] = self.metadata
+        section = pack_text(data)
+        try:
+            Header.unpack(section)
+        except ArtefactError as error:
+            raise ModelError(
+                f"a file must be one that can be read; its header would not: {error.args[0].split('; ')[1][:300]} "
+                "Shorten names or metadata, or store tensors of fewer axes."
+            ) from None
+        return section
 
     @classmethod
     def unpack(cls, section: bytes) -> "Header":
@@ -127,6 +139,7 @@ class Header:
         ranges = _ranges(data.get("ranges", []))
         more = {"ranges": ranges, "turned": _turned(data.get("turned", []), tensors)}
         more |= {"description": description, "unknown": left_out}
+        more["metadata"] = _metadata(data.get("metadata", {}), bare)
         return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, **more)
 
     @property
@@ -155,7 +168,9 @@ class Header:
             "notes": _notes(self.unknown),
             "turned": self.turned,
         }
-        return CompressedModel(**parts) if self.architecture else PackedModel(**parts, dtypes=self.dtypes)
+        if self.architecture:
+            return CompressedModel(**parts)
+        return PackedModel(**parts, dtypes=self.dtypes, metadata=self.metadata)
 
 
 def _described(model: CompressedModel, name: str) -> tuple[Kind, tuple[int, ...]]:
@@ -234,6 +249,12 @@ def _turned(data: object, tensors: dict[str, tuple[Kind, tuple[int, ...]]]) -> d
             raise ValueError(f"{groups!r:.60} groups of {name!r:.60}")
         turned[name] = groups
     return turned
+
+
+def _metadata(data: object, bare: bool) -> dict[str, str]:
+    if not isinstance(data, dict) or (data and not bare) or not all(map(_is_text, (*data, *data.values()))):
+        raise ValueError(f"metadata {data!r:.60}")
+    return data
 
 
 def _list(value: object) -> list[Any]:

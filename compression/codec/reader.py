@@ -53,7 +53,7 @@ PLAIN = {"f4": "<f4", "f2": "<f2", "i8": "<i8", "f8": "<f8", "i4": "<i4", "i2": 
 PLAIN |= {"u8": "<u8", "u4": "<u4", "u2": "<u2", "u1": "u1", "b1": "?"}
 LABEL = re.compile(r"(w4|f[248]|[iu][1248]|b1)|(r?)([qda])([1-9]\d?)([ct])(p?)|k(0|[1-9]\d{0,2})(f|q([1-9]\d?)(p?))")
 PRECISIONS = (5, 8, 11, 14)
-FIELDS = {"architecture", "source", "recipe", "tensors", "structure", "ranges", "ties"}
+FIELDS = {"architecture", "source", "recipe", "tensors", "structure", "ranges", "ties", "turned", "metadata"}
 CODES_PER_LANE = 1 << 20
 
 

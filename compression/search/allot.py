@@ -65,6 +65,33 @@ def for_size(
     return _search(recipe, wanted, measure, check, fits_from_above=True)
 
 
+def pack_for_size(recipe: Recipe, plain: Recipe | None, wanted: int, measure: Callable[[Recipe], int]) -> Recipe:
+    """The recipe of a file of at most `wanted` bytes that loses the least.
+
+    plain: without quantization, which is taken where it fits; None for not to be tried. recipe: by rate, or without
+    quantization, which it then gets, with harm weighted by magnitudes. Raises RecipeError where nothing fits.
+    """
+    if wanted < 1:
+        raise RecipeError(f"a wanted size must be at least 1 byte; got {wanted}. Pass e.g. 500000.")
+    if plain is not None and measure(plain) <= wanted:
+        return plain
+    if recipe.quantize is None:
+        step = Quantize(MOST_BITS, calibration="rate", weighting="magnitude")
+        recipe = dataclasses.replace(recipe, quantize=step)
+    elif recipe.quantize.calibration != "rate":
+        raise RecipeError(
+            f"a size is met by an exchange rate; got {recipe.describe()}, which has none. Calibrate by rate, or leave "
+            "out the size."
+        )
+    found = for_size(recipe, wanted, measure)
+    if not found.reached:
+        raise RecipeError(
+            f"the smallest file of this recipe has {found.measured:,} bytes; {wanted:,} are wanted. Pass "
+            f"--size {found.measured}, or prune more, e.g. --sparsity 0.9."
+        )
+    return found.recipe
+
+
 def for_harm(
     recipe: Recipe, wanted: float, measure: Callable[[Recipe], float], check: Callable[[float], None] | None = None
 ) -> Allotment:
