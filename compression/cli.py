@@ -776,7 +776,8 @@ def pack(
     files.write_atomically(out, data)
     print(
         f"{out}: {len(data):,} bytes, {smaller(checkpoint.size_bytes / len(data))} than {checkpoint.size_bytes:,} "
-        f"bytes of tensors ({recipe.describe()}); touched {pack.share_touched(model, checkpoint.state):.1%} of the values"
+        f"bytes of tensors ({recipe.describe()}); touched "
+        f"{pack.share_touched(model, checkpoint.state):.1%} of the values"
     )
     _tell([*checkpoint.notes, *model.notes])
 

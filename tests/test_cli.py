@@ -748,10 +748,13 @@ def test_the_sensitivity_in_words():
 
 def test_a_suggestion_for_a_size_is_a_recipe_of_that_size(tmp_path):
     out = tmp_path / "suggested.json"
-    result = run("suggest", NAME, "--size", 40_000, "--rest", "fp16", "--bias", "--out", out)
+    # Repair works on the bits that the layers will have.
+    options = ("--rest", "fp16", "--bias", "--rounding", "gptq")
+    result = run("suggest", NAME, "--size", 40_000, *options, "--out", out)
     assert (result.exit_code, result.stderr) == (0, "")
     recipe = Recipe.from_json(out.read_text())
-    assert recipe.overrides and recipe.repair.bias and recipe.code.rest == "fp16"
+    assert recipe.overrides and recipe.repair.bias and recipe.code.rest == "fp16" and recipe.quantize is None
+    assert recipe.repair.rounding == "gptq"
     figures = evaluate(NAME, "--recipe", out)
     assert 30_000 < figures["size"]["artefact"] <= 40_000
     assert f"size       {figures['size']['artefact']:,} bytes" in result.stdout
@@ -811,3 +814,49 @@ def test_a_real_process_refuses_in_one_line(bad):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
+
+
+OVERRIDE = '[{"layers": "fc1", "bits": 8}, {"layers": "fc*", "bits": 4}]'
+REPLACED = "Note: Later overrides replace all that is set for 'fc1'.\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", NAME, "--runtime", "none"),
+        ("evaluate", NAME, "--runtime", "none", "--json"),
+        ("compress", NAME, "--out", "OUT/x.psc"),
+        ("layers", NAME),
+        ("layers", NAME, "--json"),
+        ("export", NAME, "--format", "artefact", "--out", "OUT/x"),
+        ("export", NAME, "--format", "artefact", "--out", "OUT/x", "--json"),
+        ("allot", NAME, "--size", "60000", "--weighting", "magnitude"),
+        ("recover", NAME, "--epochs", "1"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_tells_the_notes_of_the_recipe_that_it_ran(command, tmp_path):
+    result = run(*(part.replace("OUT", str(tmp_path)) for part in command), "--overrides", OVERRIDE)
+    assert result.exit_code == 0, result.output
+    assert REPLACED in result.stderr and "Note" not in result.stdout
+
+
+def test_what_allot_implies_needs_not_be_said(tmp_path):
+    out = tmp_path / "found.json"
+    result = run("allot", NAME, "--size", 40_000, "--weighting", "magnitude", "--rest", "rate", "--out", out)
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = Recipe.from_json(out.read_text())
+    assert (found.bits, found.quantize.calibration, found.quantize.weighting) == (12, "rate", "magnitude")
+    assert found.code.rest == "rate"
+    result = run("allot", NAME, "--size", 40_000, "--preset", "int8", "--out", out)
+    assert result.exit_code == 0 and "Scales follow from the exchange rate" in result.stderr
+
+
+def test_latency_tells_them_too(monkeypatch):
+    class Report:
+        def text(self):
+            return "a report"
+
+    monkeypatch.setattr("compression.latency_study.study", lambda bench, question, tell: Report())
+    result = run("latency", NAME, "--overrides", OVERRIDE)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "a report\n", REPLACED)

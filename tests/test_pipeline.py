@@ -675,8 +675,8 @@ class TestOverridesWithoutEffect:
     @pytest.mark.parametrize(
         ("layers", "said"),
         [
-            ("fc3", "Did you mean fc1 or fc2"),
-            ("cnv1", "Did you mean conv1?"),
+            ("fc3", "Did you mean fc2 or fc1?"),
+            ("cnv1", "Did you mean conv1"),
             ("layer*", "The layers are conv1, fc1, fc2."),
             ("fc1.bias", "got 'fc1.bias', which matches none"),
             ("FC1", "which matches none"),

@@ -60,6 +60,10 @@ def test_defaults_may_be_written():
     assert read_recipe(json.dumps(fields).encode(), "r.json") == Recipe.of(bits=8)
 
 
+def test_a_pattern_in_yaml_is_text_and_no_number_of_base_60():
+    assert read_recipe(b"version: 1\nprune: {pattern: 2:4}", "r.yaml") == Recipe.of(pattern="2:4")
+
+
 def test_what_the_command_adds_counts():
     text = b'{"version": 1, "repair": {"rounding": "gptq"}}'
     with pytest.raises(RecipeError, match="something to round"):

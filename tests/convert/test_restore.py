@@ -122,16 +122,15 @@ BOMB = b"a: &a [x,x,x,x,x,x,x,x,x,x]\n" + b"".join(
     [
         (BOMB, "aliases are not taken"),
         (b"!!python/object/apply:os.system ['true']", "a recipe must be YAML text"),
-        (b"[" * 100_000, "a recipe must be YAML text"),
+        (b"[" * 50_000, "a recipe must be YAML text"),
         (b"\xff\xfe\x00\x00\xff", "a recipe must be YAML text"),
         (b"version: 1\nprune: {sparsity: 95}", r"sparsity must be in \[0, 1\); got 95"),
-        (b"version: 1\nprune: {pattern: 2:4}", "pattern must be N:M"),
         (b"- 1", "a recipe must be a JSON object"),
         (b"", "a recipe must be a JSON object"),
         (b"version: 1\n? [a, b]\n: 3", "recipe"),
-        (b" " * (LARGEST_RECIPE + 1), "at most 1,048,576 bytes; got 1,048,577"),
+        (b" " * (LARGEST_RECIPE + 1), "at most 65,536 bytes; recipe.yaml has more"),
     ],
-    ids=["aliases", "python", "deep", "bytes", "value", "sexagesimal", "list", "empty", "keys", "huge"],
+    ids=["aliases", "python", "deep", "bytes", "value", "list", "empty", "keys", "huge"],
 )
 def test_yaml_that_is_no_recipe_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

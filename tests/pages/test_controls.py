@@ -254,7 +254,8 @@ def test_widgets_that_come_late_onto_the_screen_start_from_the_view() -> None:
         assert slider.disabled or not slider.proto.set_value
         assert slider.proto.options[int(slider.proto.default[0])] == slider.format_func(slider.value)
     for choice in page.selectbox:
-        assert not choice.proto.set_value and choice.options[choice.proto.default] == choice.format_func(choice.value)
+        assert choice.disabled or not choice.proto.set_value
+        assert choice.options[choice.proto.default] == choice.format_func(choice.value)
     for other in (*page.toggle, *page.number_input):
         assert other.proto.default == other.value
 
