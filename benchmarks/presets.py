@@ -12,6 +12,7 @@ it; the baselines did train on it.
 """
 
 import argparse
+from itertools import chain
 
 import numpy as np
 
@@ -82,7 +83,8 @@ def main() -> None:
     if write:
         before = load_figures() if FIGURES.exists() else ()
         kept = {name: [each for each in before if each.model == name] for name in zoo.models.names()}
-        files.write_atomically(FIGURES, to_json(sum((kept | found).values(), [])).encode())
+        text = to_json(chain.from_iterable((kept | found).values()))
+        files.write_atomically(FIGURES, text.encode())
 
 
 if __name__ == "__main__":
