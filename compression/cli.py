@@ -14,7 +14,7 @@ import typer
 
 from compression import effects, exclusive, files
 from compression.errors import ArtefactError, CompressionError, RecipeError, StoreError
-from compression.presets import preset_for, presets
+from compression.presets import best_known, cautions, known, preset_for, presets, presets_of
 from compression.recipe import (
     CODERS,
     DEFAULTS,
@@ -289,6 +289,38 @@ def models(as_json: Json = False) -> None:
         )
 
 
+@app.command("presets")
+@reporting
+def list_presets(model: Model, as_json: Json = False) -> None:
+    """List the presets of a model with what was measured of each; the dashboard opens on the one that is marked."""
+    from compression import zoo
+
+    name, rows = zoo.models.get(model).name, []
+    opens = best_known(name)
+    for preset in presets_of(name):
+        figures = known(name, preset.recipe)
+        rows.append(
+            {
+                "name": preset.name,
+                "title": preset.title,
+                "summary": preset.summary,
+                "opens": preset is opens,
+                "correct": figures and figures.correct,
+                "n": figures and figures.n,
+                "size": figures and figures.size,
+                "chance": figures and figures.chance,
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"  {'preset':<24}{'accuracy':>9}{'bytes':>12}  summary")
+    for row in rows:
+        measured = f"{row['correct'] / row['n']:>9.2%}{row['size']:>12,}" if row["n"] else f"{'not measured':>21}"
+        summary = f"{'No better than guessing here. ' if row['chance'] else ''}{row['summary']}"
+        print(f"{'*' if row['opens'] else ' '} {row['name']:<24}{measured}  {summary}")
+
+
 @app.command()
 @reporting
 def train(
@@ -395,7 +427,7 @@ def compress(
     from compression.measure.subject import Subject
     from compression.wording import smaller
 
-    recipe = options.build(model)
+    recipe = _recipe(model, options)
     subject = Subject.load(model)
     compressed = subject.compress(recipe)
     data = codec.write_checked(compressed)
@@ -413,7 +445,7 @@ def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
     from compression.measure.layers import layer_table
     from compression.measure.subject import Subject
 
-    recipe = options.build(model)
+    recipe = _recipe(model, options)
     subject = Subject.load(model)
     compressed = subject.compress(recipe)
     rows = layer_table(subject, compressed)
@@ -812,13 +844,20 @@ def inspect(
     print(json.dumps(found.to_dict(), indent=2) if as_json else text(found))
 
 
+def _recipe(model: str, options: RecipeOptions) -> Recipe:
+    """The recipe for a model; one that was measured to be no better than guessing there is told."""
+    recipe = options.build(model)
+    _tell(cautions(model, recipe))
+    return recipe
+
+
 def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedModel, bytes]":
     from compression import codec
     from compression.measure.subject import Subject
 
     if _is_name(model):
         subject = Subject.load(model)
-        compressed = subject.compress(options.build(model))
+        compressed = subject.compress(_recipe(model, options))
         return subject, compressed, codec.write(compressed)
     compressed, artefact = _network_file(model, options)
     return Subject.load(compressed.architecture), compressed, artefact
@@ -829,7 +868,7 @@ def _recipe_of(model: str, options: RecipeOptions) -> tuple[str, Recipe]:
     from compression.measure.subject import Subject
 
     if _is_name(model):
-        return model, options.build(model)
+        return model, _recipe(model, options)
     compressed, artefact = _network_file(model, options)
     name, recipe = compressed.architecture, compressed.recipe
     if not _makes(Subject.load(name), recipe, artefact):

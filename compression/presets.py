@@ -1,14 +1,25 @@
-"""Presets: recipes with a name, ready to load."""
+"""Presets: recipes with a name, ready to load, and what each was measured to give on each model."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from compression.errors import RecipeError
+from compression.errors import ModelError, RecipeError
 from compression.recipe import Recipe
 from compression.registry import Registry
+from compression.revision import METHODS
 
 PATH = Path(__file__).parents[1] / "assets" / "presets.json"
+FIGURES = PATH.with_name("preset_figures.json")
+
+# Of McNemar's exact test, which must not tell a preset's answers on the validation part from the baseline's, unless it
+# loses no more than the share. The baseline trained on those images and a trained preset did not, so that losing a
+# little there says nothing.
+LEVEL, MARGIN = 0.05, 0.01
+# Where nothing is known of a model.
+FALLBACK = "int8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,47 @@ class Preset:
     summary: str
     recipe: Recipe
     model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a preset was measured to give on a model (`benchmarks.presets`).
+
+    model, preset: names, for a reader; the digests of the model's weights and of the recipe, and the revision of the
+    methods, say what the figures are of. size: bytes of the file. n, correct: of the test split, which no choice looks
+    at; majority: images of its largest class. validation_n, validation_correct: of the validation part of the train
+    split; validation_baseline: what the baseline has right of it; validation_p: of McNemar's exact test of the two.
+    """
+
+    model: str
+    preset: str
+    model_digest: str
+    recipe_digest: str
+    methods: int
+    size: int
+    n: int
+    correct: int
+    majority: int
+    validation_n: int
+    validation_correct: int
+    validation_baseline: int
+    validation_p: float
+
+    @property
+    def accuracy(self) -> float:
+        """On the test split."""
+        return self.correct / self.n
+
+    @property
+    def chance(self) -> bool:
+        """Whether the test split does not tell it from guessing."""
+        return at_chance(self.correct, self.n, self.majority / self.n)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it answers like the baseline on the validation part, as `best_known` has it."""
+        lost = self.validation_baseline - self.validation_correct
+        return self.validation_p >= LEVEL or lost <= MARGIN * self.validation_n
 
 
 def _load() -> Registry[Preset]:
@@ -51,3 +103,88 @@ def preset_for(name: str, model: str | None = None) -> Preset:
             f"Choose one of: {known}."
         )
     return found
+
+
+def load_figures() -> tuple[Figures, ...]:
+    """All figures that ship, also those of other weights, recipes or methods than the ones here."""
+    return tuple(Figures(**entry) for entry in json.loads(FIGURES.read_text()))
+
+
+def to_json(figures: Iterable[Figures]) -> str:
+    """The text of the file, a line for each."""
+    return "[\n" + ",\n".join(json.dumps(asdict(each)) for each in figures) + "\n]\n"
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> dict[tuple[str, int], dict[str, Figures]]:
+    """By recipe and methods, then by model: most recipes are no preset's, and ask for no weights."""
+    found: dict[tuple[str, int], dict[str, Figures]] = {}
+    for each in load_figures():
+        found.setdefault((each.recipe_digest, each.methods), {})[each.model_digest] = each
+    return found
+
+
+@lru_cache
+def _digest(model: str) -> str:
+    # Torch is loaded by whoever asks for a model, not by who lists presets.
+    from compression import zoo
+    from compression.statistics import ModelStatistics
+
+    return ModelStatistics.of(zoo.load_model(model), model).digest
+
+
+def known(model: str, recipe: Recipe) -> Figures | None:
+    """Figures of a recipe on a model of the zoo: of these weights, by these methods; None where none ship."""
+    found = _shipped().get((recipe.digest, METHODS))
+    if not found:
+        return None
+    try:
+        return found.get(_digest(model))
+    except ModelError:
+        return None  # the weights cannot be opened: whoever asks for the model is told
+
+
+def best_known(model: str) -> Preset:
+    """The preset that a model opens on: the smallest file that answers like the baseline on the validation part.
+
+    Of the presets offered for the model, the one of the fewest bytes among those whose answers on that part of the
+    train split McNemar's exact test does not tell from the baseline's at the 5 % level, or that get at most one point
+    less of it right. The test split has no say. One with training counts where its trained model is here. Where no
+    such figures are known, "int8".
+    """
+    found = [(preset, known(model, preset.recipe)) for preset in presets_of(model)]
+    return chosen([(preset, figures) for preset, figures in found if figures is not None and _here(figures, preset)])
+
+
+def chosen(found: Sequence[tuple[Preset, Figures]]) -> Preset:
+    """The choice of `best_known` among presets with their figures."""
+    held = [(figures.size, preset.name) for preset, figures in found if figures.holds]
+    return presets.get(min(held)[1] if held else FALLBACK)
+
+
+def _here(figures: Figures, preset: Preset) -> bool:
+    from compression.recover import shelf
+
+    return preset.recipe.recover is None or shelf.has(figures.model_digest, preset.recipe)
+
+
+def at_chance(correct: int, n: int, share: float) -> bool:
+    """Whether so many right answers of n are not told from guessing the largest class, which has that share of all.
+
+    They are not where Wilson's 95 % interval of the accuracy (Wilson 1927) does not lie above the share.
+    """
+    from compression.measure.accuracy import wilson
+
+    return wilson(correct, n)[0] <= share
+
+
+def told_figures(figures: Figures) -> str:
+    """One sentence on what a preset gives on a model."""
+    worth = "no better than guessing" if figures.chance else f"{figures.size / 1000:,.1f} KB"
+    return f"{100 * figures.accuracy:.1f} % on this model: {worth} (measured, {figures.n:,} test images)."
+
+
+def cautions(model: str, recipe: Recipe) -> tuple[str, ...]:
+    """What a person should know before taking a recipe to a model: that it was measured to be no better than chance."""
+    figures = known(model, recipe)
+    return (f"{figures.preset} gives {told_figures(figures)}",) if figures and figures.chance else ()

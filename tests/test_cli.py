@@ -24,7 +24,7 @@ from compression import codec, zoo
 from compression.cli import SETTINGS, app
 from compression.measure.latency import machine_id
 from compression.measure.sensitivity import GRIDS, Sensitivity
-from compression.presets import presets
+from compression.presets import best_known, presets, presets_of
 from compression.recipe import Recipe
 from compression.runtimes.threads import torch_threads
 from compression.store import Store, TimingKey
@@ -336,6 +336,30 @@ def test_recipe_prints_every_preset():
 def test_help_lists_every_preset(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")  # narrower ones shorten long names
     assert set(presets.names()) <= set(re.findall(r"[\w-]+", succeed("recipe", "--help")))
+
+
+def test_presets_lists_what_a_model_is_offered_with_what_was_measured():
+    rows = json.loads(succeed("presets", "mobilenet-v2", "--json"))
+    assert [row["name"] for row in rows] == [preset.name for preset in presets_of("mobilenet-v2")]
+    assert [row["name"] for row in rows if row["opens"]] == [best_known("mobilenet-v2").name]
+    text = succeed("presets", "mobilenet-v2")
+    for row, line in zip(rows, text.splitlines()[1:], strict=True):
+        assert f"{row['correct'] / row['n']:.2%}" in line and f"{row['size']:,}" in line and row["summary"] in line
+        assert ("No better than guessing here." in line) == row["chance"]
+        assert line.startswith("* " if row["opens"] else "  ")
+    assert "Error: a model must be registered; got 'gpt-9'" in run("presets", "gpt-9").stderr
+
+
+def test_a_preset_that_is_at_chance_on_a_model_is_told_and_taken(tmp_path):
+    out = tmp_path / "t.psc"
+    note = "Note: tiny gives 9.7 % on this model: no better than guessing (measured, 797 test images)."
+    for options in (["--preset", "tiny"], ["--recipe", tmp_path / "tiny.json"]):
+        (tmp_path / "tiny.json").write_text(presets.get("tiny").recipe.to_json())
+        found = run("compress", "resnet-20", *options, "--out", out)
+        assert found.exit_code == 0 and note in found.stderr and out.exists()
+    assert note in run("evaluate", "resnet-20", "--preset", "tiny", "--runtime", "none").stderr
+    for model, preset in (("resnet-20", "int8"), ("lenet-5", "tiny")):
+        assert "guessing" not in run("compress", model, "--preset", preset, "--out", out).stderr
 
 
 def test_without_options_the_recipe_is_the_lossless_one():

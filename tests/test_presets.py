@@ -1,10 +1,27 @@
 import json
+from dataclasses import replace
 
 import pytest
+from scipy.special import ndtri
 
+from benchmarks.presets import measured
 from compression import codec, zoo
+from compression import presets as module
 from compression.errors import CompressionError, RecipeError, UnknownNameError
-from compression.presets import PATH, Preset, preset_for, presets, presets_of
+from compression.measure.subject import Subject
+from compression.presets import (
+    PATH,
+    Figures,
+    Preset,
+    at_chance,
+    best_known,
+    cautions,
+    chosen,
+    known,
+    preset_for,
+    presets,
+    presets_of,
+)
 from compression.recipe import Recipe
 from compression.recover import shelf
 from compression.statistics import ModelStatistics
@@ -122,3 +139,87 @@ def test_a_name_is_taken_once():
     with pytest.raises(CompressionError, match="'tiny' is registered already"):
         presets.add(Preset("tiny", "Tiny again", "Another one.", Recipe()))
     assert presets.names() == before and presets.get("tiny").title == "Tiny"
+
+
+@pytest.mark.parametrize("model", zoo.models.names())
+def test_figures_of_all_that_is_offered_ship(model):
+    for preset in presets_of(model):
+        figures = known(model, preset.recipe)
+        assert figures is not None, "measure it: python -m benchmarks.presets --write"
+        assert (figures.model, figures.preset) == (model, preset.name)
+        assert (figures.model_digest, figures.recipe_digest) == (digest_of(model), preset.recipe.digest)
+
+
+@pytest.mark.parametrize(("model", "preset"), [("lenet-300-100", "int8"), ("vit-tiny", "digits-vit-tiny")])
+def test_figures_are_what_is_measured_now(model, preset):
+    found = presets.get(preset)
+    assert measured(Subject.load(model), found) == known(model, found.recipe)
+
+
+def test_figures_of_other_weights_recipes_or_methods_are_not_believed(monkeypatch):
+    recipe = presets.get("tiny").recipe
+    assert known("resnet-20", recipe).chance
+    assert known("resnet-20", replace(recipe, share=None)) is None
+    monkeypatch.setattr(module, "_digest", lambda model: digest_of("lenet-5")[::-1])
+    assert known("resnet-20", recipe) is None
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "METHODS", module.METHODS + 1)
+    assert known("resnet-20", recipe) is None and cautions("resnet-20", recipe) == ()
+    assert best_known("resnet-20") is presets.get("int8")
+
+
+def figures_of(preset, size, validation, p, correct=500):
+    """Made up, of 797 test images and 1,000 of validation, of which the baseline has 990 right."""
+    digests = "0" * 64, presets.get(preset).recipe.digest
+    return presets.get(preset), Figures("any", preset, *digests, 1, size, 797, correct, 82, 1000, validation, 990, p)
+
+
+def test_the_smallest_that_validation_does_not_tell_from_the_baseline_is_chosen():
+    baseline = figures_of("baseline", 900, 990, 1.0)
+    int8 = figures_of("int8", 300, 985, 0.06)
+    tiny = figures_of("tiny", 100, 979, 0.049)
+    assert chosen([baseline, int8, tiny]).name == "int8"
+    # A point less is not held against it, be it told from the baseline or not.
+    assert chosen([baseline, int8, figures_of("tiny", 100, 980, 0.01)]).name == "tiny"
+    assert chosen([tiny, baseline]).name == "baseline"
+    assert chosen([tiny]).name == chosen([]).name == "int8"
+
+
+def test_the_test_split_has_no_say_in_the_choice():
+    settings = [("baseline", 900, 990, 1.0), ("int8", 300, 985, 0.06), ("tiny", 100, 900, 1e-20)]
+    for right in ((0, 0, 797), (797, 0, 797), (797, 797, 0)):
+        found = [figures_of(*each, correct=correct) for each, correct in zip(settings, right, strict=True)]
+        assert chosen(found).name == "int8"
+
+
+@pytest.mark.parametrize("model", zoo.models.names())
+def test_a_model_opens_on_what_answers_like_its_baseline(model):
+    best = best_known(model)
+    assert best in presets_of(model) and not known(model, best.recipe).chance
+    held = [preset for preset in presets_of(model) if known(model, preset.recipe).holds]
+    assert best is min(held, key=lambda preset: known(model, preset.recipe).size)
+
+
+def test_a_trained_preset_whose_artefact_is_gone_is_not_opened_on(tmp_path, monkeypatch):
+    assert best_known("lenet-5").name == "digits-lenet-5"
+    monkeypatch.setattr(shelf, "SHIPPED", tmp_path)
+    monkeypatch.setattr(shelf, "folder_of_own", lambda: tmp_path)
+    assert best_known("lenet-5").name == "least-harm"
+
+
+@pytest.mark.parametrize("n", [797, 10_000])
+@pytest.mark.parametrize("share", [0.1, 0.1135, 0.5])
+def test_chance_is_what_the_score_test_does_not_tell_from_the_largest_class(n, share):
+    # Wilson's interval is the score test inverted: it holds the shares that lie within z standard errors of their own.
+    z = float(ndtri(0.975))
+    for correct in range(0, n + 1, 1 if n < 1000 else 17):
+        assert at_chance(correct, n, share) == (correct / n - share <= z * (share * (1 - share) / n) ** 0.5)
+    assert at_chance(0, n, share) and not at_chance(n, n, share)
+
+
+@pytest.mark.parametrize("model", zoo.models.names())
+def test_summaries_are_true_together(model):
+    said = [preset for preset in presets_of(model) if "smallest" in preset.summary.lower()]
+    assert len(said) == 1
+    assert said[0] is min(presets_of(model), key=lambda preset: known(model, preset.recipe).size)
+    assert not [preset for preset in presets_of(model) if "answers like the baseline" in preset.summary]

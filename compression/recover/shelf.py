@@ -38,6 +38,11 @@ def find(source: str, recipe: Recipe) -> CompressedModel | None:
     return next((found for path in others if (found := _open(path, source, recipe)) is not None), None)
 
 
+def has(source: str, recipe: Recipe) -> bool:
+    """Whether there is a file under the name of such a model; `find` says whether it can be opened."""
+    return any((folder / _name(source, recipe)).is_file() for folder in (folder_of_own(), SHIPPED))
+
+
 def _open(path: Path, source: str, recipe: Recipe) -> CompressedModel | None:
     try:
         found = codec.read(path.read_bytes())

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from compression import effects, runtimes
 from compression.errors import CompressionError
-from compression.presets import presets_of
+from compression.presets import Preset, known, presets_of, told_figures
 from compression.recipe import (
     CALIBRATIONS,
     CODERS,
@@ -90,7 +91,8 @@ def open_view(page: str) -> None:
         st.session_state.controls_on = page
     if CONTROLS + "model" in st.session_state:
         try:
-            state.change(_changed(state.view()))
+            new = _changed(state.view())
+            (state.change if new.model == state.view().model else _switch)(new)
             st.session_state.control_error = None
         except CompressionError as error:
             st.session_state.control_error = str(error)
@@ -117,12 +119,42 @@ def _changed(view: View) -> View:
             settings[name] = Recipe().settings()[name]
     timing = {name: given.get(name, getattr(view.timing, name)) for name in TIMING}
     model, recipe = given.get("model", view.model), Recipe.of(**settings)
+    if recipe != view.recipe:
+        recipe = recipe.untrained  # training is of one recipe alone
     if (model, recipe) != (view.model, view.recipe):
-        recipe = recipe.untrained  # training is of one model and recipe alone
         st.session_state.left_out = None
-    if model != view.model:
-        recipe, st.session_state.left_out = notes.fitted(model, recipe)
     return View(model, recipe, state.timing_of(model, **timing))
+
+
+def _switch(new: View) -> None:
+    """To another model, with a recipe of its own; the one that the widgets say stays with the model before."""
+    before = state.current_model()
+    state.recipes()[before] = new.recipe
+    st.session_state.model_before = before
+    state.load(replace(new, recipe=state.recipe_of(new.model)))
+
+
+def _offer_carrying(view: View) -> None:
+    """After a change of model: its recipe for this one, without training and without layers that are not here."""
+    before = st.session_state.get("model_before")
+    if before in (None, view.model):
+        return
+    recipe, left_out = notes.fitted(view.model, state.recipes()[before].untrained)
+    if recipe != view.recipe:
+        st.button(
+            f"Carry over: {recipe.describe()}",
+            key="carry_over",
+            type="tertiary",
+            icon=":material/subdirectory_arrow_right:",
+            help=f"The settings that {models.get(before).title} has, on this model.",
+            on_click=_carry,
+            args=(recipe, left_out),
+        )
+
+
+def _carry(recipe: Recipe, left_out: str | None) -> None:
+    state.load_recipe(recipe)
+    st.session_state.left_out = left_out
 
 
 def _rule(recipe: Recipe) -> str:
@@ -190,6 +222,7 @@ def _draw(view: View) -> None:
     names = models.names()
     st.selectbox("Model", names, names.index(view.model), key=CONTROLS + "model", format_func=titles.get)
     st.caption(models.get(view.model).summary)
+    _offer_carrying(view)
 
     _slider(
         "Pruning sparsity",
@@ -232,16 +265,7 @@ def _draw(view: View) -> None:
     entries = presets_of(view.model)
     for start in range(0, len(entries), 2):
         for column, preset in zip(st.columns(2), entries[start : start + 2], strict=False):
-            column.button(
-                preset.title,
-                key=f"preset_{preset.name}",
-                help=preset.summary,
-                width="stretch",
-                wrap=True,
-                type="primary" if preset.recipe == view.recipe else "secondary",
-                on_click=state.load_recipe,
-                args=(preset.recipe,),
-            )
+            _preset(column, preset, view)
 
     # Drawn only while open: a hand on a slider waits for every widget of the page.
     groups = {
@@ -259,6 +283,21 @@ def _draw(view: View) -> None:
     if count := len(view.recipe.overrides):
         st.caption(f"Overrides for {count} layer{'s' * (count > 1)} or pattern{'s' * (count > 1)}; see Layers.")
         st.button("Remove them", key="remove_overrides", on_click=_remove_overrides, width="stretch")
+
+
+def _preset(column, preset: Preset, view: View) -> None:
+    """Its button, with what was measured of it on this model; one that is no better than guessing says so."""
+    figures = known(view.model, preset.recipe)
+    column.button(
+        f"{preset.title} · chance" if figures and figures.chance else preset.title,
+        key=f"preset_{preset.name}",
+        help=f"{preset.summary} {told_figures(figures)}" if figures else preset.summary,
+        width="stretch",
+        wrap=True,
+        type="primary" if preset.recipe == view.recipe else "secondary",
+        on_click=state.load_recipe,
+        args=(preset.recipe,),
+    )
 
 
 def _remove_overrides() -> None:

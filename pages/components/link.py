@@ -55,7 +55,7 @@ def read(query: Mapping[str, str]) -> Opened:
     problems += [*found.problems, *strangers]
     idle = [each for each in effects.problems(found.query) if each not in effects.notes(recipe)]
     return Opened(
-        View(model, recipe if found.query else View().recipe, state.timing_of(model, **timing)),
+        View(model, recipe if found.query else None, state.timing_of(model, **timing)),
         tuple(problems),
         tuple(idle),
     )

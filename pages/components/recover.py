@@ -144,15 +144,18 @@ def title(view: View) -> None:
 
 def ask(view: View) -> Request:
     """The request that recipe and widgets make; the widgets allow what a recipe allows."""
-    if st.session_state.get("training_of") != (view.model, view.recipe):
+    before, kept = st.session_state.get("training_of", (None, None)), st.session_state.setdefault("trainings", {})
+    if before != (view.model, view.recipe):
         st.session_state.training_of = view.model, view.recipe
         step, minutes = _settings()
         if view.recipe.recover is not None:
             _put(_asked(view), None)
+        elif before[0] != view.model and view.model in kept:
+            _put(*kept[view.model])
         elif step.teacher and step.teacher not in teachers_of(view.model):
             _put(replace(step, teacher=""), minutes)  # of the model that was open before
     step, minutes = _settings()
-    step, minutes = st.session_state.training = _changed(step, minutes)
+    step, minutes = st.session_state.training = kept[view.model] = _changed(step, minutes)
     return Request(view.model, replace(view.recipe.untrained, recover=step), minutes)
 
 

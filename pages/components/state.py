@@ -20,7 +20,7 @@ from compression.limits import LimitError, Limits
 from compression.measure.record import Latency, Record
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
-from compression.presets import presets
+from compression.presets import best_known
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.workbench import Timing, Workbench
@@ -43,11 +43,15 @@ LINK_DELAY_S = 2.0
 
 @dataclass(frozen=True)
 class View:
-    """What a link opens."""
+    """What a link opens. recipe: left out, the one that the model opens on."""
 
     model: str = DEFAULT_MODEL
-    recipe: Recipe = presets.get("tiny").recipe
+    recipe: Recipe = None
     timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        if self.recipe is None:
+            object.__setattr__(self, "recipe", best_known(self.model).recipe)
 
     def to_query(self) -> dict[str, str]:
         defaults = Timing()
@@ -126,7 +130,9 @@ def statistics(model: str) -> ModelStatistics:
 
 def view() -> View:
     """The session's view."""
-    return st.session_state.setdefault("view", View())
+    if "view" not in st.session_state:
+        st.session_state.view = View()
+    return st.session_state.view
 
 
 def current_model() -> str:
@@ -167,7 +173,7 @@ def _just_replaced(query: dict[str, str]) -> bool:
 
 def load(new: View) -> None:
     """Change the view from outside the widgets: a link, a preset, a point. Only before the widgets or in a callback."""
-    st.session_state.view = new
+    _keep(new)
     for key in [key for key in st.session_state if str(key).startswith(CONTROLS)]:
         del st.session_state[key]
 
@@ -179,7 +185,22 @@ def load_recipe(recipe: Recipe) -> None:
 def change(new: View) -> None:
     """Take over what the widgets say; unfinished work for the view before is abandoned."""
     if new != view():
-        st.session_state.view = new
+        _keep(new)
+
+
+def _keep(new: View) -> None:
+    st.session_state.view = new
+    recipes()[new.model] = new.recipe
+
+
+def recipes() -> dict[str, Recipe]:
+    """The last recipe that this session had for each model that it has seen."""
+    return st.session_state.setdefault("recipes", {})
+
+
+def recipe_of(model: str) -> Recipe:
+    """What a change to another model opens: what this session last had for it, or what it opens on."""
+    return recipes().get(model) or best_known(model).recipe
 
 
 def trail() -> list[str]:

@@ -160,6 +160,8 @@ def test_moving_a_control_of_a_trained_recipe_drops_the_training(group, kind, se
 def test_another_model_drops_the_training_of_this_one() -> None:
     page = open_page(Recipe.of(sparsity=0.9, **TRAINED))
     move(page, "selectbox", "model", "lenet-5")
+    page.button(key="carry_over").click().run()
+    assert not page.exception
     assert page.session_state.view.model == "lenet-5" and recipe_of(page) == Recipe.of(sparsity=0.9)
 
 
@@ -364,6 +366,8 @@ def test_overrides_of_a_model_are_left_out_for_one_that_has_no_such_layers() -> 
     overrides = [{"layers": "fc1", "bits": 4}, {"layers": "fc*", "sparsity": 0.5}, {"layers": "*.0", "bits": 6}]
     page = open_page(Recipe.of(bits=8, overrides=overrides[:2]))
     control(page, "selectbox", "model").set_value("resnet-20").run()
+    assert not page.info
+    page.button(key="carry_over").click().run()
     assert not page.exception
     left = Recipe.of(bits=8, overrides=overrides[1:2])
     assert recipe_of(page) == left or recipe_of(page) == Recipe.of(bits=8, overrides=[])

@@ -82,7 +82,7 @@ def test_link_opens_its_view() -> None:
 
 
 def test_slider_changes_recipe_and_link() -> None:
-    page = open_page(**FAST)
+    page = open_page(**FAST, **presets.get("tiny").recipe.to_query())
     page.select_slider(key="control_sparsity").set_value(0.6).run()
     page.select_slider(key="control_clusters").set_value(0).run()
     page.select_slider(key="control_bits").set_value(4).run()

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from compression.jobs import Party, asking
 from compression.limits import Limits
+from compression.presets import best_known
 from compression.recipe import Recipe, Recover
 from compression.recover import shelf
 from compression.recover.train import Trainer
@@ -196,9 +197,23 @@ def test_a_teacher_of_other_images_is_shown_and_told_when_training_starts() -> N
 def test_a_teacher_stays_behind_with_the_model_that_had_it() -> None:
     page = asked(Recipe.of(sparsity=0.91, bits=4), **SHORT)
     page.selectbox(key="training_teacher").set_value("lenet-5").run()
-    page.selectbox(key=controls.CONTROLS + "model").set_value("simple-cnn").run()
+    page.query_params.clear()
+    page.query_params.update({"model": "simple-cnn", **Recipe.of(sparsity=0.91, bits=4).to_query()})
+    page.run()
     assert not page.exception
     assert settings_of(page) == Recover(**SHORT)
+
+
+def test_a_model_gets_back_the_settings_that_it_had() -> None:
+    page = asked(Recipe.of(sparsity=0.91, bits=4), **SHORT)
+    page.selectbox(key="training_teacher").set_value("lenet-5").run()
+    page.selectbox(key=controls.CONTROLS + "model").set_value("simple-cnn").run()
+    # The recipe that it opens on says how it was trained.
+    assert not page.exception and settings_of(page) == best_known("simple-cnn").recipe.recover
+    page.selectbox(key=controls.CONTROLS + "model").set_value(MODEL).run()
+    assert not page.exception
+    assert settings_of(page) == Recover(**SHORT, teacher="lenet-5")
+    assert page.number_input(key="training_epochs").value == SHORT["epochs"]
 
 
 def test_settings_outlive_a_visit_to_another_page() -> None:

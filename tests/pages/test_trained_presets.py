@@ -62,9 +62,10 @@ def test_a_trained_preset_opens_with_the_file_that_ships(preset: Preset) -> None
     assert shown["Size"] == format_bytes(file.stat().st_size)
     assert shown["Accuracy"] == format_percent(record.figures.accuracy)
     assert record.figures.n == len(subject.data.test_labels)
-    # Another model has not been trained by it, and goes on without the training.
+    # Another model has not been trained by it, and takes it over without the training.
     other = "simple-cnn" if preset.model == "resnet-20" else "resnet-20"
-    page = settled(page.selectbox(key="control_model").set_value(other).run())
+    page = page.selectbox(key="control_model").set_value(other).run()
+    page = settled(page.button(key="carry_over").click().run())
     assert not page.exception and not page.error and not page.warning
     assert page.session_state.view.recipe == preset.recipe.untrained
 

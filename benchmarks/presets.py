@@ -1,0 +1,91 @@
+"""What each preset gives on each model: the figures on its button, and those that a model opens by.
+
+    python -m benchmarks.presets [--write]
+
+For every model whose data are on this machine and every preset that it is offered: bytes of the file and right answers
+on the test split, as the dashboard measures them, which are only told; and right answers on the validation part of the
+train split (`compression.recover.train.Split`), beside the baseline's on the same images, which a model opens by
+(`compression.presets.best_known`). Trained presets did not train on that part, though their best epoch was chosen by
+it; the baselines did train on it.
+
+--write replaces assets/preset_figures.json; lines of models whose data are not here stay.
+"""
+
+import argparse
+from itertools import chain
+
+import numpy as np
+
+from compression import codec, files, zoo
+from compression.measure.accuracy import mcnemar, predict
+from compression.measure.subject import Subject
+from compression.presets import FIGURES, Figures, Preset, chosen, load_figures, presets_of, to_json
+from compression.recover.train import Split
+from compression.revision import METHODS
+
+
+def measured(subject: Subject, preset: Preset) -> Figures:
+    """Figures of a preset on a model, measured now."""
+    recipe = preset.recipe
+    compressed = subject.compress(recipe)
+    artefact = codec.write(compressed)
+    *_, evaluation = subject.evaluate_compressed(compressed, artefact)
+    split = Split.of(subject, recipe.recover.seed if recipe.recover else 0)
+    labels = split.validation_labels.numpy()
+    with subject.running(compressed) as forward:
+        *_, found = predict(forward, split.validation_images)
+    *_, before = predict(subject.model, split.validation_images)
+    right, was_right = found.classes == labels, before.classes == labels
+    return Figures(
+        model=subject.name,
+        preset=preset.name,
+        model_digest=subject.statistics.digest,
+        recipe_digest=recipe.digest,
+        methods=METHODS,
+        size=len(artefact),
+        n=evaluation.record.figures.n,
+        correct=evaluation.record.figures.correct,
+        majority=int(np.bincount(subject.labels).max()),
+        validation_n=len(labels),
+        validation_correct=int(right.sum()),
+        validation_baseline=int(was_right.sum()),
+        validation_p=mcnemar(int((right & ~was_right).sum()), int((~right & was_right).sum())),
+    )
+
+
+def of_model(name: str) -> list[Figures]:
+    """Figures of all presets of a model; each is printed, and the one that the model opens on is named."""
+    subject, found = Subject.load(name), []
+    for preset in presets_of(name):
+        figures = measured(subject, preset)
+        found.append((preset, figures))
+        print(
+            f"{name:<20}{preset.name:<24}{figures.size:>9,}{figures.accuracy:>9.2%}"
+            f"{figures.validation_correct / figures.validation_n:>12.2%}{figures.validation_p:>9.2g}"
+            f"{'  chance' * figures.chance}",
+            flush=True,
+        )
+    print(f"{name} opens on {chosen(found).name}.")
+    return [figures for _, figures in found]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="replace the file that ships")
+    write = parser.parse_args().write
+    print(f"{'model':<20}{'preset':<24}{'bytes':>9}{'test':>9}{'validation':>12}{'p':>9}")
+    found: dict[str, list[Figures]] = {}
+    for entry in zoo.models:
+        if zoo.datasets.get(entry.dataset).here():
+            found[entry.name] = of_model(entry.name)
+        else:
+            print(f"{entry.name}: left out, its data ({entry.dataset}) are not here.")
+    if write:
+        before = load_figures() if FIGURES.exists() else ()
+        kept = {name: [each for each in before if each.model == name] for name in zoo.models.names()}
+        text = to_json(chain.from_iterable((kept | found).values()))
+        files.write_atomically(FIGURES, text.encode())
+
+
+if __name__ == "__main__":
+    main()
