@@ -240,16 +240,12 @@ def _coded(
 def _is_larger(tensor: CompressedTensor, weight: np.ndarray) -> bool:
     """Whether codes and what is stored beside them take as many bytes as the floats, before entropy coding.
 
-    Scales cost the most where rows are short. Floats of 16 bits, held in 32, count half.
+    Scales cost the most where rows are short. Floats of 16 bits, held in 32, count half. Codebooks have no scales a row.
     """
     match tensor:
         case Integers(scale=scale, bits=bits, zero=zero):
             each = 1 if powers.to_steps(scale) is not None else scale.itemsize
             beside = scale.size * (each if zero is None else each + bits / 8)
-        case Codebook(entries=entries):
-            bits = entries.shape[0].bit_length()
-            each = entries.bits / 8 if isinstance(entries, Integers) else 4
-            beside = entries.shape[0] * each
         case _:
             return False
     spent = weight.size * bits / 8 + beside
