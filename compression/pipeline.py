@@ -240,7 +240,7 @@ def _coded(
 def _is_larger(tensor: CompressedTensor, weight: np.ndarray) -> bool:
     """Whether codes and what is stored beside them take as many bytes as the floats, before entropy coding.
 
-    Scales cost the most where rows are short. Floats of 16 bits, held in 32, count half. Codebooks have no scales a row.
+    Scales cost the most where rows are short. Floats of 16 bits, held in 32, count half.
     """
     match tensor:
         case Integers(scale=scale, bits=bits, zero=zero):
@@ -249,7 +249,7 @@ def _is_larger(tensor: CompressedTensor, weight: np.ndarray) -> bool:
         case _:
             return False
     spent = weight.size * bits / 8 + beside
-    if spent < 2 * weight.size:
+    if spent < 2 * weight.size or not weight.any():
         return False
     halves = not (np.ascontiguousarray(weight).view(np.uint32) & np.uint32(0x1FFF)).any()
     return spent >= (2 if halves else 4) * weight.size
