@@ -142,7 +142,7 @@ def _offer_carrying(view: View) -> None:
     recipe, left_out = notes.fitted(view.model, state.recipes()[before].untrained)
     if recipe != view.recipe:
         st.button(
-            f"Carry over: {recipe.describe()}",
+            f"Carry over: {plain.escape(recipe.describe())}",
             key="carry_over",
             type="tertiary",
             icon=":material/subdirectory_arrow_right:",
