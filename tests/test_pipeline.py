@@ -342,8 +342,11 @@ class TestStepsTogether:
         compressed = compress(ModelStatistics.of(model, "small"), recipe)
         assert not compressed.decode("0.weight").any() and compressed.decode("1.weight").any()
         if bits <= 8:
+            # The second layer's six weights, whole numbers, are smaller as 16-bit floats than codes with two scales.
             for tensor in compressed.weights.values():
-                assert np.array_equal(as_integers(tensor).decode(), tensor.decode())
+                if not isinstance(tensor, Plain):
+                    assert np.array_equal(as_integers(tensor).decode(), tensor.decode())
+            assert not isinstance(compressed.weights["0.weight"], Plain)
 
 
 @pytest.mark.parametrize("clusters", [None, 2, 256])
