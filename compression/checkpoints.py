@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from compression import files
+from compression.codec.container import check_held
+from compression.codec.kinds import values_of
 from compression.errors import ModelError
 from compression.steps import listed
 
@@ -47,9 +49,13 @@ class Checkpoint:
 def load_checkpoint(path: Path) -> Checkpoint:
     """The weights of a file; raises ModelError, or CompressionError where it cannot be read."""
     if path.name.endswith(INDEX):
-        return _sharded(path)
-    data = files.read(path)
-    return _pickled(data, path.name) if path.suffix.lower() in PICKLED else _safetensors(data)
+        found = _sharded(path)
+    else:
+        data = files.read(path)
+        found = _pickled(data, path.name) if path.suffix.lower() in PICKLED else _safetensors(data)
+    # Before anything is copied: a tensor that repeats its values takes no room in PyTorch's files.
+    check_held(sum(values_of(tuple(tensor.shape)) for tensor in found.state.values()))
+    return found
 
 
 def load_weights(data: bytes) -> dict[str, torch.Tensor]:
@@ -75,7 +81,7 @@ def _pickled(data: bytes, name: str) -> Checkpoint:
     except Exception as error:  # of many types, by where the file is off
         raise ModelError(
             f"{name[:100]} must hold tensors alone: nothing in it is executed, so other objects are refused; "
-            f"{_first_line(error)}. Save model.state_dict() with safetensors.torch.save_file, or with torch.save."
+            f"{_trouble(error)}. Save model.state_dict() with safetensors.torch.save_file, or with torch.save."
         ) from None
     state, notes = _unwrapped(found, name)
     return Checkpoint(_ordered(state), notes=notes)
@@ -84,7 +90,7 @@ def _pickled(data: bytes, name: str) -> Checkpoint:
 def _unwrapped(found: Any, name: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The tensors of what a file holds, and what is told of the rest."""
     notes: list[str] = []
-    if isinstance(found, Mapping) and not _tensors(found):
+    if isinstance(found, Mapping):
         key = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping) and _tensors(found[key])), None)
         if key is not None:
             others = sorted(str(other) for other in found if other != key)
@@ -100,11 +106,12 @@ def _unwrapped(found: Any, name: str) -> tuple[dict[str, torch.Tensor], tuple[st
         notes.append(f"Left out, because they are no tensors: {_listed(others)}.")
     for each, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            kind = "quantized" if tensor.is_quantized else "without values" if tensor.is_meta else str(tensor.layout)
-            raise ModelError(
-                f"tensors must be dense and have values; {each[:100]} is {kind}. Save it as .to_dense() or "
-                ".dequantize() of it."
-            )
+            kind, remedy = str(tensor.layout), "Save its .to_dense()"
+            if tensor.is_quantized:
+                kind, remedy = "quantized", "Save its .dequantize()"
+            if tensor.is_meta:
+                kind, remedy = "on the device meta, without any", "Save the model after its weights were loaded"
+            raise ModelError(f"tensors must be dense and have values; {each[:100]} is {kind}. {remedy}.")
     return dict(tensors), tuple(notes)
 
 
@@ -145,7 +152,7 @@ def _shards(data: bytes, name: str) -> dict[str, str]:
     try:
         if len(data) > MAX_INDEX:
             raise ValueError(f"it has {len(data):,} bytes, {MAX_INDEX:,} at most")
-        shards = json.loads(data)["weight_map"]
+        shards = json.loads(data, object_pairs_hook=_without_duplicates)["weight_map"]
         if not isinstance(shards, dict) or not shards or not all(isinstance(of, str) for of in shards.values()):
             raise ValueError("its weight_map names no file for each tensor")
         if len(set(shards.values())) > MAX_SHARDS:
@@ -164,6 +171,13 @@ def _shards(data: bytes, name: str) -> dict[str, str]:
     return shards
 
 
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("it names a tensor twice")
+    return found
+
+
 def _ordered(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: state[name] for name in sorted(state, key=_natural)}
 
@@ -177,6 +191,7 @@ def _listed(names: list[str]) -> str:
     return listed(name[:100] for name in names)
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return text[0][:200].rstrip(".")
+def _trouble(error: Exception) -> str:
+    """Why PyTorch read no tensors. Its own text advises to execute what is in the file, and is left out."""
+    needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"this one needs {needed[1][:100]}" if needed else "this one is damaged, or was not written by torch.save"

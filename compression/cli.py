@@ -26,7 +26,7 @@ from compression.recipe import (
     Recipe,
     Repair,
 )
-from compression.steps import listed
+from compression.steps import listed, printable
 
 if TYPE_CHECKING:
     from compression.measure.record import Record
@@ -239,7 +239,7 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **values)
         except CompressionError as error:
-            typer.secho(f"Error: {error}", fg="red", err=True)
+            typer.secho(f"Error: {printable(str(error))}", fg="red", err=True)
             raise typer.Exit(1) from None
 
     return wrapped
@@ -411,7 +411,7 @@ def evaluate(
 
 def _tell(notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"Note: {note}", file=sys.stderr)
+        print(f"Note: {printable(note)}", file=sys.stderr)
 
 
 @app.command()
@@ -779,6 +779,8 @@ def pack(
     if size is not None:
         options.refuse(("exchange",), "with --size the exchange rate is looked for")
         options.refuse(("clusters",), "--size needs integer codes, whose steps follow from a rate")
+        grids = ("percentile", "symmetric", "power_of_two", "ternary")
+        options.refuse(grids, "with --size weights are quantized by rate, on a grid around zero")
         if options.settings["calibration"] not in (None, "rate") or options.settings["bits"] in (1, FULL_PRECISION):
             raise RecipeError(
                 "with --size weights are quantized by rate, with 2 to 16 bits at most; got another --calibration or "
@@ -796,21 +798,21 @@ def pack(
 
     if size is not None:
         given = options.given.keys() - {"rest", "coder"}
-        plain = None
-        if not given & {"bits", "granularity", "calibration", "weighting"} and options.given.get("rest") != "rate":
-            code = Code(recipe.code.coder, options.given.get("rest", recipe.code.rest if options.source else "fp32"))
-            plain = (
-                None if options.source and recipe.quantize else dataclasses.replace(recipe, quantize=None, code=code)
-            )
+        plain: tuple[Recipe, ...] = ()
+        exact = not given & {"bits", "granularity", "calibration", "weighting"} and options.given.get("rest") != "rate"
+        if exact and not (options.source and recipe.quantize):
+            rest = options.given.get("rest", recipe.code.rest if options.source else "fp32")
+            # Floats are coded by their frequencies whatever the coder: which file is smaller is a matter of bytes.
+            coders = (recipe.code.coder,) if options.source or "coder" in options.given else ("ans", "smallest")
+            plain = tuple(dataclasses.replace(recipe, quantize=None, code=Code(coder, rest)) for coder in coders)
         recipe = pack_for_size(recipe, plain, size, lambda each: len(codec.write(packed(each))))
     model = packed(recipe)
     data = codec.write_checked(model)
     files.write_atomically(out, data)
-    print(
-        f"{out}: {len(data):,} bytes, {smaller(checkpoint.size_bytes / len(data))} than {checkpoint.size_bytes:,} "
-        f"bytes of tensors ({recipe.describe()}); touched "
-        f"{pack.share_touched(model, checkpoint.state):.1%} of the values"
-    )
+    size_bytes = checkpoint.size_bytes
+    than = f"{smaller(size_bytes / len(data))} than {size_bytes:,} bytes of tensors" if size_bytes else "no values"
+    touched = pack.share_touched(model, checkpoint.state)
+    print(f"{out}: {len(data):,} bytes, {than} ({recipe.describe()}); touched {touched:.1%} of the values")
     _tell([*checkpoint.notes, *model.notes])
 
 

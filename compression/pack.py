@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save
 
 from compression.errors import ModelError, RecipeError
-from compression.pipeline import CompressedModel, compress
+from compression.pipeline import CompressedModel, compress, entropy_bytes, float_bytes
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
-from compression.steps import listed
-from compression.tensors import Plain
+from compression.steps import listed, shown
+from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
 # Types of safetensors that are held in another one: narrow and wide floats as the float32 that weights are, 8-bit
 # floats as their bit patterns.
@@ -30,7 +30,11 @@ _SAME = (
 
 
 # Of buffers, by the last part of their names: what common networks keep beside their weights.
-_BUFFERS = re.compile(r"(.*_)?(mask|masked_bias|position_ids|inv_freq|position_index|running_mean|running_var)")
+_STATISTICS = r"running_mean|running_var"
+_BUFFERS = re.compile(
+    r"(.*_)?(mask|masked_bias|position_ids|inv_freq|position_index|cos_cached|sin_cached|coords_table|anchors|"
+    rf"anchor_grid|{_STATISTICS})"
+)
 # Tensors of fewer values are stored under each of their names: that a handful are equal says nothing.
 _LEAST_TIED = 64
 
@@ -76,12 +80,13 @@ def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[st
     """Compress the tensors of a state dict: floats of two or more axes are weights, everything else is the rest.
 
     Masks and other buffers are not weights (`_reason`), unless an override names them: one that matches no weight
-    reaches what it does match, tensors of one axis too. Tensors with values that are not finite are kept as they are.
-    Tensors of equal content are stored once. 64-bit floats become 32-bit ones where the recipe acts on weights. The
-    notes say all of that. Raises RecipeError for steps that need a network or data, ModelError for tensors that cannot
-    be held.
+    reaches what it does match, tensors of one axis too. They and tensors with values that are not finite are kept as
+    they are, whatever the format of the rest. Tensors of equal content are stored once, and each tensor in the smaller
+    of its forms. 64-bit floats become 32-bit ones where the recipe acts on weights. The notes say all of that. Raises
+    RecipeError for steps that need a network or data, ModelError for tensors that cannot be held.
     """
     _check(recipe)
+    _check_names(state)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     ties = _ties(tensors, recipe)
     own = {name: tensor for name, tensor in tensors.items() if name not in ties}
@@ -93,9 +98,17 @@ def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[st
         label = next((label for label, kind in DTYPES.items() if kind == tensor.dtype), None)
         if label is not None and (weight or label != "F64"):
             dtypes[name] = label
-    compressed = compress(ModelStatistics.of_arrays(weights, rest, tuple(state), ties), recipe)
+    if recipe.code.rest != "fp32":
+        kept = _kept_of_the_rest({name: own[name] for name in rest}) | kept
+    statistics = ModelStatistics.of_arrays(weights, rest, tuple(state), ties)
+    compressed = compress(statistics, recipe)
     parts = {each.name: getattr(compressed, each.name) for each in fields(compressed)}
-    parts["notes"] = (*compressed.notes, *_notes(kept, ties))
+    parts["weights"] = {
+        name: _smaller(tensor, statistics.layers[name].weight) for name, tensor in compressed.weights.items()
+    }
+    parts["rest"] = {name: Plain(rest[name]) if name in kept else each for name, each in compressed.rest.items()}
+    wide = [name for name in chosen if own[name].dtype == torch.float64]
+    parts["notes"] = (*compressed.notes, *_notes(kept, ties, wide))
     return PackedModel(**parts, dtypes=dtypes, metadata=dict(metadata or {}))
 
 
@@ -111,16 +124,21 @@ def share_touched(model: PackedModel, state: Mapping[str, torch.Tensor]) -> floa
 
 def _weights(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> tuple[set[str], dict[str, str]]:
     """Names of the weights, and the reasons why others that look like weights are kept as they are."""
-    if recipe.lossless:
-        # What no recipe touches needs no rules: neither fewer bits nor finite values.
+    if not (recipe.prune or recipe.share or recipe.quantize or recipe.overrides):
+        # What no step touches needs no rules: neither fewer bits nor finite values.
         return {n for n, t in tensors.items() if _is_float(t) and t.ndim > 1 and not _unfit(t)
                 and t.dtype != torch.float64}, {}  # fmt: skip
     kept = {name: _unfit(t) or _reason(name, t) for name, t in tensors.items() if _is_float(t) and t.ndim > 1}
     chosen = {name for name, reason in kept.items() if not reason}
     for override in recipe.overrides:
         if not any(override.matches(name) for name in chosen):
-            named = {n for n, t in tensors.items() if _is_float(t) and t.ndim and override.matches(n)}
-            kept |= {name: _unfit(tensors[name]) for name in named}
+            named = {name: _obstacle(tensor) for name, tensor in tensors.items() if override.matches(name)}
+            if named and all(named.values()):
+                raise RecipeError(
+                    f"an override must match a tensor that can be compressed; got {shown(override.layers)}, and "
+                    f"{listed([f'{name} has {why}' for name, why in named.items()])}. Leave that override out."
+                )
+            kept |= {name: "" for name, why in named.items() if not why}
     return {name for name, reason in kept.items() if not reason}, {name: why for name, why in kept.items() if why}
 
 
@@ -135,6 +153,41 @@ def _unfit(tensor: torch.Tensor) -> str:
     if tensor.dtype == torch.float64 and tensor.abs().max() > torch.finfo(torch.float32).max:
         return "values beyond 32-bit floats"
     return ""
+
+
+def _obstacle(tensor: torch.Tensor) -> str:
+    """What keeps even an override from a tensor, or ""."""
+    if not tensor.is_floating_point():
+        return "no floats"
+    if tensor.itemsize == 1:
+        return "floats of 8 bits already"
+    if not tensor.numel() or not tensor.ndim:
+        return "no values" if tensor.ndim else "one value without an axis"
+    return _unfit(tensor)
+
+
+def _kept_of_the_rest(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Of tensors that are no weights, those that are no biases or normalisation either, and why."""
+    kept = {}
+    for name, tensor in tensors.items():
+        if _is_float(tensor):
+            last = name.rpartition(".")[2]
+            buffer = _BUFFERS.fullmatch(last) and not re.fullmatch(_STATISTICS, last)
+            kept[name] = _unfit(tensor) or ("names of buffers" if buffer else "")
+    return {name: why for name, why in kept.items() if why}
+
+
+def _smaller(tensor: CompressedTensor, weight: np.ndarray) -> CompressedTensor:
+    """A codebook, or the floats that it groups where they take fewer bytes than entries and symbols together.
+
+    Only where no kernel runs on it: kernels look shared values up, whatever they take in a file.
+    """
+    if not isinstance(tensor, Codebook) or not tensor.entries.shape[0]:
+        return tensor
+    each = tensor.entries.bits / 8 if isinstance(tensor.entries, Integers) else 4
+    spent = entropy_bytes(tensor.indices.astype(np.uint32)) + tensor.entries.shape[0] * each
+    floats = np.where(tensor.indices == 0, np.float32(0), weight)
+    return Plain(floats) if spent >= float_bytes(floats) else tensor
 
 
 def _reason(name: str, tensor: torch.Tensor) -> str:
@@ -159,7 +212,8 @@ def _ties(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> dict[str, str]
     ties = {}
     for name, tensor in tensors.items():
         if tensor.numel() >= _LEAST_TIED and not tensor.is_complex():
-            treated = tuple(override.matches(name) for override in recipe.overrides)
+            buffer = _BUFFERS.fullmatch(name.rpartition(".")[2]) is not None
+            treated = (buffer, *(override.matches(name) for override in recipe.overrides))
             earlier = first.setdefault((tensor.dtype, tensor.shape, _content(tensor), treated), name)
             if earlier != name:
                 ties[name] = earlier
@@ -171,8 +225,8 @@ def _content(tensor: torch.Tensor) -> bytes:
     return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).digest()
 
 
-def _notes(kept: Mapping[str, str], ties: Mapping[str, str]) -> list[str]:
-    notes = []
+def _notes(kept: Mapping[str, str], ties: Mapping[str, str], wide: list[str]) -> list[str]:
+    notes = [f"Rounded from 64-bit floats to 32-bit ones: {listed(wide)}."] * bool(wide)
     for reason in dict.fromkeys(kept.values()):
         names = [name for name, why in kept.items() if why == reason]
         act = "" if "not finite" in reason or "beyond" in reason else " An override that names one makes it a weight."
@@ -185,6 +239,16 @@ def _notes(kept: Mapping[str, str], ties: Mapping[str, str]) -> list[str]:
 def save_weights(state: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A safetensors file of a state dict, with the metadata that such files may have."""
     return save(dict(state), metadata=dict(metadata) if metadata else None)
+
+
+def _check_names(state: Mapping[str, torch.Tensor]) -> None:
+    for name in state:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ModelError(
+                f"names of tensors must be text; {shown(name)} has half of a character. Rename that tensor."
+            ) from None
 
 
 def _check(recipe: Recipe) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression import effects, layouts, powers
+from compression import effects, layouts, powers, trellis
 from compression.errors import ModelError, RecipeError
 from compression.exclusive import machine, released
 from compression.methods import binarize, bound, compensate, dependent, groups, moments, prune, quantize, share
@@ -238,9 +238,10 @@ def _coded(
 
 
 def _is_larger(tensor: CompressedTensor, weight: np.ndarray) -> bool:
-    """Whether codes and what is stored beside them take as many bytes as the floats, before entropy coding.
+    """Whether codes and what is stored beside them take as many bytes as the floats.
 
-    Scales cost the most where rows are short. Floats of 16 bits, held in 32, count half.
+    Scales cost the most where rows are short, which bytes before entropy coding tell. Floats of 16 bits, held in 32,
+    are worth a closer look: many of their bits are no chance, and codes of as many are.
     """
     match tensor:
         case Integers(scale=scale, bits=bits, zero=zero):
@@ -249,10 +250,38 @@ def _is_larger(tensor: CompressedTensor, weight: np.ndarray) -> bool:
         case _:
             return False
     spent = weight.size * bits / 8 + beside
-    if spent < 2 * weight.size or not weight.any():
+    if spent < weight.size or not weight.any():
         return False
-    halves = not (np.ascontiguousarray(weight).view(np.uint32) & np.uint32(0x1FFF)).any()
-    return spent >= (2 if halves else 4) * weight.size
+    if spent >= 4 * weight.size:
+        return True
+    patterns = np.ascontiguousarray(weight).view(np.uint32)
+    if (patterns & np.uint32(0x1FFF)).any():
+        return False
+    codes = tensor.codes.astype(np.int32)
+    if zero is not None:
+        codes -= zero.reshape(zero.shape + (1,) * (codes.ndim - zero.ndim))
+    parts = trellis.split(tensor.codes) if tensor.trellis else (codes,)
+    spent = sum(entropy_bytes((2 * np.abs(part) - (part > 0)).astype(np.uint32)) for part in parts)
+    return spent + beside >= float_bytes(weight)
+
+
+def float_bytes(weight: np.ndarray) -> float:
+    """`entropy_bytes` of float32 values, rotated as in the file, so that the exponent fills a byte."""
+    patterns = np.ascontiguousarray(weight).view(np.uint32)
+    return entropy_bytes(patterns << np.uint32(1) | patterns >> np.uint32(31))
+
+
+def entropy_bytes(values: np.ndarray) -> float:
+    """Bytes that the non-zero values, uint32, take byte by byte, by how often each byte is there.
+
+    Zeros are left out: in a file they cost every form of a tensor the same.
+    """
+    values, total = values[values != 0], 0.0
+    for shift in range(0, 32, 8):
+        counts = np.bincount((values >> np.uint32(shift) & np.uint32(255)).astype(np.uint8), minlength=256)
+        counts = counts[counts > 0]
+        total += float((counts * np.log2(len(values) / counts)).sum()) / 8
+    return total
 
 
 def _by_rate(

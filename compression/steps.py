@@ -46,6 +46,11 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def printable(text: str) -> str:
+    """Text of names from outside on one line of a terminal: what would move its cursor or colour it is written out."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def nearest(name: object, known: Iterable[str], most: int = 3) -> str:
     """Which of the known names may have been meant, for a message: " Did you mean fc1?", or nothing."""
     if not isinstance(name, str):

@@ -87,15 +87,20 @@ class Sections:
     padding: int
 
 
+def check_held(values: int) -> None:
+    """Raises ModelError for a model of more values than a file may declare."""
+    if values > MAX_VALUES:
+        raise ModelError(
+            f"a file may hold at most {MAX_VALUES:,} values; got {values:,}. Pack the weights in parts, a file each."
+        )
+
+
 def framed(header: bytes, figures: Figures | None, streams: bytes, values: int) -> bytes:
     """The file of these sections, for a model of so many values.
 
     Raises ModelError for figures that cannot be, or for more values than a reader takes.
     """
-    if values > MAX_VALUES:
-        raise ModelError(
-            f"a file may hold at most {MAX_VALUES:,} values; got {values:,}. Pack the weights in parts, a file each."
-        )
+    check_held(values)
     parts = [(HEADER, header), (FIGURES_ID, _packed_figures(figures)), (STREAMS, streams)]
     if padding := padding_length(values, len(streams)):
         parts.append((PADDING, bytes(padding)))

@@ -20,6 +20,7 @@ from compression.tensors import CompressedTensor
 
 MAX_SIZE = 1 << 40
 MAX_AXES = 32
+DAMAGED = ". The file is damaged: export it again."
 _FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges", "turned", "metadata")
 
 
@@ -94,8 +95,8 @@ class Header:
             Header.unpack(section)
         except ArtefactError as error:
             raise ModelError(
-                f"a file must be one that can be read; its header would not: {error.args[0].split('; ')[1][:300]} "
-                "Shorten names or metadata, or store tensors of fewer axes."
+                f"a file must be one that can be read; its header would not be: {_reason(error)[:200]}. Shorten names "
+                "or metadata, or store tensors of fewer axes."
             ) from None
         return section
 
@@ -107,9 +108,7 @@ class Header:
         except NewerArtefactError:
             raise
         except (zlib.error, ValueError, KeyError, TypeError, RecursionError, ArtefactError) as error:
-            raise ArtefactError(
-                f"the header must describe a model; {_printable(error)}. The file is damaged: export it again."
-            ) from None
+            raise ArtefactError(f"the header must describe a model; {_printable(error)}{DAMAGED}") from None
 
     @classmethod
     def _read(cls, data: dict[str, Any]) -> "Header":
@@ -266,6 +265,11 @@ def _list(value: object) -> list[Any]:
 def _is_text(value: object) -> bool:
     """Whether it is a name that can be written: lone surrogates cannot."""
     return isinstance(value, str) and re.search("[\ud800-\udfff]", value) is None
+
+
+def _reason(error: ArtefactError) -> str:
+    """What `unpack` found, without what it says of the file, which there is none of yet."""
+    return str(error).partition("; ")[2].removesuffix(DAMAGED)
 
 
 def _printable(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """One number for the whole model: the exchange rate of bits and harm that meets a wanted size or a wanted harm."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compression import codec
@@ -65,16 +65,18 @@ def for_size(
     return _search(recipe, wanted, measure, check, fits_from_above=True)
 
 
-def pack_for_size(recipe: Recipe, plain: Recipe | None, wanted: int, measure: Callable[[Recipe], int]) -> Recipe:
+def pack_for_size(recipe: Recipe, plain: Sequence[Recipe], wanted: int, measure: Callable[[Recipe], int]) -> Recipe:
     """The recipe of a file of at most `wanted` bytes that loses the least.
 
-    plain: without quantization, which is taken where it fits; None for not to be tried. recipe: by rate, or without
-    quantization, which it then gets, with harm weighted by magnitudes. Raises RecipeError where nothing fits.
+    plain: recipes without quantization, of which the smallest is taken where it fits; none for not to be tried. recipe:
+    by rate, or without quantization, which it then gets, with harm weighted by magnitudes. Raises RecipeError where
+    nothing fits.
     """
     if wanted < 1:
         raise RecipeError(f"a wanted size must be at least 1 byte; got {wanted}. Pass e.g. 500000.")
-    if plain is not None and measure(plain) <= wanted:
-        return plain
+    sizes = {each: measure(each) for each in plain}
+    if sizes and min(sizes.values()) <= wanted:
+        return min(sizes, key=sizes.get)
     if recipe.quantize is None:
         step = Quantize(MOST_BITS, calibration="rate", weighting="magnitude")
         recipe = dataclasses.replace(recipe, quantize=step)
@@ -87,7 +89,7 @@ def pack_for_size(recipe: Recipe, plain: Recipe | None, wanted: int, measure: Ca
     if not found.reached:
         raise RecipeError(
             f"the smallest file of this recipe has {found.measured:,} bytes; {wanted:,} are wanted. Pass "
-            f"--size {found.measured}, or prune more, e.g. --sparsity 0.9."
+            f"--size {found.measured} or more, or pack fewer tensors."
         )
     return found.recipe
 
