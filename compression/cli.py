@@ -99,7 +99,7 @@ class RecipeOptions:
     def refuse(self, names: Iterable[str], reason: str) -> None:
         """Raises RecipeError where one of these settings was given: what the command would overwrite."""
         if found := [name for name in self.given if name in names]:
-            flags = listed(f"--{name.replace('_', '-')}" for name in found)
+            flags = listed(effects.option(name) for name in found)
             raise RecipeError(f"{reason}; got {flags}. Leave {'it' if len(found) == 1 else 'them'} out.")
 
 
@@ -779,7 +779,7 @@ def pack(
     if size is not None:
         options.refuse(("exchange",), "with --size the exchange rate is looked for")
         options.refuse(("clusters",), "--size needs integer codes, whose steps follow from a rate")
-        grids = ("percentile", "symmetric", "power_of_two", "ternary")
+        grids = ("percentile", "power_of_two", "ternary", *["symmetric"] * (options.settings["symmetric"] is False))
         options.refuse(grids, "with --size weights are quantized by rate, on a grid around zero")
         if options.settings["calibration"] not in (None, "rate") or options.settings["bits"] in (1, FULL_PRECISION):
             raise RecipeError(

@@ -225,14 +225,14 @@ class Idle:
         """Rule, value and remedy. options: in the words of the command line."""
         of = f" of the override {shown(self.layers)}" if self.layers else ""
         as_options = options and not self.layers
-        name = _option(self.name) if as_options else self.name
+        name = option(self.name) if as_options else self.name
         added = [
-            _option(key, value) if as_options else f"{key} {_plain(value)}"
+            option(key, value) if as_options else f"{key} {_plain(value)}"
             for key, value in self.remedy
             if value not in (None, "") and (key != "threshold")
         ]
         removed = [
-            _option(key) if as_options else key
+            option(key) if as_options else key
             for key, value in self.remedy
             if value in (None, "") or key == "threshold"
         ]
@@ -276,7 +276,7 @@ def check(given: Settings, recipe: Recipe, *, beside: Settings = _NOTHING, optio
     """
     found = idle(given, recipe, beside=beside, defaults=options)
     if found:
-        more = [_option(each.name) if options and not each.layers else each.name for each in found[1:]]
+        more = [option(each.name) if options and not each.layers else each.name for each in found[1:]]
         rest = f" The same goes for {listed(more)}." if more else ""
         raise RecipeError(found[0].text(options) + rest)
 
@@ -378,7 +378,7 @@ def _remedy(name: str, settings: Settings) -> tuple[tuple[str, Any], ...]:
     return tuple(changes.items())
 
 
-def _option(name: str, value: Any = True) -> str:
+def option(name: str, value: Any = True) -> str:
     """A setting as the command line has it."""
     flag = {"symmetric": "--asymmetric", "augment": "--no-augment"}.get(name, f"--{name.replace('_', '-')}")
     return flag if isinstance(value, bool) else f"{flag} {_plain(value)}"

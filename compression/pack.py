@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from compression.errors import ModelError, RecipeError
-from compression.pipeline import CompressedModel, compress, entropy_bytes, float_bytes
+from compression.pipeline import CompressedModel, check_overrides, compress, entropy_bytes, float_bytes
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.steps import listed, shown
@@ -87,6 +87,7 @@ def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[st
     """
     _check(recipe)
     _check_names(state)
+    check_overrides(recipe, tuple(state))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     ties = _ties(tensors, recipe)
     own = {name: tensor for name, tensor in tensors.items() if name not in ties}

@@ -168,7 +168,7 @@ def compress(
         notes=(
             *notes,
             *notes_of({name: layer.weight.shape for name, layer in statistics.layers.items()}, recipe),
-            *_emptied(statistics, dict(zip(names, tensors, strict=True))),
+            *_emptied(statistics, dict(zip(names, tensors, strict=True)), recipe),
         ),
     )
 
@@ -402,13 +402,22 @@ def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, Layer
     ]
 
 
-def _emptied(statistics: ModelStatistics, tensors: Mapping[str, CompressedTensor]) -> list[str]:
+def _emptied(statistics: ModelStatistics, tensors: Mapping[str, CompressedTensor], recipe: Recipe) -> list[str]:
     """What is told of layers of which nothing is left."""
     names = [
         name for name, tensor in tensors.items() if not _has_values(tensor) and statistics.layers[name].weight.any()
     ]
-    told = f"Nothing is left of {listed(names)}: every weight became zero. Scope layer, or an override, keeps some."
-    return [told] * bool(names)
+    return [f"Nothing is left of {listed(names)}: every weight became zero. {_keeping(recipe)}"] * bool(names)
+
+
+def _keeping(recipe: Recipe) -> str:
+    """What keeps some weights of a layer that a recipe empties."""
+    ways = ["An override"]
+    if (step := recipe.prune) is not None:
+        ways.append("scope layer" if step.sparsity and step.scope == "global" else "less pruning")
+    if recipe.quantize is not None and recipe.quantize.calibration == "rate":
+        ways.append("a lower exchange rate")
+    return f"{' or '.join(ways)} keeps some."
 
 
 def _has_values(tensor: CompressedTensor) -> bool:
