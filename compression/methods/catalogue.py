@@ -657,7 +657,7 @@ methods.add(
             "[arXiv:1905.03696](https://arxiv.org/abs/1905.03696)"
         ),
         step=None,
-        example=Recipe(quantize=Quantize(4), keep_ends=True, overrides=(Override("*conv*", {"bits": 2}),)),
+        example=Recipe(quantize=Quantize(4), keep_ends=True, overrides=(Override("*1*", {"bits": 2}),)),
         used_by=lambda recipe: recipe.keep_ends or bool(recipe.overrides),
     )
 )

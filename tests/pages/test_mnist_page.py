@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from compression import zoo
 from compression.presets import presets_of
 from compression.zoo import mnist
-from pages.components import state
+from pages.components import plain, state
 
 APP = str(Path(__file__).parents[2] / "app.py")
 PAGES = ("explore", "layers", "latency", "export", "methods")
@@ -45,7 +45,7 @@ def test_every_page_says_where_the_data_go(name: str, nowhere: Path) -> None:
     page = open_page(name)
     assert not page.exception
     (error,) = page.error
-    assert str(nowhere / "MNIST" / "raw") in error.value and mnist.ENVIRONMENT in error.value
+    assert plain.escape(nowhere / "MNIST" / "raw") in error.value and plain.escape(mnist.ENVIRONMENT) in error.value
 
 
 @pytest.mark.usefixtures("nowhere")
