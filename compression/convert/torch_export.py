@@ -15,13 +15,14 @@ from compression.convert.base import Format, Source, close_to_decoded, versioned
 from compression.errors import ModelError
 from compression.exclusive import machine
 from compression.runtimes.threads import torch_threads
+from compression.tracing import TRACING
 
 # What torch.export writes for the sizes of our networks: sums and products of the batch and of numbers.
 _NAMES = "Add|Mul|Min|Max|Mod|FloorDiv"
 _SIZE = re.compile(rf"(Symbol\('s\d+', positive=True, integer=True\)|Integer\(-?\d+\)|{_NAMES}|[(), ]|\d)+")
 
 
-@machine(exclusive=False)
+@machine(exclusive=True)  # forward passes beside it would be rounded otherwise
 def save(module: torch.nn.Module, images: torch.Tensor, *, batch: int | None = None) -> bytes:
     """The bytes of a `.pt2`; images: float32 (n, C, H, W), as a sample. Raises ModelError.
 
@@ -29,7 +30,7 @@ def save(module: torch.nn.Module, images: torch.Tensor, *, batch: int | None = N
     """
     data = io.BytesIO()
     try:
-        with torch_threads(1):
+        with TRACING, torch_threads(1):
             shapes = None if batch else ({0: Dim("batch")},)
             program = torch.export.export(module, (images,), dynamic_shapes=shapes)
             # Samples would be stored as a pickle.

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from compression import structure
 from compression.errors import ModelError
+from compression.tracing import traced
 
 Pair = tuple[str, str]
 
@@ -104,7 +105,7 @@ def _neighbours(module: nn.Module) -> Iterator[Pair]:
     nothing = (nn.Identity, nn.Dropout, nn.Flatten)
     parts = dict(module.named_modules())
     try:
-        graph = fx.symbolic_trace(module).graph
+        graph = traced(module)
     except Exception as error:  # whatever the forward pass does with a proxy in place of a tensor
         raise ModelError(
             f"a forward pass must be one that torch.fx can trace, to find what follows each layer; it says: {error}. "

@@ -21,11 +21,13 @@ import torch
 from torch import nn
 
 from compression.errors import RuntimeUnavailableError
+from compression.exclusive import machine
 from compression.files import lasting_folder
 from compression.runtimes.base import Program, Runtime, as_input, runtimes
 from compression.runtimes.onnx_graph import verify
 from compression.runtimes.pytorch import build_module
 from compression.runtimes.threads import torch_threads
+from compression.tracing import TRACING
 
 _COMPILERS = ("g++", "clang++")
 
@@ -128,7 +130,8 @@ def _compile(module: nn.Module, shape: tuple[int, ...], threads: int) -> _Librar
     }
     with torch_threads(threads), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exported = torch.export.export(module, (torch.zeros(shape),))
+        with machine(exclusive=True), TRACING:
+            exported = torch.export.export(module, (torch.zeros(shape),))
         torch._inductor.aoti_compile_and_package(exported, package_path=str(package), inductor_configs=settings)
     constants = {name: each for name, each in exported.constants.items() if isinstance(each, torch.Tensor)}
     return _Library(package, constants)
