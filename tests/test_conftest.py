@@ -3,7 +3,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-import conftest
+from serving import reserved_port
 
 from compression import cache, exclusive, store
 
@@ -16,7 +16,7 @@ def test_a_run_has_a_store_a_lock_and_caches_of_its_own():
 
 
 def test_a_reserved_port_is_given_to_nobody_else_but_can_be_listened_on():
-    with conftest.reserved_port() as port:
+    with reserved_port() as port:
         others = set()
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(200)]
         for each in sockets:

@@ -110,8 +110,8 @@ def test_a_budget_keeps_the_best_so_far_and_the_next_call_goes_on() -> None:
         ((NAME, *START, "--epochs", -1), "epochs must be 0 or more; got -1"),
         ((NAME, *START, *TRAINING, "--minutes", 0), "--minutes must be above 0; got 0"),
         ((NAME, *START, *TRAINING, "--minutes", "nan"), "--minutes must be above 0; got nan"),
-        ((NAME, *TRAINING, "--blocks", 2), "only a network of residual blocks has blocks to drop"),
-        (("nothing", *TRAINING), "a model must be registered; got 'nothing'"),
+        ((NAME, *START, *TRAINING, "--blocks", 2), "only a network of residual blocks has blocks to drop"),
+        (("nothing", *START, *TRAINING), "a model must be registered; got 'nothing'"),
     ],
 )
 def test_errors_are_one_line(arguments, rule) -> None:

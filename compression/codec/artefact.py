@@ -72,7 +72,8 @@ def read(data: bytes, limit: int | None = None) -> CompressedModel:
     found = sections(data)
     header = Header.unpack(found.header)
     check_values(header.values, found, limit)
-    return header.model(read_streams(header, found.streams))
+    with machine(exclusive=False):
+        return header.model(read_streams(header, found.streams))
 
 
 def read_origin(data: bytes) -> tuple[str, Recipe]:

@@ -1,13 +1,11 @@
 """Damaged, foreign and hostile files: an ArtefactError or a compressed model, and never anything else."""
 
-import contextlib
 import copy
 import io
 import json
 import math
 import random
 import struct
-import tracemalloc
 import zipfile
 import zlib
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from framing import deflate, frame, numbers, pack, sections, unpack
+from memory import tracing
 from safetensors.numpy import save as save_safetensors
 
 from compression import codec
@@ -79,16 +78,6 @@ def file(request, assemble) -> bytes:
             request.param,
         )
     )
-
-
-@contextlib.contextmanager
-def tracing():
-    """Gives a function that tells the most bytes allocated since."""
-    tracemalloc.start()
-    try:
-        yield lambda: tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def assert_reads_or_refuses(data: bytes) -> bool:
@@ -309,8 +298,8 @@ def test_the_caller_may_accept_less(file):
 
 
 def test_no_file_may_declare_more_than_a_billion_values_unasked(assemble, monkeypatch):
-    monkeypatch.setattr(container, "MAX_VALUES", 1000)
     data = codec.write(assemble({"w": Integers(np.zeros((1, 1001), np.int8), np.ones(1, np.float32), 8)}))
+    monkeypatch.setattr(container, "MAX_VALUES", 1000)
     with pytest.raises(ArtefactError, match="at most 1000"):
         codec.read(data)
     assert codec.read(data, limit=1001).weights["w"].shape == (1, 1001)

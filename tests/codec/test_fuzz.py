@@ -7,12 +7,12 @@ mutation that is read must decode to exactly what was written; the others to som
 import json
 import math
 import random
-import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 from framing import deflate, frame, inflate, sections
+from memory import tracing
 from samples import packed
 
 from compression import codec
@@ -47,7 +47,10 @@ def few_values():
 def outcome(data: bytes, traced: bool = False) -> CompressedModel | None:
     """The model; None where it is refused with a message for a person. Anything else that is raised fails the test."""
     if traced:
-        tracemalloc.start()
+        with tracing() as peak:
+            model = outcome(data)
+            assert peak() < FIXED + PER_HEADER_BYTE * len(data) + PER_VALUE * (len(data) + (1 << 12))
+            return model
     try:
         model = codec.read(data)
         for name in model.order:
@@ -56,11 +59,6 @@ def outcome(data: bytes, traced: bool = False) -> CompressedModel | None:
     except ArtefactError as error:
         assert 20 < len(str(error)) < 1000 and str(error).encode()
         return None
-    finally:
-        if traced:
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            assert peak < FIXED + PER_HEADER_BYTE * len(data) + PER_VALUE * (len(data) + (1 << 12))
 
 
 def damaged(data: bytes, draw: random.Random) -> bytes:

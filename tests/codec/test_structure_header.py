@@ -1,12 +1,12 @@
 """Structure and ties in the header: what simplified networks and tied weights write, what a hostile file may say."""
 
 import copy
-import tracemalloc
 from typing import Any
 
 import pytest
 import torch
 from framing import pack, unpack
+from memory import tracing
 
 from compression import codec, zoo
 from compression.codec import container, reader
@@ -150,14 +150,10 @@ class TestStructure:
             pack({**header, "structure": {"folded": [["fc1", "fc2"]] * 100_000}}, streams),
         ]
         for data in files:
-            tracemalloc.start()
-            try:
+            with tracing() as peak:
                 with pytest.raises(ArtefactError):
                     codec.read(data).build()
-                _, peak = tracemalloc.get_traced_memory()
-            finally:
-                tracemalloc.stop()
-            assert peak < 100 * 2**20
+                assert peak() < 100 * 2**20
 
 
 class TestTies:

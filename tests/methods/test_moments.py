@@ -1,12 +1,12 @@
 """Tests of assumed second moments: the factor against a dense one, what it does to errors, and harm against size."""
 
 import math
-import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from memory import tracing
 
 from compression import codec, zoo
 from compression.measure.accuracy import predict
@@ -102,14 +102,12 @@ def test_no_weight_of_two_steps_or_more_becomes_zero():
 
 
 def test_memory_is_linear_in_the_columns():
-    tracemalloc.start()
-    given = assumed((2, 25_088))
-    weight = RNG.normal(size=(2, 25_088)).astype(np.float32)
-    dependent.quantize(weight, None, np.ones(2), given, exchange=30.0, bits=12, per_channel=True)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # The matrix alone would be 5 GB.
-    assert peak < 64 * 8 * 25_088
+    with tracing() as peak:
+        given = assumed((2, 25_088))
+        weight = RNG.normal(size=(2, 25_088)).astype(np.float32)
+        dependent.quantize(weight, None, np.ones(2), given, exchange=30.0, bits=12, per_channel=True)
+        # The matrix alone would be 5 GB.
+        assert peak() < 64 * 8 * 25_088
 
 
 def test_what_is_no_kernel_has_no_moments():

@@ -394,7 +394,7 @@ def test_all_blocks_can_be_dropped():
     [
         ("lenet-5", {"blocks": 1}, "has none"),
         ("simple-cnn", {"drop": ("conv1",)}, "has none"),
-        ("resnet-20", {"drop": ("stage2.0",)}, r"stage2\.0\. Name some of stage1\.0, "),
+        ("resnet-20", {"drop": ("stage2.0",)}, r"stage2\.0\. Did you mean .*\? Name some of stage1\.0, "),
         ("resnet-20", {"blocks": 8}, "at most 7"),
         ("resnet-20", {"drop": ("stage1.0", "stage1.1"), "blocks": 6}, "at most 5"),
         ("lenet-5", {"nodes": 0.3, "importance": "bn"}, "'bn'"),
