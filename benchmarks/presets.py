@@ -6,7 +6,8 @@ For every model whose data are on this machine and every preset that it is offer
 on the test split, as the dashboard measures them, which are only told; and right answers on the validation part of the
 train split (`compression.recover.train.Split`), beside the baseline's on the same images, which a model opens by
 (`compression.presets.best_known`). Trained presets did not train on that part, though their best epoch was chosen by
-it; the baselines did train on it.
+it; the baselines did train on it. Trained ones are measured without their training too, because sliders move what is
+left of a recipe without it (`compression.presets.movable`).
 
 --write replaces assets/preset_figures.json; lines of models whose data are not here stay.
 """
@@ -19,14 +20,14 @@ import numpy as np
 from compression import codec, files, zoo
 from compression.measure.accuracy import mcnemar, predict
 from compression.measure.subject import Subject
-from compression.presets import FIGURES, Figures, Preset, chosen, load_figures, presets_of, to_json
+from compression.presets import FIGURES, Figures, chosen, load_figures, presets_of, to_json
+from compression.recipe import Recipe
 from compression.recover.train import Split
 from compression.revision import METHODS
 
 
-def measured(subject: Subject, preset: Preset) -> Figures:
-    """Figures of a preset on a model, measured now."""
-    recipe = preset.recipe
+def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
+    """Figures of a recipe on a model, measured now."""
     compressed = subject.compress(recipe)
     artefact = codec.write(compressed)
     *_, evaluation = subject.evaluate_compressed(compressed, artefact)
@@ -38,7 +39,7 @@ def measured(subject: Subject, preset: Preset) -> Figures:
     right, was_right = found.classes == labels, before.classes == labels
     return Figures(
         model=subject.name,
-        preset=preset.name,
+        preset=named,
         model_digest=subject.statistics.digest,
         recipe_digest=recipe.digest,
         methods=METHODS,
@@ -55,25 +56,31 @@ def measured(subject: Subject, preset: Preset) -> Figures:
 
 def of_model(name: str) -> list[Figures]:
     """Figures of all presets of a model; each is printed, and the one that the model opens on is named."""
-    subject, found = Subject.load(name), []
+    subject, found, others = Subject.load(name), [], []
     for preset in presets_of(name):
-        figures = measured(subject, preset)
-        found.append((preset, figures))
-        print(
-            f"{name:<20}{preset.name:<24}{figures.size:>9,}{figures.accuracy:>9.2%}"
-            f"{figures.validation_correct / figures.validation_n:>12.2%}{figures.validation_p:>9.2g}"
-            f"{'  chance' * figures.chance}",
-            flush=True,
-        )
+        found.append((preset, told(measured(subject, preset.name, preset.recipe))))
+        if preset.recipe.recover is not None:
+            others.append(told(measured(subject, f"{preset.name} without its training", preset.recipe.untrained)))
     print(f"{name} opens on {chosen(found).name}.")
-    return [figures for _, figures in found]
+    return [*(figures for _, figures in found), *others]
+
+
+def told(figures: Figures) -> Figures:
+    """The figures, printed."""
+    print(
+        f"{figures.model:<20}{figures.preset:<46}{figures.size:>9,}{figures.accuracy:>9.2%}"
+        f"{figures.validation_correct / figures.validation_n:>12.2%}{figures.validation_p:>9.2g}"
+        f"{'  chance' * figures.chance}",
+        flush=True,
+    )
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="replace the file that ships")
     write = parser.parse_args().write
-    print(f"{'model':<20}{'preset':<24}{'bytes':>9}{'test':>9}{'validation':>12}{'p':>9}")
+    print(f"{'model':<20}{'preset':<46}{'bytes':>9}{'test':>9}{'validation':>12}{'p':>9}")
     found: dict[str, list[Figures]] = {}
     for entry in zoo.models:
         if zoo.datasets.get(entry.dataset).here():

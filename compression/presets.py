@@ -40,10 +40,11 @@ class Preset:
 class Figures:
     """What a preset was measured to give on a model (`benchmarks.presets`).
 
-    model, preset: names, for a reader; the digests of the model's weights and of the recipe, and the revision of the
-    methods, say what the figures are of. size: bytes of the file. n, correct: of the test split, which no choice looks
-    at; majority: images of its largest class. validation_n, validation_correct: of the validation part of the train
-    split; validation_baseline: what the baseline has right of it; validation_p: of McNemar's exact test of the two.
+    model, preset: names, for a reader (of a preset with training also what it is without); the digests of the
+    model's weights and of the recipe, and the revision of the methods, say what the figures are of. size: bytes of
+    the file. n, correct: of the test split, which no choice looks at; majority: images of its largest class.
+    validation_n, validation_correct: of the validation part of the train split; validation_baseline: what the
+    baseline has right of it; validation_p: of McNemar's exact test of the two.
     """
 
     model: str
@@ -144,16 +145,29 @@ def known(model: str, recipe: Recipe) -> Figures | None:
         return None  # the weights cannot be opened: whoever asks for the model is told
 
 
-def best_known(model: str) -> Preset:
+def best_known(model: str, *, trained: bool = True) -> Preset:
     """The preset that a model opens on: the smallest file that answers like the baseline on the validation part.
 
     Of the presets offered for the model, the one of the fewest bytes among those whose answers on that part of the
     train split McNemar's exact test does not tell from the baseline's at the 5 % level, or that get at most one point
-    less of it right. The test split has no say. One with training counts where its trained model is here. Where no
-    such figures are known, "int8".
+    less of it right. The test split has no say. One with training counts where its trained model is here, and where
+    `trained` wants it. Where no such figures are known, "int8".
     """
-    found = [(preset, known(model, preset.recipe)) for preset in presets_of(model)]
+    offered = [preset for preset in presets_of(model) if trained or preset.recipe.recover is None]
+    found = [(preset, known(model, preset.recipe)) for preset in offered]
     return chosen([(preset, figures) for preset, figures in found if figures is not None and _here(figures, preset)])
+
+
+def movable(model: str, recipe: Recipe) -> Recipe:
+    """What a slider moves: the recipe without training, which is of one recipe alone.
+
+    Training makes bearable what ruins a network without, such as most nodes removed. Where a recipe is known not to
+    hold without, as with most presets, it is the best that is known of the model without training instead.
+    """
+    if recipe.recover is None:
+        return recipe
+    figures = known(model, recipe.untrained)
+    return best_known(model, trained=False).recipe if figures and not figures.holds else recipe.untrained
 
 
 def chosen(found: Sequence[tuple[Preset, Figures]]) -> Preset:

@@ -40,7 +40,7 @@ from compression.measure.roofline import LayerWork, layer_work
 from compression.measure.sensitivity import Sensitivity, measure_sensitivity
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
-from compression.presets import presets_of
+from compression.presets import movable, presets_of
 from compression.recipe import Recipe, Recover
 from compression.recover import interrupted, shelf
 from compression.recover.progress import seconds_left
@@ -911,7 +911,7 @@ class Workbench:
         A preset with training can where its model is on the shelf; reading it takes a while, so that is looked up last.
         """
         source = self.subject(model).statistics.digest
-        swept = [each for sweep in sweeps(recipe).values() for each in sweep]
+        swept = [each for sweep in sweeps(movable(model, recipe)).values() for each in sweep]
         around = dict.fromkeys([preset.recipe for preset in presets_of(model)] + swept)
         with self._lock:
             unknown = [each for each in around if each.digest not in self._records[model]]

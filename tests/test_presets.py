@@ -18,6 +18,7 @@ from compression.presets import (
     cautions,
     chosen,
     known,
+    movable,
     preset_for,
     presets,
     presets_of,
@@ -153,7 +154,7 @@ def test_figures_of_all_that_is_offered_ship(model):
 @pytest.mark.parametrize(("model", "preset"), [("lenet-300-100", "int8"), ("vit-tiny", "digits-vit-tiny")])
 def test_figures_are_what_is_measured_now(model, preset):
     found = presets.get(preset)
-    assert measured(Subject.load(model), found) == known(model, found.recipe)
+    assert measured(Subject.load(model), found.name, found.recipe) == known(model, found.recipe)
 
 
 def test_figures_of_other_weights_recipes_or_methods_are_not_believed(monkeypatch):
@@ -198,6 +199,20 @@ def test_a_model_opens_on_what_answers_like_its_baseline(model):
     assert best in presets_of(model) and not known(model, best.recipe).chance
     held = [preset for preset in presets_of(model) if known(model, preset.recipe).holds]
     assert best is min(held, key=lambda preset: known(model, preset.recipe).size)
+
+
+@pytest.mark.parametrize("preset", [each for each in presets if each.recipe.recover], ids=lambda preset: preset.name)
+def test_a_slider_moves_what_holds_without_training(preset):
+    moved, untrained = movable(preset.model, preset.recipe), known(preset.model, preset.recipe.untrained)
+    assert moved.recover is None and known(preset.model, moved).holds
+    # What the recipe says stays, where that can be.
+    assert (moved == preset.recipe.untrained) is untrained.holds
+    assert movable(preset.model, moved) is moved
+
+
+def test_training_of_ones_own_leaves_what_it_is_without():
+    recipe = Recipe.of(sparsity=0.5, bits=4, epochs=3)
+    assert movable("lenet-5", recipe) == recipe.untrained
 
 
 def test_a_trained_preset_whose_artefact_is_gone_is_not_opened_on(tmp_path, monkeypatch):

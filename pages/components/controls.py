@@ -9,7 +9,7 @@ import streamlit as st
 
 from compression import effects, runtimes
 from compression.errors import CompressionError
-from compression.presets import Preset, known, presets_of, told_figures
+from compression.presets import Preset, known, movable, presets_of, told_figures
 from compression.recipe import (
     CALIBRATIONS,
     CODERS,
@@ -33,6 +33,8 @@ from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 SPARSITIES = tuple(percent / 100 for percent in range(100))
 OFF = 0
+# The page that trains what its sliders say, whatever it is worth before.
+RECOVER = "recover"
 RULES = ("rate", "threshold", "pattern")
 PATTERNS = ("2:4", "1:2", "1:4", "4:8", "2:8", "1:8")
 NODES = tuple(percent / 100 for percent in range(0, 91, 5))
@@ -91,8 +93,13 @@ def open_view(page: str) -> None:
         st.session_state.controls_on = page
     if CONTROLS + "model" in st.session_state:
         try:
-            new = _changed(state.view())
-            (state.change if new.model == state.view().model else _switch)(new)
+            before, new = state.view(), _changed(state.view())
+            if new.model != before.model:
+                _switch(new)
+            elif page != RECOVER and before.recipe.recover is not None and new.recipe != before.recipe:
+                state.load(_without_training(before, new))
+            else:
+                state.change(new)
             st.session_state.control_error = None
         except CompressionError as error:
             st.session_state.control_error = str(error)
@@ -102,6 +109,7 @@ def open_view(page: str) -> None:
         st.warning(f"The setting was not taken: {plain.escape(problem)}", icon=":material/tune:")
     if told := st.session_state.get("left_out"):
         st.info(plain.escape(told), icon=":material/info:")
+    _offer_training()
 
 
 def _changed(view: View) -> View:
@@ -119,11 +127,45 @@ def _changed(view: View) -> View:
             settings[name] = Recipe().settings()[name]
     timing = {name: given.get(name, getattr(view.timing, name)) for name in TIMING}
     model, recipe = given.get("model", view.model), Recipe.of(**settings)
-    if recipe != view.recipe:
-        recipe = recipe.untrained  # training is of one recipe alone
     if (model, recipe) != (view.model, view.recipe):
         st.session_state.left_out = None
+    if recipe != view.recipe:
+        recipe = recipe.untrained  # training is of one recipe alone
     return View(model, recipe, state.timing_of(model, **timing))
+
+
+def _without_training(before: View, moved: View) -> View:
+    """What was moved of a recipe with training, on what is bearable without."""
+    trained, start = before.recipe.untrained, movable(before.model, before.recipe)
+    if start == trained:
+        return moved
+    settings = trained.settings()
+    own = {name: value for name, value in moved.recipe.settings().items() if value != settings[name]}
+    new = replace(moved, recipe=Recipe.of(**{**start.settings(), **own}))
+    st.session_state.left_training = before, new
+    return new
+
+
+def _offer_training() -> None:
+    """After a move away from a preset that does not hold without its training: where it went, and the way back."""
+    before, new = st.session_state.get("left_training") or (None, None)
+    if new != state.view():
+        return
+    start, worth = movable(before.model, before.recipe), known(before.model, before.recipe.untrained)
+    named = next((each.title for each in presets_of(before.model) if each.recipe == start), start.describe())
+    with st.container(horizontal=True, vertical_alignment="center", key="left_training"):
+        st.caption(
+            f"Without its training the recipe before gets {100 * worth.accuracy:.1f} % right: your change was made to "
+            f"{plain.escape(named)} instead."
+        )
+        st.button(
+            "Back to the trained recipe",
+            key="back_to_training",
+            type="tertiary",
+            icon=":material/undo:",
+            on_click=state.load,
+            args=(before,),
+        )
 
 
 def _switch(new: View) -> None:
@@ -139,7 +181,7 @@ def _offer_carrying(view: View) -> None:
     before = st.session_state.get("model_before")
     if before in (None, view.model):
         return
-    recipe, left_out = notes.fitted(view.model, state.recipes()[before].untrained)
+    recipe, left_out = notes.fitted(view.model, movable(before, state.recipes()[before]))
     if recipe != view.recipe:
         st.button(
             f"Carry over: {plain.escape(recipe.describe())}",
@@ -301,7 +343,8 @@ def _preset(column, preset: Preset, view: View) -> None:
 
 
 def _remove_overrides() -> None:
-    state.load_recipe(Recipe.of(**{**state.current_recipe().untrained.settings(), "overrides": ()}))
+    start = movable(state.current_model(), state.current_recipe())
+    state.load_recipe(Recipe.of(**{**start.settings(), "overrides": ()}))
 
 
 def _architecture(settings: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from compression.errors import CompressionError
+from compression.presets import movable
 from compression.search.allot import Allotment
 from pages.components import plain, state
 
@@ -28,7 +29,8 @@ def render() -> None:
 
 
 def _look(wish: str | None) -> None:
-    bench, model, recipe = state.workbench(), state.current_model(), state.current_recipe().untrained
+    bench, model = state.workbench(), state.current_model()
+    recipe = movable(model, state.current_recipe())
     wanted = (
         {"harm": st.session_state.allot_harm} if wish == "harm" else {"size": int(1000 * st.session_state.allot_size)}
     )

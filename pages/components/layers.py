@@ -14,6 +14,7 @@ from compression.figures.theme import Theme, format_bytes, format_percent, forma
 from compression.jobs import Job
 from compression.measure.layers import LayerRow
 from compression.measure.sensitivity import GRIDS, Sensitivity
+from compression.presets import movable
 from compression.recipe import Override, Recipe
 from compression.search.suggest import Suggestion, Target
 from compression.search.waterfall import Waterfall, steps_of
@@ -312,7 +313,8 @@ def _replace(name: str, settings: dict[str, Any]) -> None:
     others = tuple(override for override in recipe.overrides if override.layers != name)
     try:
         added = (Override(name, tuple(settings.items())),) if settings else ()
-        state.load_recipe(Recipe.of(**{**recipe.untrained.settings(), "overrides": (*others, *added)}))
+        start = movable(state.current_model(), recipe)
+        state.load_recipe(Recipe.of(**{**start.settings(), "overrides": (*others, *added)}))
         st.session_state.own_error = None
     except CompressionError as error:
         st.session_state.own_error = str(error)

@@ -7,6 +7,7 @@ from compression.figures import ladder as ladder_figure
 from compression.figures import sweeps as sweeps_figure
 from compression.figures import tradeoff
 from compression.figures.theme import Theme
+from compression.presets import movable
 from compression.recipe import Recipe
 from compression.search.cliff import Cliff
 from pages.components import figure, plain, state
@@ -73,20 +74,25 @@ def ladder(work: Work, look: Theme) -> None:
 def sweeps(work: Work, look: Theme) -> None:
     """Accuracy when one slider moves and the others stay."""
     subject = state.workbench().subject(work.view.model)
+    moved = movable(work.view.model, work.view.recipe)
     if work.view.recipe.recover is not None:
-        st.caption("The recipe without its training: that holds for one recipe alone.")
-    swept = sweeps_figure.gather(work.records, work.view.recipe, subject.baseline)
+        st.caption(
+            "The recipe without its training: that holds for one recipe alone."
+            if moved == work.view.recipe.untrained
+            else f"The recipe does not hold without its training. Swept instead: {plain.escape(moved.describe())}."
+        )
+    swept = sweeps_figure.gather(work.records, moved, subject.baseline)
     for column, (name, data) in zip(st.columns(len(swept)), swept.items(), strict=True):
         with column:
-            cliff = state.workbench().cliff(work.view.model, work.view.recipe.untrained, name)
+            cliff = state.workbench().cliff(work.view.model, moved, name)
             ends = (cliff.last, cliff.first) if cliff else None
             figure.show(sweeps_figure.draw(data, look, cliff=ends), f"plot_sweep_{name}", alt=data.alt, on_click=_load)
-            _cliff(work, name, cliff)
+            _cliff(work, moved, name, cliff)
 
 
-def _cliff(work: Work, name: str, cliff: Cliff | None) -> None:
+def _cliff(work: Work, recipe: Recipe, name: str, cliff: Cliff | None) -> None:
     """How far this slider can go, or the button that finds out."""
-    model, recipe = work.view.model, work.view.recipe.untrained
+    model = work.view.model
     job = state.job(f"cliff {name}", (model, recipe))
     if cliff is not None and cliff.last is None:
         st.caption("Even the mildest value is told from the baseline.")

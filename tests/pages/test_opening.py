@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from compression.presets import best_known, known, presets, presets_of
+from compression.presets import best_known, known, movable, presets, presets_of
 from compression.recipe import Recipe
 from compression.zoo import DEFAULT_MODEL
 
@@ -65,7 +65,7 @@ def test_another_model_opens_on_its_own_and_the_one_before_keeps_what_was_set() 
     page.run()
     assert view_of(page) == (OTHER, best_known(OTHER).recipe)
     page.select_slider(key="control_sparsity").set_value(0.2).run()
-    there = Recipe.of(**{**best_known(OTHER).recipe.untrained.settings(), "sparsity": 0.2})
+    there = Recipe.of(**{**best_known(OTHER, trained=False).recipe.settings(), "sparsity": 0.2})
     assert view_of(page) == (OTHER, there)
     choose(page, MODEL)
     assert view_of(page) == (MODEL, moved)
@@ -79,6 +79,37 @@ def test_a_trained_recipe_is_restored_with_its_training() -> None:
     assert trained.recover is not None
     choose(choose(page, OTHER), MODEL)
     assert view_of(page) == (MODEL, trained)
+
+
+def test_a_slider_leaves_a_preset_that_only_its_training_made_hold_and_tells_it() -> None:
+    for model in (MODEL, OTHER):
+        page = open_page(model=model)
+        trained = view_of(page)
+        start = best_known(model, trained=False)
+        page.select_slider(key="control_bits").set_value(6).run()
+        assert view_of(page) == (model, Recipe.of(**{**start.recipe.settings(), "bits": 6}))
+        assert page.select_slider(key="control_sparsity").value == start.recipe.settings()["sparsity"]
+        worth = known(model, trained[1].untrained).accuracy
+        told = f"Without its training the recipe before gets {100 * worth:.1f} % right: your change was made to "
+        assert f"{told}{start.title} instead." in [each.value for each in page.caption]
+        page.run()
+        assert f"{told}{start.title} instead." in [each.value for each in page.caption]
+        page.button(key="back_to_training").click().run()
+        assert view_of(page) == trained
+        assert not [each for each in page.button if each.key == "back_to_training"]
+        # What follows is a move of a recipe without training.
+        page.select_slider(key="control_bits").set_value(6).run()
+        page.select_slider(key="control_bits").set_value(5).run()
+        assert view_of(page) == (model, Recipe.of(**{**start.recipe.settings(), "bits": 5}))
+        assert not [each for each in page.button if each.key == "back_to_training"]
+
+
+def test_the_page_recover_keeps_what_is_to_be_trained() -> None:
+    page = open_page("recover", model=MODEL)
+    trained = best_known(MODEL).recipe
+    page.select_slider(key="control_bits").set_value(6).run()
+    assert not page.exception
+    assert view_of(page) == (MODEL, Recipe.of(**{**trained.untrained.settings(), "bits": 6}))
 
 
 def test_the_recipe_before_is_carried_over_by_a_button() -> None:
@@ -100,7 +131,7 @@ def test_training_is_not_carried_over() -> None:
     page = choose(open_page(model=MODEL), OTHER)
     carry_over(page)[0].click().run()
     assert not page.exception
-    assert view_of(page) == (OTHER, best_known(MODEL).recipe.untrained)
+    assert view_of(page) == (OTHER, movable(MODEL, best_known(MODEL).recipe))
 
 
 @pytest.mark.parametrize("model", [MODEL, "mobilenet-v2"])
