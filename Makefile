@@ -47,7 +47,7 @@ $(VENV)/bin/python:
 $(VENV)/.run: $(VENV)/bin/python requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@echo "Compiling, once: about half a minute."
-	@$(BIN)/python -m compression evaluate lenet-300-100 --preset tiny --runtime sparse >/dev/null
+	@$(BIN)/python -m paretoscope evaluate lenet-300-100 --preset tiny --runtime sparse >/dev/null
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python requirements.txt requirements-dev.txt

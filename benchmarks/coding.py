@@ -28,14 +28,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from compression import zoo
-from compression.codec.contexts import ContextDecoder, ContextEncoder
-from compression.measure.accuracy import divergence, log_probabilities
-from compression.measure.subject import Subject
-from compression.methods import dependent
-from compression.recipe import Recipe
-from compression.tensors import Integers
+from paretoscope.codec.contexts import ContextDecoder, ContextEncoder
+from paretoscope.measure.accuracy import divergence, log_probabilities
+from paretoscope.measure.subject import Subject
+from paretoscope.methods import dependent
+from paretoscope.model.tensors import Integers
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
 
 PACKAGES = ("nncodec==2.1.3", "numpy<2")
 WORKER = Path(__file__).with_name("nncodec_worker.py")

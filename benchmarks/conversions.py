@@ -9,11 +9,11 @@ difference of a logit. Failed: not offered, because the check failed.
 
 import argparse
 
-from compression import zoo
-from compression.convert import Format, Source, Verification, formats, produce
-from compression.measure.subject import Subject
-from compression.presets import presets
-from compression.recipe import Recipe
+from paretoscope.export import Format, Source, Verification, formats, produce
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import Recipe
 
 
 def main() -> None:

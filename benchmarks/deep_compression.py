@@ -17,13 +17,12 @@ import sys
 from dataclasses import dataclass, replace
 
 import torch
-
-from compression.measure.record import Record
-from compression.presets import presets
-from compression.recipe import Recipe
-from compression.recover import shelf
-from compression.recover.train import Recovery
-from compression.workbench import Workbench
+from paretoscope.codec import shelf
+from paretoscope.measure.record import Record
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.workbench import Workbench
+from paretoscope.training.train import Recovery
 
 # Ratio, kilobytes, test error of the network as it is, and compressed.
 PAPER = {"lenet-300-100-mnist": (40, 27, 0.0164, 0.0158), "lenet-5-mnist": (39, 44, 0.0080, 0.0074)}

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from compression import codec
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics, compressible
-from compression.wording import smaller
-from compression.zoo.torchvision_import import import_torchvision
+from paretoscope import codec
+from paretoscope.base.torchvision_import import import_torchvision
+from paretoscope.measure.wording import smaller
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics, compressible
+from paretoscope.recipe.recipe import Recipe
 
 RECIPE = Recipe.of(sparsity=0.8, clusters=32, bits=8)
 

@@ -19,16 +19,17 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from paretoscope.base.errors import CompressionError
+from paretoscope.measure.latency import BUDGET_S, Call, Comparison, Loader, compare, repeated
+from paretoscope.measure.machine import measure_machine
+from paretoscope.measure.roofline import estimate, layer_work
+from paretoscope.measure.subject import Subject
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import ONNX_RUNTIME, SPARSE, Program, Runtime, runtimes
+
 from benchmarks import lookup
-from compression import zoo
-from compression.errors import CompressionError
-from compression.measure.latency import BUDGET_S, Call, Comparison, Loader, compare, repeated
-from compression.measure.machine import measure_machine
-from compression.measure.roofline import estimate, layer_work
-from compression.measure.subject import Subject
-from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
-from compression.runtimes import ONNX_RUNTIME, SPARSE, Program, Runtime, runtimes
 
 RECIPES = {
     "baseline": Recipe(),

@@ -20,19 +20,18 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from paretoscope.base.lock import machine
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import OPENVINO, Program
+from paretoscope.runtimes import Subject as Network
+from paretoscope.runtimes.libraries import onnxruntime
+from paretoscope.runtimes.onnx_profile import events
+from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, bound_call, options_of
+from paretoscope.runtimes.openvino import SETTINGS, OpenVinoSession
+from paretoscope.runtimes.profiles import WARM_UP_RUNS
 from torch import nn
-
-from compression import zoo
-from compression.exclusive import machine
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.runtimes import OPENVINO, Program
-from compression.runtimes import Subject as Network
-from compression.runtimes.libraries import onnxruntime
-from compression.runtimes.onnx_profile import events
-from compression.runtimes.onnx_runtime import ONNX_RUNTIME, bound_call, options_of
-from compression.runtimes.openvino import SETTINGS, OpenVinoSession
-from compression.runtimes.profiles import WARM_UP_RUNS
 
 BOUND = 0.10
 ROUNDS = 5
@@ -113,7 +112,7 @@ def _timed(call: Callable[[], object], seconds: int) -> list[float]:
 def _benchmark_app(path: Path, images: np.ndarray, seconds: int) -> float:
     np.save(path.with_name("images.npy"), images)
     shape = ",".join(map(str, images.shape))
-    program = "from compression.runtimes import libraries; libraries.silence_openvino()\n"
+    program = "from paretoscope.runtimes import libraries; libraries.silence_openvino()\n"
     program += "from openvino.tools.benchmark.main import main; main()"
     command = [sys.executable, "-c", program, "-m", str(path)]
     command += ["-d", "CPU", "-hint", "none", "-api", "sync", "-nstreams", "1", "-nthreads", "1", "-t", f"{seconds}"]

@@ -19,9 +19,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-from compression.measure.latency import Call, Comparison, compare
-from compression.runtimes import sparse_kernels as kernels
+from paretoscope.measure.latency import Call, Comparison, compare
+from paretoscope.runtimes.sparse import kernels
 
 HEIGHT = 16
 CODEBOOKS = (16, 256)

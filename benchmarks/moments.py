@@ -21,19 +21,19 @@ from unittest import mock
 
 import numpy as np
 import torch
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError
+from paretoscope.measure.accuracy import divergence, log_probabilities
+from paretoscope.measure.subject import Subject
+from paretoscope.methods import moments
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo import train
+from paretoscope.networks.zoo.model import ModelEntry, TrainingSettings
+from paretoscope.recipe.recipe import Recipe
 from torch import nn
 from torch.nn import functional as F
-
-from compression import codec, zoo
-from compression.errors import CompressionError
-from compression.measure.accuracy import divergence, log_probabilities
-from compression.measure.subject import Subject
-from compression.methods import moments
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
-from compression.zoo import train
-from compression.zoo.model import ModelEntry, TrainingSettings
 
 TUNED_ON = ("lenet-300-100", "lenet-5", "simple-cnn", "lenet-300-100-mnist", "lenet-5-mnist")
 JUDGED = ("resnet-20", "vit-tiny", "mobilenet-v2")

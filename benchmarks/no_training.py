@@ -11,11 +11,11 @@ split, which also chose the recipe. Then the accuracy at 4 bits per channel with
 import argparse
 from collections.abc import Iterator
 
-from compression import zoo
-from compression.measure.record import Accuracy, Record
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.search.cliff import find_cliff
+from paretoscope.measure.record import Accuracy, Record
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.search.cliff import find_cliff
 
 WITHOUT: dict[str, object] = {}
 REPAIR = {"rounding": "gptq", "bias": True, "batchnorm": True}

@@ -4,10 +4,10 @@
 
 For every model whose data are on this machine and every preset that it is offered: bytes of the file and right answers
 on the test split, as the dashboard measures them, which are only told; and right answers on the validation part of the
-train split (`compression.recover.train.Split`), beside the baseline's on the same images, which a model opens by
-(`compression.presets.best_known`). Trained presets did not train on that part, though their best epoch was chosen by
+train split (`paretoscope.training.train.Split`), beside the baseline's on the same images, which a model opens by
+(`paretoscope.recipe.presets.best_known`). Trained presets did not train on that part, though their best epoch was chosen by
 it; the baselines did train on it. Trained ones are measured without their training too, because sliders move what is
-left of a recipe without it (`compression.presets.movable`).
+left of a recipe without it (`paretoscope.recipe.presets.movable`).
 
 --write replaces assets/preset_figures.json; lines of models whose data are not here stay.
 """
@@ -16,14 +16,16 @@ import argparse
 from itertools import chain
 
 import numpy as np
-
-from compression import codec, files, zoo
-from compression.measure.accuracy import mcnemar, predict
-from compression.measure.subject import Subject
-from compression.presets import FIGURES, Figures, chosen, load_figures, presets_of, to_json
-from compression.recipe import Recipe
-from compression.recover.train import Split
-from compression.revision import METHODS
+from paretoscope import codec
+from paretoscope.base import files
+from paretoscope.measure.accuracy import mcnemar, predict
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
+from paretoscope.recipe.presets import presets_of
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.recipe.revision import METHODS
+from paretoscope.service.presets import FIGURES, Figures, chosen, load_figures, to_json
+from paretoscope.training.train import Split
 
 
 def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:

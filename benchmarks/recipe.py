@@ -12,10 +12,10 @@ import random
 import statistics
 import time
 
-from compression import zoo
-from compression.measure.accuracy import predict
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
+from paretoscope.measure.accuracy import predict
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
 
 
 def new_recipe(draw: random.Random) -> Recipe:

@@ -21,17 +21,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from paretoscope.codec import shelf
+from paretoscope.measure.record import Record
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.workbench import Workbench
+from paretoscope.training.progress import duration
+from paretoscope.training.shrink import required_accuracy
+from paretoscope.training.train import Recovery
 
 from benchmarks import no_training
-from compression import zoo
-from compression.measure.record import Record
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.recover import shelf
-from compression.recover.progress import duration
-from compression.recover.shrink import required_accuracy
-from compression.recover.train import Recovery
-from compression.workbench import Workbench
 
 DATASET = "digits"
 FORM = {"bits": 8, "calibration": "rate", "rest": "rate", "coder": "smallest"}

@@ -14,10 +14,8 @@ import time
 from collections.abc import Mapping
 
 import torch
-
-from compression import zoo
-from compression.measure.accuracy import CHUNK
-from compression.measure.sensitivity import (
+from paretoscope.measure.accuracy import CHUNK
+from paretoscope.measure.sensitivity import (
     SETTINGS,
     Point,
     Sensitivity,
@@ -25,7 +23,8 @@ from compression.measure.sensitivity import (
     compress_alone,
     measure_sensitivity,
 )
-from compression.measure.subject import Subject
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
 
 GRIDS = {"sparsity": (0.8,), "clusters": (8,), "bits": (4, 2)}
 BOUND = {"resnet-20": 1.6}

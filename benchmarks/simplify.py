@@ -8,9 +8,9 @@ multiplications runs at least 1.4 times as fast.
 
 import argparse
 
-from compression.measure.layers import count_macs
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
+from paretoscope.measure.layers import count_macs
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.recipe import Recipe
 
 RECIPES = (
     {"nodes": 0.1},

@@ -21,9 +21,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from paretoscope.recipe.recipe import Recipe
 from playwright.sync_api import Page, sync_playwright
-
-from compression.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]

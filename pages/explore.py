@@ -1,8 +1,8 @@
 """Explore: accuracy against size and latency, live, for the recipe that the sidebar holds."""
 
 import streamlit as st
+from paretoscope.figures import theme
 
-from compression.figures import theme
 from pages.components import controls, exchange, export, figure, history, kpis, notes, plots, state, table
 
 look = theme.named(st.context.theme.type)

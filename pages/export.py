@@ -1,8 +1,8 @@
 """Export: the current model in the formats that people deploy, each checked before it is offered, and back again."""
 
 import streamlit as st
+from paretoscope.networks.zoo import models
 
-from compression.zoo import models
 from pages.components import controls, exporting, exporting_matrix, layers, notes, plain, state
 
 controls.open_view("export")

@@ -1,8 +1,8 @@
 """Latency: whether the recipe is faster, why or why not, where it would be, and all that was measured to say so."""
 
 import streamlit as st
+from paretoscope.figures import theme
 
-from compression.figures import theme
 from pages.components import controls, devices, figure, history, latency, notes, state
 
 look = theme.named(st.context.theme.type)

@@ -1,9 +1,9 @@
 """Layers: which layer pays, what each may lose, and recipes that treat them differently."""
 
 import streamlit as st
+from paretoscope.figures import theme
+from paretoscope.networks.zoo import models
 
-from compression.figures import theme
-from compression.zoo import models
 from pages.components import controls, figure, layers, notes, plain, state
 
 look = theme.named(st.context.theme.type)

@@ -1,15 +1,15 @@
 """Methods: what each slider does to the weights, in words, as a formula and as a picture of a layer."""
 
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.figures import distribution, ladder, theme
+from paretoscope.figures.theme import Theme
+from paretoscope.measure.record import Ladder
+from paretoscope.measure.size import ladder as measure_ladder
+from paretoscope.methods.catalogue import MethodEntry, methods
+from paretoscope.networks.zoo import models
+from paretoscope.recipe.recipe import Recipe
 
-from compression.errors import CompressionError
-from compression.figures import distribution, ladder, theme
-from compression.figures.theme import Theme
-from compression.measure.record import Ladder
-from compression.measure.size import ladder as measure_ladder
-from compression.methods.catalogue import MethodEntry, methods
-from compression.recipe import Recipe
-from compression.zoo import models
 from pages.components import controls, figure, plain, state
 
 

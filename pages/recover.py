@@ -1,8 +1,8 @@
 """Recover: training that wins back what compression lost, watched while it runs, and weighed against its time."""
 
 import streamlit as st
+from paretoscope.figures import theme
 
-from compression.figures import theme
 from pages.components import controls, figure, history, notes, recover, state, students
 
 look = theme.named(st.context.theme.type)

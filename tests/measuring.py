@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import timings
-
-from compression import runtimes, workbench
-from compression.measure.latency import Measurement, Noise, Samples
-from compression.measure.machine import Machine
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.runtimes import sparse
-from compression.runtimes.sparse import LayerPlan
+from paretoscope import runtimes
+from paretoscope.measure.latency import Measurement, Noise, Samples
+from paretoscope.measure.machine import Machine
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.sparse import runtime as sparse
+from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.service import workbench
 
 SAMPLES = Samples(np.arange(1, 101) / 64, np.arange(100, 0, -1) / 32)
 NOISE = Noise(1.0, 0.99, 1.01, 15, "precision")

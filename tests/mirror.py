@@ -114,8 +114,8 @@ class Mirror:
 @contextmanager
 def serving(monkeypatch) -> Iterator[Mirror]:
     """A mirror that torchvision's MNIST is downloaded from."""
-    from compression.zoo import mnist
-    from compression.zoo.torchvision_import import import_torchvision
+    from paretoscope.base.torchvision_import import import_torchvision
+    from paretoscope.data import mnist
 
     import_torchvision()
     from torchvision.datasets import MNIST

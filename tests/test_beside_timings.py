@@ -6,24 +6,24 @@ import threading
 import numpy as np
 import pytest
 import torch
+from paretoscope import codec, runtimes
+from paretoscope.base import lock as exclusive
+from paretoscope.base.lock import machine
+from paretoscope.codec import artefact as artefacts
+from paretoscope.export import produce
+from paretoscope.export import torch_export as exports
+from paretoscope.measure import machine as machines
+from paretoscope.measure import sensitivity
+from paretoscope.measure.layers import layer_table
+from paretoscope.measure.subject import Subject
+from paretoscope.methods import compensate, dependent, pipeline, prune, share
+from paretoscope.networks.zoo import models
+from paretoscope.networks.zoo.train import train
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import onnx_runtime
+from paretoscope.search.allot import allot
+from paretoscope.training.train import Trainer
 from torch.nn.modules.module import register_module_forward_pre_hook
-
-from compression import codec, exclusive, pipeline, runtimes
-from compression.codec import artefact as artefacts
-from compression.convert import produce
-from compression.convert import torch_export as exports
-from compression.exclusive import machine
-from compression.measure import machine as machines
-from compression.measure import sensitivity
-from compression.measure.layers import layer_table
-from compression.measure.subject import Subject
-from compression.methods import compensate, dependent, prune, share
-from compression.recipe import Recipe
-from compression.recover.train import Trainer
-from compression.runtimes import onnx_runtime
-from compression.search.allot import allot
-from compression.zoo import models
-from compression.zoo.train import train
 
 HEAVY = {
     share: ["fit", "assign"],

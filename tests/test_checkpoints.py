@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.codec import container
+from paretoscope.codec.checkpoints import INDEX, PICKLED, WRAPPERS, load_checkpoint
 from safetensors.torch import save_file
-
-from compression.checkpoints import INDEX, PICKLED, WRAPPERS, load_checkpoint
-from compression.codec import container
-from compression.errors import CompressionError, ModelError
 
 W = torch.arange(12.0).reshape(3, 4)
 
@@ -196,11 +195,11 @@ class TestShards:
         assert said in str(caught.value) and len(str(caught.value)) < 500
 
     def test_an_index_is_bounded(self, folder, monkeypatch):
-        monkeypatch.setattr("compression.checkpoints.MAX_INDEX", 100)
+        monkeypatch.setattr("paretoscope.codec.checkpoints.MAX_INDEX", 100)
         with pytest.raises(ModelError, match="bytes, 100 at most"):
             load_checkpoint(self.index(folder, {"a" * 100: "1.safetensors"}))
         monkeypatch.undo()
-        monkeypatch.setattr("compression.checkpoints.MAX_SHARDS", 1)
+        monkeypatch.setattr("paretoscope.codec.checkpoints.MAX_SHARDS", 1)
         with pytest.raises(ModelError, match="more than 1 files"):
             load_checkpoint(self.index(folder, {"a.10": "1.safetensors", "a.9": "2.safetensors"}))
 

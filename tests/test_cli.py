@@ -15,20 +15,21 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from paretoscope import codec
+from paretoscope.base.threads import torch_threads
+from paretoscope.cli.main import SETTINGS, app
+from paretoscope.measure.latency import machine_id
+from paretoscope.measure.sensitivity import GRIDS, Sensitivity
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo.model import weights_path
+from paretoscope.recipe.presets import presets, presets_of
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.presets import best_known
+from paretoscope.service.store import Store, TimingKey
 from safetensors.torch import load_file
 from scipy.stats import binomtest, norm
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner
-
-from compression import codec, zoo
-from compression.cli import SETTINGS, app
-from compression.measure.latency import machine_id
-from compression.measure.sensitivity import GRIDS, Sensitivity
-from compression.presets import best_known, presets, presets_of
-from compression.recipe import Recipe
-from compression.runtimes.threads import torch_threads
-from compression.store import Store, TimingKey
-from compression.zoo.model import weights_path
 
 ROOT = Path(__file__).parents[1]
 NAME = "lenet-300-100"
@@ -86,7 +87,7 @@ def own_store(tmp_path_factory, monkeypatch) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="python -m compression")
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="python -m paretoscope")
 
 
 def succeed(*arguments: object) -> str:
@@ -564,7 +565,7 @@ def test_what_cannot_be_done_is_told_in_one_line(bad, folder, command, message):
 def test_a_command_that_is_not_understood_shows_its_usage(command):
     result = run(*command.split())
     assert result.exit_code == 2
-    assert "Usage: python -m compression" in result.stderr
+    assert "Usage: python -m paretoscope" in result.stderr
     assert "Traceback" not in result.output
     assert result.stdout == ""
 
@@ -578,7 +579,7 @@ def test_a_command_that_is_not_understood_shows_its_usage(command):
 )
 def test_help_is_there(command):
     text = succeed(*command.split(), "--help")
-    assert "Usage: python -m compression" in text
+    assert "Usage: python -m paretoscope" in text
     if command in ("evaluate", "latency", "compress", "recipe", "layers", "suggest", "allot", "pack", "export"):
         for option in ("--sparsity", "--scope", "--clusters", "--bits", "--granularity", "--calibration", "--recipe"):
             assert option in text
@@ -821,7 +822,7 @@ def test_a_size_that_cannot_be_met_is_told():
 
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "compression", *map(str, arguments)]
+    command = [sys.executable, "-m", "paretoscope", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ})
 
 
@@ -885,6 +886,6 @@ def test_latency_tells_them_too(monkeypatch):
         def text(self):
             return "a report"
 
-    monkeypatch.setattr("compression.latency_study.study", lambda bench, question, tell: Report())
+    monkeypatch.setattr("paretoscope.service.latency_study.study", lambda bench, question, tell: Report())
     result = run("latency", NAME, "--overrides", OVERRIDE)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "a report\n", REPLACED)

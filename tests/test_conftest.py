@@ -3,9 +3,10 @@ import socket
 import tempfile
 from pathlib import Path
 
+from paretoscope.base import cache
+from paretoscope.base import lock as exclusive
+from paretoscope.service import store
 from serving import reserved_port
-
-from compression import cache, exclusive, store
 
 
 def test_a_run_has_a_store_a_lock_and_caches_of_its_own():

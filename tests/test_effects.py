@@ -5,12 +5,11 @@ import json
 from typing import Any
 
 import pytest
-
-from compression import effects
-from compression.effects import EFFECTS
-from compression.errors import RecipeError
-from compression.presets import presets
-from compression.recipe import DEFAULTS, LAYER_SETTINGS, STEPS, Recipe
+from paretoscope.base.errors import RecipeError
+from paretoscope.recipe import effects
+from paretoscope.recipe.effects import EFFECTS
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import DEFAULTS, LAYER_SETTINGS, STEPS, Recipe
 
 # A value of each setting that is not its default; of those that may say two kinds of things, both.
 VALUES: dict[str, tuple[Any, ...]] = {

@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from compression import exclusive
-from compression.exclusive import machine, released
+from paretoscope.base import lock as exclusive
+from paretoscope.base.lock import machine, released
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 COUNT = """
 import sys
 from pathlib import Path
-from compression.exclusive import machine
+from paretoscope.base.lock import machine
 path = Path(sys.argv[1])
 for _ in range(int(sys.argv[2])):
     with machine(exclusive=True):
@@ -27,7 +26,7 @@ for _ in range(int(sys.argv[2])):
 # Says that it waits, then that it has the machine.
 WAIT = """
 import sys
-from compression.exclusive import machine
+from paretoscope.base.lock import machine
 print("waits", flush=True)
 with machine(exclusive=sys.argv[1] == "alone"):
     print("has it", flush=True)

@@ -4,10 +4,9 @@ import io
 import json
 
 import timings
-
-from compression import export
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
-from compression.recipe import Recipe
+from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import table as export
 
 RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8, rest="fp16")
 

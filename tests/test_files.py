@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-
-from compression import files
-from compression.errors import CompressionError
+from paretoscope.base import files
+from paretoscope.base.errors import CompressionError
 
 
 def test_a_file_is_written_and_read(tmp_path):
@@ -60,7 +59,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
     script = (
         "import resource, signal, sys\n"
         "from compression import files\n"
-        "from compression.errors import CompressionError\n"
+        "from paretoscope.base.errors import CompressionError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
@@ -273,7 +272,7 @@ def test_a_temporary_folder_is_gone_afterwards(tmp_path, monkeypatch):
 
 
 def test_every_temporary_file_of_the_product_is_one_that_is_removed():
-    """Others know no owner: whoever needs one takes it from `compression.files`."""
+    """Others know no owner: whoever needs one takes it from `paretoscope.base.files`."""
     root = Path(files.__file__).parent
     found = {path.name for path in root.rglob("*.py") if re.search(r"tempfile\.(mk|Temp|Named)", path.read_text())}
     # A file without a name needs no removing.

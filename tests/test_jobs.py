@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from compression import exclusive, jobs
-from compression.errors import ModelError
-from compression.exclusive import machine
-from compression.jobs import Cancelled, Job, Scheduler
+from paretoscope.base import lock as exclusive
+from paretoscope.base.errors import ModelError
+from paretoscope.base.lock import machine
+from paretoscope.base.progress import Cancelled
+from paretoscope.service import jobs
+from paretoscope.service.jobs import Job, Scheduler
 
 # Generous: nothing waits this long unless the test has failed.
 SECONDS = 300

@@ -1,4 +1,4 @@
-"""`python -m compression latency`: what it measures, says and keeps; timings are made up but for one."""
+"""`python -m paretoscope latency`: what it measures, says and keeps; timings are made up but for one."""
 
 import json
 import re
@@ -10,19 +10,18 @@ import measuring
 import pytest
 from click.testing import Result
 from measuring import Taken
+from paretoscope import runtimes
+from paretoscope.base.errors import ModelError
+from paretoscope.cli.main import app
+from paretoscope.measure.devices import devices, project
+from paretoscope.measure.latency import Noise
+from paretoscope.measure.machine import Machine
+from paretoscope.measure.roofline import estimate
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.latency_report import QUANTILES
+from paretoscope.service.workbench import Timing, Workbench
 from typer.testing import CliRunner
-
-from compression import runtimes
-from compression.cli import app
-from compression.errors import ModelError
-from compression.latency_report import QUANTILES
-from compression.measure.devices import devices, project
-from compression.measure.latency import Noise
-from compression.measure.machine import Machine
-from compression.measure.roofline import estimate
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.workbench import Timing, Workbench
 
 NAME = "lenet-300-100"
 SPARSE = Recipe.of(sparsity=0.9)
@@ -54,7 +53,7 @@ def measured(monkeypatch) -> list[Taken]:
 
 def run(*arguments: object) -> Result:
     command = ["latency", *map(str, arguments)]
-    return CliRunner().invoke(app, command, prog_name="python -m compression")
+    return CliRunner().invoke(app, command, prog_name="python -m paretoscope")
 
 
 def text(*arguments: object) -> str:
@@ -280,7 +279,7 @@ def test_what_could_not_run_is_told_with_the_reason(measured, monkeypatch):
         raise ModelError("no memory today")
 
     monkeypatch.setattr(Subject, "time", failing)
-    monkeypatch.setattr("compression.workbench.session_memory", no_memory)
+    monkeypatch.setattr("paretoscope.service.workbench.session_memory", no_memory)
     data = figures(NAME, "--runtime", "onnxruntime", "--runtime", "torch")
     there, torch = data["timings"]
     assert there["latency"] and torch["latency"] is None

@@ -5,17 +5,17 @@ import copy
 import numpy as np
 import pytest
 import torch
+from paretoscope import codec
+from paretoscope.codec import reader
+from paretoscope.export.weights import codes, read_codes
+from paretoscope.methods import compensate, recalibrate
+from paretoscope.methods.fisher import diagonal_fisher
+from paretoscope.methods.pack import pack
+from paretoscope.methods.pipeline import compress
+from paretoscope.model import layouts
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.recipe.recipe import Recipe
 from torch import nn
-
-from compression import codec, layouts
-from compression.codec import reader
-from compression.convert.weights import codes, read_codes
-from compression.methods import compensate, recalibrate
-from compression.methods.fisher import diagonal_fisher
-from compression.pack import pack
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
 
 LAYERS = {
     "1d": lambda: nn.ConvTranspose1d(6, 8, 3, stride=2, padding=1, output_padding=1),

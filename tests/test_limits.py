@@ -4,9 +4,8 @@ import math
 from dataclasses import fields
 
 import pytest
-
-from compression.errors import CompressionError
-from compression.limits import NONE, LimitError, Limits
+from paretoscope.base.errors import CompressionError
+from paretoscope.service.limits import NONE, LimitError, Limits
 
 
 def test_defaults_hold_without_settings_and_nothing_is_limited_without_a_server() -> None:

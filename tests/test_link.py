@@ -3,10 +3,9 @@
 import json
 
 import pytest
-
-from compression.link import _CHOICES, read
-from compression.recipe import DEFAULTS, Recipe
-from compression.steps import MOST_NAMES
+from paretoscope.base.text import MOST_NAMES
+from paretoscope.recipe.link import _CHOICES, read
+from paretoscope.recipe.recipe import DEFAULTS, Recipe
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError, RecipeError
+from paretoscope.base.text import listed
+from paretoscope.measure.subject import Subject
+from paretoscope.measure.variant import Variant
+from paretoscope.methods import pipeline
+from paretoscope.methods.pipeline import compress, layer_plans
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.powers import to_steps
+from paretoscope.model.structure import Structure, build
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.model.trellis import follows
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import CALIBRATIONS, CLIPPINGS, CODERS, IMPORTANCES, STARTS, Override, Recipe, Recover
 from torch import nn
-
-from compression import codec, pipeline, zoo
-from compression.errors import CompressionError, RecipeError
-from compression.measure.subject import Subject
-from compression.measure.variant import Variant
-from compression.pipeline import CompressedModel, compress, layer_plans
-from compression.powers import to_steps
-from compression.recipe import CALIBRATIONS, CLIPPINGS, CODERS, IMPORTANCES, STARTS, Override, Recipe, Recover
-from compression.steps import listed
-from compression.structure import Structure, build
-from compression.tensors import Codebook, Integers, Plain
-from compression.trellis import follows
 
 MODELS = zoo.models_of("digits")
 # Its networks take a fraction of the others' time to build, so it takes every combination of the grids.

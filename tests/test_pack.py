@@ -4,16 +4,15 @@ import dataclasses
 
 import pytest
 import torch
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError, ModelError, RecipeError
+from paretoscope.cli.main import app
+from paretoscope.codec.checkpoints import load_weights
+from paretoscope.methods.pack import pack, save_weights
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.recipe.recipe import CODERS, Recipe
 from safetensors.torch import load, save
 from typer.testing import CliRunner
-
-from compression import codec
-from compression.checkpoints import load_weights
-from compression.cli import app
-from compression.errors import CompressionError, ModelError, RecipeError
-from compression.pack import pack, save_weights
-from compression.recipe import CODERS, Recipe
-from compression.tensors import Codebook, Integers, Plain
 
 INTEGERS = {
     torch.int8: [-128, 127],

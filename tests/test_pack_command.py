@@ -5,16 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from paretoscope import codec
+from paretoscope.cli.main import app
+from paretoscope.methods.pack import pack
+from paretoscope.model.tensors import Integers, Plain
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.search.allot import pack_for_size
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
-
-from compression import codec
-from compression.cli import app
-from compression.pack import pack
-from compression.recipe import Recipe
-from compression.search.allot import pack_for_size
-from compression.tensors import Integers, Plain
 
 CASES = Path(__file__).parent / "cases"
 NAMES = sorted(path.stem for path in CASES.glob("*.safetensors"))

@@ -6,13 +6,13 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-
-from compression import codec
-from compression.codec import artefact, container, reader
-from compression.errors import ModelError, RecipeError
-from compression.pack import PackedModel, pack, save_weights, share_touched
-from compression.recipe import CODERS, Recipe
-from compression.tensors import Codebook, Integers, Plain
+from paretoscope import codec
+from paretoscope.base.errors import ModelError, RecipeError
+from paretoscope.codec import artefact, container, reader
+from paretoscope.methods.pack import pack, save_weights, share_touched
+from paretoscope.model.packed import PackedModel
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.recipe.recipe import CODERS, Recipe
 
 FINITE = {torch.float16: 65504.0, torch.bfloat16: 3.3895313892515355e38, torch.float32: 3.4028234663852886e38}
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paretoscope import codec
+from paretoscope.base.errors import ModelError, RecipeError
+from paretoscope.measure.rates import rates
+from paretoscope.measure.size import ladder
+from paretoscope.measure.variant import Variant
+from paretoscope.methods import pipeline, share
+from paretoscope.methods.pipeline import compress, compress_layer
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.structure import Structure
+from paretoscope.model.tensors import Codebook, Integers, Plain, as_integers
+from paretoscope.recipe.recipe import BITS, CLIPPINGS, STARTS, Recipe
 from torch import nn
-
-from compression import codec, pipeline
-from compression.errors import ModelError, RecipeError
-from compression.measure.rates import rates
-from compression.measure.size import ladder
-from compression.measure.variant import Variant
-from compression.methods import share
-from compression.pipeline import CompressedModel, compress, compress_layer
-from compression.recipe import BITS, CLIPPINGS, STARTS, Recipe
-from compression.statistics import ModelStatistics
-from compression.structure import Structure
-from compression.tensors import Codebook, Integers, Plain, as_integers
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 

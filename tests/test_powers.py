@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from compression import powers
+from paretoscope.model import powers
 
 EVERY = np.array([powers.ZERO, *range(powers.LEAST, powers.GREATEST + 1)])
 

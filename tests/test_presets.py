@@ -2,30 +2,19 @@ import json
 from dataclasses import replace
 
 import pytest
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError, RecipeError, UnknownNameError
+from paretoscope.codec import shelf
+from paretoscope.measure.subject import Subject
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks import zoo
+from paretoscope.recipe import presets as module
+from paretoscope.recipe.presets import PATH, Preset, preset_for, presets, presets_of
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.presets import Figures, at_chance, best_known, cautions, chosen, known, movable
 from scipy.special import ndtri
 
 from benchmarks.presets import measured
-from compression import codec, zoo
-from compression import presets as module
-from compression.errors import CompressionError, RecipeError, UnknownNameError
-from compression.measure.subject import Subject
-from compression.presets import (
-    PATH,
-    Figures,
-    Preset,
-    at_chance,
-    best_known,
-    cautions,
-    chosen,
-    known,
-    movable,
-    preset_for,
-    presets,
-    presets_of,
-)
-from compression.recipe import Recipe
-from compression.recover import shelf
-from compression.statistics import ModelStatistics
 
 TRAINED = [preset for preset in presets if preset.recipe.recover is not None]
 

@@ -6,9 +6,8 @@ import math
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-
-from compression.errors import CompressionError, RecipeError
-from compression.recipe import (
+from paretoscope.base.errors import CompressionError, RecipeError
+from paretoscope.recipe.recipe import (
     BITS,
     CALIBRATIONS,
     CODERS,

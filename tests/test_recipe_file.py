@@ -5,11 +5,10 @@ import random
 
 import pytest
 import yaml
-
-from compression.errors import RecipeError
-from compression.presets import presets
-from compression.recipe import MOST_NAMES, Recipe
-from compression.recipe_file import LARGEST, open_recipe, read_recipe, to_yaml
+from paretoscope.base.errors import RecipeError
+from paretoscope.recipe.file import LARGEST, open_recipe, read_recipe, to_yaml
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import MOST_NAMES, Recipe
 
 NAMES = ("recipe.json", "recipe.yaml")
 WHOLE = Recipe.of(

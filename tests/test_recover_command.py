@@ -1,4 +1,4 @@
-"""`python -m compression recover`: real, short trainings; what it keeps, says, and goes on with."""
+"""`python -m paretoscope recover`: real, short trainings; what it keeps, says, and goes on with."""
 
 import functools
 import json
@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from paretoscope import codec
+from paretoscope.cli.main import app
+from paretoscope.codec import shelf
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.recipe import Recipe
 from typer.testing import CliRunner
-
-from compression import codec
-from compression.cli import app
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.recover import shelf
 
 ROOT = Path(__file__).parents[1]
 NAME = "lenet-300-100"
@@ -39,7 +38,7 @@ def own_store(subject, tmp_path, monkeypatch) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="python -m compression")
+    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="python -m paretoscope")
 
 
 def figures(*arguments: object) -> dict:
@@ -125,7 +124,7 @@ def start(folder: Path) -> subprocess.Popen:
     command = [
         sys.executable,
         "-m",
-        "compression",
+        "paretoscope",
         "recover",
         NAME,
         *START,

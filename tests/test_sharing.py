@@ -4,10 +4,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-
-from compression import jobs
-from compression.jobs import Job, Kind, Party, Scheduler, asking, told_wait
-from compression.limits import NONE, LimitError, Limits
+from paretoscope.service import jobs
+from paretoscope.service.jobs import Job, Kind, Party, Scheduler, asking, told_wait
+from paretoscope.service.limits import NONE, LimitError, Limits
 
 # Generous: nothing waits this long unless the test has failed.
 SECONDS = 30

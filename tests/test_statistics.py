@@ -6,11 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from paretoscope.base.errors import ModelError
+from paretoscope.model.statistics import BLOCK, LayerStatistics, ModelStatistics, compressible
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
-
-from compression.errors import ModelError
-from compression.statistics import BLOCK, LayerStatistics, ModelStatistics, compressible
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 

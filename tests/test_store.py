@@ -14,15 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timings
-
-from compression import store as store_module
-from compression.errors import StoreError
-from compression.measure.accuracy import Predictions
-from compression.measure.latency import Samples
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
-from compression.measure.subject import Evaluation
-from compression.recipe import Recipe
-from compression.store import Store, TimingKey, default_path
+from paretoscope.base.errors import StoreError
+from paretoscope.measure.accuracy import Predictions
+from paretoscope.measure.latency import Samples
+from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
+from paretoscope.measure.subject import Evaluation
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import store as store_module
+from paretoscope.service.store import Store, TimingKey, default_path
 
 MODEL, DATASET = "a" * 64, "b" * 64
 KEY = TimingKey(MODEL, "", "m" * 64, "onnxruntime", "int8", 1, 2)
@@ -418,7 +417,7 @@ def test_what_waits_is_written_when_the_process_ends_or_said_to_be_lost(path):
     script = (
         "import sqlite3, sys\n"
         "from compression import store\n"
-        "from compression.errors import StoreError\n"
+        "from paretoscope.base.errors import StoreError\n"
         "store.PATIENCE_S = store.SHORT_PATIENCE_S = 0.05\n"
         "other = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "other.execute('BEGIN EXCLUSIVE')\n"

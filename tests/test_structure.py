@@ -2,11 +2,11 @@ import json
 
 import pytest
 import torch
+from paretoscope.base.errors import ArtefactError, UnknownNameError
+from paretoscope.model import structure
+from paretoscope.model.structure import Structure
+from paretoscope.networks import zoo
 from torch import nn
-
-from compression import structure, zoo
-from compression.errors import ArtefactError, UnknownNameError
-from compression.structure import Structure
 
 MODELS = zoo.models_of("digits")
 

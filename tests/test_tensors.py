@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from compression.errors import ModelError
-from compression.tensors import Codebook, Integers, Plain, as_integers
+from paretoscope.base.errors import ModelError
+from paretoscope.model.tensors import Codebook, Integers, Plain, as_integers
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 

@@ -4,9 +4,8 @@ import threading
 
 import pytest
 import torch
+from paretoscope.methods import fold
 from torch import nn
-
-from compression.methods import fold
 
 
 class Halted(nn.Module):

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-
-from compression.errors import ModelError
-from compression.trellis import NEXT, follows, join, split
+from paretoscope.base.errors import ModelError
+from paretoscope.model.trellis import NEXT, follows, join, split
 
 
 def test_every_state_is_reached_from_two_and_leads_to_two():

@@ -5,9 +5,8 @@ import pytest
 import timings
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compression.measure.record import WIDEST
-from compression.wording import faster, size_ratio, smaller, speed, speed_between
+from paretoscope.measure.record import WIDEST
+from paretoscope.measure.wording import faster, size_ratio, smaller, speed, speed_between
 
 RATIOS = st.floats(0.002, 400)
 

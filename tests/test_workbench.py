@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 import timings
 from measuring import Taken
-
-from compression import codec, runtimes, store, workbench
-from compression.convert import formats
-from compression.errors import ModelError, UnknownNameError
-from compression.jobs import Job
-from compression.measure.latency import Measurement
-from compression.measure.layers import OTHER
-from compression.measure.sensitivity import Sensitivity, measure_sensitivity
-from compression.measure.subject import Evaluation, Subject
-from compression.presets import Preset, presets
-from compression.recipe import Recipe
-from compression.recover import shelf
-from compression.search import cliff
-from compression.search.suggest import Target
-from compression.store import Store
-from compression.workbench import (
+from paretoscope import codec, runtimes
+from paretoscope.base.errors import ModelError, UnknownNameError
+from paretoscope.codec import shelf
+from paretoscope.export import formats
+from paretoscope.measure.latency import Measurement
+from paretoscope.measure.layers import OTHER
+from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
+from paretoscope.measure.subject import Evaluation, Subject
+from paretoscope.recipe.presets import Preset, presets
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.search import cliff
+from paretoscope.search.suggest import Target
+from paretoscope.service import store, workbench
+from paretoscope.service.jobs import Job
+from paretoscope.service.store import Store
+from paretoscope.service.workbench import (
     LATER,
     NOW,
     STUDY_BATCHES,
@@ -676,7 +676,7 @@ def test_a_conversion_that_fails_is_a_result_without_files(start, monkeypatch):
 
 
 def test_kept_files_are_bounded(start, monkeypatch):
-    monkeypatch.setattr("compression.workbench.KEPT_BYTES", 1)
+    monkeypatch.setattr("paretoscope.service.workbench.KEPT_BYTES", 1)
     bench = start()
     for format in ("config", "artefact"):
         done(bench.convert(NAME, RECIPE, format))

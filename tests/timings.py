@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compression.measure.record import Latency
+from paretoscope.measure.record import Latency
 
 
 def latency(median_ms: float = 0.125, speedup: float = 2.0, **others: Any) -> Latency:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
-
-from compression import effects, runtimes
-from compression.errors import CompressionError
-from compression.presets import Preset, known, movable, presets_of, told_figures
-from compression.recipe import (
+from paretoscope import runtimes
+from paretoscope.base.errors import CompressionError
+from paretoscope.networks.zoo import models
+from paretoscope.recipe import effects
+from paretoscope.recipe.presets import Preset, presets_of
+from paretoscope.recipe.recipe import (
     CALIBRATIONS,
     CODERS,
     FULL_PRECISION,
@@ -26,8 +27,9 @@ from compression.recipe import (
     WEIGHTINGS,
     Recipe,
 )
-from compression.workbench import SWEEP_BITS
-from compression.zoo import models
+from paretoscope.service.presets import known, movable, told_figures
+from paretoscope.service.workbench import SWEEP_BITS
+
 from pages.components import exchange, link, notes, plain, state, visitors
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 

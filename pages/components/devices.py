@@ -4,15 +4,16 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.units import format_bytes, format_ms
+from paretoscope.figures import devices as figures
+from paretoscope.figures.devices import Pair
+from paretoscope.figures.theme import Theme
+from paretoscope.measure.devices import ENERGY_SOURCE, Device, Projection, devices, edited, project
+from paretoscope.measure.roofline import LayerWork, estimate
+from paretoscope.measure.wording import faster
+from paretoscope.recipe.recipe import Recipe
 
-from compression.errors import CompressionError
-from compression.figures import devices as figures
-from compression.figures.devices import Pair
-from compression.figures.theme import Theme, format_bytes, format_ms
-from compression.measure.devices import ENERGY_SOURCE, Device, Projection, devices, edited, project
-from compression.measure.roofline import LayerWork, estimate
-from compression.recipe import Recipe
-from compression.wording import faster
 from pages.components import figure, plain, state
 from pages.components.latency import Known, work_of
 

@@ -1,10 +1,10 @@
 """The exchange rate that meets a wish: a size or a harm to be reached, and a job that looks for it."""
 
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.search.allot import Allotment
+from paretoscope.service.presets import movable
 
-from compression.errors import CompressionError
-from compression.presets import movable
-from compression.search.allot import Allotment
 from pages.components import plain, state
 
 

@@ -1,9 +1,10 @@
 """Pin and export: each download is exactly what was measured."""
 
 import streamlit as st
+from paretoscope import codec
+from paretoscope.export import figures_of, stem
+from paretoscope.service import table as export
 
-from compression import codec, export
-from compression.convert import figures_of, stem
 from pages.components import state
 from pages.components.state import View, Work
 

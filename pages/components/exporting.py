@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.export import Checked, Conversion, Format, Verification, differing, formats, stem
+from paretoscope.export.restore import LARGEST, restore
+from paretoscope.networks.zoo import models
+from paretoscope.service.jobs import Job
 
-from compression.convert import Checked, Conversion, Format, Verification, differing, formats, stem
-from compression.convert.restore import LARGEST, restore
-from compression.errors import CompressionError
-from compression.jobs import Job
-from compression.zoo import models
 from pages.components import plain, state
 from pages.components.state import Work
 

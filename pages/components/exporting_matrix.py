@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import streamlit as st
+from paretoscope.export import Format, Verification, formats
+from paretoscope.networks.zoo import ModelEntry, models, models_of
+from paretoscope.service.jobs import Job, Party, asking
+from paretoscope.service.limits import LimitError
 
-from compression.convert import Format, Verification, formats
-from compression.jobs import Job, Party, asking
-from compression.limits import LimitError
-from compression.zoo import ModelEntry, models, models_of
 from pages.components import plain, state, visitors
 
 FIGURES: dict[str, Callable[[Verification], str]] = {

@@ -1,8 +1,8 @@
 """What could not be measured, and the way out where there is one."""
 
 import streamlit as st
+from paretoscope.base.lock import trouble
 
-from compression.exclusive import trouble
 from pages.components import plain, state
 from pages.components.state import Work
 

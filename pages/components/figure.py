@@ -9,9 +9,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import streamlit as st
+from paretoscope.figures import theme
 from plotly.offline import get_plotlyjs
-
-from compression.figures import theme
 
 _LIBRARY = st.components.v2.component(
     "plotly", js=get_plotlyjs() + "\nexport default ({ setTriggerValue }) => setTriggerValue('ready', true);"

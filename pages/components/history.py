@@ -1,8 +1,8 @@
 """Whether what is measured is kept, and what of the history is not shown."""
 
 import streamlit as st
+from paretoscope.service.workbench import Workbench
 
-from compression.workbench import Workbench
 from pages.components import plain
 
 

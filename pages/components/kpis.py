@@ -1,18 +1,12 @@
 """The KPI row: each figure with its change to the baseline."""
 
 import streamlit as st
+from paretoscope.base.units import format_bytes, format_ms, format_p, format_percent, format_points
+from paretoscope.measure.paired import paired_ms
+from paretoscope.measure.record import Latency, Record
+from paretoscope.measure.wording import NOT_ALONE, UNDECIDED, UNDECIDED_WHY, smaller, speed
+from paretoscope.runtimes import runtimes
 
-from compression.figures.theme import (
-    format_bytes,
-    format_ms,
-    format_p,
-    format_percent,
-    format_points,
-)
-from compression.measure.paired import paired_ms
-from compression.measure.record import Latency, Record
-from compression.runtimes import runtimes
-from compression.wording import NOT_ALONE, UNDECIDED, UNDECIDED_WHY, smaller, speed
 from pages.components import failures, state
 from pages.components.state import Work
 

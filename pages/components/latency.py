@@ -4,25 +4,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.units import format_bytes, format_ms
+from paretoscope.figures import latency as figures
+from paretoscope.figures import roofline
+from paretoscope.figures.latency import Bar
+from paretoscope.figures.theme import Theme
+from paretoscope.measure.latency import Noise
+from paretoscope.measure.machine import Machine
+from paretoscope.measure.paired import paired_ms
+from paretoscope.measure.record import Latency
+from paretoscope.measure.roofline import LayerWork, estimate
+from paretoscope.measure.wording import UNDECIDED, speed
+from paretoscope.networks.zoo import models
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import runtimes as all_runtimes
+from paretoscope.runtimes.sparse.runtime import sparse_layers
+from paretoscope.search.verdict import Alternative, Verdict, judge
+from paretoscope.service.jobs import Job
+from paretoscope.service.workbench import Timing, alternatives, study_timings
 
-from compression.errors import CompressionError
-from compression.figures import latency as figures
-from compression.figures import roofline
-from compression.figures.latency import Bar
-from compression.figures.theme import Theme, format_bytes, format_ms
-from compression.jobs import Job
-from compression.measure.latency import Noise
-from compression.measure.machine import Machine
-from compression.measure.paired import paired_ms
-from compression.measure.record import Latency
-from compression.measure.roofline import LayerWork, estimate
-from compression.recipe import Recipe
-from compression.runtimes import runtimes as all_runtimes
-from compression.runtimes.sparse import sparse_layers
-from compression.search.verdict import Alternative, Verdict, judge
-from compression.wording import UNDECIDED, speed
-from compression.workbench import Timing, alternatives, study_timings
-from compression.zoo import models
 from pages.components import controls, failures, figure, plain, state
 from pages.components import kpis as explore_kpis
 from pages.components.state import View, Work

@@ -5,21 +5,22 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.units import format_bytes, format_percent, format_points
+from paretoscope.figures import distribution
+from paretoscope.figures import sensitivity as sensitivity_figure
+from paretoscope.figures import waterfall as waterfall_figure
+from paretoscope.figures.theme import Theme
+from paretoscope.measure.layers import LayerRow
+from paretoscope.measure.sensitivity import GRIDS, Sensitivity
+from paretoscope.measure.wording import smaller
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.recipe.recipe import Override, Recipe
+from paretoscope.search.suggest import Suggestion, Target
+from paretoscope.search.waterfall import Waterfall, steps_of
+from paretoscope.service.jobs import Job
+from paretoscope.service.presets import movable
 
-from compression.errors import CompressionError
-from compression.figures import distribution
-from compression.figures import sensitivity as sensitivity_figure
-from compression.figures import waterfall as waterfall_figure
-from compression.figures.theme import Theme, format_bytes, format_percent, format_points
-from compression.jobs import Job
-from compression.measure.layers import LayerRow
-from compression.measure.sensitivity import GRIDS, Sensitivity
-from compression.presets import movable
-from compression.recipe import Override, Recipe
-from compression.search.suggest import Suggestion, Target
-from compression.search.waterfall import Waterfall, steps_of
-from compression.statistics import ModelStatistics
-from compression.wording import smaller
 from pages.components import failures, figure, plain, state
 from pages.components.state import Work
 

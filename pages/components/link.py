@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import streamlit as st
 import torch
+from paretoscope import runtimes
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.text import listed, nearest, shown
+from paretoscope.methods.pipeline import unmatched
+from paretoscope.model.statistics import compressible
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo import DEFAULT_MODEL, models
+from paretoscope.recipe import effects, link
+from paretoscope.recipe.recipe import Recipe
 
-from compression import effects, link, runtimes, zoo
-from compression.errors import CompressionError
-from compression.pipeline import unmatched
-from compression.recipe import Recipe
-from compression.statistics import compressible
-from compression.steps import listed, nearest, shown
-from compression.zoo import DEFAULT_MODEL, models
 from pages.components import plain, state
 from pages.components.state import BATCHES, THREADS, TIMING, View
 

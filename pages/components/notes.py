@@ -2,14 +2,14 @@
 
 import streamlit as st
 import torch
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.text import listed, shown
+from paretoscope.methods.pipeline import unmatched
+from paretoscope.model.statistics import compressible
+from paretoscope.networks import zoo
+from paretoscope.recipe.effects import notes as without_effect
+from paretoscope.recipe.recipe import Recipe
 
-from compression import zoo
-from compression.effects import notes as without_effect
-from compression.errors import CompressionError
-from compression.pipeline import unmatched
-from compression.recipe import Recipe
-from compression.statistics import compressible
-from compression.steps import listed, shown
 from pages.components import state
 
 

@@ -1,15 +1,15 @@
 """The figures of the Explore page."""
 
 import streamlit as st
+from paretoscope.figures import confusion as confusion_figure
+from paretoscope.figures import ladder as ladder_figure
+from paretoscope.figures import sweeps as sweeps_figure
+from paretoscope.figures import tradeoff
+from paretoscope.figures.theme import Theme
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.search.cliff import Cliff
+from paretoscope.service.presets import movable
 
-from compression.figures import confusion as confusion_figure
-from compression.figures import ladder as ladder_figure
-from compression.figures import sweeps as sweeps_figure
-from compression.figures import tradeoff
-from compression.figures.theme import Theme
-from compression.presets import movable
-from compression.recipe import Recipe
-from compression.search.cliff import Cliff
 from pages.components import figure, plain, state
 from pages.components.state import Work
 

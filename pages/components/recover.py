@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.units import format_bytes, format_p, format_percent, format_points
+from paretoscope.codec import shelf
+from paretoscope.figures import recovery as figures
+from paretoscope.figures.theme import Theme
+from paretoscope.measure.accuracy import wilson
+from paretoscope.measure.subject import Evaluation
+from paretoscope.measure.wording import smaller
+from paretoscope.networks.zoo import models, teachers_of
+from paretoscope.recipe.recipe import SCHEDULES, Recipe, Recover
+from paretoscope.service.jobs import Job, Party, asking, told_wait
+from paretoscope.service.limits import LimitError
+from paretoscope.training.interrupted import Interrupted, interrupted
+from paretoscope.training.progress import cut, duration, seconds_left
+from paretoscope.training.train import Epoch, Recovery, best_of
+from paretoscope.training.worth import Worth, weigh
 
-from compression.errors import CompressionError
-from compression.figures import recovery as figures
-from compression.figures.theme import Theme, format_bytes, format_p, format_percent, format_points
-from compression.jobs import Job, Party, asking, told_wait
-from compression.limits import LimitError
-from compression.measure.accuracy import wilson
-from compression.measure.subject import Evaluation
-from compression.recipe import SCHEDULES, Recipe, Recover
-from compression.recover import shelf
-from compression.recover.interrupted import Interrupted, interrupted
-from compression.recover.progress import cut, duration, seconds_left
-from compression.recover.train import Epoch, Recovery, best_of
-from compression.recover.worth import Worth, weigh
-from compression.wording import smaller
-from compression.zoo import models, teachers_of
 from pages.components import figure, plain, state, visitors
 from pages.components.controls import LARGEST
 from pages.components.state import View

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import streamlit as st
+from paretoscope.base.errors import CompressionError
+from paretoscope.measure.record import Latency, Record
+from paretoscope.measure.subject import Evaluation, Subject
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks.zoo import DEFAULT_MODEL, datasets, models
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.jobs import Job, Party, asking, told_wait
+from paretoscope.service.limits import LimitError, Limits
+from paretoscope.service.presets import best_known
+from paretoscope.service.workbench import Timing, Workbench
 
-from compression.errors import CompressionError
-from compression.jobs import Job, Party, asking, told_wait
-from compression.limits import LimitError, Limits
-from compression.measure.record import Latency, Record
-from compression.measure.subject import Evaluation, Subject
-from compression.pipeline import CompressedModel
-from compression.presets import best_known
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
-from compression.workbench import Timing, Workbench
-from compression.zoo import DEFAULT_MODEL, datasets, models
 from pages.components import plain, visitors
 
 CONTROLS = "control_"

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from paretoscope.base.units import format_percent
+from paretoscope.figures import tradeoff
+from paretoscope.figures.theme import Theme
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.jobs import Job, asking, told_wait
+from paretoscope.service.limits import LimitError
+from paretoscope.training.shrink import AXES, ShrinkStep, smallest
 
-from compression.figures import tradeoff
-from compression.figures.theme import Theme, format_percent
-from compression.jobs import Job, asking, told_wait
-from compression.limits import LimitError
-from compression.recipe import Recipe
-from compression.recover.shrink import AXES, ShrinkStep, smallest
 from pages.components import figure, plain, state
 from pages.components.recover import Request, party
 

@@ -1,9 +1,9 @@
 """The table of visited records: sortable, with pin and load."""
 
 import streamlit as st
+from paretoscope.measure.paired import paired_ms
+from paretoscope.measure.wording import smaller, speed
 
-from compression.measure.paired import paired_ms
-from compression.wording import smaller, speed
 from pages.components import state
 from pages.components.state import Work
 

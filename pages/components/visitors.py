@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 
 import streamlit as st
+from paretoscope.service.limits import LimitError, Limits
 from streamlit import net_util
 from streamlit.errors import StreamlitAuthError, StreamlitSecretNotFoundError
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from compression.limits import LimitError, Limits
 from pages.components import plain
 
 COOKIE = "_streamlit_xsrf"

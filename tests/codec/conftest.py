@@ -5,13 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.model.trellis import NEXT
+from paretoscope.recipe.recipe import Recipe
 from torch import nn
-
-from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
-from compression.tensors import Codebook, CompressedTensor, Integers, Plain
-from compression.trellis import NEXT
 
 
 @pytest.fixture(scope="session")

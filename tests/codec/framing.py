@@ -5,7 +5,7 @@ import struct
 import zlib
 from typing import Any
 
-from compression.codec.container import DICTIONARY, MAGIC
+from paretoscope.codec.container import DICTIONARY, MAGIC
 
 FIGURES = bytes(24)
 

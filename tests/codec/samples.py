@@ -3,12 +3,11 @@
 from typing import Any
 
 import numpy as np
-
-from compression.pack import PackedModel
-from compression.powers import ZERO, from_steps
-from compression.recipe import Recipe
-from compression.tensors import Codebook, CompressedTensor, Integers, Plain
-from compression.trellis import NEXT
+from paretoscope.model.packed import PackedModel
+from paretoscope.model.powers import ZERO, from_steps
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.model.trellis import NEXT
+from paretoscope.recipe.recipe import Recipe
 
 
 def path(indices: np.ndarray) -> np.ndarray:

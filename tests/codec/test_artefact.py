@@ -7,13 +7,14 @@ import torch
 from framing import inflate, sections, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paretoscope import codec
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import BITS, CODERS, Recipe
 from torch import nn
-
-from compression import codec, zoo
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import BITS, CODERS, Recipe
-from compression.statistics import ModelStatistics
-from compression.tensors import Codebook, CompressedTensor, Integers, Plain
 
 PINNED_ZERO_POINTS = "07000000f55418437bad4000000000000f0f040cfe8f0788f80001"
 

@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from framing import frame, sections
-
-from compression import codec
-from compression.codec import container, reader
-from compression.codec.container import DICTIONARY, Figures
-from compression.errors import ArtefactError, ModelError
-from compression.pipeline import compress
-from compression.powers import GREATEST, LEAST, MANTISSAS, ZERO
-from compression.recipe import Recipe
-from compression.tensors import Integers
-from compression.trellis import NEXT
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError, ModelError
+from paretoscope.codec import container, reader
+from paretoscope.codec.container import DICTIONARY, Figures
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.powers import GREATEST, LEAST, MANTISSAS, ZERO
+from paretoscope.model.tensors import Integers
+from paretoscope.model.trellis import NEXT
+from paretoscope.recipe.recipe import Recipe
 
 SPECIFICATION = Path(codec.__file__).with_name("FORMAT.md").read_text()
 MEASURED = Figures(n=797, correct=780, baseline_correct=790, mean_kl=0.015625, dataset="0123456789abcdef")

@@ -9,17 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
+from paretoscope.base.errors import ArtefactError, ModelError
+from paretoscope.codec import context_kernels as kernels
+from paretoscope.codec import context_tables as tables
+from paretoscope.codec.contexts import EFFORTS, LARGEST_CODE, LARGEST_VALUE, ContextDecoder, ContextEncoder
+from paretoscope.codec.reader import ContextDecoder as SlowDecoder
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks.zoo.model import load_model
+from paretoscope.recipe.recipe import Recipe
 from samples import path
-
-from compression.codec import context_kernels as kernels
-from compression.codec import context_tables as tables
-from compression.codec.contexts import EFFORTS, LARGEST_CODE, LARGEST_VALUE, ContextDecoder, ContextEncoder
-from compression.codec.reader import ContextDecoder as SlowDecoder
-from compression.errors import ArtefactError, ModelError
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
-from compression.zoo.model import load_model
 
 EACH = pytest.mark.parametrize("effort", EFFORTS)
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -307,7 +306,7 @@ def test_a_changed_table_is_noticed(monkeypatch):
 
 def test_with_changed_tables_nothing_is_imported():
     script = (
-        "import importlib; from compression.codec import context_kernels, context_tables; context_tables.CLAMP -= 1; "
+        "import importlib; from paretoscope.codec import context_kernels, context_tables; context_tables.CLAMP -= 1; "
         "importlib.reload(context_kernels)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from framing import deflate, frame, numbers, pack, sections, unpack
 from memory import tracing
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError
+from paretoscope.codec import container
+from paretoscope.codec.container import MAGIC
+from paretoscope.codec.header import Header
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.recipe.recipe import Recipe
 from safetensors.numpy import save as save_safetensors
-
-from compression import codec
-from compression.codec import container
-from compression.codec.container import MAGIC
-from compression.codec.header import Header
-from compression.errors import ArtefactError
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import Recipe
-from compression.tensors import Codebook, Integers, Plain
 
 CODERS = ("ans", "huffman")
 PIXEL = bytes.fromhex(
@@ -263,7 +263,7 @@ def test_a_header_that_unpacks_to_more_than_its_limit_is_refused():
 @pytest.mark.parametrize("size", [1, 2**30, 2**40, 10**18])
 def test_more_values_than_the_streams_may_hold_are_refused_before_any_is_read(monkeypatch, size):
     """Scales count as values: a tensor of no codes may still declare a scale for each of a billion channels."""
-    monkeypatch.setattr("compression.codec.payload.StreamReader", lambda *_: pytest.fail("the streams were opened"))
+    monkeypatch.setattr("paretoscope.codec.payload.StreamReader", lambda *_: pytest.fail("the streams were opened"))
     over = max(size, 2**16 + 4096 * len(ONE_VALUE) + 1)
     for tensors in (
         [["w", "w4", [over]]],

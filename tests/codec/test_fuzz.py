@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from framing import deflate, frame, inflate, sections
 from memory import tracing
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError
+from paretoscope.codec import container, reader
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.tensors import Codebook, Integers
+from paretoscope.model.trellis import follows
+from paretoscope.recipe.recipe import CODERS
 from samples import packed
-
-from compression import codec
-from compression.codec import container, reader
-from compression.errors import ArtefactError
-from compression.pipeline import CompressedModel
-from compression.recipe import CODERS
-from compression.tensors import Codebook, Integers
-from compression.trellis import follows
 
 # Of each file; 24,000 over all of them.
 RAW, SECTIONS, HEADERS, READER = 2_000, 2_000, 2_000, 120

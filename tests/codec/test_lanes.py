@@ -5,13 +5,12 @@ import struct
 import numpy as np
 import pytest
 from framing import pack, sections, unpack
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError
+from paretoscope.codec import payload
+from paretoscope.codec.payload import _lanes
+from paretoscope.model.tensors import Integers
 from samples import packed
-
-from compression import codec
-from compression.codec import payload
-from compression.codec.payload import _lanes
-from compression.errors import ArtefactError
-from compression.tensors import Integers
 
 
 @pytest.fixture

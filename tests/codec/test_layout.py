@@ -5,18 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from compression.codec.layout import (
-    ESCAPE,
-    join_zeros,
-    read_narrow,
-    read_wide,
-    split_zeros,
-    write_narrow,
-    write_wide,
-)
-from compression.codec.streams import Stream, StreamReader, StreamWriter
-from compression.errors import ArtefactError
+from paretoscope.base.errors import ArtefactError
+from paretoscope.codec.layout import ESCAPE, join_zeros, read_narrow, read_wide, split_zeros, write_narrow, write_wide
+from paretoscope.codec.streams import Stream, StreamReader, StreamWriter
 
 CODERS = ("ans", "huffman")
 

@@ -6,14 +6,13 @@ import json
 import numpy as np
 import pytest
 from framing import FIGURES, frame, pack, sections, unpack
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError, ModelError, NewerArtefactError
+from paretoscope.codec import payload, reader
+from paretoscope.codec.description import described
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.recipe.recipe import CODERS, Recipe
 from samples import packed
-
-from compression import codec
-from compression.codec import payload, reader
-from compression.codec.description import described
-from compression.errors import ArtefactError, ModelError, NewerArtefactError
-from compression.recipe import CODERS, Recipe
-from compression.tensors import Codebook, Integers, Plain
 
 SETTINGS = {"sparsity": 0.5, "clusters": 4, "bits": 4, "rest": "fp16"}
 OVERRIDE = {"layers": "conv*", "bits": 2}

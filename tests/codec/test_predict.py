@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 from framing import sections
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError
+from paretoscope.codec import predict, reader
+from paretoscope.model import powers
+from paretoscope.model.tensors import Integers
 from samples import path
-
-from compression import codec, powers
-from compression.codec import predict, reader
-from compression.errors import ArtefactError
-from compression.tensors import Integers
 
 
 def rows(draw: np.random.Generator, spreads: np.ndarray, columns: int) -> np.ndarray:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from framing import sections
+from paretoscope import codec
+from paretoscope.codec import payload, reader, streams
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.trellis import NEXT
+from paretoscope.recipe.recipe import CODERS, Recipe
 from samples import packed
-
-from compression import codec
-from compression.codec import payload, reader, streams
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import CODERS, Recipe
-from compression.trellis import NEXT
 
 SCRIPT = Path(reader.__file__)
 

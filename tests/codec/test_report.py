@@ -7,14 +7,13 @@ import math
 import numpy as np
 import pytest
 from framing import sections
+from paretoscope import codec
+from paretoscope.cli.main import app
+from paretoscope.codec.report import report, text
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.tensors import Integers, Plain
+from paretoscope.recipe.recipe import CODERS, Recipe
 from typer.testing import CliRunner
-
-from compression import codec
-from compression.cli import app
-from compression.codec.report import report, text
-from compression.pipeline import compress
-from compression.recipe import CODERS, Recipe
-from compression.tensors import Integers, Plain
 
 MEASURED = codec.Figures(797, 780, 790, 0.015625, "0123456789abcdef")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from compression.codec.streams import (
+from paretoscope.base.errors import ArtefactError
+from paretoscope.codec.streams import (
     PRECISIONS,
     Stream,
     StreamReader,
@@ -17,7 +17,6 @@ from compression.codec.streams import (
     code_lengths,
     histogram,
 )
-from compression.errors import ArtefactError
 
 CODERS = ("ans", "huffman")
 SHAPES = ("uniform", "constant", "skewed", "two", "sparse", "ramp")

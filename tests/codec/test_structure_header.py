@@ -7,15 +7,15 @@ import pytest
 import torch
 from framing import pack, unpack
 from memory import tracing
-
-from compression import codec, zoo
-from compression.codec import container, reader
-from compression.errors import ArtefactError, ModelError, UnknownNameError
-from compression.measure.variant import Variant
-from compression.pack import pack as packed_of
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError, ModelError, UnknownNameError
+from paretoscope.codec import container, reader
+from paretoscope.measure.variant import Variant
+from paretoscope.methods.pack import pack as packed_of
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
 
 SURROGATE = "\ud800"
 

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from safetensors.numpy import load as load_safetensors
-
-from compression import codec, zoo
-from compression.convert import (
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError, ModelError, RecipeError, UnknownNameError
+from paretoscope.base.progress import Cancelled
+from paretoscope.export import (
     Conversion,
     Source,
     convert,
@@ -27,19 +27,19 @@ from compression.convert import (
     without_figures,
     zipped,
 )
-from compression.convert import base as base_module
-from compression.convert import torch_export as pt2
-from compression.convert.base import close_to_decoded, distance
-from compression.convert.bundle import CHECKSUMS, checksums, open_bundle
-from compression.convert.processes import run_process
-from compression.convert.weights import HOW, read_codes
-from compression.errors import CompressionError, ModelError, RecipeError, UnknownNameError
-from compression.jobs import Cancelled
-from compression.measure.record import Record
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.runtimes.onnx_trace import OPSET
-from compression.tensors import Integers
+from paretoscope.export import base as base_module
+from paretoscope.export import torch_export as pt2
+from paretoscope.export.base import close_to_decoded, distance
+from paretoscope.export.bundle import CHECKSUMS, checksums, open_bundle
+from paretoscope.export.processes import run_process
+from paretoscope.export.weights import HOW, read_codes
+from paretoscope.graph.trace import OPSET
+from paretoscope.measure.record import Record
+from paretoscope.measure.subject import Subject
+from paretoscope.model.tensors import Integers
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from safetensors.numpy import load as load_safetensors
 
 INT8 = Recipe.of(bits=8, activations=8, rest="fp16")
 RATE = {
@@ -363,9 +363,8 @@ def test_the_bundle_holds_everything_and_its_checksums_are_right(tmp_path) -> No
 
 
 def test_the_command_of_the_readme_gives_the_figures_of_the_record(tmp_path, monkeypatch) -> None:
+    from paretoscope.cli.main import app
     from typer.testing import CliRunner
-
-    from compression.cli import app
 
     (data,) = converted(QUICKEST, "bundle").files.values()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

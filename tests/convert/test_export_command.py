@@ -1,4 +1,4 @@
-"""`python -m compression export`: what it writes is what it printed, and what fails its check is not written."""
+"""`python -m paretoscope export`: what it writes is what it printed, and what fails its check is not written."""
 
 import dataclasses
 import json
@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+from paretoscope import codec
+from paretoscope.base import files
+from paretoscope.base.errors import CompressionError
+from paretoscope.cli.main import app
+from paretoscope.export import formats
+from paretoscope.export.output import write, write_folder
+from paretoscope.networks import zoo
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.libraries import onnxruntime
 from typer.testing import CliRunner
-
-from compression import codec, files, zoo
-from compression.cli import app
-from compression.convert import formats
-from compression.convert.output import write, write_folder
-from compression.errors import CompressionError
-from compression.presets import presets
-from compression.recipe import Recipe
-from compression.runtimes.libraries import onnxruntime
 
 MODEL = "lenet-300-100"
 
@@ -26,12 +27,12 @@ MODEL = "lenet-300-100"
 def without_tflite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its conversions take up to a minute each; test_convert has one of each model."""
     monkeypatch.setattr(
-        "compression.convert.base.find_spec", lambda name: None if "litert" in name else find_spec(name)
+        "paretoscope.export.base.find_spec", lambda name: None if "litert" in name else find_spec(name)
     )
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments)], prog_name="python -m compression")
+    return CliRunner().invoke(app, ["export", *map(str, arguments)], prog_name="python -m paretoscope")
 
 
 def test_one_format_is_one_file_with_the_figures_printed(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_one_format_is_one_file_with_the_figures_printed(tmp_path: Path) -> None
 
 
 def test_a_file_is_exported_as_it_is(tmp_path: Path) -> None:
-    from compression.measure.subject import Subject
+    from paretoscope.measure.subject import Subject
 
     compressed = Subject.load(MODEL).compress(Recipe.of(bits=3))
     (tmp_path / "a.psc").write_bytes(codec.write(compressed))
@@ -120,7 +121,7 @@ def test_what_cannot_be_done_is_told_in_one_line(arguments: str, message: str, t
 
 
 def test_a_missing_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compression.convert.base.find_spec", lambda name: None)
+    monkeypatch.setattr("paretoscope.export.base.find_spec", lambda name: None)
     result = run(MODEL, "--format", "tflite", "--out", tmp_path / "x.tflite")
     assert result.exit_code == 1 and "Run: pip install litert-torch==" in result.stderr
     assert list(tmp_path.iterdir()) == []

@@ -9,19 +9,18 @@ from functools import cache
 
 import pytest
 from memory import tracing
-
-from compression import codec
-from compression.convert import Source, convert, differing, produce, zipped
-from compression.convert.bundle import CHECKSUMS, MEMBERS, checksums, open_bundle
-from compression.convert.restore import LARGEST, Restored, restore
-from compression.convert.weights import read_codes
-from compression.convert.zips import unzip
-from compression.errors import ArtefactError, CompressionError, RecipeError
-from compression.measure.subject import Subject
-from compression.presets import presets
-from compression.recipe import Recipe
-from compression.recipe_file import LARGEST as LARGEST_RECIPE
-from compression.recipe_file import read_recipe, to_yaml
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError, CompressionError, RecipeError
+from paretoscope.export import Source, convert, differing, produce, zipped
+from paretoscope.export.bundle import CHECKSUMS, MEMBERS, checksums, open_bundle
+from paretoscope.export.restore import LARGEST, Restored, restore
+from paretoscope.export.weights import read_codes
+from paretoscope.export.zips import unzip
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.file import LARGEST as LARGEST_RECIPE
+from paretoscope.recipe.file import read_recipe, to_yaml
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import Recipe
 
 MODEL = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.6, clusters=8, bits=6, rest="fp16", overrides=[{"layers": "fc3", "pattern": "2:4"}])

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from paretoscope.base.errors import ArtefactError
+from paretoscope.export.weights import codes, decoded, read_codes
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.tensors import Integers
+from paretoscope.recipe.recipe import Recipe
 from safetensors import safe_open
 from safetensors.torch import load
 from torch import nn
-
-from compression.convert.weights import codes, decoded, read_codes
-from compression.errors import ArtefactError
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
-from compression.tensors import Integers
 
 RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8, rest="fp16")
 

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 import plotly.graph_objects as go
 import pytest
 import timings
-
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
-from compression.recipe import Recipe
+from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
+from paretoscope.recipe.recipe import Recipe
 
 SAMPLES = 800
 BASELINE = Baseline(correct=784, accuracy=0.98, f1=0.98, size_bytes=1_000_000)

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
+from paretoscope.figures import confusion
+from paretoscope.figures.theme import DARK, LIGHT
 from sklearn.metrics import confusion_matrix, recall_score
-
-from compression.figures import confusion
-from compression.figures.theme import DARK, LIGHT
 
 
 @pytest.fixture(scope="module")

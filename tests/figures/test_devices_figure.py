@@ -1,9 +1,8 @@
 import pytest
-
-from compression.figures import devices as figure
-from compression.figures.theme import DARK, LIGHT
-from compression.measure.devices import devices, edited, project
-from compression.measure.roofline import LayerWork
+from paretoscope.figures import devices as figure
+from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.measure.devices import devices, edited, project
+from paretoscope.measure.roofline import LayerWork
 
 BEFORE = [LayerWork("fc.weight", "linear", 1_000_000, 1_000_000, 4_000_000, 4000, 4000)]
 AFTER = [LayerWork("fc.weight", "linear", 100_000, 100_000, 400_000, 4000, 4000)]

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compression.figures import distribution
-from compression.figures.theme import DARK, LIGHT
+from paretoscope.figures import distribution
+from paretoscope.figures.theme import DARK, LIGHT
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 import pytest
-
-from compression.figures import ladder
-from compression.figures.theme import DARK, LIGHT
-from compression.measure.record import Ladder
+from paretoscope.figures import ladder
+from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.measure.record import Ladder
 
 SIZE = Ladder(dense=1_000_000, sparse=1_200_000, packed=200_000, huffman=60_000, ans=50_000, artefact=51_000)
 

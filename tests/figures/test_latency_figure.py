@@ -6,11 +6,10 @@ import pytest
 import timings
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compression.figures import latency
-from compression.figures.latency import Bar
-from compression.figures.theme import DARK, LIGHT
-from compression.measure.latency import Samples
+from paretoscope.figures import latency
+from paretoscope.figures.latency import Bar
+from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.measure.latency import Samples
 
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 

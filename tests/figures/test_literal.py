@@ -1,7 +1,7 @@
 """Names from outside in figures: Plotly takes tags in texts as HTML, and draws links of them."""
 
-from compression.figures import latency, sensitivity
-from compression.figures.theme import literal
+from paretoscope.figures import latency, sensitivity
+from paretoscope.figures.theme import literal
 
 NAME = '<a href="http://evil.example">fc1</a>.weight'
 SHOWN = '&lt;a href="http://evil.example"&gt;fc1&lt;/a&gt;'

@@ -3,9 +3,8 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compression.figures.pareto import accuracy, front, size_bytes, slowness
-from compression.recipe import Recipe
+from paretoscope.figures.pareto import accuracy, front, size_bytes, slowness
+from paretoscope.recipe.recipe import Recipe
 
 # Few distinct values, so that ties and duplicates are the rule.
 PLACES = st.lists(st.tuples(st.integers(1, 6), st.integers(790, 796)), max_size=24)

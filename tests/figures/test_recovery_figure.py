@@ -3,10 +3,9 @@
 import math
 
 import pytest
-
-from compression.figures import recovery
-from compression.figures.theme import DARK, LIGHT
-from compression.recover.train import Epoch
+from paretoscope.figures import recovery
+from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.training.train import Epoch
 
 RAMP = 2
 

@@ -1,10 +1,9 @@
 import pytest
-
-from compression.figures import roofline
-from compression.figures.theme import DARK, LIGHT
-from compression.measure.layers import OTHER
-from compression.measure.machine import Machine
-from compression.measure.roofline import LayerWork
+from paretoscope.figures import roofline
+from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.measure.layers import OTHER
+from paretoscope.measure.machine import Machine
+from paretoscope.measure.roofline import LayerWork
 
 MACHINE = Machine(
     name="a processor",

@@ -1,9 +1,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compression.figures.scale import accuracy_axis, accuracy_scale, strip
-from compression.figures.theme import LIGHT
+from paretoscope.figures.scale import accuracy_axis, accuracy_scale, strip
+from paretoscope.figures.theme import LIGHT
 
 FRACTIONS = st.floats(0, 1)
 SEEN = st.lists(FRACTIONS, max_size=12)

@@ -1,7 +1,6 @@
 import pytest
-
-from compression.figures import sensitivity
-from compression.figures.theme import DARK, LIGHT
+from paretoscope.figures import sensitivity
+from paretoscope.figures.theme import DARK, LIGHT
 
 GRID = (0.0, 0.5, 0.9)
 CURVES = {

@@ -1,10 +1,9 @@
 import math
 
 import pytest
-
-from compression.figures import sweeps
-from compression.figures.theme import DARK, LIGHT
-from compression.recipe import Recipe
+from paretoscope.figures import sweeps
+from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.recipe.recipe import Recipe
 
 CURRENT = Recipe.of(sparsity=0.8, scope="layer", clusters=16, bits=8)
 SETTINGS = CURRENT.settings()

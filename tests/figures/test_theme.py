@@ -4,23 +4,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compression.errors import UnknownNameError
-from compression.figures.theme import (
-    DARK,
-    LIGHT,
-    THEMES,
+from paretoscope.base.errors import UnknownNameError
+from paretoscope.base.units import (
     UNITS,
     Unit,
     bytes_unit,
-    fade,
     format_bytes,
     format_ms,
     format_p,
     format_percent,
     format_points,
-    named,
 )
+from paretoscope.figures.theme import DARK, LIGHT, THEMES, fade, named
 
 CONFIG = Path(__file__).parents[2] / ".streamlit" / "config.toml"
 

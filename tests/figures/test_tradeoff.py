@@ -5,10 +5,9 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from compression.figures import pareto, tradeoff
-from compression.figures.theme import DARK, LIGHT
-from compression.recipe import Recipe
+from paretoscope.figures import pareto, tradeoff
+from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.recipe.recipe import Recipe
 
 QUANTITIES = ("size", "latency")
 RECIPES = [Recipe.of(sparsity=s / 20, clusters=k, bits=b) for s in range(19) for k in (None, 4, 16) for b in (32, 8, 2)]

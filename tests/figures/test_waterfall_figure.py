@@ -1,9 +1,8 @@
 from itertools import pairwise
 
 import pytest
-
-from compression.figures import waterfall
-from compression.figures.theme import DARK, LIGHT
+from paretoscope.figures import waterfall
+from paretoscope.figures.theme import DARK, LIGHT
 
 STEPS = [("Coding alone", -100_000.0, 0.0), ("Prune", -700_000.0, -0.03), ("Quantize", 50_000.0, 0.01)]
 DRAWINGS = pytest.mark.parametrize("draw", [waterfall.draw_sizes, waterfall.draw_accuracies])

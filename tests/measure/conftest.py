@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from paretoscope.measure.subject import Subject
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.recipe.recipe import Recipe
 from torch import nn
-
-from compression.measure.subject import Subject
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paretoscope.measure.accuracy import Predictions, macro_f1, mcnemar, predict, score, wilson
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
-
-from compression.measure.accuracy import Predictions, macro_f1, mcnemar, predict, score, wilson
 
 bounded = settings(derandomize=True, deadline=None, max_examples=100)
 

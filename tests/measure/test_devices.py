@@ -2,12 +2,11 @@ import dataclasses
 import math
 
 import pytest
-
-from compression.errors import CompressionError, UnknownNameError
-from compression.measure.devices import DRAM_BYTE_J, FP32_MAC_J, INT8_MAC_J, Device, devices, edited, project
-from compression.measure.layers import OTHER
-from compression.measure.roofline import LayerWork, layer_work
-from compression.recipe import Recipe
+from paretoscope.base.errors import CompressionError, UnknownNameError
+from paretoscope.measure.devices import DRAM_BYTE_J, FP32_MAC_J, INT8_MAC_J, Device, devices, edited, project
+from paretoscope.measure.layers import OTHER
+from paretoscope.measure.roofline import LayerWork, layer_work
+from paretoscope.recipe.recipe import Recipe
 
 DEVICE = Device(
     name="slow",

@@ -9,11 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-from compression.errors import CompressionError, ModelError
-from compression.measure import latency as latency_module
-from compression.measure.latency import (
+from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.measure import latency as latency_module
+from paretoscope.measure.latency import (
     MAX_SINGLES,
     Noise,
     compare,
@@ -24,7 +22,8 @@ from compression.measure.latency import (
     median_interval,
     outliers,
 )
-from compression.runtimes import Program, Runtime, Subject, runtimes
+from paretoscope.runtimes import Program, Runtime, Subject, runtimes
+from torch import nn
 
 MS = 2.0**-10  # a power of two, about a millisecond: times of the fake clock are sums of these without rounding
 

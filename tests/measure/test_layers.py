@@ -2,12 +2,12 @@ import json
 
 import pytest
 import torch
+from paretoscope import codec
+from paretoscope.measure.layers import OTHER, count_macs, layer_kinds, layer_table, layer_times
+from paretoscope.model.statistics import compressible
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
 from torch import nn
-
-from compression import codec, zoo
-from compression.measure.layers import OTHER, count_macs, layer_kinds, layer_table, layer_times
-from compression.recipe import Recipe
-from compression.statistics import compressible
 
 
 def test_the_table_adds_up(subject):

@@ -3,10 +3,9 @@ import json
 
 import numpy as np
 import pytest
-
-from compression.errors import CompressionError, ModelError
-from compression.measure import machine as module
-from compression.measure.machine import Machine, measure_machine, processor_name
+from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.measure import machine as module
+from paretoscope.measure.machine import Machine, measure_machine, processor_name
 
 MACHINE = Machine(
     name="a processor",

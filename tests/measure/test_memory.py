@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from paretoscope.base.errors import CompressionError
+from paretoscope.measure import memory
+from paretoscope.measure.memory import measured, session_memory
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import Program, Runtime, Subject, runtimes
 from torch import nn
-
-from compression.errors import CompressionError
-from compression.measure import memory
-from compression.measure.memory import measured, session_memory
-from compression.recipe import Recipe
-from compression.runtimes import Program, Runtime, Subject, runtimes
 
 WEIGHTS = 4 * (784 * 300 + 300 * 100 + 100 * 10)
 

@@ -1,7 +1,6 @@
 import pytest
 import timings
-
-from compression.measure.paired import paired_interval, paired_ms, reference_ms
+from paretoscope.measure.paired import paired_interval, paired_ms, reference_ms
 
 
 def test_the_reference_is_the_median_of_what_the_baseline_took():

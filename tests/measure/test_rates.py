@@ -2,11 +2,10 @@ import collections
 
 import numpy as np
 import pytest
-
-from compression.measure.rates import rates
-from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
-from compression.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.measure.rates import rates
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.recipe.recipe import Recipe
 
 RECIPES = [
     {},

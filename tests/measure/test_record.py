@@ -4,9 +4,8 @@ import math
 
 import pytest
 import timings
-
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
-from compression.recipe import Recipe
+from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
+from paretoscope.recipe.recipe import Recipe
 
 RECIPE = Recipe.of(sparsity=0.8, clusters=16, bits=8, rest="fp16")
 LATENCY = timings.latency(measured_for=RECIPE.digest)

@@ -1,11 +1,10 @@
 import pytest
 import torch
+from paretoscope.base.errors import ModelError
+from paretoscope.measure.replay import Replay
+from paretoscope.model.statistics import compressible
+from paretoscope.networks import zoo
 from torch import nn
-
-from compression import zoo
-from compression.errors import ModelError
-from compression.measure.replay import Replay
-from compression.statistics import compressible
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-from compression.errors import ModelError
-from compression.measure.layers import OTHER, layer_table
-from compression.measure.roofline import (
+from paretoscope.base.errors import ModelError
+from paretoscope.measure.layers import OTHER, layer_table
+from paretoscope.measure.roofline import (
     LayerWork,
     estimate,
     layer_work,
@@ -15,8 +13,9 @@ from compression.measure.roofline import (
     peak_activation_bytes,
     resident_bytes,
 )
-from compression.recipe import Recipe
-from compression.tensors import Integers, Plain
+from paretoscope.model.tensors import Integers, Plain
+from paretoscope.recipe.recipe import Recipe
+from torch import nn
 
 
 @dataclasses.dataclass

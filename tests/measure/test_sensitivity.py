@@ -6,11 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-from compression import codec
-from compression.errors import ModelError, RecipeError
-from compression.measure.sensitivity import (
+from paretoscope import codec
+from paretoscope.base.errors import ModelError, RecipeError
+from paretoscope.measure.sensitivity import (
     GRIDS,
     SETTINGS,
     Sensitivity,
@@ -18,7 +16,8 @@ from compression.measure.sensitivity import (
     compress_alone,
     measure_sensitivity,
 )
-from compression.recipe import Override, Recipe
+from paretoscope.recipe.recipe import Override, Recipe
+from torch import nn
 
 SMALL = {"sparsity": (0.5, 0.95), "clusters": (4,), "bits": (8, 2, 1)}
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from compression import codec
-from compression.measure.size import ladder
-from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
-from compression.tensors import Codebook, CompressedTensor, Integers, Plain
-from compression.trellis import NEXT
+from paretoscope import codec
+from paretoscope.measure.size import ladder
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.model.trellis import NEXT
+from paretoscope.recipe.recipe import Recipe
 
 RECIPES = [
     {},
@@ -152,7 +151,7 @@ def test_the_coded_rungs_are_the_lengths_of_real_streams(make, tmp_path, setting
 def test_the_file_that_the_caller_has_is_not_written_again(make, monkeypatch):
     model = make(bits=4)
     data = codec.write(model)
-    monkeypatch.setattr("compression.measure.size.write", lambda _: pytest.fail("written again"))
+    monkeypatch.setattr("paretoscope.measure.size.write", lambda _: pytest.fail("written again"))
     assert ladder(model, data).artefact == len(data)
 
 

@@ -5,19 +5,19 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from paretoscope import codec, runtimes
+from paretoscope.base.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
+from paretoscope.measure.accuracy import score
+from paretoscope.measure.rates import rates
+from paretoscope.measure.size import ladder
+from paretoscope.measure.subject import Subject
+from paretoscope.model.structure import Structure
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo.model import weights_path
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.integer.blueprint import simulate
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
-
-from compression import codec, runtimes, zoo
-from compression.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
-from compression.measure.accuracy import score
-from compression.measure.rates import rates
-from compression.measure.size import ladder
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.runtimes.integer import simulate
-from compression.structure import Structure
-from compression.zoo.model import weights_path
 
 RECIPE = Recipe.of(sparsity=0.9, clusters=4, bits=4, rest="fp16")
 

@@ -7,13 +7,14 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-
-from compression import codec
-from compression.measure.subject import KEPT_VARIANTS, Subject
-from compression.measure.variant import Form, Variant
-from compression.methods import compensate, recalibrate
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import Recipe, Simplify
+from paretoscope.methods.pipeline import with_rest
+from paretoscope import codec
+from paretoscope.measure.subject import KEPT_VARIANTS, Subject
+from paretoscope.measure.variant import Form, Variant
+from paretoscope.methods import compensate, recalibrate
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.recipe.recipe import Recipe, Simplify
 
 NORMALISED = "resnet-20"
 
@@ -73,7 +74,7 @@ class TestRepair:
         images = resnet.data.calibration_images
         first = resnet.compress(Recipe.of(bits=3, batchnorm=True))
         module = first.load_into(copy.deepcopy(resnet.model))
-        wanted = first.with_rest(recalibrate.correct_bias(resnet.model, module, images))
+        wanted = with_rest(first, recalibrate.correct_bias(resnet.model, module, images))
         both = resnet.compress(recipe)
         assert not changed(wanted, both)
         assert changed(first, both)

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from compression.methods import binarize
-from compression.recipe import GRANULARITIES, Quantize
-from compression.tensors import Integers
+from paretoscope.methods import binarize
+from paretoscope.model.tensors import Integers
+from paretoscope.recipe.recipe import GRANULARITIES, Quantize
 
 # All of them mean the mean magnitude.
 CALIBRATIONS = ("range", "mse", "rate")

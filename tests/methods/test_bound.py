@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from compression.methods import bound
-from compression.methods.compensate import DAMPING
-from compression.pipeline import compress
-from compression.recipe import CALIBRATIONS, GRANULARITIES, STARTS, Recipe
-from compression.statistics import ModelStatistics
-from compression.tensors import Codebook, Integers, Plain
+from paretoscope.methods import bound
+from paretoscope.methods.compensate import DAMPING
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.recipe.recipe import CALIBRATIONS, GRANULARITIES, STARTS, Recipe
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=120)
 

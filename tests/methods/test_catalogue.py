@@ -3,9 +3,8 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from compression.methods.catalogue import methods
-from compression.recipe import BITS, STEPS, Override, Recipe
+from paretoscope.methods.catalogue import methods
+from paretoscope.recipe.recipe import BITS, STEPS, Override, Recipe
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=200)
 

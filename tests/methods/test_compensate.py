@@ -3,14 +3,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from paretoscope.base.errors import ModelError
+from paretoscope.methods import quantize, share
+from paretoscope.methods.compensate import Entries, Steps, hessians, round_with_compensation
+from paretoscope.model.statistics import LayerStatistics, compressible
+from paretoscope.recipe.recipe import Quantize
 from torch import nn
 from torch.nn import functional as F
-
-from compression.errors import ModelError
-from compression.methods import quantize, share
-from compression.methods.compensate import Entries, Steps, hessians, round_with_compensation
-from compression.recipe import Quantize
-from compression.statistics import LayerStatistics, compressible
 
 
 def weights(seed: int, *shape: int) -> np.ndarray:
@@ -344,8 +343,8 @@ def test_the_moments_of_a_convolution_are_those_of_its_unfolded_patches() -> Non
 def test_few_patches_at_a_time_give_the_same_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = nn.Conv2d(4, 6, 3, groups=2), images(3, 21, 4, 8, 8)
     whole = hessians(layer, x, ["weight"])["weight"]
-    monkeypatch.setattr("compression.methods.compensate.PATCH_FLOATS", 3000)
-    monkeypatch.setattr("compression.methods.compensate.CHUNK", 4)
+    monkeypatch.setattr("paretoscope.methods.compensate.PATCH_FLOATS", 3000)
+    monkeypatch.setattr("paretoscope.methods.compensate.CHUNK", 4)
     assert np.allclose(hessians(layer, x, ["weight"])["weight"], whole, rtol=1e-4, atol=1e-6)
 
 

@@ -5,12 +5,11 @@ import math
 
 import numpy as np
 import pytest
-
-from compression import powers
-from compression.methods import dependent
-from compression.methods.dependent import DISTORTION, KILOBYTE
-from compression.tensors import Integers
-from compression.trellis import NEXT, follows
+from paretoscope.methods import dependent
+from paretoscope.methods.dependent import DISTORTION, KILOBYTE
+from paretoscope.model import powers
+from paretoscope.model.tensors import Integers
+from paretoscope.model.trellis import NEXT, follows
 
 RNG = np.random.default_rng(0)
 

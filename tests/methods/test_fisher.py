@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from paretoscope.methods.fisher import diagonal_fisher
 from torch import nn
-
-from compression.methods.fisher import diagonal_fisher
 
 
 @pytest.fixture

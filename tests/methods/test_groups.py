@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from compression.methods import groups, share
-from compression.statistics import LayerStatistics
-from compression.tensors import Codebook, Integers, Plain
+from paretoscope.methods import groups, share
+from paretoscope.model.statistics import LayerStatistics
+from paretoscope.model.tensors import Codebook, Integers, Plain
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 from memory import tracing
-
-from compression import codec, zoo
-from compression.measure.accuracy import predict
-from compression.measure.subject import Subject
-from compression.methods import compensate, dependent, moments
-from compression.methods.moments import MOST_TAPS, Assumed, assumed
-from compression.pack import pack
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
-from compression.trellis import follows
+from paretoscope import codec
+from paretoscope.measure.accuracy import predict
+from paretoscope.measure.subject import Subject
+from paretoscope.methods import compensate, dependent, moments
+from paretoscope.methods.moments import MOST_TAPS, Assumed, assumed
+from paretoscope.methods.pack import pack
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.trellis import follows
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
 
 RNG = np.random.default_rng(0)
 # Linear; depthwise; one, two and three axes of kernels, of more positions than a block has columns too.

@@ -5,11 +5,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from compression.methods import prune
-from compression.methods.prune import Cut
-from compression.recipe import SCOPES, LayerRecipe, Prune, Recipe
-from compression.statistics import LayerStatistics, ModelStatistics
+from paretoscope.methods import prune
+from paretoscope.methods.prune import Cut
+from paretoscope.model.statistics import LayerStatistics, ModelStatistics
+from paretoscope.recipe.recipe import SCOPES, LayerRecipe, Prune, Recipe
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from compression.methods import quantize
-from compression.recipe import CLIPPINGS, GRANULARITIES, Quantize
-from compression.tensors import Integers
+from paretoscope.methods import quantize
+from paretoscope.model.tensors import Integers
+from paretoscope.recipe.recipe import CLIPPINGS, GRANULARITIES, Quantize
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
 

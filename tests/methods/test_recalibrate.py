@@ -4,11 +4,10 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from paretoscope.base.errors import ModelError
+from paretoscope.methods.recalibrate import correct_bias, reestimate_batchnorm
+from paretoscope.networks import zoo
 from torch import nn
-
-from compression import zoo
-from compression.errors import ModelError
-from compression.methods.recalibrate import correct_bias, reestimate_batchnorm
 
 
 def images(seed: int, *shape: int) -> torch.Tensor:

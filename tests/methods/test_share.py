@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from compression.methods import share
-from compression.statistics import LayerStatistics
+from paretoscope.methods import share
+from paretoscope.model.statistics import LayerStatistics
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
 

@@ -7,14 +7,14 @@ from functools import cache
 
 import pytest
 import torch
+from paretoscope.base.errors import ModelError, RecipeError
+from paretoscope.methods import channels, fold, lowrank, simplify
+from paretoscope.model import structure
+from paretoscope.model.structure import Structure
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Simplify
+from paretoscope.runtimes.onnx_graph import export_fp32
 from torch import Tensor, nn
-
-from compression import structure, zoo
-from compression.errors import ModelError, RecipeError
-from compression.methods import channels, fold, lowrank, simplify
-from compression.recipe import Simplify
-from compression.runtimes.onnx_graph import export_fp32
-from compression.structure import Structure
 
 MODELS = zoo.models_of("digits")
 RESIDUAL = tuple(name for name in MODELS if structure.blocks(zoo.build(name)))
@@ -124,7 +124,7 @@ def test_a_step_that_does_nothing_gives_an_equal_copy(name):
 
 
 def test_torch_pruning_is_imported_by_those_who_need_it_only():
-    code = "import sys, compression.methods.simplify; sys.exit('torch_pruning' in sys.modules)"
+    code = "import sys, paretoscope.methods.simplify; sys.exit('torch_pruning' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

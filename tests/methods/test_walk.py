@@ -11,11 +11,10 @@ import copy
 import numpy as np
 import pytest
 import torch
-
-from compression.pipeline import compress
-from compression.recipe import CALIBRATIONS, GRANULARITIES, Recipe
-from compression.statistics import ModelStatistics
-from compression.zoo import load_data, load_model, models, models_of
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks.zoo import load_data, load_model, models, models_of
+from paretoscope.recipe.recipe import CALIBRATIONS, GRANULARITIES, Recipe
 
 IMAGES = 20
 # On so few images: 2.3 at most.

@@ -8,12 +8,11 @@ import math
 import re
 
 import pytest
-
-from compression.convert import without_figures
-from compression.measure.subject import Subject
-from compression.presets import presets
-from compression.recipe import Recipe
-from compression.workbench import sweeps
+from paretoscope.export import without_figures
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.workbench import sweeps
 
 pytestmark = pytest.mark.browser
 

@@ -4,13 +4,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from paretoscope import codec
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.presets import presets, presets_of
+from paretoscope.recipe.recipe import Recipe, Recover
+from paretoscope.service.workbench import Timing
 from streamlit.testing.v1 import AppTest
 
-from compression import codec
-from compression.measure.subject import Subject
-from compression.presets import presets, presets_of
-from compression.recipe import Recipe, Recover
-from compression.workbench import Timing
 from pages.components import plain
 from pages.components.state import View
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from mirror import Mirror, serving
+from paretoscope.data import mnist
+from paretoscope.networks import zoo
+from paretoscope.service.workbench import Workbench
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
-from compression import zoo
-from compression.workbench import Workbench
-from compression.zoo import mnist
 from pages.components import plain, state
 
 APP = str(Path(__file__).parents[2] / "app.py")

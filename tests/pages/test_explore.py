@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.presets import presets, presets_of
+from paretoscope.recipe.recipe import Recipe
 from streamlit.testing.v1 import AppTest
 
-from compression.measure.subject import Subject
-from compression.presets import presets, presets_of
-from compression.recipe import Recipe
 from pages.components import plain
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_preset_shows_what_the_library_measures(preset: str, subject: Subject) -
     settle(page)
     *_, evaluation = subject.evaluate(presets.get(preset).recipe)
     record = evaluation.record
-    from compression.figures.theme import format_bytes, format_percent
+    from paretoscope.base.units import format_bytes, format_percent
 
     assert not page.exception
     assert metric(page, "Accuracy").value == format_percent(record.figures.accuracy)

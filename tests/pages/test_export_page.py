@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from paretoscope import codec
+from paretoscope.export import convert, formats, stem
+from paretoscope.networks.zoo import models, models_of
+from paretoscope.recipe.presets import presets
+from paretoscope.recipe.recipe import Recipe
 from streamlit.testing.v1 import AppTest
 
-from compression import codec
-from compression.convert import convert, formats, stem
-from compression.presets import presets
-from compression.recipe import Recipe
-from compression.zoo import models, models_of
 from pages.components import exporting, exporting_matrix, plain, state
 from pages.components.exporting import format_seconds
 
@@ -28,7 +28,7 @@ PATIENCE_S = 90.0
 def without_tflite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its conversions take up to a minute each; tests/convert has one of each model."""
     monkeypatch.setattr(
-        "compression.convert.base.find_spec", lambda name: None if "litert" in name else find_spec(name)
+        "paretoscope.export.base.find_spec", lambda name: None if "litert" in name else find_spec(name)
     )
 
 
@@ -184,7 +184,7 @@ def test_what_does_not_go_with_the_recipe_says_why() -> None:
 
 
 def test_a_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compression.convert.base.find_spec", lambda name: None)
+    monkeypatch.setattr("paretoscope.export.base.find_spec", lambda name: None)
     page = open_page()
     for name in ("openvino", "openvino-int8", "tflite"):
         assert row(page, name)["State"] == "not installed" and page.button(key=f"convert_{name}").disabled

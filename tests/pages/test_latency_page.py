@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timings
+from paretoscope import runtimes
+from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.measure.devices import devices as known_devices
+from paretoscope.measure.latency import Noise, Samples
+from paretoscope.measure.machine import Machine
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.service.jobs import Job
+from paretoscope.service.workbench import Timing, Workbench
 from streamlit.testing.v1 import AppTest
 
-from compression import runtimes
-from compression.errors import CompressionError, ModelError
-from compression.jobs import Job
-from compression.measure.devices import devices as known_devices
-from compression.measure.latency import Noise, Samples
-from compression.measure.machine import Machine
-from compression.recipe import Recipe
-from compression.runtimes.sparse import LayerPlan
-from compression.workbench import Timing, Workbench
 from pages.components import devices, plain, state
 
 ROOT = Path(__file__).parents[2]

@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
+from paretoscope.base.units import format_bytes, format_percent
+from paretoscope.measure.sensitivity import GRIDS
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.workbench import Workbench
 from streamlit.testing.v1 import AppTest
 
-from compression.figures.theme import format_bytes, format_percent
-from compression.measure.sensitivity import GRIDS
-from compression.recipe import Recipe
-from compression.workbench import Workbench
 from pages.components import plain, state
 
 ROOT = Path(__file__).parents[2]

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.workbench import Timing
 from streamlit.testing.v1 import AppTest
 
-from compression.recipe import Recipe
-from compression.workbench import Timing
 from pages.components import link, plain
 from pages.components.state import View
 

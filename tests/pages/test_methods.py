@@ -3,16 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paretoscope.base.errors import ModelError
+from paretoscope.base.units import format_percent
+from paretoscope.measure.subject import Subject
+from paretoscope.methods.catalogue import methods
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
 from streamlit.testing.v1 import AppTest
 
-from compression import zoo
-from compression.errors import ModelError
-from compression.figures.theme import format_percent
-from compression.measure.subject import Subject
-from compression.methods.catalogue import methods
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.statistics import ModelStatistics
 from pages.components import state
 
 PAGE = Path(__file__).parents[2] / "pages" / "methods.py"

@@ -5,11 +5,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from paretoscope.data import mnist
+from paretoscope.networks import zoo
+from paretoscope.recipe.presets import presets_of
 from streamlit.testing.v1 import AppTest
 
-from compression import zoo
-from compression.presets import presets_of
-from compression.zoo import mnist
 from pages.components import plain, state
 
 APP = str(Path(__file__).parents[2] / "app.py")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from paretoscope.networks.zoo import DEFAULT_MODEL
+from paretoscope.recipe.presets import presets, presets_of
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.presets import best_known, known, movable
 from streamlit.testing.v1 import AppTest
-
-from compression.presets import best_known, known, movable, presets, presets_of
-from compression.recipe import Recipe
-from compression.zoo import DEFAULT_MODEL
 
 APP = str(Path(__file__).parents[2] / "app.py")
 MODEL, OTHER = "lenet-300-100", "resnet-20"

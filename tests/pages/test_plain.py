@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paretoscope.recipe.recipe import DEFAULTS
 from streamlit.testing.v1 import AppTest
 
-from compression.recipe import DEFAULTS
 from pages.components import plain
 from pages.components.state import TIMING
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paretoscope.codec import shelf
+from paretoscope.recipe.recipe import Recipe, Recover
+from paretoscope.service.jobs import Party, asking
+from paretoscope.service.limits import Limits
+from paretoscope.service.presets import best_known
+from paretoscope.training.train import Trainer
 from streamlit.testing.v1 import AppTest
 
-from compression.jobs import Party, asking
-from compression.limits import Limits
-from compression.presets import best_known
-from compression.recipe import Recipe, Recover
-from compression.recover import shelf
-from compression.recover.train import Trainer
 from pages.components import controls, plain, recover, state, students
 
 ROOT = Path(__file__).parents[2]

@@ -4,15 +4,15 @@ import time
 from pathlib import Path
 
 import pytest
+from paretoscope.base.units import format_bytes, format_percent
+from paretoscope.codec import shelf
+from paretoscope.data import mnist
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import zoo
+from paretoscope.recipe.presets import Preset, presets
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.presets import movable
 from streamlit.testing.v1 import AppTest
-
-from compression import zoo
-from compression.figures.theme import format_bytes, format_percent
-from compression.measure.subject import Subject
-from compression.presets import Preset, movable, presets
-from compression.recipe import Recipe
-from compression.recover import shelf
-from compression.zoo import mnist
 
 APP = str(Path(__file__).parents[2] / "app.py")
 PAGES = ("explore", "layers", "latency", "export", "methods", "recover")

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from paretoscope.service.jobs import Job
+from paretoscope.service.limits import Limits
+from paretoscope.service.workbench import Timing
 from streamlit import config, net_util
 from streamlit.testing.v1 import AppTest
 from streamlit.web.server.server_util import is_url_from_allowed_origins
 from streamlit.web.server.starlette.starlette_app_utils import generate_xsrf_token_string
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
-from compression.jobs import Job
-from compression.limits import Limits
-from compression.workbench import Timing
 from pages.components import plain, state, visitors
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,9 @@ from functools import cache
 
 import pytest
 import torch
+from paretoscope.measure.subject import Subject
+from paretoscope.model.statistics import ModelStatistics
 from torch import Tensor, nn
-
-from compression.measure.subject import Subject
-from compression.statistics import ModelStatistics
 
 
 class Tied(nn.Module):

@@ -6,16 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-from compression import codec
-from compression.convert import Source
-from compression.errors import ArtefactError
-from compression.measure.subject import Subject
-from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
-from compression.recover.integers import RoundedActivations
-from compression.recover.train import Trainer
-from compression.runtimes import predict, runtimes
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError
+from paretoscope.export import Source
+from paretoscope.measure.subject import Subject
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import predict, runtimes
+from paretoscope.training.integers import RoundedActivations
+from paretoscope.training.train import Trainer
 
 RECIPE = Recipe.of(sparsity=0.6, bits=4, activations=8, epochs=2, minibatch=100, learning_rate=2e-3, augment=False)
 
@@ -107,8 +106,8 @@ def test_what_saturates_moves_its_end_and_the_rest_passes(trained, compressed):
     ],
 )
 def test_ranges_of_a_damaged_header_are_refused(compressed, ranges):
-    from compression.codec.container import pack_text, unpack_text
-    from compression.codec.header import Header
+    from paretoscope.codec.container import pack_text, unpack_text
+    from paretoscope.codec.header import Header
 
     section = Header.of(compressed).pack()
     data = unpack_text(section)

@@ -4,12 +4,11 @@ import json
 import os
 
 import pytest
+from paretoscope.codec import shelf
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.interrupted import Interrupted, interrupted, unreadable
 from safetensors.torch import save
 from torch import zeros
-
-from compression.recipe import Recipe
-from compression.recover import shelf
-from compression.recover.interrupted import Interrupted, interrupted, unreadable
 
 SOURCE, OTHER = "a" * 64, "b" * 64
 RECIPES = [Recipe.of(sparsity=0.9, epochs=9), Recipe.of(bits=4, epochs=5, distill=0.5)]

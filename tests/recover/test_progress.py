@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 import pytest
-
-from compression.recipe import Recipe
-from compression.recover.progress import cut, duration, seconds_left
-from compression.recover.train import Epoch, Recovery, best_of
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.progress import cut, duration, seconds_left
+from paretoscope.training.train import Epoch, Recovery, best_of
 
 RECIPE = Recipe.of(sparsity=0.9, epochs=6)
 

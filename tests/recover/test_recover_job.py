@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-
-from compression import codec, store, workbench
-from compression.errors import CompressionError
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.recover import shelf
-from compression.recover.train import Epoch, Recovery, Trainer
-from compression.store import Store
-from compression.workbench import Timing, Workbench
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError
+from paretoscope.codec import shelf
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import store, workbench
+from paretoscope.service.store import Store
+from paretoscope.service.workbench import Timing, Workbench
+from paretoscope.training.train import Epoch, Recovery, Trainer
 
 NAME = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.5, bits=3, epochs=4, ramp=0.25, distill=0.5)

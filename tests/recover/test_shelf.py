@@ -4,12 +4,13 @@ import stat
 from dataclasses import replace
 
 import pytest
-
-from compression import codec
-from compression.errors import CompressionError, RecipeError
-from compression.recipe import Recipe
-from compression.recover import interrupted, shelf
-from compression.recover.train import Trainer
+from paretoscope.methods.pipeline import with_rest
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError, RecipeError
+from paretoscope.codec import shelf
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.training import interrupted
+from paretoscope.training.train import Trainer
 
 RECIPE = Recipe.of(sparsity=0.5, bits=4, epochs=1)
 
@@ -62,7 +63,7 @@ def test_shipped_ones_are_found_and_ones_own_go_first(folder, subject, trained):
     source = subject.statistics.digest
     assert shelf.put(trained, shelf.SHIPPED).parent == folder / "shipped"
     assert codec.write(shelf.find(source, RECIPE)) == codec.write(trained)
-    own = trained.with_rest({"fc3.bias": 2 * trained.decode("fc3.bias")})
+    own = with_rest(trained, {"fc3.bias": 2 * trained.decode("fc3.bias")})
     path = shelf.put(own)
     assert codec.write(shelf.find(source, RECIPE)) == codec.write(own) != codec.write(trained)
     path.write_bytes(b"damaged")

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from compression.errors import RecipeError
-from compression.measure.subject import Subject
-from compression.recipe import Recipe
-from compression.recover.shrink import WIDTHS, ShrinkStep, required_accuracy, shrink, smallest, students
-from compression.recover.train import Epoch, Recovery, Split, Trainer
-from compression.store import Store
-from compression.workbench import Workbench
+from paretoscope.base.errors import RecipeError
+from paretoscope.measure.subject import Subject
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.store import Store
+from paretoscope.service.workbench import Workbench
+from paretoscope.training.shrink import WIDTHS, ShrinkStep, required_accuracy, shrink, smallest, students
+from paretoscope.training.train import Epoch, Recovery, Split, Trainer
 
 NAME = "lenet-300-100"
 SECONDS = 300

@@ -3,9 +3,8 @@
 import itertools
 
 import pytest
-
-from compression.recipe import Recipe
-from compression.recover.stages import pruning_of, ramp_epochs, stage
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.stages import pruning_of, ramp_epochs, stage
 
 
 def recipe(**settings) -> Recipe:

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-
-from compression.methods import binarize, quantize
-from compression.recipe import Quantize
-from compression.recover.trainable import PACE, Projected, Trainable, trainable
-from compression.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.methods import binarize, quantize
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.recipe.recipe import Quantize
+from paretoscope.training.trainable import PACE, Projected, Trainable, trainable
 
 SHAPE = (6, 4, 3, 3)
 ENTRIES = np.array([-0.5, -0.25, 0.125, 0.375, 1.0], np.float32)

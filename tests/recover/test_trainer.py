@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError, RecipeError
+from paretoscope.measure.subject import Subject
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.train import Epoch, Recovery, Split, Trainer, best_of
 from safetensors.torch import load, save
-
-from compression import codec, zoo
-from compression.errors import CompressionError, RecipeError
-from compression.measure.subject import Subject
-from compression.pipeline import CompressedModel
-from compression.recipe import Recipe
-from compression.recover.train import Epoch, Recovery, Split, Trainer, best_of
-from compression.tensors import Codebook, Integers, Plain
 
 RATE = {"bits": 8, "calibration": "rate", "exchange": 1e-3, "rest": "rate", "coder": "context"}
 GPTQ = {"rounding": "gptq", "bias": True, "batchnorm": True}
@@ -471,7 +471,7 @@ def test_of_equal_accuracies_the_last_is_kept_and_patience_is_with_the_best(subj
     def noted(self, number, *others, **names) -> Epoch:
         accuracy, loss = next(wanted)
         monkeypatch.setattr(
-            "compression.recover.train.Epoch",
+            "paretoscope.training.train.Epoch",
             lambda **values: Epoch(**{**values, "validation_accuracy": accuracy, "validation_loss": loss}),
         )
         return note(self, number, *others, **names)
@@ -685,7 +685,7 @@ def test_epochs_and_recoveries_are_plain_data(subject):
 def test_waiting_is_not_training(subject, monkeypatch):
     """The clock stands still in this test but for what `check` takes."""
     now = [100.0]
-    monkeypatch.setattr("compression.recover.train.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("paretoscope.training.train.time.perf_counter", lambda: now[0])
 
     def check() -> None:
         now[0] += 1000

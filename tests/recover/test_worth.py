@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from paretoscope.measure.accuracy import Predictions, score
+from paretoscope.measure.record import Baseline, Digests, Ladder, Rates, Record
+from paretoscope.measure.subject import Evaluation
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.train import Epoch, Recovery
+from paretoscope.training.worth import Worth, weigh
 from scipy.stats import binomtest
-
-from compression.measure.accuracy import Predictions, score
-from compression.measure.record import Baseline, Digests, Ladder, Rates, Record
-from compression.measure.subject import Evaluation
-from compression.recipe import Recipe
-from compression.recover.train import Epoch, Recovery
-from compression.recover.worth import Worth, weigh
 
 N = 400
 LABELS = np.arange(N) % 10

@@ -4,14 +4,14 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from paretoscope.base.threads import torch_threads
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import Subject
 from torch import nn
-
-from compression import zoo
-from compression.pipeline import CompressedModel, compress
-from compression.recipe import Recipe
-from compression.runtimes import Subject
-from compression.runtimes.threads import torch_threads
-from compression.statistics import ModelStatistics
 
 NAMES = zoo.models_of("digits")
 

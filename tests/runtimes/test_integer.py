@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import torch
 from compressed_models import NAMES, compress_module, data_of, logits_of, model_of, noise, shape_of, subject
+from paretoscope.base.errors import ModelError
+from paretoscope.base.threads import torch_threads
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.base import Program
+from paretoscope.runtimes.integer.blueprint import CALIBRATION_IMAGES, Blueprint, Grid, IntegerNetwork, simulate
+from paretoscope.runtimes.integer.onnx_int8 import export_int8, write_int8
+from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 from torch import nn
 from torch.nn import functional as F
-
-from compression.errors import ModelError
-from compression.recipe import Recipe
-from compression.runtimes.base import Program
-from compression.runtimes.integer import CALIBRATION_IMAGES, Blueprint, Grid, IntegerNetwork, simulate
-from compression.runtimes.onnx_int8 import export_int8, write_int8
-from compression.runtimes.onnx_runtime import ONNX_RUNTIME
-from compression.runtimes.threads import torch_threads
 
 INT8 = Recipe.of(bits=8)
 

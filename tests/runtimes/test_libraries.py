@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"onnxruntime", "openvino"}
-HOME = Path("compression/runtimes/libraries.py")
+HOME = Path("compression/paretoscope/runtimes/libraries.py")
 
 # Python's own attempts are printed; those of native code show as files, or are traced where strace is installed.
 WATCH = """
@@ -20,7 +20,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 """
 EVALUATE = """
-from compression.cli import app
+from paretoscope.cli.main import app
 app(["evaluate", "lenet-300-100", "--bits", "8", "--activations", "8", "--runtime", "{runtime}"])
 """
 PAGE = """

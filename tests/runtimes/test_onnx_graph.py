@@ -4,13 +4,12 @@ import pytest
 import torch
 from compressed_models import NAMES, data_of, logits_of, model_of, noise, shape_of
 from onnx import numpy_helper
+from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.graph.trace import rule
+from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest, verify
+from paretoscope.runtimes.sessions import open_session
 from torch import nn
 from torch.nn import functional as F
-
-from compression.errors import CompressionError, ModelError
-from compression.runtimes.onnx_graph import export_fp32, graph_digest, verify
-from compression.runtimes.onnx_trace import rule
-from compression.runtimes.threads import open_session
 
 
 class Lambda(nn.Module):

@@ -6,18 +6,17 @@ import pytest
 import torch
 from compressed_models import NAMES, compress_module, data_of, logits_of, noise, shape_of, statistics_of, subject
 from onnx import numpy_helper
+from paretoscope.base.errors import ModelError
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import compressible
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain, as_integers
+from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.integer.onnx_int8 import export_int8
+from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
+from paretoscope.runtimes.sessions import open_session, session_options
 from torch import nn
 from torch.nn import functional as F
-
-from compression import zoo
-from compression.errors import ModelError
-from compression.pipeline import compress
-from compression.recipe import Recipe
-from compression.runtimes.onnx_graph import export_fp32, graph_digest
-from compression.runtimes.onnx_int8 import export_int8
-from compression.runtimes.threads import open_session, session_options
-from compression.statistics import compressible
-from compression.tensors import Codebook, CompressedTensor, Integers, Plain, as_integers
 
 INT8 = Recipe.of(bits=8)
 

@@ -6,11 +6,10 @@ from importlib import metadata
 import numpy as np
 import pytest
 from compressed_models import data_of, logits_of, model_of, shape_of, subject
-
-from compression.errors import RuntimeUnavailableError
-from compression.recipe import Recipe
-from compression.runtimes import ONNX_RUNTIME, OPENVINO, Program, Subject, predict
-from compression.runtimes.openvino import REQUIREMENT
+from paretoscope.base.errors import RuntimeUnavailableError
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import ONNX_RUNTIME, OPENVINO, Program, Subject, predict
+from paretoscope.runtimes.openvino import REQUIREMENT
 
 installed = pytest.mark.skipif(bool(OPENVINO.missing), reason=f"install {OPENVINO.missing}")
 MODELS = ("lenet-300-100", "simple-cnn")
@@ -75,5 +74,5 @@ def test_where_it_is_missing_it_says_what_to_install():
 
 
 def test_the_library_is_imported_by_a_session_and_not_before():
-    code = "import sys, compression.runtimes; sys.exit('openvino' in sys.modules)"
+    code = "import sys, paretoscope.runtimes; sys.exit('openvino' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

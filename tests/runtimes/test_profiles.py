@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from compressed_models import NAMES, compress_module, data_of, model_of, noise, shape_of, subject
+from paretoscope.model.statistics import compressible
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import ONNX_RUNTIME, Runtime, Subject, onnx_profile, predict, pytorch, runtimes
+from paretoscope.runtimes.profiles import OTHER, by_weight, node_owners, typical
 from torch import nn
-
-from compression.recipe import Recipe
-from compression.runtimes import ONNX_RUNTIME, Runtime, Subject, onnx_profile, predict, pytorch, runtimes
-from compression.runtimes.profiles import OTHER, by_weight, node_owners, typical
-from compression.statistics import compressible
 
 RECIPES = {"fp32": Recipe(), "int8": Recipe.of(bits=8, activations=8)}
 PROFILED = [
@@ -100,7 +99,7 @@ def test_threads_and_the_batch_reach_the_session(monkeypatch):
         seen.append((len(images), options.intra_op_num_threads, runs))
         return {}
 
-    monkeypatch.setattr("compression.runtimes.onnx_runtime.onnx_profile", profile)
+    monkeypatch.setattr("paretoscope.runtimes.onnx_runtime.onnx_profile", profile)
     ONNX_RUNTIME.profile(program, data_of("lenet-5").test_images[:7].numpy(), 2, 9)
     assert seen == [(7, 2, 9)]
 

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 from compressed_models import NAMES, compress_module, data_of, logits_of, model_of, noise, shape_of, subject
+from paretoscope.base.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import Program, Subject, onnx_runtime, predict, runtimes
 from torch import nn
-
-from compression.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
-from compression.recipe import Recipe
-from compression.runtimes import Program, Subject, onnx_runtime, predict, runtimes
 
 # Those that are installed, less the one that compiles for 10 s before it can do anything: it has tests of its own.
 RUNTIMES = tuple(entry.name for entry in runtimes if not entry.missing and entry.name != "torch-compiled")

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 from compressed_models import NAMES, data_of, logits_of, subject
+from paretoscope.base import cache
+from paretoscope.base.errors import ModelError
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import Subject, predict, runtimes
+from paretoscope.runtimes.sparse import choice as sparse_choice
+from paretoscope.runtimes.sparse import runtime as sparse
+from paretoscope.runtimes.sparse.choice import BreakEven, Choice, StepTimes, break_even, choose, divide
+from paretoscope.runtimes.sparse.layers import ROWS, entries
+from paretoscope.runtimes.sparse.network import Network
+from paretoscope.runtimes.sparse.tape import DENSE, OWN
 from torch import nn
-
-from compression import cache
-from compression.errors import ModelError
-from compression.recipe import Recipe
-from compression.runtimes import Subject, predict, runtimes, sparse, sparse_choice
-from compression.runtimes.sparse_choice import BreakEven, Choice, StepTimes, break_even, choose, divide
-from compression.runtimes.sparse_layers import ROWS, entries
-from compression.runtimes.sparse_network import Network
-from compression.runtimes.sparse_tape import DENSE, OWN
 
 SPARSE = runtimes.get("sparse")
 FORMS = {"Conv": ROWS, "Gemm": "blocks of 8"}
@@ -58,7 +59,7 @@ def test_predictions_are_pytorchs_with_kernels_wherever_they_can(name, recipe, a
 
 
 def test_predictions_are_pytorchs_of_a_smaller_network(all_sparse):
-    from compression.measure.subject import Subject as Measured
+    from paretoscope.measure.subject import Subject as Measured
 
     measured = Measured.load("lenet-5")
     compressed = measured.compress(Recipe.of(nodes=0.5, sparsity=0.8))

@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
-
-from compression.runtimes.sparse_kernels import CHOOSING, LANES
-from compression.runtimes.sparse_layers import (
+from paretoscope.runtimes.sparse.kernels import CHOOSING, LANES
+from paretoscope.runtimes.sparse.layers import (
     BLOCKS,
     LOOKED_UP,
     N_OF_FOUR,
@@ -21,8 +18,10 @@ from compression.runtimes.sparse_layers import (
     pack_rows,
     possible,
 )
-from compression.runtimes.sparse_network import Network
-from compression.runtimes.sparse_tape import DENSE, OWN, Loaded, lay_out
+from paretoscope.runtimes.sparse.network import Network
+from paretoscope.runtimes.sparse.tape import DENSE, OWN, Loaded, lay_out
+from torch import nn
+from torch.nn import functional as F
 
 
 def sparse(module: nn.Module, density: float, seed: int = 0) -> nn.Module:

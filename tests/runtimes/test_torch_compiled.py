@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 from compressed_models import data_of, logits_of, model_of, noise, shape_of
+from paretoscope.base.errors import ModelError, RuntimeUnavailableError
+from paretoscope.runtimes import TORCH_COMPILED, Subject, predict, torch_compiled
 from torch import nn
-
-from compression.errors import ModelError, RuntimeUnavailableError
-from compression.runtimes import TORCH_COMPILED, Subject, predict, torch_compiled
 
 compiled = pytest.mark.skipif(bool(TORCH_COMPILED.missing), reason=f"install {TORCH_COMPILED.missing}")
 

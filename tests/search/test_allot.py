@@ -3,10 +3,9 @@
 import dataclasses
 
 import pytest
-
-from compression.errors import RecipeError
-from compression.recipe import Recipe
-from compression.search.allot import by_rate, for_harm, for_size
+from paretoscope.base.errors import RecipeError
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.search.allot import by_rate, for_harm, for_size
 
 RECIPE = Recipe.of(bits=8, calibration="rate", coder="context")
 

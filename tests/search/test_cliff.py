@@ -2,11 +2,10 @@ import itertools
 import math
 
 import pytest
-
-from compression.errors import RecipeError
-from compression.measure.record import Accuracy
-from compression.recipe import Prune, Recipe
-from compression.search.cliff import GRIDS, find_cliff
+from paretoscope.base.errors import RecipeError
+from paretoscope.measure.record import Accuracy
+from paretoscope.recipe.recipe import Prune, Recipe
+from paretoscope.search.cliff import GRIDS, find_cliff
 
 
 def accuracy(distinguishable: bool) -> Accuracy:

@@ -3,14 +3,13 @@ import itertools
 
 import numpy as np
 import pytest
-
-from compression import codec
-from compression.errors import RecipeError
-from compression.measure.sensitivity import Point, Sensitivity, coded_bytes, compress_alone
-from compression.pipeline import compress
-from compression.recipe import Code, Prune, Recipe, Repair
-from compression.search.suggest import Harm, Option, Target, hull, options, suggest, suggest_measured
-from compression.statistics import LayerStatistics, ModelStatistics
+from paretoscope import codec
+from paretoscope.base.errors import RecipeError
+from paretoscope.measure.sensitivity import Point, Sensitivity, coded_bytes, compress_alone
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.statistics import LayerStatistics, ModelStatistics
+from paretoscope.recipe.recipe import Code, Prune, Recipe, Repair
+from paretoscope.search.suggest import Harm, Option, Target, hull, options, suggest, suggest_measured
 
 GRIDS = {"sparsity": (0.5, 0.9), "clusters": (16, 4), "bits": (8, 4, 2)}
 SETTINGS = {"calibration": "mse"}

@@ -7,15 +7,14 @@ import pytest
 import timings
 from hypothesis import assume, given
 from hypothesis import strategies as st
-
-from compression import wording
-from compression.measure.latency import Noise
-from compression.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
-from compression.recipe import Recipe
-from compression.registry import Registry
-from compression.runtimes import Runtime
-from compression.search import verdict
-from compression.search.verdict import Alternative, judge
+from paretoscope.base.registry import Registry
+from paretoscope.measure import wording
+from paretoscope.measure.latency import Noise
+from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes import Runtime
+from paretoscope.search import verdict
+from paretoscope.search.verdict import Alternative, judge
 
 SPARSE = Recipe.of(sparsity=0.9)
 INTEGER = Recipe.of(bits=8, activations=8)

@@ -2,9 +2,8 @@ import itertools
 import json
 
 import pytest
-
-from compression.recipe import Code, Override, Prune, Quantize, Recipe, Repair, Share, Simplify
-from compression.search.waterfall import CODING, attribute, only, steps_of
+from paretoscope.recipe.recipe import Code, Override, Prune, Quantize, Recipe, Repair, Share, Simplify
+from paretoscope.search.waterfall import CODING, attribute, only, steps_of
 
 FULL = Recipe(Simplify(nodes=0.2), Prune(0.5), Share(16), Quantize(4), Repair(bias=True), code=Code(rest="fp16"))
 DENSE = 100_000

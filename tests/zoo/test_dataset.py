@@ -3,11 +3,10 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from paretoscope.base.errors import ModelError, UnknownNameError
+from paretoscope.data.dataset import digits_split
+from paretoscope.networks import zoo
 from sklearn.datasets import load_digits
-
-from compression import zoo
-from compression.errors import ModelError, UnknownNameError
-from compression.zoo.dataset import digits_split
 
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 

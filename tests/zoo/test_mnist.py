@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from mirror import TEST, TRAIN, idx, scans, write
+from paretoscope.base.errors import ModelError
+from paretoscope.data import mnist
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo.model import weights_path
 from safetensors import safe_open
-
-from compression import zoo
-from compression.errors import ModelError
-from compression.zoo import mnist
-from compression.zoo.model import weights_path
 
 NAMES = ("lenet-300-100-mnist", "lenet-5-mnist")
 SHAPE = (1, 28, 28)

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from mirror import TEST, TRAIN, Mirror, files, serving, write
-
-from compression import zoo
-from compression.errors import ModelError
-from compression.zoo import mnist
-from compression.zoo.dataset import Download
+from paretoscope.base.errors import ModelError
+from paretoscope.data import mnist
+from paretoscope.data.dataset import Download
+from paretoscope.networks import zoo
 
 # Generous: nothing waits this long unless the test has failed.
 SECONDS = 300

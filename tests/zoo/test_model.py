@@ -1,12 +1,11 @@
 import pytest
 import torch
+from paretoscope.base.errors import ModelError, UnknownNameError
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo import models as registry
+from paretoscope.networks.zoo.model import weights_path
 from safetensors.torch import load_file, save_file
 from torch import nn
-
-from compression import zoo
-from compression.errors import ModelError, UnknownNameError
-from compression.zoo import models as registry
-from compression.zoo.model import weights_path
 
 NAMES = ["lenet-300-100", "lenet-5", "simple-cnn", "resnet-20", "mobilenet-v2", "vit-tiny"]
 
@@ -119,11 +118,11 @@ def test_an_unknown_model_is_told_the_known_ones():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty folder in place of the shipped weights."""
-    monkeypatch.setattr("compression.zoo.model.WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr("paretoscope.networks.zoo.model.WEIGHTS_FOLDER", tmp_path)
     return tmp_path
 
 
-REMEDY = "python -m compression train lenet-5"
+REMEDY = "python -m paretoscope train lenet-5"
 
 
 def test_missing_weights_are_refused_with_the_remedy(folder):

@@ -1,9 +1,8 @@
 from dataclasses import dataclass
 
 import pytest
-
-from compression.errors import CompressionError, UnknownNameError
-from compression.registry import Registry
+from paretoscope.base.errors import CompressionError, UnknownNameError
+from paretoscope.base.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def run(script: str, *, path: str = "") -> str:
 
 def test_models_and_transforms_work_whatever_the_wheel():
     script = """
-        from compression.zoo.torchvision_import import import_torchvision
+        from paretoscope.base.torchvision_import import import_torchvision
         torchvision = import_torchvision()
         assert import_torchvision() is torchvision
         import torch
@@ -34,7 +34,7 @@ def test_models_and_transforms_work_whatever_the_wheel():
 
 
 def test_importing_the_zoo_does_not_load_torchvision():
-    assert run("import compression.zoo, sys; print({'torchvision', 'sklearn'} & set(sys.modules))") == "set()"
+    assert run("import paretoscope.networks.zoo, sys; print({'torchvision', 'sklearn'} & set(sys.modules))") == "set()"
 
 
 # Stand-ins for torchvision's package, so that both kinds of wheel are met on every machine.
@@ -61,7 +61,7 @@ def stand_in(folder, source: str) -> str:
 
 def test_nothing_is_declared_when_the_plain_import_works(tmp_path):
     script = """
-        from compression.zoo import torchvision_import
+        from paretoscope.networks.zoo import torchvision_import
         print(torchvision_import.import_torchvision().kind)
         import torch
         print(torchvision_import._declarations, hasattr(torch.ops.torchvision, "nms"))
@@ -71,7 +71,7 @@ def test_nothing_is_declared_when_the_plain_import_works(tmp_path):
 
 def test_operators_are_declared_when_they_are_missing_and_the_import_starts_afresh(tmp_path):
     script = """
-        from compression.zoo import torchvision_import
+        from paretoscope.networks.zoo import torchvision_import
         print(torchvision_import.import_torchvision().kind)
         import builtins, gc, torch
         gc.collect()
@@ -90,7 +90,7 @@ def test_an_import_that_someone_else_tried_before_does_not_matter(tmp_path):
             import torchvision
         except RuntimeError:
             print("failed")
-        from compression.zoo.torchvision_import import import_torchvision
+        from paretoscope.base.torchvision_import import import_torchvision
         print(import_torchvision().kind)
     """
     assert run(script, path=stand_in(tmp_path, MISMATCHED)) == "failed\nmismatched"
@@ -98,7 +98,7 @@ def test_an_import_that_someone_else_tried_before_does_not_matter(tmp_path):
 
 def test_other_failures_are_passed_on_and_declare_nothing(tmp_path):
     script = """
-        from compression.zoo import torchvision_import
+        from paretoscope.networks.zoo import torchvision_import
         try:
             torchvision_import.import_torchvision()
         except RuntimeError as error:

@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
+from paretoscope.base.errors import UnknownNameError
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo.train import TrainingResult, augment, save, train
 from safetensors import safe_open
-
-from compression import zoo
-from compression.errors import UnknownNameError
-from compression.zoo.train import TrainingResult, augment, save, train
 
 SHORT = {
     name: dataclasses.replace(zoo.models.get(name).training, epochs=1)
@@ -68,7 +67,7 @@ def test_the_test_split_has_no_influence_on_the_weights(monkeypatch):
     blind = dataclasses.replace(
         data, test_images=torch.zeros_like(data.test_images), test_labels=torch.zeros_like(data.test_labels)
     )
-    monkeypatch.setattr("compression.zoo.train.load_data", lambda name, shape: blind)
+    monkeypatch.setattr("paretoscope.networks.zoo.train.load_data", lambda name, shape: blind)
     assert equal(train("lenet-300-100", threads=1, settings=settings), expected)
 
 
@@ -103,7 +102,7 @@ def test_the_augmentation_moves_ink_within_its_bounds_and_fills_with_background(
 
 
 def test_saved_weights_load_and_equal_results_give_equal_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("compression.zoo.model.WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr("paretoscope.networks.zoo.model.WEIGHTS_FOLDER", tmp_path)
     result = train("lenet-300-100", seed=3, threads=1, settings=SHORT["lenet-300-100"])
     path = save(result, "lenet-300-100")
     assert list(tmp_path.iterdir()) == [path]

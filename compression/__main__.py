@@ -1,3 +1,0 @@
-from compression.cli import app
-
-app(prog_name="python -m compression")

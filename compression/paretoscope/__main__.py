@@ -1,0 +1,3 @@
+from paretoscope.cli.main import app
+
+app(prog_name="python -m paretoscope")

@@ -1,0 +1,170 @@
+"""Files are written whole or not at all, and what is temporary goes away, if the process that made it was killed too.
+
+Whatever is temporary has MARK in its name and is locked, flock(2), while its process lives; the kernel lets go of the
+lock however that ends. The next process that uses the folder removes what is marked, old enough to be locked, its own
+user's, and not locked. Where there is no flock (Windows), it stays.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from paretoscope.base.errors import CompressionError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+MARK = "paretoscope-tmp-"
+# Between being made and being locked, far less time passes.
+YOUNG_S = 60.0
+# Entries of a folder that are looked at: more are not waited for.
+_MOST = 20_000
+_LONGEST = 120
+
+_tidied: set[str] = set()
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes, *, private: bool = False) -> None:
+    """Write `data` to `path`; a crash or a full disk leaves the old file, or none. Raises CompressionError.
+
+    private: whether its owner alone may read it; else whoever the umask lets.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise CompressionError(f"{path} must be a file or new; it is a folder or a device. Choose another place.")
+        tidy(path.parent)
+        name = path.parent / _temporary_name(path.name)
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_TEXT, 0o600 if private else 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _lock(handle)
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+                if os.name != "nt":
+                    os.replace(name, path)
+            if os.name == "nt":  # an open file cannot be renamed there
+                os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise CompressionError(
+            f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
+        ) from None
+
+
+_NOT_TEXT = getattr(os, "O_BINARY", 0)
+
+
+@contextmanager
+def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
+    """A folder of this process, its owner's alone, which is gone afterwards. beside: a path that it is to lie beside.
+
+    Raises OSError.
+    """
+    folder = lasting_folder(beside)
+    try:
+        yield folder.path
+    finally:
+        folder.remove()
+
+
+class LastingFolder:
+    """A temporary folder that stays until it is removed or the process ends."""
+
+    def __init__(self, path: Path, lock: int | None) -> None:
+        self.path = path
+        self._lock = lock
+
+    def remove(self) -> None:
+        """Remove it and all in it, if it is still there."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def lasting_folder(beside: Path | None = None) -> LastingFolder:
+    """Make one, in the system's folder for temporary files or beside a path. Raises OSError."""
+    parent = Path(tempfile.gettempdir()) if beside is None else beside.parent
+    tidy(parent)
+    path = parent / _temporary_name("" if beside is None else beside.name)
+    path.mkdir(mode=0o700)
+    lock = None
+    if fcntl is not None:
+        lock = os.open(path, os.O_RDONLY)
+        _lock(lock)
+    return LastingFolder(path, lock)
+
+
+def _temporary_name(name: str) -> str:
+    short = name.encode(errors="surrogateescape")[:_LONGEST].decode(errors="ignore")
+    return f".{short}.{MARK}{secrets.token_hex(8)}" if name else f"{MARK}{secrets.token_hex(8)}"
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed processes of this user left in a folder, once a process; links are not followed."""
+    key = os.path.abspath(folder)
+    if fcntl is None or key in _tidied:
+        return
+    _tidied.add(key)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for _, entry in zip(range(_MOST), entries, strict=False):
+            if MARK in entry.name:
+                _remove_left(entry)
+
+
+def _remove_left(entry: os.DirEntry[str]) -> None:
+    with suppress(OSError):
+        found = entry.stat(follow_symlinks=False)
+        whole = stat.S_ISDIR(found.st_mode)
+        mine = found.st_uid == os.getuid() and (whole or stat.S_ISREG(found.st_mode))
+        if not mine or time.time() - found.st_mtime < YOUNG_S:
+            return
+        handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            # It raises where a living process has it. What was locked may be another by now.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), os.stat(entry.path, follow_symlinks=False)):
+                shutil.rmtree(entry.path, ignore_errors=True) if whole else os.unlink(entry.path)
+        finally:
+            os.close(handle)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a loss of power, where the system lets folders be flushed."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of `path`. Raises CompressionError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CompressionError(f"{path} must be a readable file; {error.strerror or error}. Check the path.") from None

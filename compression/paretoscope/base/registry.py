@@ -1,0 +1,57 @@
+"""Ordered registries of named entries: models, datasets, methods, runtimes."""
+
+import reprlib
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+from paretoscope.base.errors import CompressionError, UnknownNameError
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Registry(Generic[T]):
+    """Entries by name, in the order in which they were added.
+
+    kind: what an entry is, in one lower-case word, for messages: `Registry("model")`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def add(self, entry: T) -> T:
+        """Append an entry and return it; raises CompressionError when its name is taken."""
+        if entry.name in self._entries:
+            raise CompressionError(
+                f"a {self.kind}'s name must be unique; {entry.name!r} is registered already. Choose another name."
+            )
+        self._entries[entry.name] = entry
+        return entry
+
+    def get(self, name: str) -> T:
+        """The entry of that name; raises UnknownNameError, which lists the known names."""
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            known = ", ".join(self._entries)
+            raise UnknownNameError(
+                f"a {self.kind} must be registered; got {reprlib.repr(name)}. Choose one of: {known}."
+            ) from None
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._entries)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries

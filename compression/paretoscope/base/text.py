@@ -1,0 +1,36 @@
+"""Words of messages: values cut short, lists, what may have been meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+# Of a layer or a block, or of a pattern of layers; and of how many of them a recipe may speak.
+LONGEST_NAME, MOST_NAMES = 200, 256
+
+
+def shown(value: object) -> str:
+    """A value for a message: short, whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Names for a message: the first few, and how many more there are."""
+    names = list(names)
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def printable(text: str) -> str:
+    """Text of names from outside on one line of a terminal: what would move its cursor or colour it is written out."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def nearest(name: object, known: Iterable[str], most: int = 3) -> str:
+    """Which of the known names may have been meant, for a message: " Did you mean fc1?", or nothing."""
+    if not isinstance(name, str):
+        return ""
+    found = get_close_matches(name[:LONGEST_NAME], [each[:LONGEST_NAME] for each in known], most, 0.5)
+    return f" Did you mean {' or '.join(found)}?" if found else ""

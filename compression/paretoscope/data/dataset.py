@@ -1,0 +1,176 @@
+"""Datasets: real images, split once, brought to a model's input shape."""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paretoscope.base.errors import ModelError
+from paretoscope.base.registry import Registry
+from paretoscope.base.torchvision_import import import_torchvision
+
+InputShape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Data:
+    """A dataset at one input shape (C, H, W). The tensors are shared between callers: do not write to them.
+
+    train_images, test_images, calibration_images: float32 (n, C, H, W), normalised, contiguous.
+    train_labels, test_labels: int64 (n,), indices into `classes`.
+    calibration_images: a fixed part of the train split, for what a runtime must see before it can quantize.
+    digest: SHA-256 of the test split as the model is fed with it (64 hexadecimal characters).
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    calibration_images: Tensor
+    classes: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """How far a download is. done, total: bytes. folder: where the files will lie."""
+
+    done: int
+    total: int
+    folder: Path
+
+    @property
+    def share(self) -> float:
+        """Done share in [0, 1]."""
+        return min(self.done / self.total, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """What the screen and the engine know of a dataset.
+
+    loader: brings it to an input shape (C, H, W). here: whether that needs no download. download: how far the one that
+    `loader` makes just now is, None while it makes none; safe from any thread.
+    """
+
+    name: str
+    title: str
+    summary: str
+    reference: str
+    classes: tuple[str, ...]
+    loader: Callable[[InputShape], Data]
+    here: Callable[[], bool] = lambda: True
+    download: Callable[[], Download | None] = lambda: None
+
+
+datasets: Registry[DatasetEntry] = Registry("dataset")
+
+# One lock a dataset: it is read, and downloaded, once for all models on it, while others are read.
+_locks: dict[str, threading.Lock] = {}
+
+DIGITS_TRAIN = 1000
+DIGITS_CALIBRATION = 128
+DIGITS_CLASSES = tuple("0123456789")
+# Mean and standard deviation of a training pixel, ink from 0 to 1; the exact figures matter to no one but the weights.
+DIGITS_MEAN = 0.3
+DIGITS_STD = 0.375
+
+
+def load_data(name: str, input_shape: InputShape) -> Data:
+    """The dataset at an input shape (C, H, W), with C 1 or 3; kept after the first call, which may download it.
+
+    Raises UnknownNameError for a name that is not registered, ModelError for a shape that images cannot have or for
+    data that cannot be had.
+    """
+    with _locks.setdefault(datasets.get(name).name, threading.Lock()):
+        return _load_data(name, tuple(input_shape))
+
+
+@lru_cache(maxsize=8)
+def _load_data(name: str, input_shape: InputShape) -> Data:
+    if len(input_shape) != 3 or input_shape[0] not in (1, 3) or min(input_shape) < 1:
+        raise ModelError(
+            f"an input shape must be (channels, height, width) with 1 or 3 channels; got {input_shape}. "
+            "Pass e.g. (3, 32, 32)."
+        )
+    return datasets.get(name).loader(input_shape)
+
+
+def _load_digits(input_shape: InputShape) -> Data:
+    train, train_labels, test, test_labels = digits_split()
+    train_images, test_images = (
+        as_input(torch.from_numpy(images), 16, DIGITS_MEAN, DIGITS_STD, input_shape) for images in (train, test)
+    )
+    test_labels = torch.from_numpy(test_labels)
+    return Data(
+        train_images=train_images,
+        train_labels=torch.from_numpy(train_labels),
+        test_images=test_images,
+        test_labels=test_labels,
+        # The split is shuffled, so its start is a random draw.
+        calibration_images=train_images[:DIGITS_CALIBRATION],
+        classes=DIGITS_CLASSES,
+        digest=digest_of(test_images, test_labels),
+    )
+
+
+def digits_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Train images, train labels, test images, test labels of the 1,797 digits, stratified, always the same.
+
+    Images: uint8 (n, 8, 8), ink from 0 to 16. Labels: int64 (n,).
+    """
+    from sklearn.datasets import load_digits  # slow to import, and most callers of the zoo never need it
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    train, test, train_labels, test_labels = train_test_split(
+        digits.images.astype(np.uint8),
+        digits.target.astype(np.int64),
+        train_size=DIGITS_TRAIN,
+        stratify=digits.target,
+        random_state=0,
+    )
+    return train, train_labels, test, test_labels
+
+
+def as_input(images: Tensor, ink: int, mean: float, std: float, input_shape: InputShape) -> Tensor:
+    """Scans as a model is fed with them: float32 (n, C, H, W), contiguous, resized where they are of another size.
+
+    images: uint8 (n, h, w), 0 to `ink`. mean, std: of a pixel whose ink is 0 to 1.
+    """
+    import_torchvision()
+    from torchvision.transforms.v2 import functional as F
+
+    channels, height, width = input_shape
+    # In place: the large sets would not fit beside copies of themselves.
+    batch = images.unsqueeze(1).float().div_(ink)
+    batch = F.resize(batch, [height, width], antialias=True)
+    if channels == 3:
+        batch = F.grayscale_to_rgb(batch).contiguous()
+    return F.normalize(batch, [mean] * channels, [std] * channels, inplace=True).contiguous()
+
+
+def digest_of(images: Tensor, labels: Tensor) -> str:
+    """SHA-256 of a split as a model is fed with it."""
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.numpy())
+    digest.update(labels.numpy())
+    return digest.hexdigest()
+
+
+datasets.add(
+    DatasetEntry(
+        name="digits",
+        title="Handwritten digits",
+        summary="1,797 real 8x8 scans by 13 writers; 1,000 to train on, 797 to test on.",
+        reference="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998",
+        classes=DIGITS_CLASSES,
+        loader=_load_digits,
+    )
+)

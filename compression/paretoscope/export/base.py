@@ -1,0 +1,382 @@
+"""What a conversion is: a format, the files that it gives for a compressed model, and the check that they must pass.
+
+A format writes files, and it runs them again in the runtime that they are meant for. What these say of the whole test
+split is compared with what the network on the screen says of it; files that fail are not offered.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from paretoscope import codec
+from paretoscope.base.errors import ModelError, RecipeError
+from paretoscope.base.lock import machine
+from paretoscope.base.registry import Registry
+from paretoscope.export.measured import figures_of
+from paretoscope.export.zips import zipped
+from paretoscope.measure.accuracy import CHUNK
+from paretoscope.measure.record import Record
+from paretoscope.measure.subject import Subject
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
+
+# Called between pieces of work with the share of them that is done; raises to end the work.
+Check = Callable[[float], None]
+
+# As far as the same sums in another order may be from each other, in units of the largest logit (or of 1).
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Conversion:
+    """The files of a compressed model in one format, by name; everything that the format needs is among them."""
+
+    format: str
+    files: Mapping[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, all files counted."""
+        return sum(map(len, self.files.values()))
+
+    def download(self, stem: str) -> tuple[str, bytes]:
+        """One file to take away, with its name: the file itself, or a zip of several."""
+        if len(self.files) == 1:
+            ((name, data),) = self.files.items()
+            return name, data
+        return f"{stem}-{self.format}.zip", zipped(self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a conversion says of the test split in its own runtime, beside what the network on the screen says.
+
+    n: images. differing: predictions that are not those on the screen. largest: absolute difference of a logit from
+    the screen's. size: bytes on disk. seconds: of loading and running. problem: why it may not be offered, or None.
+    """
+
+    format: str
+    runtime: str
+    n: int
+    differing: int
+    largest: float
+    correct: int
+    size: int
+    seconds: float
+    problem: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.problem is None
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.correct / self.n if self.n else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types; what is infinite is None."""
+        data = dataclasses.asdict(self)
+        data["largest"] = self.largest if np.isfinite(self.largest) else None
+        return {**data, "accuracy": self.accuracy, "passed": self.passed}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Verification":
+        """What `to_dict` wrote; KeyError or TypeError when it is not that."""
+        values = {field.name: data[field.name] for field in dataclasses.fields(cls)}
+        values["largest"] = float("inf") if values["largest"] is None else float(values["largest"])
+        return cls(**values)
+
+
+class Source:
+    """What conversions of one compressed model are made from and compared with; everything is computed once.
+
+    check: called with the done share of the work.
+    """
+
+    def __init__(self, subject: Subject, compressed: CompressedModel, check: Check | None = None) -> None:
+        """Raises ModelError when the compressed model was made from other weights than the subject's."""
+        if compressed.source != subject.statistics.digest:
+            raise ModelError(
+                f"a conversion must be of the weights of {subject.name} in this version; their digest is "
+                f"{subject.statistics.digest[:12]}, this model's source {compressed.source[:12]}. "
+                "Compress the model again."
+            )
+        self.subject = subject
+        self.compressed = compressed
+        self._check = check
+        self._span = 0.0, 1.0
+        self._done = 0.0
+
+    def begin(self, low: float, high: float) -> None:
+        """Say from which to which share of the whole work the next part reaches; 0 begins anew."""
+        self._span = low, high
+        self._done = low if low == 0 else max(self._done, low)
+
+    def check(self, done: float) -> None:
+        """Report the done share of the part in hand; raises to end the work."""
+        if self._check is not None:
+            low, high = self._span
+            # What is computed once, when it is first needed, may fall into any part.
+            self._done = max(self._done, low + (high - low) * done)
+            self._check(self._done)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.compressed.recipe
+
+    @property
+    def stem(self) -> str:
+        """What its files are called, without an extension."""
+        return stem(self.compressed.architecture, self.recipe)
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The whole test split, float32 (n, C, H, W)."""
+        return self.subject.data.test_images
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        return tuple(self.images.shape[1:])
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The decoded network."""
+        return self.subject.decoded(self.compressed)
+
+    @cached_property
+    def network(self) -> IntegerNetwork:
+        """The integer network; only where the recipe has integer activations."""
+        return self._integer(self.module, self.compressed)
+
+    @cached_property
+    def artefact(self) -> bytes:
+        """The file without figures, of which the record has the digest."""
+        return codec.write(self.compressed)
+
+    @cached_property
+    def exported(self) -> bytes:
+        """The file with the figures of the record in it, as it is given away; just as long."""
+        return codec.write(self.compressed, figures_of(self.record))
+
+    @cached_property
+    def record(self) -> Record:
+        """The record of an exact evaluation, without latency."""
+        for evaluation in self.subject.evaluate_compressed(self.compressed, self.artefact):
+            self.check(evaluation.record.figures.n / len(self.images))
+        return evaluation.record
+
+    @cached_property
+    def floats(self) -> np.ndarray:
+        """Logits (n, classes) of the decoded network in float arithmetic."""
+        return self.logits(self.module)
+
+    @cached_property
+    def screen(self) -> np.ndarray:
+        """Logits (n, classes) of the network on the screen: the integer one where the recipe is of integers."""
+        return self.logits(self.network) if self.recipe.integer else self.floats
+
+    @cached_property
+    def rounding(self) -> float:
+        """How far the float logits are from those of exact arithmetic; some networks amplify every rounding."""
+        module = self.subject.decoded(self.compressed).double()
+        return distance(self.floats, self.logits(lambda images: module(images.double())))
+
+    def logits(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """Logits (n, classes) of the test split, in the chunks in which accuracy is measured."""
+
+        def run(images: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return forward(torch.from_numpy(images)).numpy()
+
+        return self.run(run)
+
+    def run(self, forward: Callable[[np.ndarray], np.ndarray], chunk: int = CHUNK) -> np.ndarray:
+        """The same for a function of arrays, float32 (chunk, C, H, W) to (chunk, classes)."""
+        images, parts = self.images.numpy(), []
+        for start in range(0, len(images), chunk):
+            if start % CHUNK == 0:
+                self.check(start / len(images))
+            with machine(exclusive=False):
+                parts.append(np.asarray(forward(images[start : start + chunk])))
+        return np.concatenate(parts)
+
+    def rebuilt(self, compressed: CompressedModel) -> np.ndarray:
+        """Logits of a model that was read from a file, on the network that the file alone describes.
+
+        Raises ModelError unless its tensors are those of this model, bit for bit.
+        """
+        expect_same_tensors(compressed, self.compressed)
+        module = compressed.build()
+        return self.logits(self._integer(module, compressed) if compressed.recipe.integer else module)
+
+    def _integer(self, module: nn.Module, compressed: CompressedModel) -> IntegerNetwork:
+        images = self.subject.data.calibration_images.numpy()
+        return simulate(module, self.input_shape, compressed.weights, images, compressed.ranges)
+
+
+# Says why logits are not what a format promises, or None.
+Judge = Callable[[np.ndarray, Source], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What the screen and the command line know of a format.
+
+    extension: of what is downloaded. runtime: what the files are run in. promise: what the check asks, for a person.
+    modules: what must be importable; install: how to get it, where that is not part of the requirements.
+    write: the files by name. run: their logits (n, classes) of the test split; raises where they do not load.
+    integer_only: whether only recipes of integer activations have this format. whole: whether the files hold the
+    weights, so that their size can be compared with that of the fp32 network.
+    """
+
+    name: str
+    title: str
+    summary: str
+    reference: str
+    extension: str
+    runtime: str
+    promise: str
+    write: Callable[[Source], dict[str, bytes]]
+    run: Callable[[Mapping[str, bytes], Source], np.ndarray]
+    judge: Judge
+    modules: tuple[str, ...] = ()
+    install: str = ""
+    integer_only: bool = False
+    whole: bool = True
+
+    def available(self) -> bool:
+        """Whether everything that it needs is installed."""
+        return all(find_spec(module) is not None for module in self.modules)
+
+    def refusal(self, recipe: Recipe) -> str | None:
+        """Why a recipe has no such files, with the remedy, or None."""
+        if self.integer_only and not recipe.integer:
+            return (
+                f"{self.name} needs integer activations; the recipe is: {recipe.describe()}. "
+                "Choose 8 bits or fewer with 8-bit activations (Integer kernels on the page), or another format."
+            )
+        return None
+
+    def missing(self) -> str | None:
+        """What is not installed and how to install it, or None."""
+        if self.available():
+            return None
+        return f"{self.name} needs a package that is not installed. Run: pip install {self.install}"
+
+    def expect_possible(self, recipe: Recipe) -> None:
+        """Raises ModelError where something is not installed, RecipeError where the recipe has no such files."""
+        if problem := self.missing():
+            raise ModelError(problem)
+        if problem := self.refusal(recipe):
+            raise RecipeError(problem)
+
+
+formats: Registry[Format] = Registry("format")
+
+
+def versioned(title: str, distribution: str) -> str:
+    """A library's title with its version, where it is installed."""
+    try:
+        return f"{title} {version(distribution).partition('+')[0]}"
+    except PackageNotFoundError:
+        return title
+
+
+def stem(architecture: str, recipe: Recipe) -> str:
+    """What the files of a recipe are called, without an extension."""
+    return f"{architecture}-{recipe.digest[:8]}"
+
+
+def same_as_screen(logits: np.ndarray, source: Source) -> str | None:
+    """Asks for the logits of the screen, bit for bit."""
+    return _same(logits, source.screen)
+
+
+def same_as_decoded(logits: np.ndarray, source: Source) -> str | None:
+    """Asks for the logits of the decoded float network, bit for bit."""
+    return _same(logits, source.floats)
+
+
+def _same(logits: np.ndarray, expected: np.ndarray) -> str | None:
+    off = distance(logits, expected)
+    return f"logits must be the same, bit for bit; they are off by {off:.3g}" if off else None
+
+
+def close_to_decoded(logits: np.ndarray, source: Source) -> str | None:
+    """Asks for the logits of the decoded float network but for rounding, of which some networks make much."""
+    off = distance(logits, source.floats)
+    allowed = TOLERANCE * max(1.0, float(np.abs(source.floats).max()))
+    if off > allowed:
+        allowed += 10 * source.rounding
+    return (
+        f"logits must be within {allowed:.2g} of the decoded network's; they are off by {off:.3g}"
+        if off > allowed
+        else None
+    )
+
+
+def alike(flips: float, mean: float) -> Judge:
+    """Asks that of the predictions at most the share `flips` differ from the integer network's, and that logits are
+    off by at most `mean` of its largest one on average."""
+
+    def judge(logits: np.ndarray, source: Source) -> str | None:
+        expected = source.screen
+        if distance(logits, expected) == np.inf:
+            return "logits must be finite and of every image; these are not"
+        share = float((logits.argmax(1) != expected.argmax(1)).mean())
+        off = float(np.abs(logits - expected).mean() / max(np.abs(expected).max(), 1e-12))
+        if share <= flips and off <= mean:
+            return None
+        return (
+            f"at most {flips:.1%} of the predictions may differ from the integer network's and logits by {mean:.1%} "
+            f"of the largest on average; here {share:.1%} differ, and logits by {off:.1%}"
+        )
+
+    return judge
+
+
+def distance(logits: np.ndarray, others: np.ndarray) -> float:
+    """Largest absolute difference; infinite where only one is finite or a number, or the shapes differ."""
+    if logits.shape != others.shape:
+        return np.inf
+    with np.errstate(invalid="ignore"):
+        equal = (logits == others) | (np.isnan(logits) & np.isnan(others))
+        difference = np.where(equal, 0, np.abs(logits.astype(np.float64) - others))
+    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0))
+
+
+def differing(found: CompressedModel, expected: CompressedModel) -> list[str]:
+    """What decodes otherwise, bit for bit: names of tensors, "recipe" for the recipe."""
+    names = dict.fromkeys((*expected.order, *found.order))
+    both = set(expected.order) & set(found.order)
+    other = [name for name in names if name not in both or not _identical(found, expected, name)]
+    return other if found.recipe == expected.recipe else ["recipe", *other]
+
+
+def expect_same_tensors(found: CompressedModel, expected: CompressedModel) -> None:
+    """Raises ModelError unless both decode to the same state dict, bit for bit, and have the same recipe."""
+    if other := differing(found, expected):
+        raise ModelError(
+            f"the file must hold the compressed model, bit for bit; these are others: {', '.join(other[:3])}"
+        )
+
+
+def expect_figures(artefact: bytes, source: Source) -> None:
+    """Raises ModelError unless the figures in a file are those that were measured."""
+    found, expected = codec.read_figures(artefact), figures_of(source.record)
+    if found != expected:
+        raise ModelError(f"the file must hold the figures that were measured, {expected}; it holds {found}")
+
+
+def _identical(found: CompressedModel, expected: CompressedModel, name: str) -> bool:
+    one, other = found.decode(name), expected.decode(name)
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()

@@ -1,0 +1,61 @@
+"""ONNX: the float graph, and the static int8 graph (QDQ) with the codes of the artefact."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from paretoscope.export.base import Format, Source, alike, close_to_decoded
+from paretoscope.graph.trace import OPSET
+from paretoscope.runtimes import ONNX_RUNTIME, Program
+from paretoscope.runtimes.integer.onnx_int8 import write_int8
+from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
+
+_REFERENCE = "ONNX, onnx.ai"
+_RUNTIME = f"ONNX Runtime {ONNX_RUNTIME.version}"
+
+
+def fp32(source: Source) -> bytes:
+    """The float graph of the decoded network."""
+    return export_fp32(source.module, source.input_shape)
+
+
+def int8(source: Source) -> bytes:
+    """The graph of the integer network, the one that is timed."""
+    return write_int8(source.network)
+
+
+def _run(number_format: str, files: Mapping[str, bytes], source: Source) -> np.ndarray:
+    (data,) = files.values()
+    program = Program(ONNX_RUNTIME.name, number_format, graph_digest(data), source.input_shape, data)
+    session = ONNX_RUNTIME.prepare(program)
+    try:
+        return source.run(session.run)
+    finally:
+        session.close()
+
+
+ONNX = Format(
+    name="onnx",
+    title="ONNX",
+    summary=f"One file, opset {OPSET}, any batch: decoded float weights, for every runtime that reads ONNX.",
+    reference=_REFERENCE,
+    extension=".onnx",
+    runtime=_RUNTIME,
+    promise="the decoded network but for rounding",
+    write=lambda source: {f"{source.stem}.onnx": fp32(source)},
+    run=lambda files, source: _run("fp32", files, source),
+    judge=close_to_decoded,
+)
+ONNX_INT8 = Format(
+    name="onnx-int8",
+    title="ONNX, int8",
+    summary=f"One file, opset {OPSET}, any batch: QDQ with the artefact's own codes, for integer kernels.",
+    reference=f"{_REFERENCE}; Jacob et al., Quantization and Training of Neural Networks, 2018",
+    extension=".int8.onnx",
+    runtime=_RUNTIME,
+    promise="at most 0.5 % other predictions, logits off by 0.1 % on average",
+    write=lambda source: {f"{source.stem}.int8.onnx": int8(source)},
+    run=lambda files, source: _run("int8", files, source),
+    judge=alike(flips=0.005, mean=0.001),
+    integer_only=True,
+)

@@ -1,0 +1,80 @@
+"""Back from a file: an exported recipe, artefact or bundle gives the model and the recipe that it was made with.
+
+Files come from anywhere. Nothing of them is run, unpickled or written to disk.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from paretoscope import codec
+from paretoscope.base.errors import ArtefactError
+from paretoscope.export.bundle import hold_recipe_of, open_bundle
+from paretoscope.export.zips import unzip
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.networks import zoo
+from paretoscope.recipe.file import read_recipe
+from paretoscope.recipe.recipe import Recipe
+
+LARGEST = 1 << 26
+RECIPES = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """kind: "recipe", "artefact" or "bundle". model, compressed: None for a recipe, which names no model."""
+
+    kind: str
+    recipe: Recipe
+    model: str | None = None
+    compressed: CompressedModel | None = None
+
+
+def restore(data: bytes, name: str, digest_of: Callable[[str], str]) -> Restored:
+    """What a file of that name was exported from.
+
+    digest_of: of the weights that we have of a model. Raises CompressionError for everything that is not such a file,
+    and for an artefact of other weights.
+    """
+    if len(data) > LARGEST:
+        raise ArtefactError(
+            f"a file must have at most {LARGEST:,} bytes; {name} has {len(data):,}. "
+            "Pass an exported recipe, artefact or bundle."
+        )
+    if data.startswith(b"PK"):
+        if name.lower().endswith(".bundle.zip") or not _are_recipes(members := unzip(data)):
+            return _bundle(data, digest_of)
+        recipes = {read_recipe(text, member) for member, text in members.items()}
+        if len(recipes) > 1:
+            raise ArtefactError("the recipes of a zip must be one and the same; they differ. Pass one of them.")
+        return Restored("recipe", recipes.pop())
+    if name.lower().endswith(RECIPES):
+        return Restored("recipe", read_recipe(data, name))
+    return _artefact(data, digest_of)
+
+
+def _are_recipes(members: dict[str, bytes]) -> bool:
+    return bool(members) and all(name.lower().endswith(RECIPES) for name in members)
+
+
+def _artefact(data: bytes, digest_of: Callable[[str], str]) -> Restored:
+    compressed = codec.read(data)
+    if compressed.architecture not in zoo.models:
+        raise ArtefactError(
+            f"an artefact must be of a model of the zoo; this one is of {compressed.architecture!r}. "
+            f"The models are {', '.join(zoo.models.names())}."
+        )
+    ours = digest_of(compressed.architecture)
+    if compressed.source != ours:
+        raise ArtefactError(
+            f"an artefact must come from the weights of {compressed.architecture} in this version; its source is "
+            f"{compressed.source[:12]}, theirs {ours[:12]}. Compress the model again."
+        )
+    return Restored("artefact", compressed.recipe, compressed.architecture, compressed)
+
+
+def _bundle(data: bytes, digest_of: Callable[[str], str]) -> Restored:
+    members = open_bundle(data)
+    found = _artefact(members["model.psc"], digest_of)
+    if not hold_recipe_of(members, found.compressed):
+        raise ArtefactError("a bundle must hold the recipe of its artefact; it holds another. Export it again.")
+    return replace(found, kind="bundle")

@@ -1,0 +1,59 @@
+"""LiteRT (TensorFlow Lite), through litert-torch: for phones and microcontrollers.
+
+litert-torch is large, prints, and brings a second framework along, so it works in a process of its own, which a cancel
+ends at once.
+"""
+
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+
+from paretoscope.base.files import temporary_folder
+from paretoscope.export import torch_export
+from paretoscope.export.base import Format, Source, close_to_decoded, versioned
+from paretoscope.export.processes import run_process
+
+REQUIREMENT = "litert-torch==0.10.0"
+
+
+def _write(source: Source) -> dict[str, bytes]:
+    with temporary_folder() as folder:
+        program, out = folder / "model.pt2", folder / "model.tflite"
+        # A device asks about one image at a time.
+        program.write_bytes(torch_export.save(source.module, source.images[:1].clone(), batch=1))
+        command = [sys.executable, "-m", "paretoscope.export.tflite_worker", str(program), str(out)]
+        run_process(command, lambda: source.check(0.0))
+        return {f"{source.stem}.tflite": out.read_bytes()}
+
+
+def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    (data,) = files.values()
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    interpreter.allocate_tensors()
+    (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(image: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(given["index"], image)
+        interpreter.invoke()
+        return interpreter.get_tensor(answer["index"])
+
+    return source.run(run, chunk=1)
+
+
+TFLITE = Format(
+    name="tflite",
+    title="LiteRT (TFLite)",
+    summary="One file, one image at a time: decoded float weights, for phones and small devices.",
+    reference="LiteRT documentation, ai.google.dev/edge/litert",
+    extension=".tflite",
+    runtime=versioned("LiteRT", "ai-edge-litert"),
+    promise="the decoded network but for rounding",
+    write=_write,
+    run=_run,
+    judge=close_to_decoded,
+    modules=("litert_torch", "ai_edge_litert"),
+    install=REQUIREMENT,
+)

@@ -1,0 +1,101 @@
+"""Convert, and check what was converted in its own runtime over the whole test split."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.progress import Cancelled
+from paretoscope.export.base import Check, Conversion, Source, Verification, distance, formats
+from paretoscope.measure.subject import Subject
+from paretoscope.model.compressed import CompressedModel
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Checked:
+    """A conversion with its check. conversion: the files, or None where the check failed or none could be made."""
+
+    conversion: Conversion | None
+    verification: Verification
+
+
+def convert(
+    compressed: CompressedModel, format: str, subject: Subject, check: Check | None = None, source: Source | None = None
+) -> Conversion:
+    """The files of a compressed model in a format.
+
+    source: of the same model, where several formats are made of it. Raises UnknownNameError, ModelError for what is
+    not installed or cannot be expressed, RecipeError where the recipe has no such files.
+    """
+    chosen = formats.get(format)
+    chosen.expect_possible(compressed.recipe)
+    source = source or Source(subject, compressed, check)
+    source.begin(0.0, 0.4)
+    source.check(0.0)
+    return Conversion(chosen.name, chosen.write(source))
+
+
+def verify(
+    conversion: Conversion,
+    subject: Subject,
+    compressed: CompressedModel,
+    check: Check | None = None,
+    source: Source | None = None,
+) -> Verification:
+    """Load a conversion in its own runtime, run the test split, and compare with the network on the screen.
+
+    Never raises for files that are wrong: `problem` of the result says what is. check: called with the done share of
+    the images; what it raises ends the work.
+    """
+    chosen = formats.get(conversion.format)
+    source = source or Source(subject, compressed, check)
+    source.begin(0.4, 0.6)
+    expected = source.screen
+    source.begin(0.6, 1.0)
+    start = time.perf_counter()
+    logits, problem = None, None
+    try:
+        logits = np.asarray(chosen.run(conversion.files, source))
+        if logits.shape != expected.shape:
+            problem = f"it must give logits of shape {expected.shape}; it gives {logits.shape}"
+    except Cancelled:
+        raise
+    except CompressionError as error:
+        problem = str(error)
+    except Exception as error:  # each runtime has errors of its own, without a common base
+        problem = f"{chosen.runtime} cannot run it: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    seconds = time.perf_counter() - start
+    if logits is None or problem:
+        reason = f"{chosen.name} failed its check: {problem}".rstrip(".")
+        return _failed(chosen.name, f"{reason}.", conversion.size, seconds)
+    classes = logits.argmax(1)
+    return Verification(
+        format=chosen.name,
+        runtime=chosen.runtime,
+        n=len(classes),
+        differing=int((classes != expected.argmax(1)).sum()),
+        largest=distance(logits, expected),
+        correct=int((classes == subject.labels).sum()),
+        size=conversion.size,
+        seconds=seconds,
+        problem=f"{chosen.name} failed its check: {problem}." if (problem := chosen.judge(logits, source)) else None,
+    )
+
+
+def produce(
+    compressed: CompressedModel, format: str, subject: Subject, check: Check | None = None, source: Source | None = None
+) -> Checked:
+    """Convert and verify. What fails is told by the verification, and has no files; raises UnknownNameError only."""
+    formats.get(format)
+    try:
+        source = source or Source(subject, compressed, check)
+        conversion = convert(compressed, format, subject, source=source)
+    except CompressionError as error:
+        return Checked(None, _failed(format, str(error)))
+    verification = verify(conversion, subject, compressed, source=source)
+    return Checked(conversion if verification.passed else None, verification)
+
+
+def _failed(format: str, problem: str, size: int = 0, seconds: float = 0.0) -> Verification:
+    return Verification(format, formats.get(format).runtime, 0, 0, float("inf"), 0, size, seconds, problem)

@@ -1,0 +1,174 @@
+"""Which classes are taken for which: the confusion matrix, its change against the baseline, recall of each class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from paretoscope.base.units import format_percent
+from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout
+
+View = Literal["model", "baseline", "change"]
+
+ALARMING = 5  # no fewer mistakes in one cell than this have the full colour: one alone is no alarm
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Confusion:
+    """Counts of samples, shape (classes, classes): row = true class, column = predicted class.
+
+    baseline: the same of the baseline on the same samples, or None where it was not given.
+    """
+
+    classes: tuple[str, ...]
+    counts: np.ndarray
+    baseline: np.ndarray | None
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Fraction of each true class that is found, float64 (classes,); NaN for a class without samples."""
+        return _recall(self.counts)
+
+    @property
+    def baseline_recall(self) -> np.ndarray | None:
+        """`recall` of the baseline."""
+        return None if self.baseline is None else _recall(self.baseline)
+
+    @property
+    def alt(self) -> str:
+        """One sentence in place of the picture."""
+        wrong = int(self.counts.sum() - np.trace(self.counts))
+        return f"Confusion matrix of {int(self.counts.sum())} samples, {wrong} of them misclassified."
+
+
+def gather(
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    baseline_predicted: np.ndarray | None = None,
+    *,
+    classes: Sequence[str] = (),
+) -> Confusion:
+    """Count. labels, predicted, baseline_predicted: integer classes, shape (n,), from 0; `classes` names them.
+
+    Without names there are as many classes as the largest number needs, named by their number.
+    """
+    given = [array for array in (labels, predicted, baseline_predicted) if array is not None and len(array)]
+    size = len(classes) or 1 + max((int(array.max()) for array in given), default=0)
+    names = tuple(classes) or tuple(str(i) for i in range(size))
+    baseline = None if baseline_predicted is None else _count(labels, baseline_predicted, size)
+    return Confusion(names, _count(labels, predicted, size), baseline)
+
+
+def _count(labels: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
+    cells = np.asarray(labels, dtype=np.int64) * size + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cells, minlength=size * size).reshape(size, size)
+
+
+def _recall(counts: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.diagonal(counts) / counts.sum(axis=1)
+
+
+def draw(data: Confusion, theme: Theme = LIGHT, *, view: View = "model", height: int = 380) -> go.Figure:
+    """One matrix: of the "model", of the "baseline", or the "change" from baseline to model.
+
+    Hits and mistakes have a colour scale each: on a common one, two mistakes among eighty hits could not be seen.
+    In the change, the accent marks what got better (more hits, fewer mistakes), the second colour what got worse.
+    Raises ValueError for a view of a baseline that is not there.
+    """
+    if view != "model" and data.baseline is None:
+        raise ValueError(f"view {view!r} needs the baseline's predictions; pass them to gather, or draw the model")
+    hits = np.eye(len(data.classes), dtype=bool)
+    good, bad = theme.accent, theme.alert
+    if view == "change":
+        change = data.counts - data.baseline
+        better = np.where(hits, change, -change)
+        text = np.where(change == 0, "", np.char.mod("%+d", change))
+        span = max(ALARMING, int(np.abs(change).max()))
+        scale = [[0, fade(bad, 0.9)], [0.5, theme.band], [1, fade(good, 0.9)]]
+        layers = [_layer(theme, data, better, text, scale, (-span, span))]
+    else:
+        counts = data.counts if view == "model" else data.baseline
+        text = np.where(counts == 0, "", np.char.mod("%d", counts))
+        worst = max(ALARMING, int(data.counts[~hits].max(initial=0)), _worst(data.baseline, hits))
+        most = max(1, int(counts.sum(axis=1).max()))
+        layers = [
+            _layer(
+                theme, data, np.where(hits, counts, np.nan), text, [[0, theme.band], [1, fade(good, 0.75)]], (0, most)
+            ),
+            _layer(
+                theme, data, np.where(hits, np.nan, counts), text, [[0, theme.band], [1, fade(bad, 0.9)]], (0, worst)
+            ),
+        ]
+    side = {"showgrid": False, "constrain": "domain", "type": "category"}
+    figure_layout = layout(
+        theme,
+        height=height,
+        uirevision="confusion",
+        xaxis=axis(theme, "Predicted class", **side),
+        yaxis=axis(theme, "True class", autorange="reversed", scaleanchor="x", **side),
+        showlegend=False,
+    )
+    return go.Figure({"data": layers, "layout": figure_layout}, _validate=False)
+
+
+def _worst(counts: np.ndarray | None, hits: np.ndarray) -> int:
+    return 0 if counts is None else int(counts[~hits].max(initial=0))
+
+
+def _layer(
+    theme: Theme, data: Confusion, values: np.ndarray, text: np.ndarray, scale: list, span: tuple[int, int]
+) -> dict[str, Any]:
+    return {
+        "type": "heatmap",
+        "x": list(data.classes),
+        "y": list(data.classes),
+        "z": [[None if np.isnan(value) else float(value) for value in row] for row in values],
+        "text": text.tolist(),
+        "texttemplate": "%{text}",
+        "textfont": {"size": 13, "color": theme.text},
+        "hovertemplate": "true %{y}, predicted %{x}: %{text}<extra></extra>",
+        "hoverongaps": False,
+        "colorscale": scale,
+        "zmin": span[0],
+        "zmax": span[1],
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+    }
+
+
+def draw_recall(data: Confusion, theme: Theme = LIGHT, *, height: int = 380) -> go.Figure:
+    """Recall of each class: a filled dot, and a hollow one for the baseline with a line between the two."""
+    recall, before = data.recall, data.baseline_recall
+    traces = []
+    if before is not None:
+        gaps_x = [value for pair in zip(before, recall, strict=True) for value in (*(100 * np.array(pair)), None)]
+        gaps_y = [name for name in data.classes for _ in range(3)]
+        line = {"color": theme.faint, "width": 3}
+        traces.append(_dots(gaps_x, gaps_y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
+        hollow = {"symbol": "circle-open", "size": 9, "color": theme.muted, "line": {"width": 1.5}}
+        traces.append(_dots(100 * before, data.classes, name="Baseline", mode="markers", marker=hollow))
+    filled = {"symbol": "circle", "size": 9, "color": theme.accent}
+    traces.append(_dots(100 * recall, data.classes, name="This recipe", mode="markers", marker=filled))
+    known = np.concatenate([recall, [] if before is None else before])
+    lowest = 100 * np.nanmin(known) if np.isfinite(known).any() else 0.0
+    figure_layout = layout(
+        theme,
+        height=height,
+        uirevision="recall",
+        xaxis=axis(theme, "Recall (% of the true class)", range=[min(lowest - 2, 90), 101], nticks=6),
+        yaxis=axis(theme, "True class", autorange="reversed", type="category"),
+    )
+    return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
+
+
+def _dots(x: Sequence[float], y: Sequence[str], **settings: Any) -> dict[str, Any]:
+    values = [None if value is None or np.isnan(value) else float(value) for value in x]
+    hover = ["" if value is None else format_percent(value / 100) for value in values]
+    trace = {"type": "scatter", "x": values, "y": list(y), "hovertext": hover, **settings}
+    if settings["mode"] == "markers":
+        trace["hovertemplate"] = "class %{y}: %{hovertext}<extra>" + settings["name"] + "</extra>"
+    return trace

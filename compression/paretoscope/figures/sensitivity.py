@@ -1,0 +1,181 @@
+"""Which layer pays: accuracy when only one layer is pruned, shared or quantized, as a heat map and as curves."""
+
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from paretoscope.base.units import format_percent, format_points
+from paretoscope.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
+from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
+
+TITLES = {"sparsity": "Sparsity of the layer", "clusters": "Clusters of the layer", "bits": "Bits of the layer"}
+# A drop of this many points is as dark as it gets: whatever is worse is out of the question anyway.
+DARKEST = 0.10
+# Letters of a layer's name beside the heat map.
+LONGEST = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Layers against the values of one setting, from mild to harsh.
+
+    labels: of the values. accuracies, divergences: a row a layer, None where it was not measured; the divergence is
+    the mean KL divergence from the baseline's answers, in nats.
+    """
+
+    setting: str
+    layers: tuple[str, ...]
+    labels: tuple[str, ...]
+    accuracies: tuple[tuple[float | None, ...], ...]
+    divergences: tuple[tuple[float | None, ...], ...]
+    baseline: float
+
+    @property
+    def alt(self) -> str:
+        """One sentence in place of the picture."""
+        measured = sum(value is not None for row in self.accuracies for value in row)
+        return (
+            f"Accuracy of the model when one of its {len(self.layers)} layers alone is changed by its {self.setting}: "
+            f"{measured} of {len(self.layers) * len(self.labels)} values measured."
+        )
+
+
+Curves = Mapping[str, Mapping[float, tuple[float, float]]]
+
+
+def gather(setting: str, curves: Curves, values: Sequence[float], baseline: float) -> Heat:
+    """Arrange curves, {layer: {value: (accuracy, divergence)}}, over the values that are wanted, mild ones first."""
+    return Heat(
+        setting=setting,
+        layers=tuple(curves),
+        labels=tuple(_label(setting, value) for value in values),
+        accuracies=tuple(tuple(curve.get(value, (None, None))[0] for value in values) for curve in curves.values()),
+        divergences=tuple(tuple(curve.get(value, (None, None))[1] for value in values) for curve in curves.values()),
+        baseline=baseline,
+    )
+
+
+def _label(setting: str, value: float) -> str:
+    return f"{100 * value:.4g} %" if setting == "sparsity" else f"{value:g}"
+
+
+def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.Figure:
+    """The heat map; customdata[0] of every cell is its layer. Dark: accuracy is lost. The chosen layer is framed."""
+    drops = [[None if v is None else max(0.0, data.baseline - v) for v in row] for row in data.accuracies]
+    # The square root shows a point of accuracy beside ten of them.
+    shades = [[None if drop is None else math.sqrt(min(1, drop / DARKEST)) for drop in row] for row in drops]
+    names = [_short(layer) for layer in data.layers]
+    heat = {
+        "type": "heatmap",
+        "x": list(data.labels),
+        "y": names,
+        "z": shades,
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 2,
+        "ygap": 2,
+        "colorscale": [[0, fade(theme.accent, 0.12)], [0.5, fade(theme.alert, 0.45)], [1, theme.alert]],
+        "colorbar": {
+            "title": {"text": "Accuracy lost", "font": {"size": 12, "color": theme.muted}, "side": "right"},
+            "tickvals": [math.sqrt(points / (100 * DARKEST)) for points in (0, 1, 3, 10)],
+            "ticktext": ["0", "1 pt", "3 pt", "10 pt+"],
+            "tickfont": {"size": 12, "color": theme.muted},
+            "thickness": 12,
+            "outlinewidth": 0,
+            # Beside the first layers, however many there are.
+            **{"lenmode": "pixels", "len": 130, "y": 1, "yanchor": "top"},
+        },
+        "customdata": [[[layer] for _ in data.labels] for layer in data.layers],
+        "hovertext": [
+            [_hover(data, row, column) for column in range(len(data.labels))] for row in range(len(data.layers))
+        ],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "hoverongaps": False,
+    }
+    frames = []
+    if chosen in data.layers:
+        row = data.layers.index(chosen)
+        ends = {"x0": -0.5, "x1": len(data.labels) - 0.5, "y0": row - 0.5, "y1": row + 0.5}
+        frames.append({"type": "rect", **ends, "line": {"color": theme.text, "width": 2}, "fillcolor": "rgba(0,0,0,0)"})
+    figure_layout = layout(
+        theme,
+        height=90 + 22 * max(4, len(data.layers)),
+        uirevision=f"heat {data.setting}",
+        # Above, where it is seen beside many layers too.
+        xaxis=axis(theme, TITLES[data.setting], type="category", showgrid=False, side="top"),
+        yaxis=axis(
+            theme,
+            None,
+            type="category",
+            autorange="reversed",
+            showgrid=False,
+            tickvals=names,
+            ticktext=[literal(_abbreviated(name)) for name in names],
+        ),
+        shapes=frames,
+    )
+    return go.Figure({"data": [heat], "layout": figure_layout}, _validate=False)
+
+
+def _short(layer: str) -> str:
+    return layer.removesuffix(".weight")
+
+
+def _abbreviated(name: str) -> str:
+    """The name with parts cut to a letter and their number, from the left, until it is short: "e.l.e0.mlp.3"."""
+    parts = name.split(".")
+    for index, part in enumerate(parts[:-1]):
+        if len(".".join(parts)) <= LONGEST:
+            break
+        parts[index] = part[:1] + part[len(part.rstrip(string.digits)) :] if not part.isdigit() else part
+    return ".".join(parts)
+
+
+def _hover(data: Heat, row: int, column: int) -> str:
+    accuracy, divergence = data.accuracies[row][column], data.divergences[row][column]
+    if accuracy is None:
+        return "not measured yet"
+    return (
+        f"<b>{literal(_short(data.layers[row]))}</b>, {data.setting} {data.labels[column]}<br>"
+        f"{format_percent(accuracy)} accuracy, {format_points(accuracy - data.baseline)}<br>"
+        f"KL divergence {divergence:.3g}"
+    )
+
+
+def draw_curves(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None, height: int = 300) -> go.Figure:
+    """A line a layer, the chosen one in the accent colour; customdata[0] of every marker is its layer."""
+    scale = accuracy_scale([v for row in data.accuracies for v in row if v is not None], data.baseline)
+    order = sorted(data.layers, key=lambda layer: layer == chosen)
+    traces = [_curve(data, data.layers.index(layer), scale, theme, layer == chosen) for layer in order]
+    level = scale.position(data.baseline)
+    rule = {"type": "line", "layer": "below", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level}
+    figure_layout = layout(
+        theme,
+        height=height,
+        uirevision=f"curves {data.setting}",
+        xaxis=axis(theme, TITLES[data.setting], type="category", categoryarray=list(data.labels)),
+        yaxis=accuracy_axis(scale, theme),
+        shapes=[*strip(scale, theme), {**rule, "line": {"color": theme.muted, "width": 1, "dash": "dot"}}],
+        showlegend=False,
+    )
+    return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
+
+
+def _curve(data: Heat, row: int, scale: AccuracyScale, theme: Theme, chosen: bool) -> dict[str, Any]:
+    colour = theme.accent if chosen else theme.faint
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": literal(_short(data.layers[row])),
+        "x": list(data.labels),
+        "y": [None if value is None else scale.position(value) for value in data.accuracies[row]],
+        "customdata": [[data.layers[row]] for _ in data.labels],
+        "hovertext": [_hover(data, row, column) for column in range(len(data.labels))],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "line": {"width": 3 if chosen else 1, "color": colour},
+        "marker": {"size": 8 if chosen else 4, "color": colour},
+    }

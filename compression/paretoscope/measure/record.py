@@ -1,0 +1,197 @@
+"""The record: everything measured for one (model, dataset, recipe), the unit of plots, tables, store and export."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from paretoscope.recipe.recipe import Recipe
+
+SIGNIFICANCE = 0.05
+
+# An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
+# formats, runtimes, half the channels) differs by factors of 1.3 to 2, and the order of those would be chance.
+WIDEST = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """SHA-256 of the model's weights, the dataset's test split, the recipe and the artefact (64 hex characters).
+
+    artefact: of the file without figures, as `compress` writes it; an exported file holds them too and is just as long.
+    """
+
+    model: str
+    dataset: str
+    recipe: str
+    artefact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Fractions of the compressible (convolution, linear, attention projection) weights.
+
+    sparse_rate: weights that decode to zero / weights.
+    shared_rate: weights whose codebook entry at least two weights use / weights.
+    architecture_simplification: parameters after / before the simplify step; 1.0 without it.
+    """
+
+    sparse_rate: float
+    shared_rate: float
+    architecture_simplification: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Bytes of the whole model under each form, biases, normalisation, scales and codebooks always included.
+
+    dense: fp32. sparse: fp32 non-zeros with relative indices. packed: bit-packed codes. huffman, ans: entropy
+    coded codes. artefact: the length of the file as written.
+    """
+
+    dense: int
+    sparse: int
+    packed: int
+    huffman: int
+    ans: int
+    artefact: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Figures of one model on the first `n` test samples; exact when n is the size of the split.
+
+    accuracy_low, accuracy_high: 95 % Wilson interval. f1: macro F1. p_value: McNemar's exact test, two-sided,
+    against the baseline on the same samples. harm: mean KL divergence of the outputs from the baseline's, in nats.
+    """
+
+    n: int
+    correct: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    f1: float
+    p_value: float
+    harm: float
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the test tells this model from the baseline, at the 5 % level."""
+        return self.p_value < SIGNIFICANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The uncompressed fp32 model on the same split; size_bytes is its fp32 state."""
+
+    correct: int
+    accuracy: float
+    f1: float
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One timing of a (graph, number format) against the baseline in the same runtime and process.
+
+    size: height of the input images. median_ms, p95_ms, p99_ms and the baseline's: milliseconds a batch, outliers
+    included. speedup: median of baseline / candidate over rounds of interleaved pairs, each round with sessions loaded
+    anew, and its bootstrap 95 % interval. pairs: samples of each side. outliers: calls of the candidate above Tukey's
+    far fence, third quartile + 3 interquartile ranges. stopped_by: "precision", "budget" or "rounds".
+    measured_for: digest of the recipe that was timed; another recipe of the same graph and number format reuses the
+    timing. alone: whether it had the machine to itself throughout; None of timings from before that was noted.
+    """
+
+    runtime: str
+    number_format: str
+    batch: int
+    threads: int
+    size: int
+    graph: str
+    median_ms: float
+    p95_ms: float
+    p99_ms: float
+    baseline_median_ms: float
+    baseline_p95_ms: float
+    baseline_p99_ms: float
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    pairs: int
+    outliers: int
+    stopped_by: str
+    measured_for: str
+    alone: bool | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval is narrow enough to say how fast this is; if not, it is not known yet."""
+        return self.speedup_high <= WIDEST * self.speedup_low
+
+    @property
+    def throughput(self) -> float:
+        """Images a second."""
+        return 1e3 * self.batch / self.median_ms
+
+    @property
+    def baseline_throughput(self) -> float:
+        """Images a second of the baseline."""
+        return 1e3 * self.batch / self.baseline_median_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one recipe costs and gains. `latency` is None until it has been timed."""
+
+    model: str
+    dataset: str
+    recipe: Recipe
+    digests: Digests
+    figures: Accuracy
+    baseline: Baseline
+    rates: Rates
+    size: Ladder
+    latency: Latency | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Compression ratio: baseline fp32 bytes / artefact bytes."""
+        return self.baseline.size_bytes / self.size.artefact
+
+    @property
+    def latency_reused(self) -> bool:
+        """Whether the timing was taken on another recipe of the same graph and number format."""
+        return self.latency is not None and self.latency.measured_for != self.digests.recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, accuracy figures at the top level, as the command line prints it."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "recipe": self.recipe.to_dict(),
+            "digests": dataclasses.asdict(self.digests),
+            **dataclasses.asdict(self.figures),
+            "baseline": dataclasses.asdict(self.baseline),
+            "rates": dataclasses.asdict(self.rates),
+            "size": dataclasses.asdict(self.size),
+            "ratio": self.ratio,
+            "latency": None if self.latency is None else dataclasses.asdict(self.latency),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Record":
+        """The record that `to_dict` wrote; KeyError, TypeError or ValueError when it is not one."""
+        return cls(
+            model=data["model"],
+            dataset=data["dataset"],
+            recipe=Recipe.from_dict(data["recipe"]),
+            digests=Digests(**data["digests"]),
+            figures=Accuracy(**{f.name: data[f.name] for f in dataclasses.fields(Accuracy)}),
+            baseline=Baseline(**data["baseline"]),
+            rates=Rates(**data["rates"]),
+            size=Ladder(**data["size"]),
+            latency=None if data["latency"] is None else Latency(**data["latency"]),
+        )
+
+    def to_json(self, indent: int | None = None) -> str:
+        return json.dumps(self.to_dict(), indent=indent)

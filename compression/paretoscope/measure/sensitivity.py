@@ -1,0 +1,265 @@
+"""Sensitivity: what the model loses when only one layer is pruned, shared or quantized, over the whole range.
+
+Every evaluation starts at the changed layer: the activations that it and the later layers read are kept from the
+baseline, for one layer at a time, and the layers before it are not run again. The logits are those of a whole forward
+pass, bit for bit.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paretoscope import codec
+from paretoscope.base.errors import ModelError, RecipeError
+from paretoscope.base.lock import machine
+from paretoscope.base.text import listed, nearest, shown
+from paretoscope.measure.accuracy import CHUNK, divergence
+from paretoscope.measure.replay import Replay
+from paretoscope.measure.subject import Subject
+from paretoscope.methods.pipeline import compress
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.recipe.recipe import Recipe
+
+GRIDS: Mapping[str, tuple[float, ...]] = {
+    "sparsity": (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98),
+    "clusters": (64, 32, 16, 8, 4, 2),
+    "bits": (8, 6, 5, 4, 3, 2, 1),
+}
+
+# How the layer is compressed beside the setting that varies: at few bits the clipping of least error is the fair one.
+SETTINGS: Mapping[str, Any] = {"calibration": "mse"}
+
+# Bytes of activations that are kept; more test images than fit are measured in several blocks.
+MEMORY = 256 * 2**20
+
+Check = Callable[[float, "Sensitivity | None"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A model in which one layer has another setting.
+
+    value: of the setting. correct of n test samples. kl: mean over them of the Kullback-Leibler divergence of its class
+    probabilities from the baseline's, in nats; finer than accuracy. bytes: of the layer, coded (with ANS) on its own.
+    """
+
+    value: float
+    correct: int
+    n: int
+    kl: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The curves of a model, as far as they were measured.
+
+    baseline: correct of n test samples, of the uncompressed model. settings: what else each layer was compressed with.
+    layer_bytes: of each measured layer, coded without loss. curves: by layer and by setting, the points in the order of
+    the grid.
+    """
+
+    model: str
+    correct: int
+    n: int
+    settings: Mapping[str, Any]
+    layer_bytes: Mapping[str, int]
+    curves: Mapping[str, Mapping[str, tuple[Point, ...]]] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Sensitivity":
+        """What `to_dict` wrote; KeyError, TypeError or AttributeError when it is not that."""
+        curves = {
+            layer: {setting: tuple(Point(**point) for point in points) for setting, points in curve.items()}
+            for layer, curve in data["curves"].items()
+        }
+        return cls(**{**data, "curves": curves})
+
+
+def compress_alone(statistics: ModelStatistics, layer: str, settings: Mapping[str, Any]) -> CompressedModel:
+    """A model of one layer alone, compressed with these settings of a recipe."""
+    chosen = statistics.layers[layer]
+    alone = ModelStatistics(statistics.architecture, {layer: chosen}, {}, (layer,), chosen.magnitudes)
+    return compress(alone, Recipe.of(**settings), source=statistics.digest)
+
+
+@machine(exclusive=False)
+def coded_bytes(compressed: CompressedModel, layer: str) -> int:
+    """Bytes of one layer's streams (codes, scales, codebook) when it is coded on its own."""
+    alone = dataclasses.replace(compressed, weights={layer: compressed.weights[layer]}, rest={}, order=(layer,))
+    return codec.write_streams(alone, compressed.recipe.code.coder).size()
+
+
+def measure_sensitivity(
+    subject: Subject,
+    layers: Iterable[str] | None = None,
+    grids: Mapping[str, Sequence[float]] = GRIDS,
+    settings: Mapping[str, Any] = SETTINGS,
+    check: Check | None = None,
+    memory: int = MEMORY,
+) -> Sensitivity:
+    """Measure each of `layers` (state-dict names; all by default) at every value of the grids.
+
+    settings: of the recipe, beside the one that varies. check(progress, partial) is called after every chunk of test
+    images, with the curves so far each time that a layer is complete, and None otherwise; what it raises ends the work.
+    memory: bytes of activations to keep at most (one chunk's at least); the working memory of a forward pass over a
+    chunk comes on top. Raises ModelError or RecipeError.
+    """
+    chosen = _chosen(subject, layers)
+    _check_grids(grids)
+    run = _Run(subject, chosen, grids, settings, check or (lambda progress, partial: None), memory)
+    return run.measure()
+
+
+class _Run:
+    """One measurement: the module whose weights are changed, the recorded passes, the sums so far."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        layers: Sequence[str],
+        grids: Mapping[str, Sequence[float]],
+        settings: Mapping[str, Any],
+        check: Check,
+        memory: int,
+    ) -> None:
+        self._subject = subject
+        self._grids = grids
+        self._settings = settings
+        self._check = check
+        model = copy.deepcopy(subject.model).eval()
+        self._model = model
+        self._weights = {name: model.get_parameter(name) for name in layers}
+        images = subject.data.test_images
+        lengths = {len(chunk) for chunk in images.split(CHUNK)}
+        self._replays = {length: Replay.record(model, images[:length]) for length in lengths}
+        replay = self._replays[max(lengths)]
+        self._layers = sorted(layers, key=replay.cut)
+        most = max(replay.alive_bytes(replay.cut(name)) for name in layers)
+        self._block = CHUNK * max(1, memory // most)
+        self._sums = {
+            (name, setting): [[0, 0.0, 0] for _ in grid] for name in layers for setting, grid in grids.items()
+        }
+        self._layer_bytes: dict[str, int] = {}
+        self._n = self._correct = 0
+        self._done = 0
+        self._total = len(images.split(CHUNK)) * len(layers) * sum(map(len, grids.values()))
+
+    def measure(self) -> Sensitivity:
+        images, labels = self._subject.data.test_images, torch.from_numpy(self._subject.labels)
+        blocks = zip(images.split(self._block), labels.split(self._block), strict=True)
+        for count, (block, truth) in enumerate(blocks, 1):
+            self._measure_block(block.split(CHUNK), truth.split(CHUNK), last=count * self._block >= len(images))
+        return self._sensitivity(self._layers)
+
+    def _measure_block(self, chunks: Sequence[Tensor], labels: Sequence[Tensor], *, last: bool) -> None:
+        replays = [self._replays[len(chunk)] for chunk in chunks]
+        kept = [replay.start(chunk) for replay, chunk in zip(replays, chunks, strict=True)]
+        baseline = []
+        for replay, values, chunk, truth in zip(replays, kept, chunks, labels, strict=True):
+            logits = replay.logits(values, 0)
+            self._confirm(logits, chunk)
+            self._n += len(logits)
+            self._correct += int((logits.argmax(dim=1) == truth).sum())
+            baseline.append(_log_probabilities(logits))
+            self._check(self._done / self._total, None)
+        positions = [0] * len(chunks)
+        for count, name in enumerate(self._layers, 1):
+            for i, replay in enumerate(replays):
+                cut = replay.cut(name)
+                replay.run(kept[i], positions[i], cut)
+                positions[i] = cut
+            pieces = list(zip(replays, kept, positions, labels, baseline, strict=True))
+            self._measure_layer(name, pieces)
+            self._check(self._done / self._total, self._sensitivity(self._layers[:count]) if last else None)
+
+    def _measure_layer(
+        self, name: str, pieces: Sequence[tuple[Replay, dict[int, Tensor], int, Tensor, Tensor]]
+    ) -> None:
+        weight = self._weights[name]
+        original = weight.detach().clone()
+        statistics = self._subject.statistics
+        self._layer_bytes[name] = coded_bytes(compress_alone(statistics, name, {}), name)
+        for setting, grid in self._grids.items():
+            for value, sums in zip(grid, self._sums[name, setting], strict=True):
+                compressed = compress_alone(statistics, name, {**self._settings, setting: value})
+                sums[2] = coded_bytes(compressed, name)
+                _set(weight, torch.from_numpy(np.ascontiguousarray(compressed.decode(name))))
+                for replay, values, start, truth, reference in pieces:
+                    logits = replay.logits(values, start)
+                    sums[0] += int((logits.argmax(dim=1) == truth).sum())
+                    sums[1] += _divergence(reference, _log_probabilities(logits))
+                    self._done += 1
+                    self._check(self._done / self._total, None)
+        _set(weight, original)
+
+    def _confirm(self, logits: Tensor, images: Tensor) -> None:
+        with torch.inference_mode(), machine(exclusive=False):
+            whole = self._model(images)
+        if not torch.equal(logits, whole):
+            raise ModelError(
+                f"sensitivity needs a network that makes the same calls for all images; {self._subject.name} does not. "
+                "Evaluate recipes with overrides instead."
+            )
+
+    def _sensitivity(self, layers: Sequence[str]) -> Sensitivity:
+        measured = [name for name in self._subject.statistics.layers if name in set(layers)]
+        curves = {
+            name: {
+                setting: tuple(
+                    Point(value, correct, self._n, divergence / self._n, coded)
+                    for value, (correct, divergence, coded) in zip(grid, self._sums[name, setting], strict=True)
+                )
+                for setting, grid in self._grids.items()
+            }
+            for name in measured
+        }
+        coded = {name: self._layer_bytes[name] for name in measured}
+        return Sensitivity(self._subject.name, self._correct, self._n, dict(self._settings), coded, curves)
+
+
+def _chosen(subject: Subject, layers: Iterable[str] | None) -> list[str]:
+    known = list(subject.statistics.layers)
+    chosen = known if layers is None else list(dict.fromkeys(layers))
+    unknown = [name for name in chosen if name not in subject.statistics.layers]
+    if unknown or not chosen:
+        raise ModelError(
+            f"the layers of {subject.name} are {listed(known)}; got {listed(map(shown, unknown)) or 'none'}."
+            f"{nearest(unknown[0], known) if unknown else ''} "
+            "Name one or more of these."
+        )
+    return chosen
+
+
+def _check_grids(grids: Mapping[str, Sequence[float]]) -> None:
+    unknown = sorted(set(grids) - set(GRIDS))
+    if unknown or not any(grids.values()):
+        raise RecipeError(
+            f"a grid must be one of {', '.join(GRIDS)}; got {', '.join(unknown) or 'no values'}. Pass values for these."
+        )
+
+
+def _set(weight: Tensor, value: Tensor) -> None:
+    with torch.no_grad():
+        weight.copy_(value)
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return logits.double().log_softmax(dim=1)
+
+
+def _divergence(reference: Tensor, other: Tensor) -> float:
+    """Sum over the samples of KL(reference || other), both log probabilities (n, classes)."""
+    return max(0.0, math.fsum(divergence(reference, other).tolist()))

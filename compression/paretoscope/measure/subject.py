@@ -1,0 +1,352 @@
+"""A subject: a trained model, the data it is measured on, and what no recipe changes about the two."""
+
+import copy
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from paretoscope import codec, runtimes
+from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
+from paretoscope.base.lock import machine
+from paretoscope.codec import shelf
+from paretoscope.measure.accuracy import Predictions, log_probabilities, predict, score
+from paretoscope.measure.latency import (
+    BUDGET_S,
+    WIDTH,
+    Check,
+    Measurement,
+    Noise,
+    measure_latency,
+    measure_noise,
+    repeated,
+)
+from paretoscope.measure.rates import rates
+from paretoscope.measure.record import Baseline, Digests, Record
+from paretoscope.measure.size import ladder
+from paretoscope.measure.variant import Form, Variant
+from paretoscope.methods.pipeline import notes_of
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.structure import Structure
+from paretoscope.networks import zoo
+from paretoscope.networks.zoo import Data
+from paretoscope.recipe.recipe import Recipe, Simplify
+from paretoscope.runtimes import Program
+from paretoscope.runtimes.integer.blueprint import Blueprint
+
+# Simplified networks that are kept, with their statistics: a few times the model's own memory each.
+KEPT_VARIANTS = 4
+
+PROFILE_RUNS = 30
+LARGEST_SIZE = 1024
+# Enough to calibrate integer formats for a timing; a hundred large images would take long to run.
+RESIZED_IMAGES = 16
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Evaluation:
+    """A record and the predictions it was made from; both cover the first `record.figures.n` test samples."""
+
+    record: Record
+    predictions: Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """model: the baseline, in evaluation mode, not to be changed. labels: int64 (n,), of the test split.
+
+    predictions, baseline: what the baseline says of the whole test split, and the figures made of it. reference:
+    float64 (n, classes), its log probabilities.
+    parameters: of the baseline.
+    """
+
+    name: str
+    dataset: str
+    model: nn.Module
+    data: Data
+    statistics: ModelStatistics
+    labels: np.ndarray
+    predictions: Predictions
+    reference: torch.Tensor
+    baseline: Baseline
+    parameters: int
+    _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
+    _variants: OrderedDict[tuple[Simplify | None, bool], Variant] = field(default_factory=OrderedDict, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @classmethod
+    def load(cls, name: str) -> "Subject":
+        """The zoo's model of that name with its dataset; runs the baseline over the test split once."""
+        entry = zoo.models.get(name)
+        model = zoo.load_model(name)
+        data = zoo.load_data(entry.dataset, entry.input_shape)
+        statistics = ModelStatistics.of(model, name)
+        labels = data.test_labels.numpy()
+        reference = log_probabilities(model, data.test_images)
+        top = reference.max(dim=1)
+        predictions = Predictions(top.indices.numpy(), top.values.exp().float().numpy())
+        figures = score(predictions, labels, predictions.classes, len(data.classes))
+        baseline = Baseline(figures.correct, figures.accuracy, figures.f1, statistics.size_bytes)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return cls(name, entry.dataset, model, data, statistics, labels, predictions, reference, baseline, parameters)
+
+    def compress(self, recipe: Recipe) -> CompressedModel:
+        """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model.
+
+        A recipe with training gives what it gave when it was trained; RecipeError where it never was.
+        """
+        if recipe.recover is not None:
+            found = shelf.find(self.statistics.digest, recipe)
+            if found is None:
+                raise RecipeError(
+                    f"a recipe with training must have been trained on this machine; {self.name} with "
+                    f"{recipe.describe()} was not. Train it on the page Recover, or by: python -m paretoscope recover."
+                )
+            return replace(found, notes=notes_of({name: each.shape for name, each in found.weights.items()}, recipe))
+        reestimate = recipe.repair is not None and recipe.repair.batchnorm
+        return self.variant(recipe.simplify, reestimate=reestimate).compress(recipe)
+
+    def variant(self, step: Simplify | None, *, reestimate: bool = False) -> Variant:
+        """The network as the simplify step leaves it; the last few are kept.
+
+        reestimate: whether batch normalisation is estimated anew before it is folded; nothing else depends on it here.
+        """
+        reestimate = reestimate and step is not None and step.fold
+        key = step, reestimate
+        with self._lock:
+            if key not in self._variants:
+                images = self.data.calibration_images
+                if step is None:
+                    made = Variant(self.model, Structure(), self.statistics, self.statistics.digest, images)
+                else:
+                    made = Variant.of(self.model, self.statistics, step, images, reestimate=reestimate)
+                self._variants[key] = made
+                if len(self._variants) > KEPT_VARIANTS:
+                    self._variants.popitem(last=False)
+            self._variants.move_to_end(key)
+            return self._variants[key]
+
+    def evaluate(self, recipe: Recipe) -> Iterator[Evaluation]:
+        """Compress, encode and run the test split; yields after each chunk, the last evaluation being the exact one."""
+        return self.evaluate_compressed(self.compress(recipe))
+
+    def evaluate_compressed(self, compressed: CompressedModel, artefact: bytes | None = None) -> Iterator[Evaluation]:
+        """The same for a compressed model that the caller has; `artefact` is its file, where the caller has that too.
+
+        Raises ModelError when it was made from other weights than this subject's.
+        """
+        if compressed.source != self.statistics.digest:
+            raise ModelError(
+                f"an artefact must come from the weights of {self.name} in this version; its source is "
+                f"{compressed.source[:12]}, theirs {self.statistics.digest[:12]}. Compress the model again."
+            )
+        artefact = codec.write(compressed) if artefact is None else artefact
+        form = self._form(compressed)
+        share = replace(rates(compressed), architecture_simplification=form.parameters / self.parameters)
+        size = ladder(compressed, artefact)
+        digests = Digests(
+            model=self.statistics.digest,
+            dataset=self.data.digest,
+            recipe=compressed.recipe.digest,
+            artefact=hashlib.sha256(artefact).hexdigest(),
+        )
+        with self.running(compressed) as forward:
+            for predictions in predict(forward, self.data.test_images, reference=self.reference):
+                figures = score(predictions, self.labels, self.predictions.classes, len(self.data.classes))
+                record = Record(
+                    self.name, self.dataset, compressed.recipe, digests, figures, self.baseline, share, size
+                )
+                yield Evaluation(record, predictions)
+
+    @contextmanager
+    def running(self, compressed: CompressedModel) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+        """What is evaluated of a compressed model: images (n, C, H, W) to logits, by the decoded or integer network."""
+        form = self._form(compressed)
+        with form.loaded(compressed) as module:
+            if compressed.recipe.integer:
+                images = self.data.calibration_images.numpy()
+                yield form.blueprint.calibrate(module, compressed.weights, images, compressed.ranges)
+            else:
+                yield module
+
+    def blueprint(self, compressed: CompressedModel) -> Blueprint:
+        """What integer networks of the compressed model's structure are made from; raises ModelError."""
+        return self._form(compressed).blueprint
+
+    def train_harm(self, compressed: CompressedModel) -> float:
+        """Mean KL divergence from the baseline's outputs over the train split, in nats: for choices to be made by."""
+        with self._form(compressed).loaded(compressed) as module:
+            *_, found = predict(module, self.data.train_images, reference=self._train_reference)
+        return found.harm
+
+    @cached_property
+    def _train_reference(self) -> torch.Tensor:
+        return log_probabilities(self.model, self.data.train_images)
+
+    def _form(self, compressed: CompressedModel) -> Form:
+        """The network that the compressed model decodes into; the last few are kept."""
+        simplified = compressed.recipe.simplify is not None or compressed.structure != Structure()
+        key = (compressed.structure, tuple(compressed.shapes().items())) if simplified else None
+        with self._lock:
+            if key not in self._forms:
+                self._forms[key] = Form(compressed.build() if simplified else self.model, self._input_shape)
+                if len(self._forms) > KEPT_VARIANTS:
+                    self._forms.popitem(last=False)
+            self._forms.move_to_end(key)
+            return self._forms[key]
+
+    def decoded(self, compressed: CompressedModel) -> nn.Module:
+        """A module of its own with the decoded weights."""
+        return compressed.load_into(copy.deepcopy(self._form(compressed).module))
+
+    def program(
+        self, compressed: CompressedModel, runtime: str, *, size: int | None = None, number_format: str | None = None
+    ) -> Program:
+        """What a runtime loads of a compressed model: for ONNX Runtime the file that is timed and exported.
+
+        size: height and width of the input images, None for the model's own. number_format: None for the recipe's.
+        Raises UnknownNameError, ModelError or RuntimeUnavailableError.
+        """
+        chosen = runtimes.runtimes.get(runtime)
+        chosen.require()
+        images = self.resized(size)
+        module = self.decoded(compressed)
+        self._try(module, images, size)
+        subject = runtimes.Subject(
+            module=module,
+            input_shape=images.shape[1:],
+            integer=compressed.recipe.integer,
+            weights=compressed.weights,
+            calibration_images=images,
+            ranges=compressed.ranges if size is None else None,
+        )
+        return chosen.build(subject, number_format)
+
+    def time(
+        self,
+        compressed: CompressedModel,
+        runtime: str,
+        batch: int = 1,
+        threads: int = 1,
+        *,
+        size: int | None = None,
+        number_format: str | None = None,
+        budget_s: float = BUDGET_S,
+        width: float = WIDTH,
+        check: Check | None = None,
+    ) -> Measurement:
+        """Time a compressed model against the baseline in one runtime, which runs the baseline in fp32.
+
+        size, number_format: as for `program`; the images are resized. budget_s, width, check: as for `compare`.
+        """
+        program = self.program(compressed, runtime, size=size, number_format=number_format)
+        return measure_latency(
+            runtimes.runtimes.get(runtime),
+            program,
+            self._baseline_program(runtime, size),
+            self.resized(size),
+            measured_for=compressed.recipe.digest,
+            batch=batch,
+            threads=threads,
+            budget_s=budget_s,
+            width=width,
+            check=check,
+        )
+
+    def noise(
+        self,
+        runtime: str,
+        batch: int = 1,
+        threads: int = 1,
+        *,
+        size: int | None = None,
+        budget_s: float = BUDGET_S,
+        width: float = WIDTH,
+        check: Check | None = None,
+    ) -> Noise:
+        """Time the baseline against itself, as `time` does: what is left of 1 is noise."""
+        return measure_noise(
+            runtimes.runtimes.get(runtime),
+            self._baseline_program(runtime, size),
+            self.resized(size),
+            batch=batch,
+            threads=threads,
+            budget_s=budget_s,
+            width=width,
+            check=check,
+        )
+
+    def profile(
+        self,
+        compressed: CompressedModel,
+        runtime: str,
+        batch: int = 1,
+        threads: int = 1,
+        *,
+        size: int | None = None,
+        number_format: str | None = None,
+        runs: int = PROFILE_RUNS,
+    ) -> dict[str, float]:
+        """Microseconds a call of each weight's layer, by state-dict name, and of the rest ("other").
+
+        Measured by the runtime's own profile, over `runs` calls after warming up; the machine is held meanwhile.
+        Raises RuntimeUnavailableError for a runtime that has none, and as `program` does.
+        """
+        chosen = runtimes.runtimes.get(runtime)
+        if chosen.profile is None:
+            able = ", ".join(each.name for each in runtimes.runtimes if each.profile is not None)
+            raise RuntimeUnavailableError(
+                f"the time of each layer needs a runtime that profiles; {chosen.name} does not. Choose one of {able}."
+            )
+        program = self.program(compressed, runtime, size=size, number_format=number_format)
+        with machine(exclusive=True):
+            return chosen.profile(program, repeated(self.resized(size), batch), threads, runs)
+
+    def _baseline_program(self, runtime: str, size: int | None) -> Program:
+        images = self.resized(size)
+        self._try(self.model, images, size)
+        return runtimes.runtimes.get(runtime).build(runtimes.Subject(self.model, images.shape[1:]))
+
+    def resized(self, size: int | None) -> np.ndarray:
+        """Calibration images, float32 (n, C, H, W), of that height and width, None for the model's own.
+
+        Raises ModelError for what is no size.
+        """
+        images = self.data.calibration_images
+        if size is None:
+            return images.numpy()
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
+            raise ModelError(
+                f"size must be a whole number from 1 to {LARGEST_SIZE}; got {size!r}. "
+                f"Leave it out for the model's own, {images.shape[2]}."
+            )
+        if (size, size) == tuple(images.shape[2:]):
+            return images.numpy()
+        return F.interpolate(images[:RESIZED_IMAGES], (size, size), mode="bilinear", align_corners=False).numpy()
+
+    def _try(self, module: nn.Module, images: np.ndarray, size: int | None) -> None:
+        """Raises ModelError unless the module takes images of that size."""
+        if size is None:
+            return
+        try:
+            with torch.inference_mode(), machine(exclusive=False):
+                module(torch.from_numpy(images[:1]))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"images must have a size that {self.name} can take; {size} x {size} gives: {reason}. "
+                f"Leave the size out for the model's own, {self._input_shape[1]}, or choose another model."
+            ) from None
+
+    @property
+    def _input_shape(self) -> tuple[int, int, int]:
+        return tuple(self.data.test_images.shape[1:])

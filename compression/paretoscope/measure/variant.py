@@ -1,0 +1,131 @@
+"""What a subject keeps between recipes: networks as the simplify step leaves them, and modules to load weights into."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from paretoscope.methods import compensate, recalibrate, simplify
+from paretoscope.methods.fisher import diagonal_fisher
+from paretoscope.methods.pipeline import compress, with_rest
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.model.structure import Structure
+from paretoscope.recipe.recipe import Recipe, Simplify
+from paretoscope.runtimes.integer.blueprint import Blueprint
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A network as the simplify step leaves it, with what the later steps need to know of it.
+
+    module: in evaluation mode, not to be changed. source: digest of the baseline. images: of the train split, for
+    calibration. notes: what was done and what was refused, a sentence each. known: layers of the network before.
+    """
+
+    module: nn.Module
+    structure: Structure
+    statistics: ModelStatistics
+    source: str
+    images: torch.Tensor
+    notes: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        statistics: ModelStatistics,
+        step: Simplify,
+        images: torch.Tensor,
+        *,
+        reestimate: bool = False,
+    ) -> "Variant":
+        """Simplify a model; `statistics` are the model's own. Raises RecipeError or ModelError."""
+        simplified = simplify.apply(model, step, tuple(images.shape[1:]), images, reestimate=reestimate)
+        own = ModelStatistics.of(simplified.module, statistics.architecture)
+        return cls(
+            simplified.module,
+            simplified.structure,
+            own,
+            statistics.digest,
+            images,
+            simplified.report,
+            tuple(statistics.layers),
+        )
+
+    @cached_property
+    def hessians(self) -> dict[str, np.ndarray]:
+        """Second moments of the inputs of every layer, over the calibration images."""
+        return compensate.hessians(self.module, self.images, self.statistics.layers)
+
+    @cached_property
+    def fisher(self) -> Mapping[str, np.ndarray]:
+        """Diagonal Fisher information of every parameter, over the calibration images."""
+        return diagonal_fisher(self.module, self.images)
+
+    def compress(self, recipe: Recipe) -> CompressedModel:
+        """All steps after simplify, repair included."""
+        repair = recipe.repair
+        compressed = compress(
+            self.statistics,
+            recipe,
+            source=self.source,
+            structure=self.structure,
+            hessians=self.hessians if repair and repair.rounding == "gptq" else None,
+            fisher=self.fisher if recipe.by_fisher else None,
+            notes=self.notes,
+            known=self.known,
+        )
+        # Biases last: re-estimated statistics would undo what their correction puts there.
+        if repair and repair.batchnorm:
+            changed = recalibrate.reestimate_batchnorm(self._loaded(compressed), self.images)
+            compressed = with_rest(compressed, changed)
+            if not changed and not self.structure.folded:
+                note = "There is no batch normalisation to re-estimate."
+                compressed = replace(compressed, notes=(*compressed.notes, note))
+        if repair and repair.bias:
+            changed = recalibrate.correct_bias(self.module, self._loaded(compressed), self.images)
+            compressed = with_rest(compressed, changed)
+        return compressed
+
+    def _loaded(self, compressed: CompressedModel) -> nn.Module:
+        return compressed.load_into(copy.deepcopy(self.module))
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W)."""
+
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
+
+    @cached_property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """What integer networks of this form are made from; raises ModelError."""
+        return Blueprint(self.module, self.input_shape)
+
+    @contextmanager
+    def loaded(self, compressed: CompressedModel) -> Iterator[nn.Module]:
+        """A module that holds the decoded weights for as long as the context lasts."""
+        # Copies are reused from one evaluation to the next: making one takes longer than filling it.
+        module, state = self._idle.pop() if self._idle else self._copy()
+        try:
+            compressed.copy_into(state)
+            yield module
+        finally:
+            self._idle.append((module, state))
+
+    def _copy(self) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+        module = copy.deepcopy(self.module).eval()
+        return module, module.state_dict()

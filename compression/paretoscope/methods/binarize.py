@@ -1,0 +1,65 @@
+"""Binarization: every weight becomes `sign(w) * alpha` (Rastegari et al. 2016, XNOR-Net).
+
+alpha is the mean magnitude, which is the alpha of least squared error (XNOR-Net, equation 6), and may be rounded to a
+power of two, so that multiplying by it is a shift. The largest magnitude would be farther from the weights than zeros
+are. Pruned weights stay zero and do not count for the mean. An unpruned weight of exactly zero becomes +alpha: one bit
+has no third value.
+
+Ternarization (Li et al. 2016, Ternary Weight Networks, equations 3 to 6) adds it: weights of a magnitude below
+`ternary` times the mean become zero, and alpha is the mean magnitude of those that are left.
+"""
+
+import numpy as np
+
+from paretoscope.model.tensors import Integers
+from paretoscope.recipe.recipe import Quantize
+
+# Exponents of the least and the largest power of two in float32.
+EXPONENTS = (-149, 127)
+
+
+def apply(weight: np.ndarray, kept: np.ndarray | None, quantize: Quantize) -> Integers:
+    """Binarize a weight.
+
+    weight: float32, first axis the output channel. kept: bool of its shape, False where pruned, or None for all kept.
+    Codes are -1, 1, and 0 where pruned or, ternary, where small; scale has shape (shape[0],) or ().
+    """
+    codes = np.where(weight < 0, np.int8(-1), np.int8(1))
+    if kept is not None:
+        codes *= kept
+    channels = quantize.granularity == "channel"
+    rows = weight.reshape(weight.shape[0] if channels else 1, -1)
+    if quantize.ternary:
+        small = np.abs(rows) < quantize.ternary * _means(rows, codes)[:, None]
+        codes[small.reshape(codes.shape) | (weight == 0)] = 0
+        rows = rows * (codes.reshape(rows.shape) != 0)
+    alpha = _rounded(_means(rows, codes).astype(np.float32), quantize)
+    return Integers(codes, alpha if channels else alpha.reshape(()), 1)
+
+
+def grid(entries: np.ndarray, counts: np.ndarray, quantize: Quantize) -> Integers:
+    """Round a codebook to the two values of one bit, or three if ternary, with one alpha.
+
+    See `quantize.grid` for the arguments.
+    """
+    codes = np.where(entries < 0, np.int8(-1), np.int8(1))
+    magnitude = np.abs(entries.astype(np.float64))
+    if quantize.ternary:
+        codes[magnitude < quantize.ternary * np.average(magnitude, weights=counts)] = 0
+    used = (codes != 0) & (counts > 0)
+    alpha = np.average(magnitude[used], weights=counts[used]) if used.any() else 0.0
+    return Integers(codes, _rounded(np.float32(alpha), quantize).reshape(()), 1)
+
+
+def _means(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Mean magnitude of each row over the weights whose code is not zero, float64; 0 without any."""
+    count = np.count_nonzero(codes.reshape(rows.shape), axis=1)
+    return np.abs(rows).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+
+
+def _rounded(alpha: np.ndarray, quantize: Quantize) -> np.ndarray:
+    if not quantize.power_of_two:
+        return np.asarray(alpha)
+    exponent = np.log2(alpha, out=np.zeros(alpha.shape), where=alpha > 0, dtype=np.float64)
+    power = np.exp2(np.clip(np.rint(exponent), *EXPONENTS))
+    return np.where(alpha > 0, power, 0).astype(np.float32)

@@ -1,0 +1,348 @@
+"""Rate-distortion optimised quantization: step sizes by an exchange rate between bits and harm, and codes on a trellis.
+
+Harm is the mean KL divergence of the outputs from the baseline's, to second order `1/2 sum F e^2`, with F the diagonal
+Fisher information of the weights and e their errors (Kullback 1959). At high rates a step D gives a squared error of
+`c D^2`, and halving D costs one bit: saving a bit costs `ln 2 c F D^2`. With that equal to one exchange rate for every
+weight of every layer, no bit would save more harm elsewhere (equal slopes: Shoham and Gersho 1988):
+
+    D = sqrt(exchange / (ln 2 c F))
+
+one step an output channel, F being its mean. With second moments of the inputs, errors are made good by the columns
+after them (`compensate`), and F is what such an error costs then, `R_ii^2` in place of `H_ii`. Where harm is weighted
+by magnitude there are no samples, and these moments are assumed (`moments`).
+
+Codes are the path of the trellis (`paretoscope.model.trellis`) that is best for bits and harm together (Viterbi algorithm;
+dependent quantization, Schwarz et al. 2019; for neural networks Haase et al. 2020). Bits are those of a Laplacian
+source. Paths run down the output channels of one column, so that column after column can make good what was lost.
+
+Steps are widened where the largest weight needs more than the largest code; of 2 to 4 bits no wider than is best for
+the squared error, or most other weights would be zero. Codes of 2 bits are -1, 0 and 1, and no path of the trellis
+leads through them: they are rounded one by one.
+
+Zeroed weights take their energy from a layer, and a network feels that more than noise of the same size: each channel's
+scale is set so that codes and weights correlate as weights with themselves, or as near to that as the squared error
+stays at most that of zeros.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+from paretoscope.methods import quantize as plain
+from paretoscope.methods.compensate import BLOCK, Steps, factorised, round_with_compensation
+from paretoscope.methods.moments import Assumed
+from paretoscope.model import powers
+from paretoscope.model.tensors import LARGEST, Integers
+from paretoscope.model.trellis import NEXT
+from paretoscope.recipe.recipe import Quantize
+
+# Of one layer with magnitudes alone to go by: the nats that errors as large as its weights are taken to cost twice
+# over. Between 0.05 and 0.12 on our models.
+NATS = 0.1
+# Channels that hardly matter on calibration samples may matter on others.
+LEAST_SENSITIVITY = 0.01
+# Up to so many bits the largest weights are clipped, to steps so many times those of least error for evenly spaced
+# codes: each state of the trellis leaves out every other code. Measured on our models.
+FEW_BITS, ROOM = 4, 1.25
+# Squared error of the trellis' codes in squared steps, at high rates: 1.15 dB less than that of every other integer.
+DISTORTION = 4 / 12 * 10**-0.115
+# Bits count less than the exchange rate says when codes are chosen, and not at all where errors are made good: errors
+# toward zero, which save bits, are harm in one direction and add up. Measured on our models.
+BITS = 0.2
+
+KILOBYTE = 8000  # bits
+_NEXT = np.array(NEXT)
+_TOP = 2**15 - 1
+_NOT_ZERO = 2
+
+
+def magnitude_sensitivity(values: np.ndarray) -> np.ndarray:
+    """Without data: the same relative error is taken to be the same harm in every tensor; float64 (len(values),)."""
+    energy = float(np.square(values, dtype=np.float64).sum())
+    return np.full(len(values), NATS / energy if energy else 0.0)
+
+
+def exchange_steps(sensitivity: np.ndarray, exchange: float) -> np.ndarray:
+    """Steps at an exchange rate, in nats a kilobyte (8,000 bits), for sensitivities F > 0, in nats a squared unit."""
+    return np.sqrt(exchange / KILOBYTE / (math.log(2) * DISTORTION * sensitivity))
+
+
+def quantize(
+    weight: np.ndarray,
+    kept: np.ndarray | None,
+    sensitivity: np.ndarray,
+    hessian: np.ndarray | Assumed | None,
+    *,
+    exchange: float,
+    bits: int,
+    per_channel: bool,
+) -> Integers:
+    """Quantize one weight by rate and harm.
+
+    weight: float32 (rows, ...), rows being output channels; with a Hessian as it was before pruning. kept: bool of its
+    shape, False where it stays zero; None for all kept. sensitivity: float64 (rows,), mean diagonal Fisher information
+    of a row's weights. hessian: float64 (groups, columns, columns) as `compensate.hessians` gives it, or, of 3 bits or
+    more, as it is assumed to be, or None. exchange: nats a kilobyte. bits: 2..16, of a code; steps are widened where
+    the largest weight needs more. per_channel: a scale for each row, rather than one. Returns integers on the trellis
+    (of 2 bits: without one), scales powers of 2**(1/32). In the moments of the inputs no row is farther from its
+    weights than zeros are.
+    """
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    mask = np.ones(rows.shape, bool) if kept is None else np.ascontiguousarray(kept).reshape(rows.shape)
+    top = 2 ** (bits - 1) - 1
+    layer = _Layer.of(rows.shape, sensitivity, hessian, per_channel)
+    of_rows = np.abs(rows, where=mask, out=np.zeros(rows.shape)).max(axis=1, initial=0.0)
+    largest = of_rows if per_channel else np.full(len(rows), of_rows.max(initial=0.0))
+    # Where nothing is sensitive, some finite step. It must not be a small one: what earlier columns leave to be made
+    # good would still be coded.
+    steps = exchange_steps(np.maximum(layer.sensitivity, 1e-300), exchange)
+    steps = np.minimum(steps, np.maximum(1000 * largest, 1e-30))
+    # On the scale's grid from the start: a change of it afterwards would move large codes by more than they are off.
+    reference = np.where(mask, rows, 0.0)
+    if top > 1:
+        steps = powers.nearest(steps)
+        enough = largest / top
+        if bits <= FEW_BITS:
+            enough = np.minimum(enough, ROOM * _scales_of_least_error(reference, per_channel, bits))
+        steps = np.where(steps < enough, powers.at_least(np.maximum(enough, 1e-300)), steps)
+        steps = steps.astype(np.float64)
+        if hessian is None:
+            # Paths would take small rows through codes that are far from their weights, for the sake of other rows.
+            mask = mask & (of_rows >= steps / 2)[:, None]
+        codes = layer.codes(rows, mask, steps, top)
+    else:
+        steps = powers.nearest(np.maximum(steps, _scales_of_least_error(reference, per_channel, bits))).astype(
+            np.float64
+        )
+        codes = _ternary(rows.astype(np.float32), mask, hessian, steps)
+    gain, most = layer.gain(reference, codes * steps[:, None], per_channel)
+    longest = np.abs(codes).max(axis=1, initial=1) if per_channel else np.abs(codes).max(initial=1)
+    # Codes times the scale are finite.
+    limit = powers.at_most(np.minimum(steps * np.where(most > 0, most, 1.0), LARGEST / longest))
+    scale = np.where(most > 0, np.minimum(powers.nearest(steps * np.where(most > 0, gain, 1.0)), limit), np.float32(0))
+    live = codes.any(axis=1)
+    # A row of zeros decodes to zeros by any scale: the one above it takes the fewest bits to tell.
+    scale = scale[np.maximum.accumulate(np.where(live, np.arange(len(live)), live.argmax() if len(live) else 0))]
+    kind = np.int8 if bits <= 8 else np.int16
+    return Integers(
+        codes.reshape(weight.shape).astype(kind), scale if per_channel else scale[0].reshape(()), bits, trellis=top > 1
+    )
+
+
+def round_values(values: np.ndarray, sensitivity: float, exchange: float) -> Integers:
+    """Biases and the like, float32 of any shape, as integers with one step for all: by the same exchange rate.
+
+    sensitivity: mean Fisher information of a value. The step is a root mean square at most, and codes fit 16 bits.
+    """
+    largest = float(np.abs(values).max())
+    if not largest:
+        return on_grid(values, np.float32(1).reshape(()))
+    # Plain rounding: a squared error of a twelfth of a squared step.
+    step = float(exchange_steps(np.float64(max(sensitivity, 1e-300)), exchange)) * math.sqrt(12 * DISTORTION)
+    step = min(step, float(np.sqrt(np.square(values, dtype=np.float64).mean())))
+    return on_grid(values, powers.nearest(np.array(step)))
+
+
+def on_grid(values: np.ndarray, scale: np.ndarray) -> Integers:
+    """Finite values as 16-bit integers times a scale of shape (), or a greater one where the largest value needs it."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > _TOP * float(scale):
+        scale = powers.at_least(np.array(largest / _TOP))
+    top = min(_TOP, math.floor(LARGEST / float(scale)))
+    codes = np.rint(values / np.float64(scale)).clip(-top, top)
+    return Integers(codes.astype(np.int16), scale, 16)
+
+
+def _scales_of_least_error(rows: np.ndarray, per_channel: bool, bits: int) -> np.ndarray:
+    """Of integer codes of so many bits: float64 (rows,)."""
+    rows = rows.astype(np.float32)
+    step = Quantize(bits, "channel" if per_channel else "tensor", "mse")
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    scales = plain.scales(rows, largest, step)[0] if rows.size else largest
+    return np.broadcast_to(scales, (len(rows),)).astype(np.float64)
+
+
+def _ternary(rows: np.ndarray, mask: np.ndarray, hessian: np.ndarray | None, steps: np.ndarray) -> np.ndarray:
+    if hessian is not None:
+        return round_with_compensation(rows, hessian, mask, Steps(steps.astype(np.float32), -1, 1)).astype(np.int32)
+    return np.where(mask, np.rint(rows / steps[:, None]), 0).clip(-1, 1).astype(np.int32)
+
+
+class _Layer:
+    """What errors cost: sensitivity float64 (rows,), of a weight whose errors are made good as far as they can be."""
+
+    def __init__(self, sensitivity: np.ndarray, order: np.ndarray, hessian, feedback, pivots: np.ndarray) -> None:
+        self.sensitivity = sensitivity
+        self._order = order  # of the columns
+        self._hessian = hessian  # (groups, columns, columns), in that order, or as assumed, or None
+        self._feedback = feedback
+        self._pivots = pivots  # (groups, columns), mean 1 a group
+
+    @classmethod
+    def of(
+        cls, shape: tuple[int, int], sensitivity: np.ndarray, hessian: np.ndarray | Assumed | None, per_channel: bool
+    ):
+        floor = LEAST_SENSITIVITY * sensitivity.mean() if len(sensitivity) else 0.0
+        sensitivity = np.maximum(sensitivity, floor)
+        columns = shape[1]
+        if hessian is None or not columns:
+            order, pivots, made = np.arange(columns), np.ones((1, columns)), (None, None)
+        elif isinstance(hessian, Assumed):
+            order, made, share = np.arange(columns), (hessian, hessian), hessian.pivots.mean()
+            sensitivity, pivots = sensitivity * share, hessian.pivots[None] / share
+        else:
+            diagonal = np.einsum("gii->gi", hessian)
+            order = np.argsort(-diagonal.sum(axis=0), kind="stable")
+            parts = [factorised(group[np.ix_(order, order)]) for group in hessian]
+            made = np.stack([part[0] for part in parts]), np.stack([part[1] for part in parts])
+            pivots = np.stack([part[2] for part in parts])
+            # The mean Fisher information of a row counts inputs that are always zero; pivots are of the live ones.
+            live = np.maximum(np.count_nonzero(diagonal, axis=1), 1)
+            share = pivots.mean(axis=1) * columns / live
+            sensitivity = sensitivity * np.repeat(share, shape[0] // len(hessian))
+            pivots = pivots / pivots.mean(axis=1, keepdims=True)
+        if not per_channel:
+            sensitivity = np.full(len(sensitivity), sensitivity.mean() if len(sensitivity) else 0.0)
+        return cls(sensitivity, order, *made, pivots)
+
+    def codes(self, rows: np.ndarray, mask: np.ndarray, steps: np.ndarray, top: int) -> np.ndarray:
+        """int32 of the shape of rows; steps (rows,)."""
+        count, columns = rows.shape
+        weight = np.ascontiguousarray(rows[:, self._order])
+        kept = np.ascontiguousarray(mask[:, self._order]).astype(np.int8)
+        codes, errors = np.zeros(rows.shape, np.int32), np.zeros(rows.shape)
+        groups = len(self._pivots)
+        size = count // groups
+        # Of a bit, where a squared error of a squared step costs 1.
+        price = BITS * 2 * math.log(2) * DISTORTION if self._feedback is None else 0.0
+        laplace = _laplace_bits(weight, kept > 0, steps)
+        assumed = self._feedback if isinstance(self._feedback, Assumed) else None
+        parts = [slice(start, min(start + BLOCK, columns)) for start in range(0, columns, BLOCK)]
+        total = np.zeros(count)  # of errors so far
+        if assumed:
+            # What is only assumed of the inputs does not take a large weight away for the sake of others.
+            kept[(kept > 0) & (np.abs(weight) >= 2 * steps[:, None])] = _NOT_ZERO
+        for block in assumed.blocks(BLOCK) if assumed else parts:
+            start, width = block.start, block.stop - block.start
+            targets = weight[:, block].copy()
+            corner = np.zeros((groups, width, width))
+            if assumed:
+                targets += assumed.made_good(errors, total, block)
+                corner[:] = assumed.corner(block)
+            elif self._feedback is not None:
+                for group in range(groups):
+                    part = slice(group * size, (group + 1) * size)
+                    targets[part] += errors[part, :start] @ self._feedback[group, :start, block]
+                corner[:] = self._feedback[:, block, block]
+            pivots = np.ascontiguousarray(self._pivots[:, block])
+            _code_block(start, weight, targets, corner, pivots, kept, steps, laplace, top, price, _NEXT, codes, errors)
+            total += errors[:, block].sum(axis=1)
+        result = np.empty_like(codes)
+        result[:, self._order] = codes
+        return result
+
+    def gain(self, weight: np.ndarray, decoded: np.ndarray, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
+        """What a row's scale is to be multiplied by, so that w H q becomes w H w, and what it may be at most: (rows,).
+
+        Beyond the second, 2 w H q / q H q, the squared error w H w - 2 w H q + q H q is more than that of zeros.
+        """
+        wanted, found, energy = np.empty((3, len(weight)))
+        groups = len(self._pivots)
+        size = len(weight) // groups
+        for group in range(groups):
+            part = slice(group * size, (group + 1) * size)
+            w, q = weight[part][:, self._order], decoded[part][:, self._order]
+            seen, own = self._seen(w, group), self._seen(q, group)
+            wanted[part], found[part] = (seen * w).sum(axis=1), (seen * q).sum(axis=1)
+            energy[part] = (own * q).sum(axis=1)
+        if not per_channel:
+            wanted[:], found[:], energy[:] = wanted.sum(), found.sum(), energy.sum()
+        most = np.divide(2 * np.maximum(found, 0.0), energy, out=np.ones(len(weight)), where=energy > 0)
+        return np.divide(wanted, found, out=most.copy(), where=found > 0), most
+
+    def _seen(self, rows: np.ndarray, group: int) -> np.ndarray:
+        """Rows of a group times its moments."""
+        if self._hessian is None:
+            return rows
+        return self._hessian.times(rows) if isinstance(self._hessian, Assumed) else rows @ self._hessian[group]
+
+
+def _laplace_bits(weight: np.ndarray, kept: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(rows, 2, 3): bits of code index 0, of +-1 and of each further one, in both quantizers, for Laplacian weights."""
+    count = np.maximum(kept.sum(axis=1), 1)
+    mean = np.abs(weight, where=kept, out=np.zeros(weight.shape)).sum(axis=1) / count
+    # Indices are two steps apart; the second quantizer's zero is half as wide.
+    decay = np.exp(-2 * steps / np.maximum(mean, 0.05 * steps))
+    bits = np.empty((len(weight), 2, 3))
+    for quantizer, beyond in enumerate((np.sqrt(decay), decay**0.25)):
+        bits[:, quantizer, 0] = -np.log2(1 - beyond)
+        bits[:, quantizer, 1] = 1 - np.log2(beyond * (1 - decay))
+        bits[:, quantizer, 2] = -np.log2(decay)
+    return bits
+
+
+@numba.njit(cache=True, nogil=True)
+def _code_block(start, weight, targets, feedback, pivots, kept, steps, bits, top, price, following, codes, errors):
+    count, width = targets.shape
+    size = count // len(feedback)
+    target, path = np.empty(count), np.empty(count, np.int32)
+    for i in range(width):
+        for row in range(count):
+            made_good = targets[row, i]
+            for before in range(i):
+                made_good += errors[row, start + before] * feedback[row // size, before, i]
+            target[row] = made_good / steps[row]
+        _best_path(target, pivots[:, i], kept[:, start + i], bits, top, price, following, path)
+        for row in range(count):
+            codes[row, start + i] = path[row]
+            errors[row, start + i] = weight[row, start + i] - path[row] * steps[row]
+
+
+@numba.njit(cache=True, nogil=True)
+def _best_path(target, pivots, kept, bits, top, price, following, path):
+    """The codes of least cost down one column; targets in steps. Cost: squared error times pivot, and price a bit.
+
+    kept: int8, 0 where a code is zero, _NOT_ZERO where it is not, else 1.
+    """
+    count, states = len(target), len(following)
+    size = count // len(pivots)
+    cost, moved = np.full(states, np.inf), np.empty(states)
+    cost[0] = 0.0
+    came, chosen = np.zeros((count, states), np.int8), np.zeros((count, states), np.int32)
+    code, paid = np.empty((2, 2), np.int32), np.empty((2, 2))
+    for row in range(count):
+        magnitude, pivot = abs(target[row]), pivots[row // size]
+        sign = 1 if target[row] >= 0 else -1
+        for quantizer in range(2):
+            lowest = int(min((magnitude + quantizer) / 2, float((top + quantizer) // 2)))
+            for parity in range(2):
+                best, least = 0, np.inf
+                if parity == 0 and kept[row] != _NOT_ZERO:
+                    least = pivot * magnitude * magnitude + price * bits[row, quantizer, 0]
+                if kept[row]:
+                    # The two indices of this parity around the target, or the largest one that fits.
+                    k = lowest - ((lowest - parity) & 1)
+                    for index in (k, k + 2):
+                        value = 2 * index - quantizer
+                        if index > 0 and value <= top:
+                            off = magnitude - value
+                            bit = bits[row, quantizer, 1] + (index - 1) * bits[row, quantizer, 2]
+                            here = pivot * off * off + price * bit
+                            if here < least:
+                                best, least = sign * value, here
+                code[quantizer, parity], paid[quantizer, parity] = best, least
+        moved[:] = np.inf
+        for state in range(states):
+            quantizer = 1 if state >= states // 2 else 0
+            for parity in range(2):
+                reached = following[state, parity]
+                total = cost[state] + paid[quantizer, parity]
+                if total < moved[reached]:
+                    moved[reached] = total
+                    came[row, reached], chosen[row, reached] = state, code[quantizer, parity]
+        cost[:] = moved
+    state = cost.argmin()
+    for row in range(count - 1, -1, -1):
+        path[row] = chosen[row, state]
+        state = came[row, state]

@@ -1,0 +1,124 @@
+"""Layers that are one linear map: batch normalisation folded into its convolution, consecutive linear maps merged.
+
+Both leave the function of the network as it was, but for rounding; they are exact in evaluation mode only.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from paretoscope.base.errors import ModelError
+from paretoscope.base.tracing import traced
+from paretoscope.model import structure
+
+Pair = tuple[str, str]
+
+
+def fold(module: nn.Module) -> tuple[Pair, ...]:
+    """Fold every batch normalisation that follows a convolution directly, in place; returns their names.
+
+    With s = gamma / sqrt(variance + eps), the weights become s w and the bias s (b - mean) + beta.
+    """
+    pairs = convolutions_with_norms(module)
+    for conv, norm in pairs:
+        layer, normalisation = module.get_submodule(conv), module.get_submodule(norm)
+        scale, shift = affine(normalisation)
+        bias = torch.zeros_like(shift) if layer.bias is None else layer.bias.detach().double()
+        layer = structure.fold(module, conv, norm)
+        with torch.no_grad():
+            layer.weight.copy_(layer.weight.double() * scale[:, None, None, None])
+            layer.bias.copy_(bias * scale + shift)
+    return pairs
+
+
+def convolutions_with_norms(module: nn.Module) -> tuple[Pair, ...]:
+    """Pairs of a convolution and the batch normalisation that alone takes its output; raises ModelError."""
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    if not norms:
+        return ()
+    parts = dict(module.named_modules())
+    return tuple(
+        (first, second)
+        for first, second in _neighbours(module)
+        if type(parts[first]) is nn.Conv2d
+        and type(parts[second]) is nn.BatchNorm2d
+        and parts[second].track_running_stats
+    )
+
+
+def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """What batch normalisation does in evaluation mode, scale * x + shift; float64 (channels,) each."""
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.detach().double()
+
+
+def merge(module: nn.Module) -> tuple[tuple[Pair, ...], list[str]]:
+    """Merge linear maps that follow each other with nothing but identities between, in place, unless that adds weights.
+
+    Two linear layers, or a convolution and a 1x1 convolution: W = W2 W1, b = W2 b1 + b2. Returns the pairs in the order
+    in which they were merged, each at the place of its first, and a sentence for each pair.
+    """
+    merged: list[Pair] = []
+    refused: dict[Pair, str] = {}
+    while pair := next((p for p in _neighbours(module) if p not in refused and _linear_maps(module, *p)), None):
+        one, other = (module.get_submodule(name) for name in pair)
+        first, second = (part.weight.detach().double().flatten(1) for part in (one, other))
+        before, after = first.numel() + second.numel(), second.shape[0] * first.shape[1]
+        if after > before:
+            refused[pair] = f"{pair[0]} and {pair[1]} not merged: {after:,} weights would replace {before:,}."
+            continue
+        bias = torch.zeros(len(second), dtype=torch.float64)
+        if one.bias is not None:
+            bias = bias + second @ one.bias.detach().double()
+        if other.bias is not None:
+            bias = bias + other.bias.detach().double()
+        whole = structure.merge(module, *pair)
+        with torch.no_grad():
+            whole.weight.copy_((second @ first).reshape(whole.weight.shape))
+            if whole.bias is not None:
+                whole.bias.copy_(bias)
+        merged.append(pair)
+    return tuple(merged), [f"{one} and {other} merged." for one, other in merged] + list(refused.values())
+
+
+def _linear_maps(module: nn.Module, first: str, second: str) -> bool:
+    one, other = module.get_submodule(first), module.get_submodule(second)
+    if type(one) is nn.Linear and type(other) is nn.Linear:
+        return one.out_features == other.in_features
+    pointwise = dict(kernel_size=(1, 1), stride=(1, 1), padding=(0, 0), groups=1)
+    return (
+        type(one) is nn.Conv2d
+        and type(other) is nn.Conv2d
+        and one.groups == 1
+        and one.padding_mode == "zeros"
+        and all(getattr(other, name) == value for name, value in pointwise.items())
+    )
+
+
+def _neighbours(module: nn.Module) -> Iterator[Pair]:
+    """Pairs of layers of which the second, and it alone, takes the output of the first; each is called once."""
+    nothing = (nn.Identity, nn.Dropout, nn.Flatten)
+    parts = dict(module.named_modules())
+    try:
+        graph = traced(module)
+    except Exception as error:  # whatever the forward pass does with a proxy in place of a tensor
+        raise ModelError(
+            f"a forward pass must be one that torch.fx can trace, to find what follows each layer; it says: {error}. "
+            "Leave fold, merge and nodes out."
+        ) from None
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        if node.op != "call_module" or isinstance(parts[node.target], nothing):
+            continue
+        follower = node
+        while len(follower.users) == 1:
+            follower = next(iter(follower.users))
+            if follower.op != "call_module" or not isinstance(parts[follower.target], nothing):
+                break
+        if follower is not node and follower.op == "call_module" and calls[node.target] == calls[follower.target] == 1:
+            yield node.target, follower.target

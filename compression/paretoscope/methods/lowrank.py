@@ -1,0 +1,45 @@
+"""Low rank: a linear map becomes two thinner ones, by its singular value decomposition (Denton et al. 2014)."""
+
+import torch
+from torch import Tensor, nn
+
+from paretoscope.model import structure
+
+
+def factor(module: nn.Module, energy: float) -> tuple[tuple[tuple[str, int], ...], list[str]]:
+    """Factor the linear layers and 1x1 convolutions of `module`, in place, wherever that saves parameters.
+
+    energy: fraction of the squared singular values to keep, in (0, 1). Returns (name, rank) of the layers that were
+    factored, and a sentence for those that were and one for those that were not.
+    """
+    factored, done, whole = [], [], []
+    for name, layer in [(n, part) for n, part in module.named_modules() if structure.factorable(part)]:
+        weight = layer.weight.detach().double().flatten(1)
+        outputs, inputs = weight.shape
+        left, values, right = torch.linalg.svd(weight, full_matrices=False)
+        rank = rank_at(values, energy)
+        if rank * (inputs + outputs) >= inputs * outputs:
+            whole.append(f"{name} ({rank})")
+            continue
+        # Half of each singular value to either side, so that both have weights of one scale.
+        root = values[:rank].sqrt()
+        first, second = structure.factor(module, name, rank)
+        with torch.no_grad():
+            first.weight.copy_((root[:, None] * right[:rank]).reshape(first.weight.shape))
+            second.weight.copy_((left[:, :rank] * root).reshape(second.weight.shape))
+            if layer.bias is not None:
+                second.bias.copy_(layer.bias)
+        factored.append((name, rank))
+        done.append(f"{name} ({rank} of {min(inputs, outputs)})")
+    report = [f"Factored to the rank that keeps {100 * energy:.6g} % of the energy: {', '.join(done)}."] * bool(done)
+    report += [f"Kept whole, because two layers of that rank are no smaller: {', '.join(whole)}."] * bool(whole)
+    return tuple(factored), report
+
+
+def rank_at(values: Tensor, energy: float) -> int:
+    """The least rank, at least 1, at which singular values (descending) keep that fraction of their squares' sum."""
+    squares = values.double().square()
+    # Summed from the smallest up: what is lost must not drown in the rounding of what is kept.
+    lost = squares.flip(0).cumsum(0)
+    droppable = int((lost <= (1 - energy) * lost[-1]).sum())
+    return max(1, len(values) - droppable)

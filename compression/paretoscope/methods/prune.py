@@ -1,0 +1,166 @@
+"""Magnitude pruning: the weights of least magnitude become zero (Han et al. 2015, Learning both Weights and
+Connections for Efficient Neural Networks).
+
+To a rate: exactly `floor(sparsity * n)` weights are zeroed, n counting all layers for scope "global" or each layer for
+"layer". Equal magnitudes at the threshold are zeroed in the order of the layers and of the flat index, first ones
+first. By a threshold: all magnitudes below it. By a pattern N:M: all but the N largest of every M consecutive inputs
+(Mishra et al. 2021, Accelerating Sparse Deep Neural Networks).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from paretoscope.model.statistics import LayerStatistics, ModelStatistics
+from paretoscope.recipe.recipe import LayerRecipe, Prune
+
+INFINITY_BITS = 0x7F800000
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a layer is cut: magnitudes below `threshold` go, and the first `ties` of those equal to it."""
+
+    threshold: float
+    ties: int
+
+
+def cuts(statistics: ModelStatistics, prune: Prune) -> dict[str, Cut]:
+    """Each layer's cut; a pattern has none. Look-ups only, but for counting ties that straddle layers."""
+    if prune.pattern:
+        return {}
+    if prune.threshold:
+        return dict.fromkeys(statistics.layers, Cut(prune.threshold, 0))
+    if prune.scope == "layer":
+        return {name: _cut(layer.magnitudes, prune.sparsity) for name, layer in statistics.layers.items()}
+    return _shared_out(_cut(statistics.magnitudes, prune.sparsity), list(statistics.layers.values()))
+
+
+def cuts_of(statistics: ModelStatistics, plans: Mapping[str, LayerRecipe], prune: Prune | None) -> dict[str, Cut]:
+    """The cuts of layers that have steps of their own: `plans` for every layer, `prune` of the recipe.
+
+    Layers that follow the recipe's rate at scope "global" are ranked with one another only; every other layer is
+    pruned alone. Layers without a rate or a threshold are left out.
+    """
+    own = {name: plan.prune for name, plan in plans.items() if plan.own_rate or plan.prune != prune}
+    if not own:
+        return cuts(statistics, prune) if prune else {}
+    result, ranked, sparsity = {}, [], 0.0
+    for name, layer in statistics.layers.items():
+        step = plans[name].prune
+        if step is None or step.pattern:
+            continue
+        if step.threshold:
+            result[name] = Cut(step.threshold, 0)
+        elif step.scope == "layer" or plans[name].own_rate:
+            result[name] = _search([layer], step.sparsity)
+        else:
+            ranked.append(layer)
+            sparsity = step.sparsity
+    return result | _shared_out(_search(ranked, sparsity), ranked)
+
+
+def apply(weight: np.ndarray, cut: Cut) -> np.ndarray:
+    """A copy of `weight` with what the cut removes set to zero."""
+    with np.errstate(over="ignore"):
+        threshold = np.float32(cut.threshold)
+    return _apply(np.ascontiguousarray(weight).reshape(-1), threshold, cut.ties).reshape(weight.shape)
+
+
+def divides(shape: tuple[int, ...], group: int) -> bool:
+    """Whether the input dimension of a weight of this shape (its second axis) is made of whole groups."""
+    return len(shape) > 1 and shape[1] % group == 0
+
+
+def apply_pattern(weight: np.ndarray, kept: int, group: int) -> np.ndarray:
+    """A copy of `weight` in which only the `kept` largest of every `group` consecutive inputs are not zero.
+
+    weight: float32 (outputs, inputs, *kernel); inputs are taken for each output and each kernel position by itself.
+    Of equal magnitudes the first stay. A weight that `divides` refuses is left dense.
+    """
+    if not divides(weight.shape, group):
+        return weight.copy()
+    outputs, inputs = weight.shape[:2]
+    blocks = np.ascontiguousarray(weight).reshape(outputs * (inputs // group), group, -1)
+    return _apply_pattern(blocks, kept).reshape(weight.shape)
+
+
+@numba.njit(cache=True, nogil=True)
+def _apply(weights, threshold, ties):
+    pruned = np.empty_like(weights)
+    for i in range(len(weights)):
+        magnitude = abs(weights[i])
+        pruned[i] = weights[i] if magnitude >= threshold else np.float32(0)
+        if magnitude == threshold and ties > 0:
+            pruned[i] = np.float32(0)
+            ties -= 1
+    return pruned
+
+
+@numba.njit(cache=True, nogil=True)
+def _apply_pattern(blocks, kept):
+    count, group, kernel = blocks.shape
+    result = np.empty_like(blocks)
+    magnitudes = np.empty(group, np.float32)
+    for block in range(count):
+        for place in range(kernel):
+            for i in range(group):
+                magnitudes[i] = abs(blocks[block, i, place])
+            for i in range(group):
+                # Ranks by comparing all pairs: no branch depends on a weight, so even large groups stay fast.
+                rank = 0
+                for j in range(i):
+                    rank += magnitudes[j] >= magnitudes[i]
+                for j in range(i + 1, group):
+                    rank += magnitudes[j] > magnitudes[i]
+                result[block, i, place] = blocks[block, i, place] if rank < kept else np.float32(0)
+    return result
+
+
+def _cut(magnitudes: np.ndarray, sparsity: float) -> Cut:
+    count = math.floor(sparsity * len(magnitudes))
+    if count == 0:
+        return Cut(0.0, 0)
+    threshold = magnitudes[count - 1]
+    return Cut(float(threshold), count - int(np.searchsorted(magnitudes, threshold, side="left")))
+
+
+def _search(layers: Sequence[LayerStatistics], sparsity: float) -> Cut:
+    """`_cut` of some layers together: bisection over the bit patterns of floats, which rank as the floats do."""
+    count = math.floor(sparsity * sum(len(layer.ordered) for layer in layers))
+    if count == 0:
+        return Cut(0.0, 0)
+    below, low, high = 0, 0, INFINITY_BITS
+    while low < high:
+        middle = (low + high) // 2
+        found = sum(_count_up_to(layer.ordered, np.uint32(middle).view(np.float32)) for layer in layers)
+        if found < count:
+            below, low = found, middle + 1
+        else:
+            high = middle
+    return Cut(float(np.uint32(low).view(np.float32)), count - below)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_up_to(ordered, magnitude):
+    """How many of the ascending values have at most this magnitude."""
+    return np.searchsorted(ordered, magnitude, side="right") - np.searchsorted(ordered, -magnitude, side="left")
+
+
+def _shared_out(whole: Cut, layers: Sequence[LayerStatistics]) -> dict[str, Cut]:
+    """The cut of several layers that are ranked together, with its ties handed out to the first ones."""
+    result, left = {}, whole.ties
+    for layer in layers:
+        equal = min(left, _count_equal(layer.ordered, whole.threshold)) if left else 0
+        result[layer.name] = Cut(whole.threshold, equal)
+        left -= equal
+    return result
+
+
+def _count_equal(ordered: np.ndarray, magnitude: float) -> int:
+    value = ordered.dtype.type(magnitude)
+    both = {value, -value}
+    return sum(int(np.searchsorted(ordered, v, side="right") - np.searchsorted(ordered, v, side="left")) for v in both)

@@ -1,0 +1,213 @@
+"""Recalibration without training: the statistics of batch normalisation re-estimated (Hubara et al. 2020, Improving
+post training neural quantization: layer-wise calibration and integer programming) and biases corrected (Nagel et al.
+2019, Data-free quantization through weight equalization and bias correction; here from samples).
+
+Both take one forward pass over all the images as one batch, in which each layer is corrected as it runs: what follows
+sees the corrected outputs, and the statistics are those of all images, exactly. Memory is that of such a pass.
+Statistics come first, biases after them: a later re-estimation would undo the corrections of running means, and move
+the outputs that the biases were fitted to.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paretoscope.base.errors import ModelError
+from paretoscope.base.lock import machine
+from paretoscope.methods.compensate import LayerCalls
+
+
+@machine(exclusive=False)
+def correct_bias(reference: nn.Module, compressed: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
+    """Shift the outputs of every convolution, linear layer and attention projection back to the means that they had.
+
+    reference, compressed: modules of one architecture, run in evaluation mode and not changed. images: float32
+    (n, ...), their inputs. A layer is corrected by its bias; where batch normalisation follows it directly, the
+    normalised output is what is shifted back, by the running mean, so that it makes no difference whether the
+    statistics were re-estimated before. A layer with neither is left alone, and so is a channel that the normalisation
+    multiplies by zero. Layers are corrected in the order in which they run, each with those before it corrected.
+    Returns the new state-dict entries: float32, biases and running means. Raises ModelError when the modules differ.
+    """
+    _check(images)
+    reference, compressed = copy.deepcopy(reference).eval(), copy.deepcopy(compressed).eval()
+    means = _Means()
+    with torch.no_grad(), means:
+        reference(images)
+    correction = _Correction(means.layers)
+    with torch.no_grad(), correction:
+        compressed(images)
+    return _entries(compressed, correction.corrected)
+
+
+@machine(exclusive=False)
+def reestimate_batchnorm(module: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
+    """New running means and variances of every batch normalisation: those of its inputs over the images.
+
+    module: is run in evaluation mode, but each normalisation with its new statistics; not changed. images: float32
+    (n, ...). The variance is the unbiased one, as in training: it stands for that of images to come. Returns the
+    state-dict entries running_mean and running_var, float32; none for a module without batch normalisation.
+    Raises ModelError for a normalisation that sees one value per channel only.
+    """
+    _check(images)
+    module = copy.deepcopy(module).eval()
+    statistics = _Statistics()
+    with torch.no_grad(), statistics:
+        module(images)
+    return _entries(module, statistics.estimated)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Output:
+    """mean: float64 (channels,), of a layer's outputs; of those of the normalisation that follows it, if any."""
+
+    mean: Tensor
+    normalised: bool
+
+
+class _Outputs(LayerCalls):
+    """Takes the mean output of each layer as it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+
+    def see(self, mean: Tensor, bias: Tensor | None) -> Tensor | None:
+        """A layer has this mean with this bias, both of (channels,); returns the bias that it shall have."""
+        raise NotImplementedError
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self._layer(F.linear(x, weight, bias), bias, -1)
+
+    def convolve(self, function: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry) -> Tensor:
+        return self._layer(function(x, weight, bias, *geometry), bias, 1)
+
+    transpose = convolve
+
+    def project(self, inputs: tuple[Tensor, ...], weights: tuple[Tensor, ...], bias: Tensor | None) -> Tensor | None:
+        parts = weights if len(weights) == 3 else weights[0].chunk(3)
+        # The mean output of a linear map is its output for the mean input.
+        mean = torch.cat([part.double() @ _mean(x, -1) for x, part in zip(inputs, parts, strict=True)])
+        return self.see(mean if bias is None else mean + bias, bias)
+
+    def _layer(self, y: Tensor, bias: Tensor | None, axis: int) -> Tensor:
+        new = self.see(_mean(y, axis), bias)
+        if new is not bias:
+            y = y + _along(new - bias, y, axis)
+        self.last = y
+        return y
+
+
+class _Means(_Outputs):
+    """Of the reference: the mean outputs in the order of execution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: list[_Output] = []
+
+    def see(self, mean: Tensor, bias: Tensor | None) -> Tensor | None:
+        self.layers.append(_Output(mean, normalised=False))
+        return bias
+
+    def normalise(self, x: Tensor, mean: Tensor | None, var: Tensor | None, *settings, **named) -> Tensor:
+        y = F.batch_norm(x, mean, var, *settings, **named)
+        if x is self.last and mean is not None:
+            self.layers[-1] = _Output(_mean(y, 1), normalised=True)
+        return y
+
+
+class _Correction(_Outputs):
+    """Of the compressed module: biases and running means by what keeps the mean outputs."""
+
+    def __init__(self, layers: list[_Output]) -> None:
+        super().__init__()
+        self._layers = iter(layers)
+        self._wanted: Tensor | None = None
+        self._corrected: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def corrected(self) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of a tensor and what becomes of it."""
+        if next(self._layers, None) is not None:
+            raise _unlike()
+        return list(self._corrected.values())
+
+    def see(self, mean: Tensor, bias: Tensor | None) -> Tensor | None:
+        layer = next(self._layers, None)
+        if layer is None or layer.mean.shape != mean.shape:
+            raise _unlike()
+        self._wanted = layer.mean if layer.normalised else None
+        if layer.normalised or bias is None:
+            return bias
+        return self._change(bias, layer.mean - mean)
+
+    def normalise(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Tensor:
+        y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+        if x is not self.last or self._wanted is None:
+            return y
+        gain = (var.double() + eps).rsqrt() * (1 if weight is None else weight)
+        shift = torch.where(gain == 0, 0, (_mean(y, 1) - self._wanted) / gain)
+        return F.batch_norm(x, self._change(mean, shift), var, weight, bias, training, momentum, eps)
+
+    def _change(self, old: Tensor, shift: Tensor) -> Tensor:
+        # A layer that runs again keeps its first correction: its mean then stands for all.
+        return self._corrected.setdefault(id(old), (old, (old + shift).to(old.dtype)))[1]
+
+
+class _Statistics(LayerCalls):
+    """Lets each batch normalisation use the statistics of what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: dict[int, tuple[Tensor, list[Tensor]]] = {}
+
+    @property
+    def estimated(self) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of a statistic and what becomes of it: the mean over the calls of a norm that runs several times."""
+        return [(old, torch.stack(found).mean(0)) for old, found in self._found.values()]
+
+    def normalise(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Tensor:
+        if mean is None:  # keeps no statistics, and takes those of its batch anyway
+            return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+        if x.numel() == x.shape[1]:
+            raise ModelError("batch statistics need two values of each channel; got one. Pass more images.")
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        new_var, new_mean = torch.var_mean(x.double(), axes)
+        new_mean, new_var = new_mean.to(mean.dtype), new_var.to(var.dtype)
+        for old, new in ((mean, new_mean), (var, new_var)):
+            self._found.setdefault(id(old), (old, []))[1].append(new)
+        return F.batch_norm(x, new_mean, new_var, weight, bias, False, momentum, eps)
+
+
+def _check(images: Tensor) -> None:
+    if len(images) == 0:
+        raise ModelError("calibration needs at least one image; got 0. Pass images of the train split.")
+
+
+def _unlike() -> ModelError:
+    return ModelError(
+        "bias correction needs a reference of the same architecture; its layers differ from the compressed module's. "
+        "Pass the module as it was before its weights were compressed."
+    )
+
+
+def _entries(module: nn.Module, changed: list[tuple[Tensor, Tensor]]) -> dict[str, np.ndarray]:
+    """The changed tensors by every name that the module's state dict has for them."""
+    new = {id(old): value for old, value in changed}
+    state = module.state_dict(keep_vars=True)
+    return {name: new[id(tensor)].numpy() for name, tensor in state.items() if id(tensor) in new}
+
+
+def _mean(y: Tensor, axis: int) -> Tensor:
+    """Mean of each channel along `axis`, over all other axes: float64 (channels,)."""
+    return y.mean([i for i in range(y.ndim) if i != axis % y.ndim], dtype=torch.float64)
+
+
+def _along(shift: Tensor, y: Tensor, axis: int) -> Tensor:
+    shape = [1] * y.ndim
+    shape[axis] = -1
+    return shift.reshape(shape)

@@ -1,0 +1,203 @@
+"""Per-model statistics: what no recipe changes, computed once so that a slider move costs only what it changes.
+
+For every compressible tensor: its values sorted, block prefix sums over them (so that the sum of any range is a
+look-up) and the largest magnitude of each output channel; for the model: all magnitudes in one sorted array.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numba
+import numpy as np
+import torch
+from torch import nn
+
+from paretoscope.base.errors import ModelError
+from paretoscope.base.lock import machine
+from paretoscope.model import layouts
+
+BLOCK = 64
+
+
+@numba.njit(cache=True, nogil=True)
+def _block_sums(values: np.ndarray, centre: float) -> np.ndarray:
+    blocks = len(values) // BLOCK + 1
+    sums = np.zeros((2, blocks + 1))
+    for block in range(blocks):
+        total, squares = 0.0, 0.0
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, len(values))):
+            value = float(values[i]) - centre
+            total += value
+            squares += value * value
+        sums[0, block + 1] = sums[0, block] + total
+        sums[1, block + 1] = sums[1, block] + squares
+    return sums
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """One compressible tensor and what is known of it.
+
+    name: its key in the state dict. weight: float32, first axis the output channel, turned where the state dict has it
+    otherwise (`layouts`). ordered: its values, ascending. centre: their mean. block_sums: float64 (2, blocks + 1), sums
+    and sums of squares of value - centre before each block of 64 (centred, or a narrow distribution far from zero would
+    lose its spread to rounding). channel_max: float32 (shape[0],), the largest magnitude of each output channel.
+    """
+
+    name: str
+    weight: np.ndarray
+    ordered: np.ndarray
+    centre: float
+    block_sums: np.ndarray
+    channel_max: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, weight: np.ndarray) -> "LayerStatistics":
+        """Statistics of `weight` (float32, at least one axis, not empty); raises ModelError naming the layer."""
+        if not np.isfinite(weight).all():
+            bad = int(weight.size - np.isfinite(weight).sum())
+            raise ModelError(
+                f"weights must be finite; {name} has {bad} of {weight.size} that are NaN or infinite. "
+                "Train or load the model again."
+            )
+        ordered = np.sort(weight, axis=None)
+        channel_max = np.abs(weight).reshape(weight.shape[0], -1).max(axis=1)
+        centre = float(ordered.mean(dtype=np.float64))
+        return cls(name, weight, ordered, centre, _block_sums(ordered, centre), channel_max)
+
+    @cached_property
+    def magnitudes(self) -> np.ndarray:
+        """The n magnitudes, ascending; needed for scope "layer" only."""
+        return np.sort(np.abs(self.ordered))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelStatistics:
+    """Statistics of one model.
+
+    architecture: the name it is rebuilt by. layers: the compressible tensors by name, in the order of the state dict.
+    rest: every other entry of the state dict (biases, normalisation, embeddings, counters). order: all names, in the
+    order of the state dict. magnitudes: the magnitudes of all layers, ascending. ties: names that stand for the very
+    tensor of an earlier name; such a tensor is counted and stored once, under the earlier one. turned: groups of the
+    layers whose weights the state dict has in the other layout (`layouts`).
+    """
+
+    architecture: str
+    layers: Mapping[str, LayerStatistics]
+    rest: Mapping[str, np.ndarray]
+    order: tuple[str, ...]
+    magnitudes: np.ndarray
+    ties: Mapping[str, str] = field(default_factory=dict)
+    turned: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    @machine(exclusive=False)
+    def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
+        """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
+        names = compressible(model)
+        layers, rest, turned = {}, {}, layouts.transposed(model)
+        state = model.state_dict(keep_vars=True)
+        first: dict[int, str] = {}
+        ties = {name: first[id(t)] for name, t in state.items() if first.setdefault(id(t), name) != name}
+        names |= {ties[name] for name in names & ties.keys()}
+        for name, tensor in state.items():
+            if name in ties:
+                continue
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise ModelError(f"weights must be float32; {name} is {tensor.dtype}. Convert the model with .float().")
+            if not tensor.is_floating_point() and tensor.dtype != torch.int64:
+                raise ModelError(f"counters must be int64; {name} is {tensor.dtype}. Convert it with .long().")
+            array = tensor.detach().cpu().contiguous().numpy().copy()
+            if name in names and array.size:
+                array = layouts.turned(array, turned[name]) if name in turned else array
+                layers[name] = LayerStatistics.of(name, array)
+            else:
+                rest[name] = array
+        if not layers:
+            raise ModelError(
+                f"a model needs a convolution, linear or attention layer to be compressed; {architecture} has none. "
+                "Pass another model."
+            )
+        turned = {name: groups for name, groups in turned.items() if name in layers}
+        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties, turned)
+
+    @classmethod
+    def of_arrays(
+        cls,
+        weights: Mapping[str, np.ndarray],
+        rest: Mapping[str, np.ndarray],
+        order: tuple[str, ...],
+        ties: Mapping[str, str] | None = None,
+    ) -> "ModelStatistics":
+        """Statistics of arrays without an architecture: float32 weights, and the rest as it is.
+
+        order: the names of both, and of ties, which stand for the tensor of another name. Biases tell which weights are
+        in another layout. Raises ModelError for a weight that is not finite.
+        """
+        ties = dict(ties or {})
+        shapes = {name: array.shape for name, array in (*weights.items(), *rest.items())}
+        told = layouts.told_by_biases(shapes | {name: shapes[target] for name, target in ties.items()})
+        turned = {name: groups for name, groups in told.items() if name in weights}
+        layers = {
+            name: LayerStatistics.of(name, layouts.turned(weight, turned[name]) if name in turned else weight)
+            for name, weight in weights.items()
+        }
+        return cls("", layers, rest, order, _magnitudes(layers), ties, turned)
+
+    def with_values(self, state: Mapping[str, np.ndarray]) -> "ModelStatistics":
+        """Statistics of the same network with other values, by state-dict name, in the layout of the layers here;
+        entries left out stay.
+
+        Raises ModelError for a weight that is not finite.
+        """
+        layers = {
+            name: LayerStatistics.of(name, np.ascontiguousarray(state[name])) if name in state else layer
+            for name, layer in self.layers.items()
+        }
+        rest = {name: state.get(name, array) for name, array in self.rest.items()}
+        return ModelStatistics(self.architecture, layers, rest, self.order, _magnitudes(layers), self.ties, self.turned)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the uncompressed state: fp32 weights and everything else as it is."""
+        return sum(layer.weight.nbytes for layer in self.layers.values()) + sum(a.nbytes for a in self.rest.values())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the architecture's name and every tensor's name, type, shape and bytes (64 hex characters)."""
+        digest = hashlib.sha256(self.architecture.encode())
+        for name in self.order:
+            if name in self.ties:
+                digest.update(f"\0{name}\0= {self.ties[name]}".encode())
+                continue
+            array = self.layers[name].weight if name in self.layers else self.rest[name]
+            array = layouts.turned(array, self.turned[name]) if name in self.turned else array
+            digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def _magnitudes(layers: Mapping[str, LayerStatistics]) -> np.ndarray:
+    """The magnitudes of all layers, ascending."""
+    magnitudes = np.concatenate([np.zeros(0, np.float32), *(layer.ordered for layer in layers.values())])
+    np.abs(magnitudes, out=magnitudes)
+    magnitudes.sort()
+    return magnitudes
+
+
+def compressible(model: nn.Module) -> set[str]:
+    """State-dict names of the weights that recipes act on: convolutions, linear layers, attention projections."""
+    return set(_compressible(model))
+
+
+def _compressible(model: nn.Module) -> Iterator[str]:
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *layouts.TRANSPOSED)
+    projections = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(module, kinds):
+            yield prefix + "weight"
+        elif isinstance(module, nn.MultiheadAttention):
+            yield from (prefix + name for name in projections if getattr(module, name) is not None)

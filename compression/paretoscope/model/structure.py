@@ -1,0 +1,280 @@
+"""The structure of a simplified network, as plain names, and how such a network is built again from them.
+
+A simplified network is the zoo's architecture with some parts taken out or replaced (`Structure`), and every layer at
+the width that its tensors have. Both are data: a network is rebuilt without any code from outside.
+"""
+
+import dataclasses
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+from paretoscope.base.errors import ArtefactError
+from paretoscope.networks import zoo
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """How a network differs from the architecture that it came from, but for its widths.
+
+    dropped: blocks replaced by the identity. folded: pairs (convolution, batch normalisation), of which the latter is
+    now the identity and the former has a bias. merged: pairs of linear maps, of which the first does the work of both.
+    factored: pairs (layer, rank); the layer is now a Sequential of two.
+    """
+
+    dropped: tuple[str, ...] = ()
+    folded: tuple[tuple[str, str], ...] = ()
+    merged: tuple[tuple[str, str], ...] = ()
+    factored: tuple[tuple[str, int], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON's types; fields that are empty are left out."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: [list(item) if isinstance(item, tuple) else item for item in items]
+            for name, items in values.items()
+            if items
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> "Structure":
+        """The structure that `to_dict` described; raises ArtefactError for anything else.
+
+        Whether the names fit an architecture shows when it is built.
+        """
+        if not isinstance(data, dict) or not data.keys() <= _ITEMS.keys():
+            raise _refused(f"may have the fields {', '.join(_ITEMS)}", data)
+        for name, items in data.items():
+            fits, rule = _ITEMS[name]
+            if not isinstance(items, list) or not items or not all(fits(item) for item in items):
+                raise _refused(f"must have {rule} as {name}", items)
+        return cls(**{n: tuple(tuple(i) if isinstance(i, list) else i for i in items) for n, items in data.items()})
+
+
+def _pair(item: object, second: type) -> bool:
+    return isinstance(item, list) and len(item) == 2 and type(item[0]) is str and type(item[1]) is second
+
+
+_ITEMS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "dropped": (lambda item: isinstance(item, str), "a list of names"),
+    "folded": (lambda item: _pair(item, str), "a list of pairs of names"),
+    "merged": (lambda item: _pair(item, str), "a list of pairs of names"),
+    "factored": (lambda item: _pair(item, int) and item[1] > 0, "a list of names with ranks"),
+}
+
+
+def _refused(rule: str, value: object) -> ArtefactError:
+    return ArtefactError(
+        f"a structure {rule}; this one says {reprlib.repr(value)}. The file is damaged: export the model again."
+    )
+
+
+# By the name of the class: a model of torchvision's must not cost those without one its import.
+_RESIDUAL: dict[str, Callable[[nn.Module], bool]] = {
+    "BasicBlock": lambda block: isinstance(getattr(block, "shortcut", None), nn.Identity),
+    "InvertedResidual": lambda block: getattr(block, "use_res_connect", False),
+    "EncoderBlock": lambda block: True,
+}
+
+
+def blocks(module: nn.Module) -> tuple[str, ...]:
+    """Names of the blocks that can be dropped: residual ones, whose output has the shape of their input."""
+    return tuple(
+        name for name, part in module.named_modules() if _RESIDUAL.get(type(part).__name__, lambda _: False)(part)
+    )
+
+
+def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
+    """A network of that structure in evaluation mode, on the CPU, whose state dict has these names and shapes.
+
+    All its tensors are zero. Raises UnknownNameError for an architecture that the zoo has not, ArtefactError for names
+    or shapes that do not fit it; nothing is allocated before they are known to fit, and no layer can be wider than in
+    the zoo.
+    """
+    entry = zoo.models.get(architecture)
+    with torch.device("meta"):
+        module = zoo.build(architecture)
+        restructure(module, structure)
+    _resize(module, shapes)
+    for name, rank in structure.factored:
+        if (found := module.get_submodule(name)[0].weight.shape[0]) != rank:
+            raise _refused(f"must give {name} the rank of its tensors, {found}", rank)
+    fit(module)
+    _rehearse(module, entry.input_shape, len(zoo.datasets.get(entry.dataset).classes))
+    module.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            tensor.zero_()
+    return module.eval()
+
+
+def restructure(module: nn.Module, structure: Structure) -> None:
+    """Change a network of the zoo to that structure, in place, widths apart; raises ArtefactError where it cannot."""
+    for name in structure.dropped:
+        if name not in blocks(module):
+            raise _refused("must drop blocks that the architecture has", name)
+        drop(module, name)
+    for conv, norm in structure.folded:
+        _part(module, conv, nn.Conv2d)
+        _part(module, norm, nn.BatchNorm2d)
+        fold(module, conv, norm)
+    for first, second in structure.merged:
+        kind = type(_part(module, first, nn.Linear, nn.Conv2d))
+        _part(module, second, kind)
+        merge(module, first, second)
+    whole = {name for name, _ in module.named_modules()}
+    for name, rank in structure.factored:
+        layer = _part(module, name, nn.Linear, nn.Conv2d)
+        if name not in whole or not factorable(layer) or rank > min(layer.weight.shape[:2]):
+            raise _refused("must factor linear layers and 1x1 convolutions to a rank that they can have", [name, rank])
+        factor(module, name, rank)
+
+
+def _part(module: nn.Module, name: str, *kinds: type[nn.Module]) -> nn.Module:
+    part = dict(module.named_modules()).get(name)
+    if type(part) not in kinds:
+        raise _refused(f"must name a {' or '.join(kind.__name__ for kind in kinds)} of the architecture", name)
+    return part
+
+
+def drop(module: nn.Module, name: str) -> None:
+    """Replace a block by the identity, in place."""
+    module.set_submodule(name, nn.Identity())
+
+
+def fold(module: nn.Module, conv: str, norm: str) -> nn.Conv2d:
+    """Give a convolution a bias (zeros, if it had none) and replace the normalisation by the identity, in place."""
+    layer = module.get_submodule(conv)
+    if layer.bias is None:
+        layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels))
+    module.set_submodule(norm, nn.Identity())
+    return layer
+
+
+def merge(module: nn.Module, first: str, second: str) -> nn.Module:
+    """Replace two linear maps by one with new weights, at the place of the first, in place; returns it."""
+    one, other = module.get_submodule(first), module.get_submodule(second)
+    bias = one.bias is not None or other.bias is not None
+    if isinstance(one, nn.Linear):
+        merged = _linear(one, one.in_features, other.out_features, bias=bias)
+    else:
+        merged = _conv(one, one.in_channels, other.out_channels, bias=bias)
+    module.set_submodule(first, merged)
+    module.set_submodule(second, nn.Identity())
+    return merged
+
+
+def factor(module: nn.Module, name: str, rank: int) -> nn.Sequential:
+    """Replace a linear map of inputs to outputs by two, inputs to rank to outputs, in place; returns them."""
+    layer = module.get_submodule(name)
+    bias = layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        first = _linear(layer, layer.in_features, rank, bias=False)
+        second = _linear(layer, rank, layer.out_features, bias=bias)
+    else:
+        first = _conv(layer, layer.in_channels, rank, bias=False)
+        second = _pointwise(layer, rank, layer.out_channels, bias=bias)
+    factored = nn.Sequential(first, second)
+    module.set_submodule(name, factored)
+    return factored
+
+
+# Layers without weights drawn: the random numbers would be drawn from the caller's generator.
+
+
+def _linear(like: nn.Linear, inputs: int, outputs: int, *, bias: bool) -> nn.Linear:
+    return skip_init(nn.Linear, inputs, outputs, bias, device=like.weight.device)
+
+
+def _conv(like: nn.Conv2d, inputs: int, outputs: int, *, bias: bool) -> nn.Conv2d:
+    sliding = (like.kernel_size, like.stride, like.padding, like.dilation)
+    return skip_init(
+        nn.Conv2d, inputs, outputs, *sliding, bias=bias, padding_mode=like.padding_mode, device=like.weight.device
+    )
+
+
+def _pointwise(like: nn.Conv2d, inputs: int, outputs: int, *, bias: bool) -> nn.Conv2d:
+    return skip_init(nn.Conv2d, inputs, outputs, 1, bias=bias, device=like.weight.device)
+
+
+def factorable(layer: nn.Module) -> bool:
+    """Whether a layer multiplies each pixel or row by one matrix, and is free to be replaced by two that do.
+
+    A subclass is not: attention reads the weights of its output layer itself.
+    """
+    return type(layer) is nn.Linear or (type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) and layer.groups == 1)
+
+
+def _resize(module: nn.Module, shapes: Shapes) -> None:
+    """Give the parameters and buffers, on the meta device, these shapes."""
+    state = module.state_dict()
+    if state.keys() != shapes.keys():
+        differing = ", ".join(sorted(state.keys() ^ shapes.keys())[:5])
+        raise ArtefactError(
+            f"the tensors must be those of the architecture and its structure; these are on one side only: {differing}."
+            " The file is damaged: export the model again."
+        )
+    for name, tensor in state.items():
+        shape, full = tuple(shapes[name]), tuple(tensor.shape)
+        if not _narrower(shape, full):
+            raise ArtefactError(
+                f"a layer may be narrower than in the architecture, and no more; {name} has the shape {shape}, the "
+                f"architecture's is {full}. The file is damaged: export the model again."
+            )
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        resized = torch.empty(shape, dtype=tensor.dtype, device="meta")
+        if leaf in owner._parameters:
+            owner._parameters[leaf] = nn.Parameter(resized)
+        else:
+            owner._buffers[leaf] = resized
+
+
+def _narrower(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether only the channels are fewer: not the pixels of a kernel, not the tokens of an embedding."""
+    channels = {3: (2,)}.get(len(full), (0, 1))
+    return len(shape) == len(full) and all(
+        type(size) is int and (1 <= size <= most if axis in channels else size == most)
+        for axis, (size, most) in enumerate(zip(shape, full, strict=True))
+    )
+
+
+def fit(module: nn.Module) -> None:
+    """Make what layers say of their widths agree with the shapes of their tensors, in place."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            outputs, inputs = part.weight.shape[:2]
+            if part.groups == part.in_channels > 1:
+                part.groups = outputs
+            part.in_channels, part.out_channels = inputs * part.groups, outputs
+        elif isinstance(part, nn.Linear):
+            part.out_features, part.in_features = part.weight.shape
+        elif isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
+            part.num_features = len(part.running_mean)
+        elif isinstance(part, nn.LayerNorm) and part.weight is not None:
+            part.normalized_shape = tuple(part.weight.shape)
+        elif isinstance(part, nn.MultiheadAttention):
+            part.embed_dim = part.kdim = part.vdim = part.out_proj.weight.shape[0]
+            part.head_dim = part.embed_dim // part.num_heads
+        elif type(part).__name__ == "VisionTransformer":
+            part.hidden_dim = part.class_token.shape[-1]
+
+
+def _rehearse(module: nn.Module, input_shape: tuple[int, int, int], classes: int) -> None:
+    """Raises ArtefactError unless the layers fit each other; one forward pass of shapes without values."""
+    try:
+        with torch.no_grad():
+            logits = module(torch.empty(2, *input_shape, device="meta"))
+        fits = logits.shape == (2, classes)
+        reason = f"the logits of 2 images have the shape {tuple(logits.shape)}"
+    except (RuntimeError, AssertionError, ValueError) as error:
+        fits, reason = False, str(error).partition("\n")[0]
+    if not fits:
+        raise ArtefactError(f"the layers must fit each other; {reason}. The file is damaged: export the model again.")

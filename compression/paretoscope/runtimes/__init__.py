@@ -1,0 +1,22 @@
+"""Runtimes: what runs a model, to time it and to see what it answers. One file each; this registers them."""
+
+from paretoscope.runtimes.base import Program, Runtime, Session, Subject, predict, runtimes
+from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
+from paretoscope.runtimes.openvino import OPENVINO
+from paretoscope.runtimes.pytorch import PYTORCH
+from paretoscope.runtimes.sparse.runtime import SPARSE
+from paretoscope.runtimes.torch_compiled import TORCH_COMPILED
+
+__all__ = [
+    "ONNX_RUNTIME",
+    "OPENVINO",
+    "PYTORCH",
+    "SPARSE",
+    "TORCH_COMPILED",
+    "Program",
+    "Runtime",
+    "Session",
+    "Subject",
+    "predict",
+    "runtimes",
+]

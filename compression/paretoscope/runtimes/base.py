@@ -1,0 +1,151 @@
+"""What a runtime is: something that runs a model, so that it can be timed and its answers compared.
+
+A runtime first builds a program from a model (what it loads, in the number format that the recipe asks for), then
+prepares a session of it with a pinned number of threads. Programs can be compared and kept without being run.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
+
+from paretoscope.base.errors import ModelError, RuntimeUnavailableError
+from paretoscope.base.lock import machine
+from paretoscope.base.registry import Registry
+from paretoscope.model.tensors import CompressedTensor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Subject:
+    """A model to be run.
+
+    module: the decoded model, in evaluation mode. input_shape: (C, H, W). integer: whether its recipe wants integer
+    activations (`Recipe.integer`); False for the baseline. weights, calibration_images: what integer number formats
+    need, the compressed tensors by state-dict name and float32 images (n, C, H, W) of the train split; ranges: those of
+    activations that are known.
+    """
+
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    integer: bool = False
+    weights: Mapping[str, CompressedTensor] | None = None
+    calibration_images: np.ndarray | None = None
+    ranges: Mapping[str, tuple[float, float]] | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Program:
+    """What a runtime loads: for ONNX Runtime the bytes of an ONNX file, for PyTorch a module.
+
+    graph: digest of the structure. Programs of one graph, number format and runtime take the same time.
+    """
+
+    runtime: str
+    number_format: str
+    graph: str
+    input_shape: tuple[int, int, int]
+    content: Any
+
+
+class Session(Protocol):
+    """A program that is loaded and ready."""
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits (n, classes) of images float32 (n, C, H, W), n >= 1; raises ModelError for other images."""
+        ...
+
+    def bind(self, images: np.ndarray) -> Callable[[], object]:
+        """A call that runs these images and nothing else, for timing: no copies, no conversion, no checks."""
+        ...
+
+    def describe(self) -> dict[str, str | int]:
+        """Runtime, version, number format, threads and the like, for a person."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the session holds; it cannot run afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the screen and the measures know of a runtime.
+
+    number_formats: what it can compute in, "fp32" always. build: makes the program of a subject in one of them.
+    open: makes a session of a program with that many threads. version: of the library behind it, "" where it is not
+    installed. profile: microseconds a call that each weight's layer takes, by state-dict name, and the rest ("other"),
+    by the runtime's own profile of a program on a batch of images with so many threads, over so many runs; None where
+    it has none. sees_zeros: whether the time depends on which weights are zero, so that each recipe has its own.
+    missing: what must be installed before it can run, "" where nothing is.
+    """
+
+    name: str
+    title: str
+    summary: str
+    reference: str
+    number_formats: tuple[str, ...]
+    version: str
+    build_as: Callable[[Subject, str], Program]
+    open: Callable[[Program, int], Session]
+    profile: Callable[[Program, np.ndarray, int, int], dict[str, float]] | None = None
+    sees_zeros: bool = False
+    missing: str = ""
+
+    def number_format(self, integer: bool) -> str:
+        """The format that a recipe runs in: "int8" for integer activations where the runtime offers it, or "fp32"."""
+        return "int8" if integer and "int8" in self.number_formats else "fp32"
+
+    def build(self, subject: Subject, number_format: str | None = None) -> Program:
+        """The program of a subject, in the number format of its recipe or another. Equal subjects give equal programs.
+
+        Raises ModelError when the runtime cannot express the model, RuntimeUnavailableError when it is not installed.
+        """
+        self.require()
+        number_format = number_format or self.number_format(subject.integer)
+        if number_format not in self.number_formats:
+            raise ModelError(
+                f"the number format must be one of {', '.join(self.number_formats)} in {self.title}; "
+                f"got {number_format}. Choose one of these, or another runtime."
+            )
+        with machine(exclusive=False):
+            return self.build_as(subject, number_format)
+
+    def prepare(self, program: Program, threads: int = 1) -> Session:
+        """A session of a program of this runtime; raises ModelError, or RuntimeUnavailableError if it cannot load."""
+        self.require()
+        if program.runtime != self.name:
+            raise ModelError(
+                f"a program runs in the runtime that built it, {program.runtime}; got {self.name}. Build it again."
+            )
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ModelError(f"threads must be a whole number of at least 1; got {threads!r}. Pass e.g. 1.")
+        return self.open(program, threads)
+
+    def require(self) -> None:
+        """Raises RuntimeUnavailableError when something must be installed first."""
+        if self.missing:
+            raise RuntimeUnavailableError(f"{self.title} must be installed to run here. Install {self.missing}.")
+
+
+runtimes: Registry[Runtime] = Registry("runtime")
+
+
+def as_input(images: np.ndarray, input_shape: tuple[int, int, int]) -> np.ndarray:
+    """The images as sessions take them, contiguous float32 (n, C, H, W); raises ModelError for anything else."""
+    if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or len(images) < 1 or images.dtype != np.float32:
+        raise ModelError(
+            f"images must be float32 of shape (n, {', '.join(map(str, input_shape))}), n >= 1; "
+            f"got {images.dtype} {images.shape}. Load the dataset at the model's input shape."
+        )
+    return np.ascontiguousarray(images)
+
+
+def predict(session: Session, images: np.ndarray, chunk: int = 256) -> np.ndarray:
+    """The predicted class (n,), int64, of each image (n, C, H, W), by the very program that is timed."""
+    parts = []
+    for start in range(0, len(images), chunk):
+        with machine(exclusive=False):
+            parts.append(session.run(images[start : start + chunk]).argmax(1))
+    return np.concatenate(parts)

@@ -1,0 +1,131 @@
+"""ONNX Runtime on the CPU: an optimised float32 graph, or integer kernels for recipes of integer activations."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from paretoscope.base.errors import ModelError, RuntimeUnavailableError
+from paretoscope.graph.trace import INPUT, OUTPUT
+from paretoscope.model.tensors import Integers
+from paretoscope.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from paretoscope.runtimes.integer.onnx_int8 import export_int8
+from paretoscope.runtimes.libraries import onnxruntime
+from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
+from paretoscope.runtimes.onnx_profile import onnx_profile
+from paretoscope.runtimes.sessions import open_session, session_options
+
+
+class OnnxSession:
+    """An inference session on the CPU, one operator after the other, each on `threads` threads."""
+
+    def __init__(self, program: Program, threads: int) -> None:
+        self._program = program
+        self._threads = threads
+        self._session: onnxruntime.InferenceSession | None = _open(program.content, options_of(program, threads))
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        (logits,) = self._session.run([OUTPUT], {INPUT: as_input(images, self._program.input_shape)})
+        return logits
+
+    def bind(self, images: np.ndarray) -> Callable[[], object]:
+        return bound_call(self._session, as_input(images, self._program.input_shape))
+
+    def describe(self) -> dict[str, str | int]:
+        return {
+            "runtime": ONNX_RUNTIME.title,
+            "version": ONNX_RUNTIME.version,
+            "number format": self._program.number_format,
+            "threads": self._threads,
+            "file bytes": len(self._program.content),
+        }
+
+    def close(self) -> None:
+        self._session = None
+
+
+def bound_call(session: onnxruntime.InferenceSession, images: np.ndarray) -> Callable[[], object]:
+    """A call that runs these images, contiguous, and nothing else."""
+    binding = session.io_binding()
+    binding.bind_cpu_input(INPUT, images)
+    binding.bind_output(OUTPUT)
+
+    def call(_keep_alive: np.ndarray = images) -> None:
+        session.run_with_iobinding(binding)
+
+    return call
+
+
+def _open(data: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    try:
+        return open_session(data, options)
+    except Exception as error:  # the library's errors have no common base but this
+        raise RuntimeUnavailableError(
+            f"ONNX Runtime must be able to load the graph; it says: {error}. Use the torch runtime for this model."
+        ) from None
+
+
+@lru_cache(maxsize=1)
+def _overflows() -> bool:
+    """Whether fast integer kernels give wrong sums here: x86 without VNNI adds pairs of products in 16 bits.
+
+    A layer of the largest weights on the largest inputs shows it. Kernels that are exact everywhere take up to twice
+    the time, so they are asked for only where they are needed.
+    """
+    features = 64
+    codes = np.full((16, features), 127, np.int8)
+    tensor = Integers(codes, np.float32(1), 8)
+    layer = nn.Sequential(nn.Flatten(), nn.Linear(features, 16, bias=False)).eval()
+    with torch.no_grad():
+        layer[1].weight.copy_(torch.from_numpy(tensor.decode()))
+    images = np.ones((1, 1, 8, 8), np.float32)
+    data = export_int8(layer, (1, 8, 8), {"1.weight": tensor}, images)
+    (logits,) = _open(data, session_options(1)).run([OUTPUT], {INPUT: images})
+    return not np.allclose(logits, 127 * features, rtol=0.01)
+
+
+def options_of(program: Program, threads: int) -> onnxruntime.SessionOptions:
+    """The options that its sessions are opened with."""
+    options = session_options(threads)
+    if program.number_format == "int8" and _overflows():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
+    images = as_input(images, program.input_shape)
+    return onnx_profile(program.content, images, options_of(program, threads), runs)
+
+
+def onnx_file(subject: Subject, number_format: str) -> bytes:
+    """The ONNX file of a subject, for any runtime that reads one; raises ModelError."""
+    if number_format == "fp32":
+        return export_fp32(subject.module, subject.input_shape)
+    if subject.weights is None or subject.calibration_images is None:
+        raise ModelError(
+            "an integer program needs the compressed weights and calibration images; at least one is missing. "
+            "Pass both."
+        )
+    return export_int8(subject.module, subject.input_shape, subject.weights, subject.calibration_images, subject.ranges)
+
+
+def _build(subject: Subject, number_format: str) -> Program:
+    data = onnx_file(subject, number_format)
+    return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), tuple(subject.input_shape), data)
+
+
+ONNX_RUNTIME = runtimes.add(
+    Runtime(
+        name="onnxruntime",
+        title="ONNX Runtime",
+        summary="Optimised graphs: integer kernels (static QDQ int8) where activations have 8 bits, else float32.",
+        reference="ONNX Runtime developers, onnxruntime.ai; Jacob et al. 2018 for the integer arithmetic",
+        number_formats=("fp32", "int8"),
+        version=onnxruntime.__version__,
+        build_as=_build,
+        open=OnnxSession,
+        profile=_profile,
+    )
+)

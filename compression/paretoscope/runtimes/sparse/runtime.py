@@ -1,0 +1,233 @@
+"""The sparse runtime: layers whose zeros pay on this machine skip them, all others run in ONNX Runtime.
+
+Dense kernels multiply zeros at full price. Here every layer takes the faster of its forms, by a break-even that is
+measured on this machine (`sparse_choice`), and the whole is taken only where it is faster than ONNX Runtime alone:
+it is never slower than that beyond noise. Sparse kernels use one thread; where ONNX Runtime is faster on more, it is
+taken.
+"""
+
+import hashlib
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import llvmlite
+import numba
+import numpy as np
+
+from paretoscope.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from paretoscope.runtimes.onnx_graph import graph_digest
+from paretoscope.runtimes.onnx_profile import session_times
+from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxSession
+from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, node_owners, typical
+from paretoscope.runtimes.sessions import session_options
+from paretoscope.runtimes.sparse import kernels
+from paretoscope.runtimes.sparse.choice import BreakEven, Choice, break_even, choose
+from paretoscope.runtimes.sparse.layers import entries, possible
+from paretoscope.runtimes.sparse.network import Network
+from paretoscope.runtimes.sparse.tape import DENSE, Loaded, Stretch, lay_out
+
+# Batch sizes that a session keeps in memory.
+_KEPT = 2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Content:
+    """A network, and how it was chosen to run, by batch and threads."""
+
+    network: Network
+    choices: dict[tuple[int, int], Choice] = field(default_factory=dict)
+
+    def choice(self, images: np.ndarray, threads: int) -> Choice:
+        """For a batch of images; measured once."""
+        key = len(images), threads
+        if key not in self.choices:
+            self.choices[key] = choose(self.network, images, threads)
+        return self.choices[key]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """How a layer runs. weight: its state-dict name. density: non-zero weights / weights. form: "dense", "rows" or
+    "blocks of N". multiplied: weights that the form multiplies. break_even: the density below which zeros without a
+    pattern pay. dense_us, sparse_us: what it takes in ONNX Runtime and in the best sparse form, by the measured lines.
+    """
+
+    weight: str
+    density: float
+    form: str
+    multiplied: int
+    break_even: float
+    dense_us: float
+    sparse_us: float | None
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it runs in a form of ours."""
+        return self.form != DENSE
+
+
+def sparse_layers(plan: Sequence[LayerPlan]) -> tuple[int, int]:
+    """How many layers of a plan run in a form of ours, of how many."""
+    return sum(layer.is_sparse for layer in plan), len(plan)
+
+
+class SparseSession:
+    """A network with the memory for a batch, and the sessions of its dense stretches."""
+
+    def __init__(self, program: Program, threads: int) -> None:
+        self._program, self._threads = program, threads
+        self._content: Content | None = program.content
+        self._loaded: OrderedDict[int, Loaded] = OrderedDict()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        images = as_input(images, self._program.input_shape)
+        loaded = self._load(images)
+        if loaded is None:
+            return self._dense.run(images)
+        loaded.images[...] = images
+        loaded.run()
+        return loaded.logits.copy()
+
+    def bind(self, images: np.ndarray) -> Callable[[], object]:
+        images = as_input(images, self._program.input_shape)
+        self._content.choice(images, self._threads)
+        loaded = self._load(images)
+        if loaded is None:
+            return self._dense.bind(images)
+        loaded.images[...] = images
+        return loaded.calls[0] if len(loaded.calls) == 1 else loaded.run
+
+    def describe(self) -> dict[str, str | int]:
+        layers = self._content.network.layers
+        told = {
+            f"batch {n}": f"{sum(e != DENSE for s, e in self._layers(choice))} of {len(layers)} layers sparse"
+            for (n, threads), choice in self._content.choices.items()
+            if threads == self._threads
+        }
+        return {
+            "runtime": SPARSE.title,
+            "version": SPARSE.version,
+            "number format": self._program.number_format,
+            "threads": self._threads,
+            **told,
+        }
+
+    def close(self) -> None:
+        self._content = None
+        self._loaded.clear()
+
+    def _layers(self, choice: Choice) -> list[tuple[str, str]]:
+        network = self._content.network
+        steps = zip(network.steps, choice.engines, strict=True)
+        return [(step.output, engine) for step, engine in steps if step.output in network.layers]
+
+    @cached_property
+    def _dense(self) -> OnnxSession:
+        """ONNX Runtime itself, where nothing is gained by dividing the network."""
+        program = replace(self._program, runtime=ONNX_RUNTIME.name, content=self._content.network.data)
+        return OnnxSession(program, self._threads)
+
+    def _load(self, images: np.ndarray) -> Loaded | None:
+        """Memory for a batch, in the division that was measured for it, or else for another; None for all dense."""
+        n, choices = len(images), self._content.choices
+        if n not in self._loaded:
+            known = choices.get((n, self._threads)) or next(
+                (choice for (_, threads), choice in choices.items() if threads == self._threads), None
+            )
+            chosen = known or self._content.choice(images[:1], self._threads)
+            if set(chosen.engines) == {DENSE}:
+                return None
+            self._loaded[n] = lay_out(self._content.network, chosen.engines, n).load(self._threads)
+            if len(self._loaded) > _KEPT:
+                self._loaded.popitem(last=False)
+        return self._loaded[n]
+
+
+def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPlan]:
+    """How each layer of a sparse program runs on a batch of images, and why."""
+    content: Content = program.content
+    choice = content.choice(as_input(images, program.input_shape), threads)
+    known: BreakEven = break_even(content.network, images, threads)
+    rows = []
+    for step, engine in zip(content.network.steps, choice.engines, strict=True):
+        if step.output not in content.network.layers:
+            continue
+        weight, times = content.network.layers[step.output].weight, known.steps[step.output]
+        sparse = [times.of(form, entries(weight, form)) for form in times.forms if possible(weight, form)]
+        rows.append(
+            LayerPlan(
+                weight=step.weight,
+                density=np.count_nonzero(weight) / weight.size,
+                form=engine,
+                # Blocks are filled up with zeros beyond the last output; those are none of the layer's weights.
+                multiplied=weight.size if engine == DENSE else min(entries(weight, engine), weight.size),
+                break_even=known.density(content.network, step.output),
+                dense_us=times.dense,
+                sparse_us=min(sparse, default=None),
+            )
+        )
+    return rows
+
+
+def _build(subject: Subject, number_format: str) -> Program:
+    network = Network(subject.module, subject.input_shape)
+    parts = [graph_digest(network.data).encode()]
+    parts += [np.packbits(layer.weight != 0).tobytes() for layer in network.layers.values()]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    return Program(SPARSE.name, number_format, digest, tuple(subject.input_shape), Content(network))
+
+
+def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
+    """Each kernel is timed by itself, in turn with the others; dense stretches by ONNX Runtime's own profile."""
+    content: Content = program.content
+    network = content.network
+    images = as_input(images, program.input_shape)
+    loaded = lay_out(network, content.choice(images, threads).engines, len(images)).load(threads)
+    loaded.images[...] = images
+    loaded.run()
+    weights = {step.output: step.weight for step in network.steps if step.is_layer}
+    times: defaultdict[str, float] = defaultdict(float)
+    for stretch in loaded.tape.stretches:
+        if stretch.operations is None:
+            feeds = {name: loaded.value(name) for name in stretch.inputs}
+            owners = node_owners(stretch.graph)
+            for name, spent in session_times(stretch.graph, feeds, session_options(threads), runs).items():
+                times[owners.get(name, OTHER)] += spent
+        else:
+            for output, spent in zip(stretch.owners, _kernel_times(loaded, stretch, runs), strict=True):
+                times[weights.get(output, OTHER)] += spent
+    return {name: times[name] for name in (*weights.values(), OTHER)}
+
+
+def _kernel_times(loaded: Loaded, stretch: Stretch, runs: int) -> list[float]:
+    """Microseconds of each operation, without what a call takes that does nothing."""
+    tape = loaded.tape
+    arguments = (tape.n, loaded.work, tape.weights, tape.offsets, tape.pointers)
+    calls = [stretch.operations[:0], *(stretch.operations[place : place + 1] for place in range(len(stretch.owners)))]
+    samples: list[list[float]] = [[] for _ in calls]
+    for _ in range(WARM_UP_RUNS + runs):
+        for call, times in zip(calls, samples, strict=True):
+            start = time.perf_counter()
+            kernels.run(call, *arguments)
+            times.append(1e6 * (time.perf_counter() - start))
+    empty, *spent = (typical(times[WARM_UP_RUNS:]) for times in samples)
+    return [max(each - empty, 0.0) for each in spent]
+
+
+SPARSE = runtimes.add(
+    Runtime(
+        name="sparse",
+        title="Sparse kernels",
+        summary="Float32 kernels that skip zero weights wherever that measures faster here, ONNX Runtime for the rest.",
+        reference="Elsen et al., Fast Sparse ConvNets, 2019; Gale et al., Sparse GPU Kernels for Deep Learning, 2020",
+        number_formats=("fp32",),
+        version=f"numba {numba.__version__}, llvmlite {llvmlite.__version__}",
+        build_as=_build,
+        open=SparseSession,
+        profile=_profile,
+        sees_zeros=True,
+    )
+)

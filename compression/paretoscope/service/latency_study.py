@@ -1,0 +1,326 @@
+"""Everything of a recipe's latency by one call: measured where it is not known, and gathered in a report."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from paretoscope import runtimes
+from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.measure.devices import devices, project
+from paretoscope.measure.latency import Samples
+from paretoscope.measure.machine import Machine
+from paretoscope.measure.record import Record
+from paretoscope.measure.roofline import Estimate, LayerWork, estimate
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.sparse.runtime import sparse_layers
+from paretoscope.search.verdict import Alternative, Verdict, judge
+from paretoscope.service.jobs import Job
+from paretoscope.service.latency_report import (
+    QUANTILES,
+    Calls,
+    DeviceEstimate,
+    LatencyReport,
+    LayerTime,
+    OtherRecipe,
+    RuntimeDetails,
+    TimingRow,
+)
+from paretoscope.service.workbench import Task, Timing, Workbench, alternatives, study_timings
+
+ALL = "all"
+_PAUSE_S = 0.05
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. first: each runtime and number format at the first batch and threads; grid: all timings.
+
+    main: the timing that the verdict is on.
+    """
+
+    model: str
+    recipe: Recipe
+    main: Timing
+    first: tuple[Timing, ...]
+    grid: tuple[Timing, ...]
+
+    def tasks(self) -> list[Task]:
+        """What must be measured to answer it, the most important first."""
+        recipe, there = self.recipe, [timing for timing in self.first if not timing.chosen.missing]
+        baselines = list(dict.fromkeys(_unbound(timing) for timing in there))
+        profiled = [(recipe, timing) for timing in there] + [(Recipe(), timing) for timing in baselines]
+        return [
+            *(Task(f"Timing {_name(timing)}", "time", recipe, timing) for timing in there),
+            *(
+                Task(f"Profiling {_side(each)} {_name(timing)}", "profile", each, timing)
+                for each, timing in profiled
+                if timing.chosen.profile is not None
+            ),
+            *(
+                Task(f"Choosing the form of each layer {_name(timing)}", "plan", recipe, timing)
+                for timing in there
+                if timing.chosen.sees_zeros
+            ),
+            *(
+                Task(f"Timing the baseline against itself {_name(timing)}", "noise", Recipe(), timing)
+                for timing in baselines
+            ),
+            *(
+                Task(f"{label} {name} {_name(_unbound(self.main))}", what, each, _unbound(self.main))
+                for name, each in alternatives(recipe, self.main).items()
+                for label, what in (("Timing", "time"), ("Evaluating", "evaluate"))
+                if not self.main.chosen.missing
+            ),
+            *(
+                Task(f"Timing {_name(timing)}", "time", recipe, timing)
+                for timing in self.grid
+                if timing not in self.first and not timing.chosen.missing
+            ),
+            Task("Measuring this machine", "machine", recipe, self.main),
+            *(
+                Task(f"Measuring the memory of {_side(each)} {_name(timing)}", "memory", each, timing)
+                for each, timing in profiled
+            ),
+        ]
+
+
+def ask(
+    bench: Workbench,
+    model: str,
+    recipe: Recipe,
+    names: Iterable[str] = ("onnxruntime",),
+    batches: Iterable[int] = (1,),
+    threads: Iterable[int] = (1,),
+    size: int | None = None,
+) -> Question:
+    """The question, checked: raises UnknownNameError for a model or runtime, ModelError for a batch, threads or size.
+
+    names: of runtimes, "all" for every one. size: height and width of the images, None for the model's own.
+    """
+    names, batches, threads = (list(dict.fromkeys(values)) for values in (names, batches, threads))
+    chosen = list(runtimes.runtimes.names()) if ALL in names else [runtimes.runtimes.get(name).name for name in names]
+    for what, values in (("batch", batches), ("threads", threads)):
+        for value in values:
+            if value < 1:
+                raise ModelError(f"{what} must be a whole number of at least 1; got {value}. Pass e.g. 1.")
+    subject = bench.subject(model)
+    if size == subject.resized(None).shape[2]:
+        size = None
+    # PyTorch takes what the model takes: a size that it cannot is told before anything is measured.
+    subject.program(bench.compressed(model, recipe), runtimes.PYTORCH.name, size=size)
+    main = Timing(chosen[0], batches[0], threads[0], size)
+    order = [timing for timing in study_timings(recipe, main)["runtimes"] if timing.runtime in chosen]
+    own = main.chosen.number_format(recipe.integer)
+    order.sort(key=lambda timing: (chosen.index(timing.runtime), timing.number_format != own))
+    grid = [replace(each, batch=batch, threads=count) for each in order for batch in batches for count in threads]
+    return Question(model, recipe, order[0], tuple(order), tuple(grid))
+
+
+def study(bench: Workbench, question: Question, tell: Tell = lambda text: None) -> LatencyReport:
+    """Measure what is not known yet and gather everything. tell: gets a line about what is being done.
+
+    Raises CompressionError where nothing at all could be timed, with the first reason.
+    """
+    model, recipe = question.model, question.recipe
+    known = {timing: bench.latency(model, recipe, timing) for timing in question.grid}
+    stored = {timing for timing, latency in known.items() if latency is not None and latency.decided}
+    tell(f"Evaluating {recipe.describe()}")
+    record = _wait(bench.evaluate(model, recipe)).record
+    tasks = question.tasks()
+    _wait(bench.measure(model, tasks), lambda label, done: tell(f"{label} ({done + 1} of {len(tasks)})"), len(tasks))
+    rows = tuple(_rows(bench, question, stored))
+    if all(row.latency is None for row in rows):
+        raise CompressionError(rows[0].note)
+    machine = bench.machine(question.main.threads)
+    details = tuple(
+        _details(bench, question, timing, machine) for timing in question.first if not timing.chosen.missing
+    )
+    others = tuple(_others(bench, question))
+    return LatencyReport(
+        model=model,
+        dataset=record.dataset,
+        recipe=recipe,
+        batch=question.main.batch,
+        threads=question.main.threads,
+        size=bench.subject(model).resized(question.main.size).shape[2],
+        artefact_bytes=record.size.artefact,
+        verdict=_verdict(bench, question, record, details, others),
+        timings=rows,
+        details=details,
+        others=others,
+        machine=machine,
+        devices=tuple(_devices(bench, question, record)),
+    )
+
+
+def _wait(job: Job, report: Callable[[str, int], None] | None = None, tasks: int = 0):
+    """The result of a job; raises CompressionError where it failed."""
+    told = None
+    try:
+        while not job.wait(_PAUSE_S):
+            job.keep()
+            if report is not None and job.partial not in (None, told):
+                told = job.partial
+                report(told, round(job.progress * tasks))
+    except BaseException:
+        job.cancel()
+        raise
+    if job.state != "done":
+        raise CompressionError(job.error or "a measurement must not be cancelled; it was. Start it again.")
+    return job.result
+
+
+def _unbound(timing: Timing) -> Timing:
+    """In the number format of whatever recipe is run: fp32 for the baseline."""
+    return replace(timing, number_format=None)
+
+
+def _side(recipe: Recipe) -> str:
+    return "the baseline" if recipe == Recipe() else "the recipe"
+
+
+def _name(timing: Timing) -> str:
+    where = f"{timing.chosen.title} {timing.number_format or ''}".strip()
+    return f"in {where}, batch {timing.batch}, {timing.threads} thread{'s' * (timing.threads > 1)}"
+
+
+def _rows(bench: Workbench, question: Question, stored: set[Timing]) -> Iterator[TimingRow]:
+    model, recipe = question.model, question.recipe
+    known = {record.digests.recipe: record.recipe for record in bench.records(model, question.main)}
+    known |= {each.digest: each for each in (Recipe(), *alternatives(recipe, question.main).values())}
+    for timing in question.grid:
+        row = TimingRow(
+            title=timing.chosen.title,
+            runtime=timing.runtime,
+            number_format=timing.number_format,
+            batch=timing.batch,
+            threads=timing.threads,
+            latency=bench.latency(model, recipe, timing),
+        )
+        if row.latency is None:
+            problem = bench.problem(model, recipe, timing, "time")
+            missing = timing.chosen.missing
+            yield replace(row, note=f"not installed; install {missing}" if missing else f"did not run: {problem}")
+            continue
+        digest = row.latency.measured_for
+        other = known[digest].describe() if digest in known else f"another recipe, {digest[:12]}"
+        yield replace(
+            row,
+            calls=_calls(bench.samples(model, recipe, timing)),
+            stored=timing in stored,
+            measured_for="" if digest == recipe.digest else other,
+        )
+
+
+def _calls(samples: Samples | None) -> Calls | None:
+    if samples is None:
+        return None
+    sides = (samples.candidate_ms, samples.baseline_ms)
+    return Calls(len(sides[0]), *(tuple(map(float, np.percentile(side, QUANTILES))) for side in sides))
+
+
+def _details(bench: Workbench, question: Question, timing: Timing, machine: Machine | None) -> RuntimeDetails:
+    model, recipe, beside = question.model, question.recipe, _unbound(timing)
+    plan = (timing.chosen.sees_zeros and bench.plan(model, recipe, timing)) or []
+    sparse = {each.weight: each.density for each in plan if each.is_sparse}
+    work = [
+        layer.sparse(sparse[layer.name]) if layer.name in sparse else layer
+        for layer in bench.work(model, recipe, timing)
+    ]
+    own = baseline = None
+    if machine is not None:
+        own, baseline = (estimate(each, machine) for each in (work, bench.work(model, Recipe(), beside)))
+    asked = [(recipe, timing, what) for what in ("profile", "plan", "memory")]
+    asked += [(Recipe(), beside, what) for what in ("profile", "noise", "memory")]
+    problems = (bench.problem(model, *each) for each in asked)
+    return RuntimeDetails(
+        title=timing.chosen.title,
+        runtime=timing.runtime,
+        number_format=timing.number_format,
+        noise=bench.noise(model, beside),
+        memory=bench.memory(model, recipe, timing),
+        baseline_memory=bench.memory(model, Recipe(), beside),
+        estimate_ms=None if own is None else 1e3 * own.seconds,
+        baseline_estimate_ms=None if baseline is None else 1e3 * baseline.seconds,
+        layers=tuple(_layers(bench, question, timing, work, own)),
+        plan=tuple(plan),
+        problems=tuple(dict.fromkeys(filter(None, problems))),
+    )
+
+
+def _layers(
+    bench: Workbench, question: Question, timing: Timing, work: Sequence[LayerWork], found: Estimate | None
+) -> Iterator[LayerTime]:
+    """None where the runtime keeps no profile; layers that the recipe took out come last."""
+    own = bench.profile(question.model, question.recipe, timing)
+    baseline = bench.profile(question.model, Recipe(), _unbound(timing)) or {}
+    if own is None:
+        return
+    estimates = {layer.name: layer for layer in found.layers} if found is not None else {}
+    for layer in work:
+        at = estimates.get(layer.name)
+        yield LayerTime(
+            name=layer.name,
+            kind=layer.kind,
+            time_us=own.get(layer.name),
+            baseline_us=baseline.get(layer.name),
+            macs=layer.macs,
+            bytes=layer.bytes,
+            intensity=layer.intensity,
+            estimate_us=None if at is None else 1e6 * at.seconds,
+            bound=None if at is None else at.bound,
+        )
+    names = {layer.name for layer in work}
+    yield from (LayerTime(name, "taken out", None, time) for name, time in baseline.items() if name not in names)
+
+
+def _others(bench: Workbench, question: Question) -> Iterator[OtherRecipe]:
+    for name, recipe in alternatives(question.recipe, question.main).items():
+        latency = bench.latency(question.model, recipe, _unbound(question.main))
+        if latency is not None:
+            yield OtherRecipe(name, recipe, latency)
+
+
+def _verdict(
+    bench: Workbench,
+    question: Question,
+    record: Record,
+    details: Sequence[RuntimeDetails],
+    others: Sequence[OtherRecipe],
+) -> Verdict | None:
+    model, recipe = question.model, question.recipe
+    latency = bench.latency(model, recipe, question.main)
+    if latency is None:
+        return None
+    plan = details[0].plan
+    timed = (bench.latency(model, recipe, timing) for timing in question.first)
+    found = {each.name: bench.find(model, each.recipe) for each in others}
+    return judge(
+        recipe,
+        latency,
+        record=record,
+        noise=details[0].noise,
+        others=[each for each in timed if each is not None],
+        alternatives=[
+            Alternative(each.name, each.recipe, each.latency, found[each.name] and found[each.name].record)
+            for each in others
+        ],
+        skipping=sparse_layers(plan) if plan else None,
+    )
+
+
+def _devices(bench: Workbench, question: Question, record: Record) -> Iterator[DeviceEstimate]:
+    """In the number format that the recipe asks for, whatever the runtimes here do."""
+    number_format = "int8" if question.recipe.integer else "fp32"
+    asked = replace(question.main, number_format=number_format)
+    own = bench.work(question.model, question.recipe, asked)
+    baseline = bench.work(question.model, Recipe(), _unbound(asked))
+    for device in devices:
+        yield DeviceEstimate(
+            title=device.title,
+            own=project(own, record.size.artefact, device, number_format),
+            baseline=project(baseline, record.baseline.size_bytes, device),
+        )

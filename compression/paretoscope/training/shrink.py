@@ -1,0 +1,112 @@
+"""Progressive shrinking: a student that is smaller step by step, until one misses a requirement on accuracy.
+
+Width or depth is reduced; every student starts from the baseline's own weights and is taught by the baseline, or by
+the recipe's teacher (Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015). Each is an ordinary
+recipe with training, so that it is a record that can be made again alone. The requirement is on the validation part of
+the train split.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from paretoscope.base.errors import RecipeError
+from paretoscope.measure.subject import Subject
+from paretoscope.model.structure import blocks
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.train import Check, Epoch, Recovery, Split
+
+AXES = ("width", "depth")
+# Shares of the channels and neurons that are removed.
+WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.9375)
+# Weight of the teacher's answers, where a recipe does not say.
+DISTILL = 0.7
+
+Train = Callable[[Recipe], Recovery]
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkStep:
+    """One student. recipe: as trained. best: the number of the epoch that was kept. epochs: all, the start first.
+
+    holds: whether it meets the requirement; None while it trains.
+    """
+
+    recipe: Recipe
+    best: int
+    epochs: tuple[Epoch, ...]
+    holds: bool | None
+
+    @property
+    def accuracy(self) -> float:
+        """Of the epoch that was kept, on the validation part."""
+        return self.epochs[self.best].validation_accuracy
+
+
+def students(subject: Subject, recipe: Recipe, axis: str, epochs: int) -> Iterator[Recipe]:
+    """Recipes of smaller and smaller students of a recipe, for the "width" or the "depth"; each trains so many epochs.
+
+    Widths are rounded to whole groups of channels: students as wide as the one before are left out. Raises RecipeError
+    for another axis, and for a network that has no blocks to drop.
+    """
+    if axis not in AXES:
+        raise RecipeError(f"axis must be 'width' or 'depth'; got {axis!r}. Choose one of these names.")
+    settings = recipe.settings()
+    settings |= {"epochs": epochs, "stopped": 0, "distill": settings["distill"] or DISTILL}
+    if axis == "depth":
+        yield from (Recipe.of(**{**settings, "blocks": count}) for count in _depths(subject, recipe))
+        return
+    before = None
+    for width in WIDTHS:
+        if width > settings["nodes"]:
+            student = Recipe.of(**{**settings, "nodes": width})
+            layers = subject.variant(student.simplify).statistics.layers
+            shapes = [layer.weight.shape for layer in layers.values()]
+            if shapes != before:
+                yield student
+            before = shapes
+
+
+def required_accuracy(subject: Subject, recipe: Recipe, points: float) -> float:
+    """The baseline's accuracy on the validation part that a recipe's seed draws, less so many percentage points.
+
+    Raises RecipeError for points that are not a number of at least 0.
+    """
+    if isinstance(points, bool) or not isinstance(points, int | float) or not 0 <= points < math.inf:
+        raise RecipeError(f"points must be a number of at least 0; got {points!r}. Pass e.g. 0.5.")
+    accuracy, _ = Split.of(subject, recipe.recover.seed if recipe.recover else 0).validate(subject.model)
+    return accuracy - points / 100
+
+
+def shrink(
+    recipes: Iterable[Recipe], train: Train, required: float, check: Check = lambda: None
+) -> Iterator[ShrinkStep]:
+    """Train one student after another, the largest first, to the first that misses the required accuracy, included.
+
+    train: gives what training by a recipe came to, anew or from where it is kept. check: called before each; may raise.
+    """
+    for recipe in recipes:
+        check()
+        found = train(recipe)
+        step = ShrinkStep(found.recipe, found.best, found.epochs, None)
+        # Accuracies are counts over one number of images: half of one is less than any difference.
+        step = replace(step, holds=step.accuracy >= required - 1e-6)
+        yield step
+        if not step.holds:
+            return
+
+
+def smallest(steps: Sequence[ShrinkStep]) -> ShrinkStep | None:
+    """The last student that meets the requirement; None where none does."""
+    return next((step for step in reversed(steps) if step.holds), None)
+
+
+def _depths(subject: Subject, recipe: Recipe) -> range:
+    """How many blocks to drop by harm, beside those that the recipe names."""
+    dropped, done = (len(recipe.simplify.drop), recipe.simplify.blocks) if recipe.simplify else (0, 0)
+    known = len(blocks(subject.model)) - dropped
+    if known <= done:
+        raise RecipeError(
+            f"depth must have a residual block left to drop; {subject.name} has none here. Shrink the width."
+        )
+    return range(done + 1, known + 1)
