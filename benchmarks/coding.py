@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from paretoscope.codec.contexts import ContextDecoder, ContextEncoder
-from paretoscope.measure.accuracy import divergence, log_probabilities
+from paretoscope.data.dataset import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.methods import dependent
 from paretoscope.model.tensors import Integers
@@ -97,8 +97,8 @@ def _measured(subject: Subject, module: torch.nn.Module, decoded: Mapping[str, n
         for name, tensor in module.state_dict().items():
             if name in decoded:
                 tensor.copy_(torch.from_numpy(np.ascontiguousarray(decoded[name])).reshape(tensor.shape))
-    found = log_probabilities(module, subject.data.test_images)
-    harm = max(0.0, float(divergence(subject.reference, found).mean()))
+    found = subject.task.outputs(module, subject.data.test_images.split(CHUNK))
+    harm = max(0.0, float(subject.task.divergence(subject.reference, found).mean()))
     return Point(size, harm, float((found.argmax(1).numpy() == subject.labels).mean()))
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError
-from paretoscope.measure.accuracy import divergence, log_probabilities
+from paretoscope.data.dataset import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.methods import moments
 from paretoscope.methods.pipeline import compress
@@ -32,6 +32,7 @@ from paretoscope.networks import zoo
 from paretoscope.networks.zoo import train
 from paretoscope.networks.zoo.model import ModelEntry, TrainingSettings
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks.classification import Classification
 from torch import nn
 from torch.nn import functional as F
 
@@ -131,12 +132,13 @@ def networks() -> Iterator[Network]:
 
 def curve(model: nn.Module, statistics: ModelStatistics, images: torch.Tensor, rates: np.ndarray) -> np.ndarray:
     """(rates, 2): bytes and harm."""
-    reference = log_probabilities(model, images)
+    task = Classification(())
+    reference = task.outputs(model, images.split(CHUNK))
     points = []
     for rate in rates:
         compressed = compress(statistics, Recipe.of(**BY_MAGNITUDE, exchange=float(rate)))
-        found = log_probabilities(compressed.load_into(copy.deepcopy(model)), images)
-        points.append((len(codec.write(compressed)), float(divergence(reference, found).mean())))
+        found = task.outputs(compressed.load_into(copy.deepcopy(model)), images.split(CHUNK))
+        points.append((len(codec.write(compressed)), float(task.divergence(reference, found).mean())))
     return np.array(points)
 
 

@@ -11,11 +11,12 @@ split, which also chose the recipe. Then the accuracy at 4 bits per channel with
 import argparse
 from collections.abc import Iterator
 
-from paretoscope.measure.record import Accuracy, Record
+from paretoscope.measure.record import Record
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.cliff import find_cliff
+from paretoscope.tasks.classification import Accuracy
 
 WITHOUT: dict[str, object] = {}
 REPAIR = {"rounding": "gptq", "bias": True, "batchnorm": True}

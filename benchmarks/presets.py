@@ -18,7 +18,7 @@ from itertools import chain
 import numpy as np
 from paretoscope import codec
 from paretoscope.base import files
-from paretoscope.measure.accuracy import mcnemar, predict
+from paretoscope.data.dataset import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets_of
@@ -36,8 +36,8 @@ def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
     split = Split.of(subject, recipe.recover.seed if recipe.recover else 0)
     labels = split.validation_labels.numpy()
     with subject.running(compressed) as forward:
-        *_, found = predict(forward, split.validation_images)
-    *_, before = predict(subject.model, split.validation_images)
+        *_, found = subject.task.answer(forward, split.validation_images.split(CHUNK))
+    *_, before = subject.task.answer(subject.model, split.validation_images.split(CHUNK))
     right, was_right = found.classes == labels, before.classes == labels
     return Figures(
         model=subject.name,
@@ -52,7 +52,7 @@ def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
         validation_n=len(labels),
         validation_correct=int(right.sum()),
         validation_baseline=int(was_right.sum()),
-        validation_p=mcnemar(int((right & ~was_right).sum()), int((~right & was_right).sum())),
+        validation_p=subject.task.compare(before, found, labels).p_value,
     )
 
 

@@ -12,7 +12,7 @@ import random
 import statistics
 import time
 
-from paretoscope.measure.accuracy import predict
+from paretoscope.data.dataset import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
@@ -30,7 +30,7 @@ def new_recipe(draw: random.Random) -> Recipe:
 
 
 def forward(subject: Subject) -> None:
-    for _ in predict(subject.model, subject.data.test_images):
+    for _ in subject.task.answer(subject.model, subject.data.test_images.split(CHUNK)):
         pass
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 
 import torch
-from paretoscope.measure.accuracy import CHUNK
+from paretoscope.data.dataset import CHUNK
 from paretoscope.measure.sensitivity import (
     SETTINGS,
     Point,

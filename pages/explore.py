@@ -1,4 +1,4 @@
-"""Explore: accuracy against size and latency, live, for the recipe that the sidebar holds."""
+"""Explore: what a model is worth against size and latency, live, for the recipe that the sidebar holds."""
 
 import streamlit as st
 from paretoscope.figures import theme
@@ -27,7 +27,7 @@ def live() -> None:
         notes.render(view.model, view.recipe)
     history.render(bench, view.model)
     ladder, sweeps, confusion, records = st.tabs(
-        ["Size ladder", "Sweeps", "Confusion", "Records"], key="tab", on_change="rerun"
+        ["Size ladder", "Sweeps", state.words().errors.tab, "Records"], key="tab", on_change="rerun"
     )
     if ladder.open:
         with ladder:

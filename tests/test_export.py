@@ -4,9 +4,10 @@ import io
 import json
 
 import timings
-from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
+from paretoscope.measure.record import Digests, Ladder, Latency, Rates, Record
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import table as export
+from paretoscope.tasks.classification import Accuracy, Baseline
 
 RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8, rest="fp16")
 

@@ -11,7 +11,8 @@ from paretoscope.networks import zoo
 from paretoscope.recipe import presets as module
 from paretoscope.recipe.presets import PATH, Preset, preset_for, presets, presets_of
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.presets import Figures, at_chance, best_known, cautions, chosen, known, movable
+from paretoscope.service.presets import Figures, best_known, cautions, chosen, known, movable
+from paretoscope.tasks.classification import Classification
 from scipy.special import ndtri
 
 from benchmarks.presets import measured
@@ -217,8 +218,10 @@ def test_chance_is_what_the_score_test_does_not_tell_from_the_largest_class(n, s
     # Wilson's interval is the score test inverted: it holds the shares that lie within z standard errors of their own.
     z = float(ndtri(0.975))
     for correct in range(0, n + 1, 1 if n < 1000 else 17):
-        assert at_chance(correct, n, share) == (correct / n - share <= z * (share * (1 - share) / n) ** 0.5)
-    assert at_chance(0, n, share) and not at_chance(n, n, share)
+        assert Classification.at_chance(correct, n, share) == (
+            correct / n - share <= z * (share * (1 - share) / n) ** 0.5
+        )
+    assert Classification.at_chance(0, n, share) and not Classification.at_chance(n, n, share)
 
 
 @pytest.mark.parametrize("model", zoo.models.names())

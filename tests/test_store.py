@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import timings
 from paretoscope.base.errors import StoreError
-from paretoscope.measure.accuracy import Predictions
 from paretoscope.measure.latency import Samples
-from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
+from paretoscope.measure.record import Digests, Ladder, Rates, Record
 from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import store as store_module
 from paretoscope.service.store import Store, TimingKey, default_path
+from paretoscope.tasks.classification import Accuracy, Baseline, Predictions
 
 MODEL, DATASET = "a" * 64, "b" * 64
 KEY = TimingKey(MODEL, "", "m" * 64, "onnxruntime", "int8", 1, 2)

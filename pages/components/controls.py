@@ -154,10 +154,12 @@ def _offer_training() -> None:
     if new != state.view():
         return
     start, worth = movable(before.model, before.recipe), known(before.model, before.recipe.untrained)
+    words = state.words()
+    right = f"{words.factor * worth.accuracy:.1f} {words.unit} {words.right}"
     named = next((each.title for each in presets_of(before.model) if each.recipe == start), start.describe())
     with st.container(horizontal=True, vertical_alignment="center", key="left_training"):
         st.caption(
-            f"Without its training the recipe before gets {100 * worth.accuracy:.1f} % right: your change was made to "
+            f"Without its training the recipe before gets {right}: your change was made to "
             f"{plain.escape(named)} instead."
         )
         st.button(
@@ -301,7 +303,7 @@ def _draw(view: View) -> None:
         "integer",
         view.recipe.integer,
         "With 8 bits or fewer: what flows between the layers is rounded to 8 bits too, so that the network runs on "
-        "integers. Accuracy and latency are then those of the integer network.",
+        "integers. All figures are then those of the integer network.",
         disabled=settings["bits"] > INTEGER_BITS,
     )
 
@@ -333,7 +335,7 @@ def _preset(column, preset: Preset, view: View) -> None:
     """Its button, with what was measured of it on this model; one that is no better than guessing says so."""
     figures = known(view.model, preset.recipe)
     column.button(
-        f"{preset.title} · chance" if figures and figures.chance else preset.title,
+        f"{preset.title} · {state.words().at_chance}" if figures and figures.chance else preset.title,
         key=f"preset_{preset.name}",
         help=f"{preset.summary} {told_figures(figures)}" if figures else preset.summary,
         width="stretch",
@@ -459,14 +461,15 @@ def _quantization(settings: dict[str, Any]) -> None:
 
 
 def _by_rate(settings: dict[str, Any]) -> None:
+    words = state.words()
     _slider(
         "Exchange rate",
         "exchange",
         EXCHANGES,
         settings["exchange"],
-        lambda value: f"{value:.2g} nats a KB",
-        "The harm (mean KL divergence from the baseline's outputs) that saving a kilobyte may cost. One rate for all "
-        "layers. To the right: smaller.",
+        lambda value: f"{value:.2g} {words.harm_unit} a KB",
+        f"The harm (mean {words.divergence} from the baseline's outputs) that saving a kilobyte may cost. "
+        "One rate for all layers. To the right: smaller.",
     )
     _choice(
         "Harm by", "weighting", WEIGHTINGS, settings["weighting"], "What tells how much an error of a weight harms."
@@ -522,8 +525,8 @@ def timing_choices(view: View) -> dict[str, tuple[str, tuple, Any, str, Callable
             "Input size",
             sizes,
             timing.size or sizes[0],
-            "Height and width of the images when latency is measured. Accuracy is always that of the model's own size; "
-            "a model that takes no other says so.",
+            "Height and width of the images when latency is measured. Answers are always those of the model's own "
+            "size; a model that takes no other says so.",
             lambda size: f"{size} x {size}" + " (own)" * (size == sizes[0]),
         ),
     }

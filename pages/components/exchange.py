@@ -19,7 +19,9 @@ def render() -> None:
         help="The rate is looked for by encoding, or by running the train split.",
     )
     if wish == "harm":
-        st.number_input("Nats of KL divergence, at most", 0.0, 10.0, 0.01, 0.001, format="%.4f", key="allot_harm")
+        words = state.words()
+        label = f"{words.harm_unit.capitalize()} of {words.divergence}, at most"
+        st.number_input(label, 0.0, 10.0, 0.01, 0.001, format="%.4f", key="allot_harm")
     else:
         dense = state.workbench().subject(state.current_model()).baseline.size_bytes
         st.number_input("KB, at most", 0.1, dense / 1000, max(0.1, round(dense / 25_000, 1)), 1.0, key="allot_size")

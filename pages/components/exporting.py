@@ -9,6 +9,8 @@ from paretoscope.export import Checked, Conversion, Format, Verification, differ
 from paretoscope.export.restore import LARGEST, restore
 from paretoscope.networks.zoo import models
 from paretoscope.service.jobs import Job
+from paretoscope.service.subjects import task_of
+from paretoscope.tasks import Words
 
 from pages.components import plain, state
 from pages.components.state import Work
@@ -21,7 +23,6 @@ COLUMNS = (
     "Ratio",
     "Differ",
     "Largest",
-    "Accuracy",
     "Files",
     "Runtime of the check",
     "Promise",
@@ -137,7 +138,8 @@ def table(work: Work, known: list[Offer]) -> None:
     """Formats with size, transfer times and what the check found."""
     dense = state.workbench().subject(work.view.model).baseline.size_bytes
     links = _links()
-    rows = [_row(offer, dense, links) for offer in known]
+    words = task_of(work.view.model).words
+    rows = [_row(offer, dense, links, words) for offer in known]
     number = st.column_config.NumberColumn
     st.dataframe(
         rows,
@@ -153,7 +155,7 @@ def table(work: Work, known: list[Offer]) -> None:
             "Ratio": number(width=70, format="%.1fx", help="fp32 bytes / bytes on disk."),
             "Differ": number(width=58, help="Test images with another prediction than on the screen."),
             "Largest": number(width=66, format="%.2g", help="Largest difference of a logit from the screen's."),
-            "Accuracy": number(width=76, format="%.2f %%", help="In its own runtime, over the whole test split."),
+            words.title: number(width=76, format=words.number, help="In its own runtime, over the whole test split."),
             **{
                 name: st.column_config.TextColumn(width=72, help=f"Transfer at {_speed(rate)}.") for name, rate in links
             },
@@ -161,7 +163,7 @@ def table(work: Work, known: list[Offer]) -> None:
     )
 
 
-def _row(offer: Offer, dense: int, links: list[tuple[str, float]]) -> dict[str, Any]:
+def _row(offer: Offer, dense: int, links: list[tuple[str, float]], words: Words) -> dict[str, Any]:
     found = offer.verification
     size = found.size if found is not None and found.size else None
     ran = found is not None and found.n > 0
@@ -173,7 +175,7 @@ def _row(offer: Offer, dense: int, links: list[tuple[str, float]]) -> dict[str, 
         "Ratio": dense / size if size and offer.format.whole else None,
         "Differ": found.differing if ran else None,
         "Largest": found.largest if ran else None,
-        "Accuracy": 100 * found.accuracy if ran else None,
+        words.title: words.factor * found.accuracy if ran else None,
         **{name: format_seconds(size * 8 / (1e6 * rate)) if size else None for name, rate in links},
         "Files": offer.format.extension,
         "Runtime of the check": offer.format.runtime,
@@ -263,9 +265,8 @@ def bandwidths() -> None:
 
 def _links() -> list[tuple[str, float]]:
     # A link that has the name of a column would take its place.
-    links = {
-        f"{name} " if name in COLUMNS else name: rate for name, rate in st.session_state.get("kept_links", BANDWIDTHS)
-    }
+    columns, kept = (*COLUMNS, state.words().title), st.session_state.get("kept_links", BANDWIDTHS)
+    links = {f"{name} " if name in columns else name: rate for name, rate in kept}
     return list(links.items())
 
 

@@ -14,8 +14,13 @@ FIGURES: dict[str, Callable[[Verification], str]] = {
     "Size": lambda found: f"{found.size / 1000:,.1f} KB",
     "Predictions that differ": lambda found: f"{found.differing} of {found.n}",
     "Largest difference": lambda found: f"{found.largest:.2g}",
-    "Accuracy": lambda found: f"{found.accuracy:.2%}",
 }
+
+
+def _figures() -> dict[str, Callable[[Verification], str]]:
+    """What a cell may show, under its name."""
+    words = state.words()
+    return {**FIGURES, words.title: lambda found: words.value(found.accuracy, 2)}
 
 
 def _jobs() -> dict[tuple[str, str], Job]:
@@ -75,11 +80,12 @@ def render() -> None:
     """The table, its one figure to be chosen, and the button or the progress."""
     st.subheader("Every model in every format", anchor="matrix")
     _action()
+    figures = _figures()
     shown = st.segmented_control(
-        "Figure", list(FIGURES), default="Size", required=True, key="matrix_figure", label_visibility="collapsed"
+        "Figure", list(figures), default="Size", required=True, key="matrix_figure", label_visibility="collapsed"
     )
     rows = [
-        {"Format": format.title, **{model.title: _cell(model.name, format, FIGURES[shown]) for model in _models()}}
+        {"Format": format.title, **{model.title: _cell(model.name, format, figures[shown]) for model in _models()}}
         for format in formats
     ]
     st.dataframe(

@@ -1,36 +1,41 @@
 """The KPI row: each figure with its change to the baseline."""
 
 import streamlit as st
-from paretoscope.base.units import format_bytes, format_ms, format_p, format_percent, format_points
+from paretoscope.base.units import format_bytes, format_ms, format_p, format_percent
 from paretoscope.measure.paired import paired_ms
 from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.wording import NOT_ALONE, UNDECIDED, UNDECIDED_WHY, smaller, speed
 from paretoscope.runtimes import runtimes
+from paretoscope.service.subjects import task_of
+from paretoscope.tasks import Task
 
 from pages.components import failures, state
 from pages.components.state import Work
 
 
 def render(work: Work) -> None:
-    """Accuracy, F1, size, latency, rates of the current recipe."""
+    """The task's figures, size, latency, rates of the current recipe."""
     failures.render(work)
-    columns = st.columns([1.25, 0.8, 1, 1.15, 0.8])
+    task = task_of(work.view.model)
+    labels = (task.words.title, *(each.title for each in task.further), "Size", "Latency", "Zero weights")
+    headline, *further, size, latency, zeros = st.columns([1.25, *[0.8] * len(task.further), 1, 1.15, 0.8])
     if work.evaluation is None:
-        for column, label in zip(columns, ("Accuracy", "Macro F1", "Size", "Latency", "Zero weights"), strict=True):
+        for column, label in zip((headline, *further, size, latency, zeros), labels, strict=True):
             column.metric(label, "–" if work.failed else "…", border=True, height="stretch")
         return
     record = work.evaluation.record
-    _accuracy(columns[0], record, work.exact)
-    columns[1].metric(
-        "Macro F1",
-        f"{record.figures.f1:.4f}",
-        f"{record.figures.f1 - record.baseline.f1:+.4f}" if work.exact else None,
-        delta_color="off",
-        border=True,
-        height="stretch",
-        help="Mean of the F1 scores of all classes: it falls when one class suffers, even if accuracy does not.",
-    )
-    columns[2].metric(
+    _headline(headline, task, record, work.exact)
+    for column, each in zip(further, task.further, strict=True):
+        column.metric(
+            each.title,
+            each.text(record.figures),
+            each.change(record.figures, record.baseline) if work.exact else None,
+            delta_color="off",
+            border=True,
+            height="stretch",
+            help=each.help,
+        )
+    size.metric(
         "Size",
         format_bytes(record.size.artefact),
         smaller(record.ratio),
@@ -40,9 +45,9 @@ def render(work: Work) -> None:
         height="stretch",
         help=f"Length of the exported file; {format_bytes(record.baseline.size_bytes)} as fp32.",
     )
-    _latency(columns[3], work, record)
+    _latency(latency, work, record)
     kept = record.rates.architecture_simplification
-    columns[4].metric(
+    zeros.metric(
         "Zero weights",
         format_percent(record.rates.sparse_rate),
         f"{format_percent(record.rates.shared_rate)} shared" if kept == 1 else f"of {format_percent(kept)} left",
@@ -55,22 +60,22 @@ def render(work: Work) -> None:
     )
 
 
-def _accuracy(column, record: Record, exact: bool) -> None:
-    figures = record.figures
-    interval = f"[{100 * figures.accuracy_low:.1f}, {100 * figures.accuracy_high:.1f}]"
+def _headline(column, task: Task, record: Record, exact: bool) -> None:
+    figures, words = record.figures, task.words
+    interval = f"[{', '.join(words.ends(figures.low, figures.high))}]"
     verdict = "distinguishable" if figures.distinguishable else "indistinguishable"
     column.metric(
-        "Accuracy" if exact else f"Accuracy, estimate from {figures.n} images",
-        ("" if exact else "≈ ") + format_percent(figures.accuracy),
-        format_points(figures.accuracy - record.baseline.accuracy) if exact else "measuring",
+        words.title if exact else f"{words.title}, estimate from {figures.n} images",
+        ("" if exact else "≈ ") + words.value(figures.value),
+        words.change(figures.value - record.baseline.value) if exact else "measuring",
         delta_color="normal" if exact and figures.distinguishable else "off",
-        delta_arrow="auto" if exact and figures.correct != record.baseline.correct else "off",
+        delta_arrow="auto" if exact and figures.value != record.baseline.value else "off",
         delta_description=verdict if exact else interval,
         border=True,
         height="stretch",
-        help=f"{figures.correct} of {figures.n} test images, 95 % interval {interval} (Wilson). Change to the baseline "
-        f"on the same images: {verdict} by McNemar's exact test at the 5 % level, {format_p(figures.p_value)}. Harm, "
-        f"which tells more than right and wrong: {figures.harm:.2g} nats, the outputs' mean KL divergence from the "
+        help=f"{task.told(figures)}, 95 % interval {interval} ({words.interval}). Change to the baseline "
+        f"on the same images: {verdict} by {words.test} at the 5 % level, {format_p(figures.p_value)}. Harm, "
+        f"which tells more: {figures.harm:.2g} {words.harm_unit}, the outputs' mean {words.divergence} from the "
         "baseline's.",
     )
 

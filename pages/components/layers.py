@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 from paretoscope.base.errors import CompressionError
-from paretoscope.base.units import format_bytes, format_percent, format_points
+from paretoscope.base.units import format_bytes
 from paretoscope.figures import distribution
 from paretoscope.figures import sensitivity as sensitivity_figure
 from paretoscope.figures import waterfall as waterfall_figure
@@ -105,10 +105,10 @@ def verdict(work: Work) -> None:
         st.caption("Not measured." if work.failed else "Measuring the current recipe.")
         return
     record = work.evaluation.record
-    change = record.figures.accuracy - record.baseline.accuracy
+    change, words = record.figures.value - record.baseline.value, state.words()
     told = "distinguishable from" if record.figures.distinguishable else "indistinguishable from"
     st.markdown(
-        f"**{format_percent(record.figures.accuracy)}** accuracy ({format_points(change)}, {told} the baseline), "
+        f"**{words.value(record.figures.value)}** {words.name} ({words.change(change)}, {told} the baseline), "
         f"**{format_bytes(record.size.artefact)}**, {smaller(record.ratio)}"
         + ("." if work.exact else " so far; measuring.")
     )
@@ -179,8 +179,9 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
     """Heat map and curves of one setting."""
     if known.sensitivity is None:
         st.markdown(
-            "How much accuracy does the model lose when **one layer alone** is pruned, shared or quantized? Each layer "
-            "is measured over the whole range, on the test images, starting from the activations before it."
+            f"How much {state.words().name} does the model lose when **one layer alone** is pruned, shared or "
+            "quantized? Each layer is measured over the whole range, on the test images, starting "
+            "from the activations before it."
         )
         if not known.measuring:
             _measure_button(work)
@@ -199,7 +200,7 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
         layer: {point.value: (point.correct / point.n, point.kl) for point in curve.get(setting, ())}
         for layer, curve in found.curves.items()
     }
-    data = sensitivity_figure.gather(setting, curves, GRIDS[setting], found.correct / found.n)
+    data = sensitivity_figure.gather(setting, curves, GRIDS[setting], found.correct / found.n, state.words())
     heat, lines = st.columns([3, 2])
     with heat:
         figure.show(sensitivity_figure.draw(data, look, chosen=_chosen()), "plot_heat", alt=data.alt, on_click=_look_at)
@@ -324,7 +325,7 @@ def _replace(name: str, settings: dict[str, Any]) -> None:
 
 def suggestion(work: Work, known: Studies) -> None:
     """From the curves to a recipe, which is then measured."""
-    found, model = known.sensitivity, work.view.model
+    found, model, words = known.sensitivity, work.view.model, state.words()
     if found is None or len(found.curves) < len(state.statistics(model).layers):
         st.markdown("A suggestion needs the sensitivity of every layer.")
         if not known.measuring:
@@ -336,7 +337,7 @@ def suggestion(work: Work, known: Studies) -> None:
     )
     dense = state.workbench().subject(model).baseline.size_bytes
     if kind == "drop":
-        amount.number_input("Accuracy lost, points", 0.0, 50.0, 0.5, 0.1, key="wish_drop")
+        amount.number_input(f"{words.lost}, {words.points}", 0.0, 50.0, 0.5, 0.1, key="wish_drop")
     else:
         amount.number_input(
             "Size, KB", 0.1, dense / 1000, min(dense / 1000, round(dense / 20_000, 1)), 1.0, key=f"wish_size_{model}"
@@ -348,15 +349,16 @@ def suggestion(work: Work, known: Studies) -> None:
         return
     if not made.reached:
         st.warning("The wish is out of reach; this is the nearest.", icon=":material/flag:")
+    predicted = words.change(-made.predicted_drop / words.factor)
     if work.view.recipe != made.recipe:
         st.button("Load the suggestion", key="load_suggestion", type="primary", on_click=_load, args=(made.recipe,))
-        st.markdown(f"{format_bytes(made.predicted_bytes)}, {format_points(-made.predicted_drop / 100)} predicted.")
+        st.markdown(f"{format_bytes(made.predicted_bytes)}, {predicted} predicted.")
     elif work.exact and work.evaluation is not None:
         record = work.evaluation.record
-        change = record.figures.accuracy - record.baseline.accuracy
+        change = record.figures.value - record.baseline.value
         st.markdown(
-            f"Predicted {format_bytes(made.predicted_bytes)} and {format_points(-made.predicted_drop / 100)}; measured "
-            f"**{format_bytes(record.size.artefact)}** and **{format_points(change)}**."
+            f"Predicted {format_bytes(made.predicted_bytes)} and {predicted}; measured "
+            f"**{format_bytes(record.size.artefact)}** and **{words.change(change)}**."
         )
     st.dataframe(
         _lines(made.recipe),
@@ -427,12 +429,13 @@ def waterfall(work: Work, known: Studies, look: Theme) -> None:
         [(STEP_TITLES[c.step], -c.bytes, -c.accuracy) for c in found.contributions],
         found.dense_bytes,
         found.baseline_accuracy,
+        state.words(),
     )
-    sizes, accuracies = st.columns(2)
+    sizes, shares = st.columns(2)
     with sizes:
         figure.show(waterfall_figure.draw_sizes(data, look), "plot_fall_size", alt=data.alt)
-    with accuracies:
-        figure.show(waterfall_figure.draw_accuracies(data, look), "plot_fall_accuracy", alt=data.alt)
+    with shares:
+        figure.show(waterfall_figure.draw_shares(data, look), "plot_fall_figure", alt=data.alt)
     st.caption(
         f"From {found.evaluations} evaluated recipes. Shapley values: each step's mean contribution over all orders; "
         "the bars add up exactly."

@@ -25,7 +25,7 @@ def _load(digest: str) -> None:
 
 
 def tradeoffs(work: Work, look: Theme) -> None:
-    """Accuracy against size and against latency, side by side."""
+    """The figure against size and against latency, side by side."""
     bench, view = state.workbench(), work.view
     subject = bench.subject(view.model)
     records = list(work.records)
@@ -36,6 +36,7 @@ def tradeoffs(work: Work, look: Theme) -> None:
             records,
             x=quantity,
             baseline=subject.baseline,
+            words=subject.task.words,
             current=view.recipe.digest,
             pinned=state.pins(),
             trail=state.trail(),
@@ -72,7 +73,7 @@ def ladder(work: Work, look: Theme) -> None:
 
 
 def sweeps(work: Work, look: Theme) -> None:
-    """Accuracy when one slider moves and the others stay."""
+    """The figure when one slider moves and the others stay."""
     subject = state.workbench().subject(work.view.model)
     moved = movable(work.view.model, work.view.recipe)
     if work.view.recipe.recover is not None:
@@ -81,7 +82,7 @@ def sweeps(work: Work, look: Theme) -> None:
             if moved == work.view.recipe.untrained
             else f"The recipe does not hold without its training. Swept instead: {plain.escape(moved.describe())}."
         )
-    swept = sweeps_figure.gather(work.records, moved, subject.baseline)
+    swept = sweeps_figure.gather(work.records, moved, subject.baseline, subject.task.words)
     for column, (name, data) in zip(st.columns(len(swept)), swept.items(), strict=True):
         with column:
             cliff = state.workbench().cliff(work.view.model, moved, name)
@@ -131,7 +132,8 @@ def confusion(work: Work, look: Theme) -> None:
         subject.labels,
         work.evaluation.predictions.classes,
         subject.predictions.classes,
-        classes=subject.data.classes,
+        words=subject.task.words.errors,
+        classes=subject.task.classes,
     )
     titles = {"model": "This recipe", "baseline": "Baseline", "change": "Change"}
     shown = st.segmented_control(

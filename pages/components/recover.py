@@ -10,17 +10,17 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.errors import CompressionError
-from paretoscope.base.units import format_bytes, format_p, format_percent, format_points
+from paretoscope.base.units import format_bytes, format_p
 from paretoscope.codec import shelf
 from paretoscope.figures import recovery as figures
 from paretoscope.figures.theme import Theme
-from paretoscope.measure.accuracy import wilson
 from paretoscope.measure.subject import Evaluation
 from paretoscope.measure.wording import smaller
 from paretoscope.networks.zoo import models, teachers_of
 from paretoscope.recipe.recipe import SCHEDULES, Recipe, Recover
 from paretoscope.service.jobs import Job, Party, asking, told_wait
 from paretoscope.service.limits import LimitError
+from paretoscope.service.subjects import task_of
 from paretoscope.training.interrupted import Interrupted, interrupted
 from paretoscope.training.progress import cut, duration, seconds_left
 from paretoscope.training.train import Epoch, Recovery, best_of
@@ -515,8 +515,8 @@ def _prospect(known: Known) -> None:
         st.markdown("#### Not measured" if known.problem else "#### Measuring the recipe without training")
         return
     record = known.before.record
-    lost = record.baseline.accuracy - record.figures.accuracy
-    told = f"without training {_accuracy_of(known.before)}, {format_bytes(record.size.artefact)}"
+    lost = record.baseline.value - record.figures.value
+    told = f"without training {_told(known.before)}, {format_bytes(record.size.artefact)}"
     if lost <= 0:
         st.markdown(f"#### Nothing to win back: {told}")
     else:
@@ -606,7 +606,7 @@ def _best_so_far(epochs: tuple[Epoch, ...]) -> str:
         return "No epoch has ended yet."
     if best.number == 0:
         return "The start is the best so far of what follows the recipe in full."
-    return f"Best so far: {format_percent(best.validation_accuracy)} on the validation part, epoch {best.number}"
+    return f"Best so far: {state.words().value(best.validation_accuracy)} on the validation part, epoch {best.number}"
 
 
 def _answer(known: Known) -> None:
@@ -633,7 +633,7 @@ def _answer_alone(known: Known) -> None:
             st.markdown("#### Not measured" if known.problem else "#### Measuring the trained model")
         else:
             size = format_bytes(known.after.record.size.artefact)
-            st.markdown(f"#### Trained: {_accuracy_of(known.after)}, {size}")
+            st.markdown(f"#### Trained: {_told(known.after)}, {size}")
         st.caption("The trained model is here, but not how its epochs went: it was trained elsewhere, or that is gone.")
     _offer(button, known.request.recipe)
 
@@ -670,7 +670,8 @@ def _kept(recovery: Recovery, worth: Worth | None) -> str:
 def _worth(known: Known) -> Worth | None:
     if known.before is None or known.after is None:
         return None
-    return weigh(known.before, known.after, state.workbench().subject(known.request.model).labels, known.recovery)
+    subject = state.workbench().subject(known.request.model)
+    return weigh(subject.task, known.before, known.after, subject.labels, known.recovery)
 
 
 def _load(recipe: Recipe) -> None:
@@ -679,9 +680,9 @@ def _load(recipe: Recipe) -> None:
 
 
 def curves(known: Known, look: Theme) -> None:
-    """Loss, accuracy and size over the epochs."""
+    """Loss, the figure and size over the epochs."""
     best = None if known.running or known.recovery is None else known.recovery.best
-    data = figures.gather(known.epochs, known.request.recipe.recover.epochs, best)
+    data = figures.gather(known.epochs, known.request.recipe.recover.epochs, state.words(), best)
     if not data.epochs:
         return
     for column, quantity in zip(st.columns(3), figures.QUANTITIES, strict=True):
@@ -700,12 +701,14 @@ def result(known: Known) -> None:
     if known.before is None:
         return
     before = known.before.record
-    low, high = wilson(before.baseline.correct, before.figures.n)
+    task = task_of(known.request.model)
+    words = task.words
+    low, high = task.interval(before.baseline, before.figures.n)
     rows = [
         {
             "": "Baseline",
-            "Accuracy": format_percent(before.baseline.accuracy, 2),
-            "95 % interval": _interval(low, high),
+            words.title: words.value(before.baseline.value, 2),
+            "95 % interval": " to ".join(words.ends(low, high)),
             "Change": "–",
             "Against the baseline": "–",
             "Size": format_bytes(before.baseline.size_bytes),
@@ -720,9 +723,9 @@ def result(known: Known) -> None:
         rows.append(
             {
                 "": name,
-                "Accuracy": format_percent(figures_.accuracy, 2),
-                "95 % interval": _interval(figures_.accuracy_low, figures_.accuracy_high),
-                "Change": format_points(figures_.accuracy - record.baseline.accuracy, 2),
+                words.title: words.value(figures_.value, 2),
+                "95 % interval": " to ".join(words.ends(figures_.low, figures_.high)),
+                "Change": words.change(figures_.value - record.baseline.value, 2),
                 "Against the baseline": f"{'' if figures_.distinguishable else 'in'}distinguishable, "
                 + format_p(figures_.p_value),
                 "Size": format_bytes(record.size.artefact),
@@ -734,22 +737,15 @@ def result(known: Known) -> None:
         key="recovered",
         hide_index=True,
         width="stretch",
-        alt="Baseline, recipe without training and trained recipe: accuracy on the test split and size",
-        column_config={"Against the baseline": st.column_config.TextColumn(help="McNemar's exact test.")},
+        alt=f"Baseline, recipe without training and trained recipe: {words.name} on the test split and size",
+        column_config={"Against the baseline": st.column_config.TextColumn(help=f"{words.test}.")},
     )
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _accuracy_of(evaluation: Evaluation) -> str:
-    figures_, baseline = evaluation.record.figures, evaluation.record.baseline
+def _told(evaluation: Evaluation) -> str:
+    figures_, baseline, words = evaluation.record.figures, evaluation.record.baseline, state.words()
     told = "distinguishable" if figures_.distinguishable else "indistinguishable"
-    return (
-        f"{format_percent(figures_.accuracy)} ({format_points(figures_.accuracy - baseline.accuracy)}, {told} "
-        "from the baseline)"
-    )
+    return f"{words.value(figures_.value)} ({words.change(figures_.value - baseline.value)}, {told} from the baseline)"
 
 
 def others(known: Known) -> None:

@@ -23,7 +23,9 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, Party, asking, told_wait
 from paretoscope.service.limits import LimitError, Limits
 from paretoscope.service.presets import best_known
+from paretoscope.service.subjects import task_of
 from paretoscope.service.workbench import Timing, Workbench
+from paretoscope.tasks import Words
 
 from pages.components import plain, visitors
 
@@ -137,6 +139,11 @@ def view() -> View:
 
 def current_model() -> str:
     return view().model
+
+
+def words() -> Words:
+    """What the screen calls the figures of the current model, and how it writes them."""
+    return task_of(current_model()).words
 
 
 def current_recipe() -> Recipe:

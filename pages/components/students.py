@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
-from paretoscope.base.units import format_percent
 from paretoscope.figures import tradeoff
 from paretoscope.figures.theme import Theme
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, asking, told_wait
 from paretoscope.service.limits import LimitError
+from paretoscope.service.subjects import task_of
 from paretoscope.training.shrink import AXES, ShrinkStep, smallest
 
 from pages.components import figure, plain, state
@@ -51,21 +51,23 @@ def pace(request: Request) -> float | None:
 
 def settings(request: Request) -> None:
     """What is reduced, what must be held, and the button that starts."""
+    words = task_of(request.model).words
     st.markdown("### Smaller student")
     st.caption(
         "The network itself is made smaller, step by step, and each step is taught by the teacher and the settings "
-        "above, until one would miss the required accuracy on the validation part. The last that holds is kept."
+        "above, until one would miss the required "
+        f"{words.name} on the validation part. The last that holds is kept."
     )
     axis, points, epochs, go = st.columns([1.8, 1.1, 1.1, 1.1], vertical_alignment="bottom")
     axis.selectbox("Reduce the", AXES, key="student_axis", format_func=TITLES.get)
     points.number_input(
-        "May lose, points",
+        f"May lose, {words.points}",
         0.0,
         100.0,
         POINTS,
         0.1,
         key="student_points",
-        help="Of validation accuracy, below the baseline's.",
+        help=f"Of validation {words.name}, below the baseline's.",
     )
     epochs.number_input("Epochs each", 1, 1000, EPOCHS, key="student_epochs")
     go.button(
@@ -120,7 +122,7 @@ def render(request: Request, look: Theme) -> None:
             key="students",
             hide_index=True,
             width="stretch",
-            alt="Students with their accuracy, size and whether they meet the requirement",
+            alt=f"Students with their {task_of(request.model).words.name}, size and whether they meet the requirement",
         )
         kept = smallest(found.steps)
         if kept is not None and kept.recipe != state.current_recipe() and found.job.ended:
@@ -160,13 +162,13 @@ def _progress(found: Shrinking) -> None:
 
 def _row(model: str, found: Shrinking, step: ShrinkStep) -> dict[str, Any]:
     evaluation = None if step.holds is None else state.workbench().find(model, step.recipe)
-    settings = step.recipe.settings()
+    settings, value = step.recipe.settings(), task_of(model).words.value
     removed = f"{100 * settings['nodes']:.4g} %" if found.axis == "width" else f"{settings['blocks']}"
     return {
         "Nodes removed" if found.axis == "width" else "Blocks dropped": removed,
         "Requirement": VERDICTS[step.holds],
-        "Validation": format_percent(step.accuracy),
-        "Test": "–" if evaluation is None else format_percent(evaluation.record.figures.accuracy, 2),
+        "Validation": value(step.accuracy),
+        "Test": "–" if evaluation is None else value(evaluation.record.figures.value, 2),
         "Size": "–" if evaluation is None else f"{evaluation.record.size.artefact / 1000:.1f} KB",
     }
 
@@ -183,6 +185,7 @@ def _points(request: Request, found: Shrinking, look: Theme) -> None:
         records,
         x="size",
         baseline=bench.subject(request.model).baseline,
+        words=task_of(request.model).words,
         current=kept.recipe.digest if kept is not None else None,
         trail=[recipe.digest for recipe in ended],
     )

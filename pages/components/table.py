@@ -3,6 +3,7 @@
 import streamlit as st
 from paretoscope.measure.paired import paired_ms
 from paretoscope.measure.wording import smaller, speed
+from paretoscope.service.subjects import task_of
 
 from pages.components import state
 from pages.components.state import Work
@@ -10,7 +11,8 @@ from pages.components.state import Work
 
 def render(work: Work) -> None:
     """One line for each record that this session visited or pinned; a chosen line can be loaded or pinned."""
-    seen, pinned = state.trail(), state.pins()
+    seen, pinned, task = state.trail(), state.pins(), task_of(work.view.model)
+    words = task.words
     wanted = list(dict.fromkeys([*reversed(seen), *pinned]))
     everything = st.toggle("All measured recipes", key="table_all", help="Also those of the sweeps and earlier visits.")
     by_digest = {record.digests.recipe: record for record in work.records}
@@ -21,11 +23,11 @@ def render(work: Work) -> None:
         {
             "Pinned": "◆" if record.digests.recipe in pinned else "",
             "Recipe": record.recipe.describe(),
-            "Accuracy": 100 * record.figures.accuracy,
-            "Change": 100 * (record.figures.accuracy - record.baseline.accuracy),
+            words.title: words.factor * record.figures.value,
+            "Change": words.factor * (record.figures.value - record.baseline.value),
             "p": record.figures.p_value,
             "Harm": record.figures.harm,
-            "Macro F1": record.figures.f1,
+            **{each.title: each.of(record.figures) for each in task.further},
             "Size": record.size.artefact / 1000,
             "Ratio": smaller(record.ratio),
             "Latency": paired_ms(record.latency, reference) if record.latency and record.latency.decided else None,
@@ -42,14 +44,16 @@ def render(work: Work) -> None:
         on_select="rerun",
         selection_mode="single-row",
         hide_index=True,
-        alt="Visited recipes with their accuracy, size and latency",
+        alt=f"Visited recipes with their {words.name}, size and latency",
         column_config={
             "Recipe": st.column_config.TextColumn(width="large"),
-            "Accuracy": number(format="%.2f %%"),
-            "Change": number(format="%+.2f pt"),
-            "p": number(format="%.3g", help="McNemar's exact test against the baseline."),
-            "Harm": number(format="%.2g nats", help="Mean KL divergence of the outputs from the baseline's."),
-            "Macro F1": number(format="%.4f"),
+            words.title: number(format=words.number),
+            "Change": number(format=words.difference),
+            "p": number(format="%.3g", help=f"{words.test} against the baseline."),
+            "Harm": number(
+                format=f"%.2g {words.harm_unit}", help=f"Mean {words.divergence} of the outputs from the baseline's."
+            ),
+            **{each.title: number(format=f"%.{each.decimals}f") for each in task.further},
             "Size": number(format="%.1f KB"),
             "Latency": number(format="%.3f ms", help="The baseline's time over the speed-up."),
             "Zero": number(format="%.1f %%"),

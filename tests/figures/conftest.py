@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import plotly.graph_objects as go
 import pytest
 import timings
-from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
+from paretoscope.measure.record import Digests, Ladder, Rates, Record
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks.classification import Accuracy, Baseline
 
 SAMPLES = 800
 BASELINE = Baseline(correct=784, accuracy=0.98, f1=0.98, size_bytes=1_000_000)

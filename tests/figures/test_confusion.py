@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from paretoscope.figures import confusion
 from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.tasks.classification import WORDS
 from sklearn.metrics import confusion_matrix, recall_score
 
 
@@ -14,7 +15,7 @@ def predictions():
 
 def test_counts_and_recall_agree_with_scikit_learn(predictions):
     labels, predicted, baseline = predictions
-    data = confusion.gather(labels, predicted, baseline)
+    data = confusion.gather(labels, predicted, baseline, words=WORDS.errors)
     assert (data.counts == confusion_matrix(labels, predicted)).all()
     assert (data.baseline == confusion_matrix(labels, baseline)).all()
     assert data.recall == pytest.approx(recall_score(labels, predicted, average=None))
@@ -23,13 +24,13 @@ def test_counts_and_recall_agree_with_scikit_learn(predictions):
 
 def test_the_order_of_the_samples_does_not_matter(predictions):
     order = np.random.default_rng(1).permutation(500)
-    one = confusion.gather(*predictions)
-    other = confusion.gather(*(array[order] for array in predictions))
+    one = confusion.gather(*predictions, words=WORDS.errors)
+    other = confusion.gather(*(array[order] for array in predictions), words=WORDS.errors)
     assert (one.counts == other.counts).all()
 
 
 def test_a_class_without_samples_has_no_recall(validated):
-    data = confusion.gather(np.array([0, 0, 2]), np.array([0, 1, 2]), classes=("cat", "dog", "fox"))
+    data = confusion.gather(np.array([0, 0, 2]), np.array([0, 1, 2]), classes=("cat", "dog", "fox"), words=WORDS.errors)
     assert data.counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
     assert np.isnan(data.recall[1])
     figure = validated(confusion.draw_recall(data))
@@ -40,7 +41,7 @@ def test_a_class_without_samples_has_no_recall(validated):
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("view", ["model", "baseline"])
 def test_every_cell_is_on_exactly_one_scale(view, theme, predictions, validated):
-    data = confusion.gather(*predictions)
+    data = confusion.gather(*predictions, words=WORDS.errors)
     hits, mistakes = validated(confusion.draw(data, theme, view=view)).data
     one, other = np.array(hits.z, dtype=float), np.array(mistakes.z, dtype=float)
     assert (np.isnan(one) == ~np.eye(10, dtype=bool)).all()
@@ -55,7 +56,7 @@ def test_every_cell_is_on_exactly_one_scale(view, theme, predictions, validated)
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_change_is_positive_where_it_got_better(theme, validated):
     labels = np.array([0, 0, 1, 1])
-    data = confusion.gather(labels, np.array([0, 1, 1, 1]), np.array([0, 0, 0, 1]))
+    data = confusion.gather(labels, np.array([0, 1, 1, 1]), np.array([0, 0, 0, 1]), words=WORDS.errors)
     (layer,) = validated(confusion.draw(data, theme, view="change")).data
     assert np.array(layer.text).tolist() == [["-1", "+1"], ["-1", "+1"]]
     assert np.array(layer.z).tolist() == [[-1, -1], [1, 1]]
@@ -63,7 +64,7 @@ def test_change_is_positive_where_it_got_better(theme, validated):
 
 
 def test_no_baseline_no_view_of_it():
-    data = confusion.gather(np.array([0, 1]), np.array([0, 1]))
+    data = confusion.gather(np.array([0, 1]), np.array([0, 1]), words=WORDS.errors)
     assert data.baseline_recall is None
     with pytest.raises(ValueError, match="baseline's predictions"):
         confusion.draw(data, view="change")
@@ -72,7 +73,7 @@ def test_no_baseline_no_view_of_it():
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_recall_of_model_and_baseline_side_by_side(theme, predictions, validated):
-    data = confusion.gather(*predictions)
+    data = confusion.gather(*predictions, words=WORDS.errors)
     line, hollow, filled = validated(confusion.draw_recall(data, theme)).data
     assert hollow.marker.symbol == "circle-open"
     assert filled.x == pytest.approx(100 * data.recall)

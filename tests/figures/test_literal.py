@@ -2,6 +2,7 @@
 
 from paretoscope.figures import latency, sensitivity
 from paretoscope.figures.theme import literal
+from paretoscope.tasks.classification import WORDS
 
 NAME = '<a href="http://evil.example">fc1</a>.weight'
 SHOWN = '&lt;a href="http://evil.example"&gt;fc1&lt;/a&gt;'
@@ -15,7 +16,7 @@ def test_literal_leaves_ordinary_names_alone() -> None:
 def test_hovers_and_ticks_show_a_layer_by_its_name() -> None:
     (bar, _) = latency.draw_layers(latency.gather_layers({NAME: 3.0}, {NAME: 4.0})).to_dict()["data"]
     assert bar["hovertext"][0].startswith(f"<b>{SHOWN}</b>, ")
-    data = sensitivity.gather("sparsity", {NAME: {0.5: (0.9, 0.1)}}, (0.5,), 0.95)
+    data = sensitivity.gather("sparsity", {NAME: {0.5: (0.9, 0.1)}}, (0.5,), 0.95, WORDS)
     for figure in (sensitivity.draw(data), sensitivity.draw_curves(data, chosen=NAME)):
         for trace in figure.to_dict()["data"]:
             hovers = str(trace.get("hovertext", ""))

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from paretoscope.figures.pareto import accuracy, front, size_bytes, slowness
+from paretoscope.figures.pareto import figure, front, size_bytes, slowness
 from paretoscope.recipe.recipe import Recipe
 
 # Few distinct values, so that ties and duplicates are the rule.
@@ -25,11 +25,11 @@ def records_at(places, make_record):
 def test_front_is_what_nothing_dominates(places, make_record):
     records = records_at(places, make_record)
     for x in (size_bytes, slowness):
-        undominated = [r for r in records if not any(dominates(other, r, x, accuracy) for other in records)]
+        undominated = [r for r in records if not any(dominates(other, r, x, figure) for other in records)]
         found = front(records, x=x)
-        assert {(x(r), accuracy(r)) for r in found} == {(x(r), accuracy(r)) for r in undominated}
+        assert {(x(r), figure(r)) for r in found} == {(x(r), figure(r)) for r in undominated}
         for record in found:
-            same = [r for r in undominated if (x(r), accuracy(r)) == (x(record), accuracy(record))]
+            same = [r for r in undominated if (x(r), figure(r)) == (x(record), figure(record))]
             assert record.digests.recipe == min(r.digests.recipe for r in same)
 
 
@@ -43,7 +43,7 @@ def test_front_does_not_depend_on_the_order(places, seed, make_record):
 @given(places=PLACES)
 def test_front_climbs_from_left_to_right(places, make_record):
     found = front(records_at(places, make_record))
-    assert all(size_bytes(a) < size_bytes(b) and accuracy(a) < accuracy(b) for a, b in pairwise(found))
+    assert all(size_bytes(a) < size_bytes(b) and figure(a) < figure(b) for a, b in pairwise(found))
 
 
 def test_a_record_that_is_not_timed_is_not_in_the_race(make_record):

@@ -1,6 +1,7 @@
 import pytest
 from paretoscope.figures import sensitivity
 from paretoscope.figures.theme import DARK, LIGHT
+from paretoscope.tasks.classification import WORDS
 
 GRID = (0.0, 0.5, 0.9)
 CURVES = {
@@ -13,13 +14,13 @@ THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 
 @pytest.fixture(scope="module")
 def heat() -> sensitivity.Heat:
-    return sensitivity.gather("sparsity", CURVES, GRID, 0.98)
+    return sensitivity.gather("sparsity", CURVES, GRID, 0.98, WORDS)
 
 
 def test_curves_are_arranged_over_the_grid_with_gaps_where_nothing_was_measured(heat):
     assert heat.layers == ("conv.weight", "fc.weight", "head.weight")
     assert heat.labels == ("0 %", "50 %", "90 %")
-    assert heat.accuracies == ((0.98, 0.97, 0.50), (0.99, None, 0.88), (None, None, None))
+    assert heat.shares == ((0.98, 0.97, 0.50), (0.99, None, 0.88), (None, None, None))
     assert heat.divergences == ((0.0, 0.02, 1.5), (0.0, None, 0.3), (None, None, None))
     assert "3 layers" in heat.alt and "5 of 9 values" in heat.alt
 
@@ -33,7 +34,7 @@ def test_curves_are_arranged_over_the_grid_with_gaps_where_nothing_was_measured(
     ],
 )
 def test_labels_are_written_as_the_sliders_write_them(setting, values, labels):
-    assert sensitivity.gather(setting, {}, values, 0.9).labels == labels
+    assert sensitivity.gather(setting, {}, values, 0.9, WORDS).labels == labels
 
 
 @THEMES
@@ -72,7 +73,7 @@ def test_a_layer_that_is_not_shown_has_no_frame(heat, validated):
 def test_many_layers_make_a_taller_picture():
     def height(layers: int) -> float:
         curves = {f"layer{index}.weight": {} for index in range(layers)}
-        return sensitivity.draw(sensitivity.gather("bits", curves, (8, 4), 0.9)).layout.height
+        return sensitivity.draw(sensitivity.gather("bits", curves, (8, 4), 0.9, WORDS)).layout.height
 
     heights = [height(layers) for layers in (1, 2, 20, 53)]
     assert heights == sorted(heights) and heights[0] < heights[2] < heights[3]
@@ -102,8 +103,8 @@ def test_curves_have_gaps_fall_with_accuracy_and_share_the_baseline_of_the_heat_
 @THEMES
 @pytest.mark.parametrize("draw", [sensitivity.draw, sensitivity.draw_curves])
 def test_nothing_measured_yet_is_a_picture(draw, theme, validated):
-    validated(draw(sensitivity.gather("clusters", {}, (256, 2), 0.9), theme))
-    validated(draw(sensitivity.gather("clusters", {"fc.weight": {}}, (256, 2), 0.9), theme, chosen="fc.weight"))
+    validated(draw(sensitivity.gather("clusters", {}, (256, 2), 0.9, WORDS), theme))
+    validated(draw(sensitivity.gather("clusters", {"fc.weight": {}}, (256, 2), 0.9, WORDS), theme, chosen="fc.weight"))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_nothing_measured_yet_is_a_picture(draw, theme, validated):
     ],
 )
 def test_long_names_are_abbreviated_beside_the_heat_map_only(layer, label, validated):
-    figure = validated(sensitivity.draw(sensitivity.gather("bits", {layer: {8: (0.9, 0.1)}}, (8,), 0.9)))
+    figure = validated(sensitivity.draw(sensitivity.gather("bits", {layer: {8: (0.9, 0.1)}}, (8,), 0.9, WORDS)))
     (name,) = figure.data[0].y
     assert name == layer.removesuffix(".weight") and f"<b>{name}</b>" in figure.data[0].hovertext[0][0]
     assert list(figure.layout.yaxis.tickvals) == [name]

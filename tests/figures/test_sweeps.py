@@ -4,6 +4,7 @@ import pytest
 from paretoscope.figures import sweeps
 from paretoscope.figures.theme import DARK, LIGHT
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks.classification import WORDS
 
 CURRENT = Recipe.of(sparsity=0.8, scope="layer", clusters=16, bits=8)
 SETTINGS = CURRENT.settings()
@@ -19,7 +20,7 @@ def records(make_record):
 
 
 def test_a_sweep_has_the_records_that_differ_in_its_slider_only(records, baseline):
-    data = sweeps.gather(records, CURRENT, baseline)
+    data = sweeps.gather(records, CURRENT, baseline, WORDS)
     assert [step.value for step in data["sparsity"].steps] == [0.0, 0.5, 0.8, 0.9]
     assert [step.value for step in data["clusters"].steps] == [4, 16, 256, None]
     assert [step.value for step in data["bits"].steps] == [2, 8, 32]
@@ -29,18 +30,18 @@ def test_a_sweep_has_the_records_that_differ_in_its_slider_only(records, baselin
 
 
 def test_the_order_of_the_records_does_not_matter(records, baseline):
-    assert sweeps.gather(records[::-1], CURRENT, baseline) == sweeps.gather(records, CURRENT, baseline)
+    assert sweeps.gather(records[::-1], CURRENT, baseline, WORDS) == sweeps.gather(records, CURRENT, baseline, WORDS)
 
 
 def test_places_on_the_axes(records, baseline):
-    data = sweeps.gather(records, CURRENT, baseline)
+    data = sweeps.gather(records, CURRENT, baseline, WORDS)
     assert [step.x for step in data["sparsity"].steps] == pytest.approx([0, 50, 80, 90])
     assert [step.x for step in data["clusters"].steps] == [2, 4, 8, 9]
     assert data["bits"].current_x == math.log2(8)
 
 
 def test_panels_share_one_scale_on_which_all_is_seen(records, baseline):
-    data = sweeps.gather(records, CURRENT, baseline)
+    data = sweeps.gather(records, CURRENT, baseline, WORDS)
     (scale,) = {sweep.scale for sweep in data.values()}
     low, high = scale.range
     assert all(low <= scale.position(step.low) <= high for sweep in data.values() for step in sweep.steps)
@@ -49,14 +50,14 @@ def test_panels_share_one_scale_on_which_all_is_seen(records, baseline):
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("slider", ["sparsity", "clusters", "bits"])
 def test_every_step_is_one_clickable_marker(slider, theme, records, baseline, markers, validated):
-    data = sweeps.gather(records, CURRENT, baseline)[slider]
+    data = sweeps.gather(records, CURRENT, baseline, WORDS)[slider]
     figure = validated(sweeps.draw(data, theme))
     drawn = {digest: (x, y, symbol, hover) for digest, x, y, symbol, hover in markers(figure)}
     assert list(drawn) == [step.digest for step in data.steps]
     by_digest = {record.digests.recipe: record for record in records}
     for step in data.steps:
         x, y, symbol, hover = drawn[step.digest]
-        assert (x, y) == (step.x, pytest.approx(data.scale.position(step.accuracy)))
+        assert (x, y) == (step.x, pytest.approx(data.scale.position(step.share)))
         assert (symbol == "circle-open-dot") == step.current
         assert by_digest[step.digest].recipe.describe() in hover
     low, high = figure.layout.xaxis.range
@@ -65,7 +66,7 @@ def test_every_step_is_one_clickable_marker(slider, theme, records, baseline, ma
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 def test_nothing_measured_yet_is_a_picture_with_the_baseline(theme, baseline, validated):
-    for sweep in sweeps.gather([], CURRENT, baseline).values():
+    for sweep in sweeps.gather([], CURRENT, baseline, WORDS).values():
         figure = validated(sweeps.draw(sweep, theme))
         assert len(sweep.steps) == 0
         dotted = [shape for shape in figure.layout.shapes if shape.line.dash == "dot"]
@@ -84,7 +85,7 @@ EDGES = [
 def test_a_cliff_is_half_way_and_shades_what_lies_beyond(
     slider, cliff, edge, label, theme, records, baseline, validated
 ):
-    data = sweeps.gather(records, CURRENT, baseline)[slider]
+    data = sweeps.gather(records, CURRENT, baseline, WORDS)[slider]
     figure = validated(sweeps.draw(data, theme, cliff=cliff))
     plain = validated(sweeps.draw(data, theme))
     area, rule = figure.layout.shapes[len(plain.layout.shapes) :]
@@ -100,5 +101,5 @@ def test_a_cliff_is_half_way_and_shades_what_lies_beyond(
 
 @pytest.mark.parametrize("cliff", [None, (None, 0.1), (0.98, None), (None, None)])
 def test_without_both_ends_no_cliff_is_drawn(cliff, records, baseline, validated):
-    data = sweeps.gather(records, CURRENT, baseline)["sparsity"]
+    data = sweeps.gather(records, CURRENT, baseline, WORDS)["sparsity"]
     assert validated(sweeps.draw(data, cliff=cliff)) == validated(sweeps.draw(data))

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import timings
-from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Rates, Record
+from paretoscope.measure.record import Digests, Ladder, Rates, Record
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks.classification import Accuracy, Baseline
 
 RECIPE = Recipe.of(sparsity=0.8, clusters=16, bits=8, rest="fp16")
 LATENCY = timings.latency(measured_for=RECIPE.digest)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from paretoscope import codec, runtimes
 from paretoscope.base.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
-from paretoscope.measure.accuracy import score
 from paretoscope.measure.rates import rates
 from paretoscope.measure.size import ladder
 from paretoscope.measure.subject import Subject
@@ -65,7 +64,7 @@ def test_the_last_evaluation_is_that_of_a_plain_loop(subject, evaluations):
     classes = plain_classes(subject.compress(RECIPE).state_dict(), "lenet-300-100")
     last = evaluations[-1]
     np.testing.assert_array_equal(last.predictions.classes, classes)
-    assert last.record.figures == score(last.predictions, subject.labels, subject.predictions.classes, 10)
+    assert last.record.figures == subject.task.score(last.predictions, subject.labels, subject.predictions)
     assert last.record.figures.harm == pytest.approx(plain_harm(subject, RECIPE), rel=1e-6)
     assert last.record.figures.n == 797
     assert last.record.figures.correct == int((classes == subject.labels).sum())
@@ -80,8 +79,8 @@ def test_earlier_evaluations_are_of_the_first_samples(subject, evaluations):
     for evaluation in evaluations:
         n = evaluation.record.figures.n
         np.testing.assert_array_equal(evaluation.predictions.classes, last[:n])
-        assert evaluation.record.figures == score(
-            evaluation.predictions, subject.labels, subject.predictions.classes, 10
+        assert evaluation.record.figures == subject.task.score(
+            evaluation.predictions, subject.labels, subject.predictions
         )
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from memory import tracing
 from paretoscope import codec
-from paretoscope.measure.accuracy import predict
 from paretoscope.measure.subject import Subject
 from paretoscope.methods import compensate, dependent, moments
 from paretoscope.methods.moments import MOST_TAPS, Assumed, assumed
@@ -212,7 +211,7 @@ def curve(name: str) -> np.ndarray:
     points = []
     for exchange in RATES:
         compressed = subject.compress(by_magnitude(float(exchange)))
-        *_, found = predict(subject.decoded(compressed), subject.data.test_images, reference=subject.reference)
+        *_, found = subject.task.answer(subject.decoded(compressed), [subject.data.test_images], subject.reference)
         points.append((len(codec.write(compressed)), found.harm))
     return np.array(points).T
 

@@ -349,7 +349,7 @@ def test_waterfall_is_measured_and_drawn(page) -> None:
     drawn.wait_for()
     bars = page.evaluate("() => document.querySelector('.st-key-plot_fall_size .js-plotly-plot').data[0].x")
     assert bars == ["Baseline", "Coding alone", "Prune", "Share", "Quantize", "This recipe"]
-    page.locator(".st-key-plot_fall_accuracy .main-svg").first.wait_for()
+    page.locator(".st-key-plot_fall_figure .main-svg").first.wait_for()
 
 
 def test_a_suggestion_is_loaded_as_overrides(page) -> None:

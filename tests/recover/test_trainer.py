@@ -352,7 +352,7 @@ def test_the_test_split_is_never_touched(subject, name):
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
 def test_validation_and_training_parts_share_no_image(seed):
     numbers = torch.arange(1000)
-    split = Split.of(SimpleNamespace(data=SimpleNamespace(train_images=numbers, train_labels=numbers)), seed)
+    split = Split.of(SimpleNamespace(task=None, data=SimpleNamespace(train_images=numbers, train_labels=numbers)), seed)
     training, validation = set(split.images.tolist()), set(split.validation_images.tolist())
     assert (len(training), len(validation)) == (850, 150)
     assert training | validation == set(range(1000))
@@ -363,7 +363,7 @@ def test_validation_and_training_parts_share_no_image(seed):
 @pytest.mark.parametrize(("count", "kept"), [(20, 3), (33_333, 5_000), (60_000, 5_000)])
 def test_no_more_is_kept_back_than_choosing_an_epoch_takes(count, kept):
     numbers = torch.arange(count)
-    split = Split.of(SimpleNamespace(data=SimpleNamespace(train_images=numbers, train_labels=numbers)), 0)
+    split = Split.of(SimpleNamespace(task=None, data=SimpleNamespace(train_images=numbers, train_labels=numbers)), 0)
     assert (len(split.labels), len(split.validation_labels)) == (count - kept, kept)
 
 

@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from paretoscope.measure.accuracy import Predictions, score
-from paretoscope.measure.record import Baseline, Digests, Ladder, Rates, Record
+from paretoscope.measure.record import Digests, Ladder, Rates, Record
 from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks.classification import Baseline, Classification, Predictions
 from paretoscope.training.train import Epoch, Recovery
 from paretoscope.training.worth import Worth, weigh
 from scipy.stats import binomtest
 
 N = 400
+TASK = Classification(tuple("0123456789"))
 LABELS = np.arange(N) % 10
 RECIPE = Recipe.of(sparsity=0.9, epochs=3)
 BASELINE = Baseline(correct=392, accuracy=0.98, f1=0.98, size_bytes=1_000_000)
@@ -28,7 +29,7 @@ def evaluation(wrong: set[int], recipe: Recipe) -> Evaluation:
         "a-dataset",
         recipe,
         Digests("m" * 64, "d" * 64, recipe.digest, "a" * 64),
-        score(predictions, LABELS, LABELS, 10),
+        TASK.score(predictions, LABELS, Predictions(LABELS, confidences)),
         BASELINE,
         Rates(0.9, 0.0, 1.0),
         Ladder(9, 8, 7, 6, 5, 10),
@@ -39,7 +40,7 @@ def evaluation(wrong: set[int], recipe: Recipe) -> Evaluation:
 def weighed(before: set[int], after: set[int], seconds: float = 30.0) -> Worth:
     epochs = tuple(Epoch(n, 0.1, 0.9, 0.9, 0.1, 10, 0.9, 1e-3, True, seconds * n / 3, 100) for n in range(4))
     recovery = Recovery(RECIPE, 2, epochs)
-    return weigh(evaluation(before, RECIPE.untrained), evaluation(after, RECIPE), LABELS, recovery)
+    return weigh(TASK, evaluation(before, RECIPE.untrained), evaluation(after, RECIPE), LABELS, recovery)
 
 
 def test_points_minutes_and_the_paired_test() -> None:

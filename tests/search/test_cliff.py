@@ -3,9 +3,9 @@ import math
 
 import pytest
 from paretoscope.base.errors import RecipeError
-from paretoscope.measure.record import Accuracy
 from paretoscope.recipe.recipe import Prune, Recipe
 from paretoscope.search.cliff import GRIDS, find_cliff
+from paretoscope.tasks.classification import Accuracy
 
 
 def accuracy(distinguishable: bool) -> Accuracy:
@@ -36,7 +36,7 @@ def test_where_accuracy_does_not_fall_evenly_it_finds_a_passing_value_before_a_f
         assert cliff.first is None or fails[cliff.first]
         ends = (None, *grid, None)
         assert (cliff.last, cliff.first) in itertools.pairwise(ends)
-        assert {step.value: step.accuracy.distinguishable for step in cliff.steps}.items() <= fails.items()
+        assert {step.value: step.figures.distinguishable for step in cliff.steps}.items() <= fails.items()
 
 
 def test_reports_after_each_evaluation():

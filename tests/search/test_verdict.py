@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from paretoscope.base.registry import Registry
 from paretoscope.measure import wording
 from paretoscope.measure.latency import Noise
-from paretoscope.measure.record import Accuracy, Baseline, Digests, Ladder, Latency, Rates, Record
+from paretoscope.measure.record import Digests, Ladder, Latency, Rates, Record
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Runtime
 from paretoscope.search import verdict
 from paretoscope.search.verdict import Alternative, judge
+from paretoscope.tasks.classification import Accuracy, Baseline
 
 SPARSE = Recipe.of(sparsity=0.9)
 INTEGER = Recipe.of(bits=8, activations=8)

@@ -89,7 +89,7 @@ def recover(model: str, recipe: Recipe, *, minutes: float | None = None, again: 
             _tell(f"Not kept in the history: {bench.store_error}")
         for note in bench.store_notes(model):
             _tell(note)
-        worth = weigh(before, after, subject.labels, recovery)
+        worth = weigh(subject.task, before, after, subject.labels, recovery)
         return Report(recovery, bench.compressed(model, recovery.recipe), before.record, after.record, worth)
     finally:
         bench.close()

@@ -17,6 +17,9 @@ from paretoscope.base.torchvision_import import import_torchvision
 
 InputShape = tuple[int, int, int]
 
+# Samples that run at once: figures, harm and conversions are measured in these chunks.
+CHUNK = 100
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Data:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from paretoscope.base.units import format_percent
 from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout
+from paretoscope.tasks.words import ErrorWords
 
 View = Literal["model", "baseline", "change"]
 
@@ -19,12 +20,13 @@ ALARMING = 5  # no fewer mistakes in one cell than this have the full colour: on
 class Confusion:
     """Counts of samples, shape (classes, classes): row = true class, column = predicted class.
 
-    baseline: the same of the baseline on the same samples, or None where it was not given.
+    baseline: the same of the baseline on the same samples, or None where it was not given. words: of the task.
     """
 
     classes: tuple[str, ...]
     counts: np.ndarray
     baseline: np.ndarray | None
+    words: ErrorWords
 
     @property
     def recall(self) -> np.ndarray:
@@ -40,7 +42,7 @@ class Confusion:
     def alt(self) -> str:
         """One sentence in place of the picture."""
         wrong = int(self.counts.sum() - np.trace(self.counts))
-        return f"Confusion matrix of {int(self.counts.sum())} samples, {wrong} of them misclassified."
+        return f"{self.words.matrix} of {int(self.counts.sum())} samples, {wrong} of them {self.words.wrong}."
 
 
 def gather(
@@ -48,17 +50,18 @@ def gather(
     predicted: np.ndarray,
     baseline_predicted: np.ndarray | None = None,
     *,
+    words: ErrorWords,
     classes: Sequence[str] = (),
 ) -> Confusion:
     """Count. labels, predicted, baseline_predicted: integer classes, shape (n,), from 0; `classes` names them.
 
-    Without names there are as many classes as the largest number needs, named by their number.
+    words: of the task. Without names there are as many classes as the largest number needs, named by their number.
     """
     given = [array for array in (labels, predicted, baseline_predicted) if array is not None and len(array)]
     size = len(classes) or 1 + max((int(array.max()) for array in given), default=0)
     names = tuple(classes) or tuple(str(i) for i in range(size))
     baseline = None if baseline_predicted is None else _count(labels, baseline_predicted, size)
-    return Confusion(names, _count(labels, predicted, size), baseline)
+    return Confusion(names, _count(labels, predicted, size), baseline, words)
 
 
 def _count(labels: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
@@ -107,8 +110,8 @@ def draw(data: Confusion, theme: Theme = LIGHT, *, view: View = "model", height:
         theme,
         height=height,
         uirevision="confusion",
-        xaxis=axis(theme, "Predicted class", **side),
-        yaxis=axis(theme, "True class", autorange="reversed", scaleanchor="x", **side),
+        xaxis=axis(theme, data.words.answer, **side),
+        yaxis=axis(theme, data.words.truth, autorange="reversed", scaleanchor="x", **side),
         showlegend=False,
     )
     return go.Figure({"data": layers, "layout": figure_layout}, _validate=False)
@@ -129,7 +132,7 @@ def _layer(
         "text": text.tolist(),
         "texttemplate": "%{text}",
         "textfont": {"size": 13, "color": theme.text},
-        "hovertemplate": "true %{y}, predicted %{x}: %{text}<extra></extra>",
+        "hovertemplate": data.words.pair.format(truth="%{y}", answer="%{x}") + ": %{text}<extra></extra>",
         "hoverongaps": False,
         "colorscale": scale,
         "zmin": span[0],
@@ -148,27 +151,27 @@ def draw_recall(data: Confusion, theme: Theme = LIGHT, *, height: int = 380) -> 
         gaps_x = [value for pair in zip(before, recall, strict=True) for value in (*(100 * np.array(pair)), None)]
         gaps_y = [name for name in data.classes for _ in range(3)]
         line = {"color": theme.faint, "width": 3}
-        traces.append(_dots(gaps_x, gaps_y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
+        traces.append(_dots(data, gaps_x, gaps_y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
         hollow = {"symbol": "circle-open", "size": 9, "color": theme.muted, "line": {"width": 1.5}}
-        traces.append(_dots(100 * before, data.classes, name="Baseline", mode="markers", marker=hollow))
+        traces.append(_dots(data, 100 * before, data.classes, name="Baseline", mode="markers", marker=hollow))
     filled = {"symbol": "circle", "size": 9, "color": theme.accent}
-    traces.append(_dots(100 * recall, data.classes, name="This recipe", mode="markers", marker=filled))
+    traces.append(_dots(data, 100 * recall, data.classes, name="This recipe", mode="markers", marker=filled))
     known = np.concatenate([recall, [] if before is None else before])
     lowest = 100 * np.nanmin(known) if np.isfinite(known).any() else 0.0
     figure_layout = layout(
         theme,
         height=height,
         uirevision="recall",
-        xaxis=axis(theme, "Recall (% of the true class)", range=[min(lowest - 2, 90), 101], nticks=6),
-        yaxis=axis(theme, "True class", autorange="reversed", type="category"),
+        xaxis=axis(theme, data.words.right, range=[min(lowest - 2, 90), 101], nticks=6),
+        yaxis=axis(theme, data.words.truth, autorange="reversed", type="category"),
     )
     return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
 
 
-def _dots(x: Sequence[float], y: Sequence[str], **settings: Any) -> dict[str, Any]:
+def _dots(data: Confusion, x: Sequence[float], y: Sequence[str], **settings: Any) -> dict[str, Any]:
     values = [None if value is None or np.isnan(value) else float(value) for value in x]
     hover = ["" if value is None else format_percent(value / 100) for value in values]
     trace = {"type": "scatter", "x": values, "y": list(y), "hovertext": hover, **settings}
     if settings["mode"] == "markers":
-        trace["hovertemplate"] = "class %{y}: %{hovertext}<extra>" + settings["name"] + "</extra>"
+        trace["hovertemplate"] = data.words.one + " %{y}: %{hovertext}<extra>" + settings["name"] + "</extra>"
     return trace

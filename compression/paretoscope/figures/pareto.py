@@ -19,16 +19,16 @@ def slowness(record: Record) -> float | None:
     return 1 / timing.speedup if timing is not None and timing.decided else None
 
 
-def accuracy(record: Record) -> float:
-    """Fraction of the samples that are classified correctly."""
-    return record.figures.accuracy
+def figure(record: Record) -> float:
+    """The task's headline figure."""
+    return record.figures.value
 
 
 def front(
     records: Sequence[Record],
     *,
     x: Callable[[Record], float | None] = size_bytes,
-    y: Callable[[Record], float] = accuracy,
+    y: Callable[[Record], float] = figure,
 ) -> list[Record]:
     """The Pareto-optimal records, by x ascending: none of the others is as small in x and as large in y, and
     better in one of them. Where several records share one optimal (x, y), the one of the lowest recipe digest

@@ -1,4 +1,4 @@
-"""A training in pictures: loss, accuracy and size over its epochs, live.
+"""A training in pictures: loss, the task's figure and size over its epochs, live.
 
 Everywhere what is measured on the decoded compressed model is in the accent colour and solid; what training saw is grey
 and dotted. The ring is the epoch that is kept; in the shaded epochs the recipe does not hold in full yet.
@@ -12,12 +12,13 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from paretoscope.base.units import Unit, bytes_unit, format_bytes, format_percent
-from paretoscope.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
+from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
 from paretoscope.figures.theme import LIGHT, Theme, axis, layout
+from paretoscope.tasks import Words
 from paretoscope.training.train import Epoch, best_of
 
-Quantity = Literal["loss", "accuracy", "size"]
-QUANTITIES: tuple[Quantity, ...] = ("loss", "accuracy", "size")
+Quantity = Literal["loss", "figure", "size"]
+QUANTITIES: tuple[Quantity, ...] = ("loss", "figure", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +32,34 @@ class Curves:
     total: int
     best: int | None
     ramp: int
+    words: Words
 
     @property
     def alt(self) -> str:
         """One sentence in place of the pictures."""
+        name, value = self.words.name, self.words.value
         if not self.epochs:
-            return "Loss, accuracy and size over the epochs: none yet."
+            return f"Loss, {name} and size over the epochs: none yet."
         first, last = self.epochs[0], self.epochs[-1]
         best = next((epoch for epoch in self.epochs if epoch.number == self.best), None)
-        told = "" if best is None else f"; best {format_percent(best.validation_accuracy)} in epoch {best.number}"
+        told = "" if best is None else f"; best {value(best.validation_accuracy)} in epoch {best.number}"
         return (
-            f"Loss, accuracy and size over {last.number} of {self.total} epochs: validation accuracy from "
-            f"{format_percent(first.validation_accuracy)} to {format_percent(last.validation_accuracy)}{told}."
+            f"Loss, {name} and size over {last.number} of {self.total} epochs: validation {name} from "
+            f"{value(first.validation_accuracy)} to {value(last.validation_accuracy)}{told}."
         )
 
 
-def gather(epochs: Sequence[Epoch], total: int, best: int | None = None) -> Curves:
-    """The curves; best: None for the best so far."""
+def gather(epochs: Sequence[Epoch], total: int, words: Words, best: int | None = None) -> Curves:
+    """The curves. words: of the task. best: None for the best so far."""
     if best is None and (found := best_of(epochs)) is not None:
         best = found.number
     ramp = max((epoch.number for epoch in epochs if not epoch.holds), default=0)
-    return Curves(tuple(epochs), total, best, ramp)
+    return Curves(tuple(epochs), total, best, ramp, words)
 
 
 def draw(data: Curves, quantity: Quantity, theme: Theme = LIGHT, *, height: int = 240) -> go.Figure:
     """One of the three plots over the epochs."""
-    own, seen = {"loss": _losses, "accuracy": _accuracies, "size": _sizes}[quantity](data)
+    own, seen = {"loss": _losses, "figure": _shares, "size": _sizes}[quantity](data)
     traces = [*([_line(seen, theme, own=False)] if seen else []), _line(own, theme, own=True), *_ring(data, own, theme)]
     figure_layout = layout(
         theme,
@@ -64,7 +67,7 @@ def draw(data: Curves, quantity: Quantity, theme: Theme = LIGHT, *, height: int 
         uirevision=f"recovery {quantity} {data.total}",
         xaxis=_epochs(data, theme),
         yaxis=_values(data, quantity, theme),
-        shapes=[*(strip(_scale(data), theme) if quantity == "accuracy" else []), *_ramp(data, theme)],
+        shapes=[*(strip(_scale(data), theme) if quantity == "figure" else []), *_ramp(data, theme)],
         annotations=_ramp_label(data, theme),
         margin={"l": 8, "r": 12, "t": 24, "b": 8},
     )
@@ -82,27 +85,29 @@ class _Series:
 def _losses(data: Curves) -> tuple[_Series, _Series]:
     # On a logarithmic axis there is no zero.
     return (
-        _series("Validation", data, lambda epoch: epoch.validation_loss or None, lambda value: f"{value:.3g} nats"),
+        _series(
+            "Validation",
+            data,
+            lambda epoch: epoch.validation_loss or None,
+            lambda value: f"{value:.3g} {data.words.loss_unit}",
+        ),
         _series("Training", data, lambda epoch: epoch.loss or None, lambda value: f"{value:.3g}"),
     )
 
 
-def _accuracies(data: Curves) -> tuple[_Series, _Series]:
-    def told(value: float) -> str:
-        return format_percent(value)
-
-    place = _scale(data).position
+def _shares(data: Curves) -> tuple[_Series, _Series]:
+    told, place = data.words.value, _scale(data).position
     return (
         _series("Validation", data, lambda epoch: epoch.validation_accuracy, told, place),
         _series("Training", data, lambda epoch: epoch.train_accuracy, told, place),
     )
 
 
-def _scale(data: Curves) -> AccuracyScale:
+def _scale(data: Curves) -> ShareScale:
     """As in the figures of recipes: linear where epochs are compared, compressed where the start has collapsed."""
     seen = [epoch.validation_accuracy for epoch in data.epochs]
     seen += [epoch.train_accuracy for epoch in data.epochs if epoch.train_accuracy is not None]
-    return accuracy_scale(seen, max(seen, default=1.0))
+    return share_scale(seen, max(seen, default=1.0))
 
 
 def _sizes(data: Curves) -> tuple[_Series, None]:
@@ -171,14 +176,14 @@ def _values(data: Curves, quantity: Quantity, theme: Theme) -> dict[str, Any]:
         ticks = _log_ticks(low, high)
         return axis(
             theme,
-            "Loss (nats, log scale)",
+            f"Loss ({data.words.loss_unit}, log scale)",
             type="log",
             range=[low, high],
             tickvals=ticks,
             ticktext=[f"{tick:g}" for tick in ticks],
         )
-    if quantity == "accuracy":
-        return accuracy_axis(_scale(data), theme)
+    if quantity == "figure":
+        return share_axis(_scale(data), data.words, theme)
     return axis(theme, f"Size of the file ({_unit(data).name})", rangemode="tozero", nticks=5)
 
 

@@ -1,7 +1,7 @@
-"""The accuracy axis: linear where decisions are made, compressed below, so that a collapsed model stays in view.
+"""The axis of a figure in [0, 1], such as accuracy: linear where decisions are made, compressed below.
 
-A model that has collapsed to 10 % would squash the 95..100 % in which recipes are compared into a hair's breadth.
-An error axis (log of 1 - accuracy) keeps both apart, but makes 0.3 points look like 5, and has no place for 100 %.
+A collapsed model must stay in view, but one at 10 % would squash the 95..100 % in which recipes are compared.
+An error axis (log of 1 - share) keeps both apart, but makes 0.3 points look like 5, and has no place for 100 %.
 So the axis is linear from `floor` upwards and, only when there is a point below the floor, a strip under it holds
 the rest, linear too, in its own scale. The map is continuous and increasing: no point hides, no order is changed.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paretoscope.figures.theme import Theme, axis
+from paretoscope.tasks import Words
 
 WINDOW = 0.12  # below the baseline by more than this, a model has collapsed: it goes to the strip
 STRIP = 0.22  # height of the strip, relative to the linear part
@@ -19,8 +20,8 @@ STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
-class AccuracyScale:
-    """From an accuracy in [0, 1] to an axis in percent.
+class ShareScale:
+    """From a share in [0, 1] to an axis in percent.
 
     floor: where the linear part begins. broken: whether [0, floor] is compressed into a strip below it.
     """
@@ -28,12 +29,12 @@ class AccuracyScale:
     floor: float
     broken: bool
 
-    def position(self, accuracy: float) -> float:
+    def position(self, share: float) -> float:
         """Place on the axis; percent wherever the axis is linear."""
-        if not self.broken or accuracy >= self.floor:
-            return 100 * accuracy
+        if not self.broken or share >= self.floor:
+            return 100 * share
         strip = 100 * STRIP * (1 - self.floor)
-        return 100 * self.floor - strip * (1 - accuracy / self.floor)
+        return 100 * self.floor - strip * (1 - share / self.floor)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -53,13 +54,13 @@ class AccuracyScale:
         return [self.position(value) for value in values], [f"{100 * value:.4g}" for value in values]
 
 
-def accuracy_axis(scale: AccuracyScale, theme: Theme) -> dict[str, Any]:
-    """The y axis of every figure of accuracies."""
+def share_axis(scale: ShareScale, words: Words, theme: Theme) -> dict[str, Any]:
+    """The y axis of every figure of a task's headline figure."""
     ticks, labels = scale.ticks
-    return axis(theme, "Accuracy (%)", range=list(scale.range), tickvals=ticks, ticktext=labels)
+    return axis(theme, words.axis, range=list(scale.range), tickvals=ticks, ticktext=labels)
 
 
-def strip(scale: AccuracyScale, theme: Theme) -> list[dict[str, Any]]:
+def strip(scale: ShareScale, theme: Theme) -> list[dict[str, Any]]:
     """The shape that shades the compressed strip; none where the axis is not broken."""
     if not scale.broken:
         return []
@@ -67,14 +68,14 @@ def strip(scale: AccuracyScale, theme: Theme) -> list[dict[str, Any]]:
     return [{"type": "rect", "xref": "paper", **ends, "fillcolor": theme.band, "line": {"width": 0}, "layer": "below"}]
 
 
-def accuracy_scale(values: Iterable[float], baseline: float) -> AccuracyScale:
-    """The scale on which all these accuracies (and ends of intervals) are well seen beside the baseline's."""
+def share_scale(values: Iterable[float], baseline: float) -> ShareScale:
+    """The scale on which all these shares (and ends of intervals) are well seen beside the baseline's."""
     seen = [baseline, *values]
     near = [value for value in seen if value >= baseline - WINDOW]
-    # At least two points of accuracy: on less, sampling noise would look like a landscape.
+    # At least two points: on less, sampling noise would look like a landscape.
     low = max(0.0, min(min(near), baseline - 0.02))
     step = next(s for s in STEPS if (1 - low) / s <= 6 or s == STEPS[-1])
     floor = round(math.floor(low / step + 1e-9) * step, 9)
     if floor > low:
         floor = max(0.0, round(floor - step, 9))
-    return AccuracyScale(floor, broken=min(seen) < floor)
+    return ShareScale(floor, broken=min(seen) < floor)

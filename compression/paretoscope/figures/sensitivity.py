@@ -1,4 +1,4 @@
-"""Which layer pays: accuracy when only one layer is pruned, shared or quantized, as a heat map and as curves."""
+"""Which layer pays: the task's figure when only one layer is pruned, shared or quantized, a heat map and curves."""
 
 import math
 import string
@@ -8,12 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from paretoscope.base.units import format_percent, format_points
-from paretoscope.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
+from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
 from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
+from paretoscope.tasks import Words
 
 TITLES = {"sparsity": "Sparsity of the layer", "clusters": "Clusters of the layer", "bits": "Bits of the layer"}
-# A drop of this many points is as dark as it gets: whatever is worse is out of the question anyway.
+# A drop of this share is as dark as it gets: whatever is worse is out of the question anyway.
 DARKEST = 0.10
 # Letters of a layer's name beside the heat map.
 LONGEST = 22
@@ -23,39 +23,41 @@ LONGEST = 22
 class Heat:
     """Layers against the values of one setting, from mild to harsh.
 
-    labels: of the values. accuracies, divergences: a row a layer, None where it was not measured; the divergence is
-    the mean KL divergence from the baseline's answers, in nats.
+    labels: of the values. shares, divergences: of the task, a row a layer, None where it was not measured; the
+    divergence is the mean one from the baseline's answers.
     """
 
     setting: str
     layers: tuple[str, ...]
     labels: tuple[str, ...]
-    accuracies: tuple[tuple[float | None, ...], ...]
+    shares: tuple[tuple[float | None, ...], ...]
     divergences: tuple[tuple[float | None, ...], ...]
     baseline: float
+    words: Words
 
     @property
     def alt(self) -> str:
         """One sentence in place of the picture."""
-        measured = sum(value is not None for row in self.accuracies for value in row)
+        measured = sum(value is not None for row in self.shares for value in row)
         return (
-            f"Accuracy of the model when one of its {len(self.layers)} layers alone is changed by its {self.setting}: "
-            f"{measured} of {len(self.layers) * len(self.labels)} values measured."
+            f"{self.words.title} of the model when one of its {len(self.layers)} layers alone is changed by its "
+            f"{self.setting}: {measured} of {len(self.layers) * len(self.labels)} values measured."
         )
 
 
 Curves = Mapping[str, Mapping[float, tuple[float, float]]]
 
 
-def gather(setting: str, curves: Curves, values: Sequence[float], baseline: float) -> Heat:
-    """Arrange curves, {layer: {value: (accuracy, divergence)}}, over the values that are wanted, mild ones first."""
+def gather(setting: str, curves: Curves, values: Sequence[float], baseline: float, words: Words) -> Heat:
+    """Arrange curves, {layer: {value: (share, divergence)}}, over the values that are wanted, mild ones first."""
     return Heat(
         setting=setting,
         layers=tuple(curves),
         labels=tuple(_label(setting, value) for value in values),
-        accuracies=tuple(tuple(curve.get(value, (None, None))[0] for value in values) for curve in curves.values()),
+        shares=tuple(tuple(curve.get(value, (None, None))[0] for value in values) for curve in curves.values()),
         divergences=tuple(tuple(curve.get(value, (None, None))[1] for value in values) for curve in curves.values()),
         baseline=baseline,
+        words=words,
     )
 
 
@@ -64,11 +66,11 @@ def _label(setting: str, value: float) -> str:
 
 
 def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.Figure:
-    """The heat map; customdata[0] of every cell is its layer. Dark: accuracy is lost. The chosen layer is framed."""
-    drops = [[None if v is None else max(0.0, data.baseline - v) for v in row] for row in data.accuracies]
-    # The square root shows a point of accuracy beside ten of them.
+    """The heat map; customdata[0] of every cell is its layer. Dark: much is lost. The chosen layer is framed."""
+    drops = [[None if v is None else max(0.0, data.baseline - v) for v in row] for row in data.shares]
+    # The square root shows a point beside ten of them.
     shades = [[None if drop is None else math.sqrt(min(1, drop / DARKEST)) for drop in row] for row in drops]
-    names = [_short(layer) for layer in data.layers]
+    names, unit = [_short(layer) for layer in data.layers], data.words.change_unit
     heat = {
         "type": "heatmap",
         "x": list(data.labels),
@@ -80,9 +82,9 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
         "ygap": 2,
         "colorscale": [[0, fade(theme.accent, 0.12)], [0.5, fade(theme.alert, 0.45)], [1, theme.alert]],
         "colorbar": {
-            "title": {"text": "Accuracy lost", "font": {"size": 12, "color": theme.muted}, "side": "right"},
-            "tickvals": [math.sqrt(points / (100 * DARKEST)) for points in (0, 1, 3, 10)],
-            "ticktext": ["0", "1 pt", "3 pt", "10 pt+"],
+            "title": {"text": data.words.lost, "font": {"size": 12, "color": theme.muted}, "side": "right"},
+            "tickvals": [math.sqrt(points / (data.words.factor * DARKEST)) for points in (0, 1, 3, 10)],
+            "ticktext": ["0", f"1 {unit}", f"3 {unit}", f"10 {unit}+"],
             "tickfont": {"size": 12, "color": theme.muted},
             "thickness": 12,
             "outlinewidth": 0,
@@ -136,19 +138,19 @@ def _abbreviated(name: str) -> str:
 
 
 def _hover(data: Heat, row: int, column: int) -> str:
-    accuracy, divergence = data.accuracies[row][column], data.divergences[row][column]
-    if accuracy is None:
+    words, share, divergence = data.words, data.shares[row][column], data.divergences[row][column]
+    if share is None:
         return "not measured yet"
     return (
         f"<b>{literal(_short(data.layers[row]))}</b>, {data.setting} {data.labels[column]}<br>"
-        f"{format_percent(accuracy)} accuracy, {format_points(accuracy - data.baseline)}<br>"
-        f"KL divergence {divergence:.3g}"
+        f"{words.value(share)} {words.name}, {words.change(share - data.baseline)}<br>"
+        f"{words.divergence} {divergence:.3g}"
     )
 
 
 def draw_curves(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None, height: int = 300) -> go.Figure:
     """A line a layer, the chosen one in the accent colour; customdata[0] of every marker is its layer."""
-    scale = accuracy_scale([v for row in data.accuracies for v in row if v is not None], data.baseline)
+    scale = share_scale([v for row in data.shares for v in row if v is not None], data.baseline)
     order = sorted(data.layers, key=lambda layer: layer == chosen)
     traces = [_curve(data, data.layers.index(layer), scale, theme, layer == chosen) for layer in order]
     level = scale.position(data.baseline)
@@ -158,21 +160,21 @@ def draw_curves(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None, 
         height=height,
         uirevision=f"curves {data.setting}",
         xaxis=axis(theme, TITLES[data.setting], type="category", categoryarray=list(data.labels)),
-        yaxis=accuracy_axis(scale, theme),
+        yaxis=share_axis(scale, data.words, theme),
         shapes=[*strip(scale, theme), {**rule, "line": {"color": theme.muted, "width": 1, "dash": "dot"}}],
         showlegend=False,
     )
     return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
 
 
-def _curve(data: Heat, row: int, scale: AccuracyScale, theme: Theme, chosen: bool) -> dict[str, Any]:
+def _curve(data: Heat, row: int, scale: ShareScale, theme: Theme, chosen: bool) -> dict[str, Any]:
     colour = theme.accent if chosen else theme.faint
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": literal(_short(data.layers[row])),
         "x": list(data.labels),
-        "y": [None if value is None else scale.position(value) for value in data.accuracies[row]],
+        "y": [None if value is None else scale.position(value) for value in data.shares[row]],
         "customdata": [[data.layers[row]] for _ in data.labels],
         "hovertext": [_hover(data, row, column) for column in range(len(data.labels))],
         "hovertemplate": "%{hovertext}<extra></extra>",

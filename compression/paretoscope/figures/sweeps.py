@@ -1,4 +1,4 @@
-"""One slider at a time: accuracy against sparsity, clusters and bits, with all the rest of the recipe held."""
+"""One slider at a time: the task's figure against sparsity, clusters and bits, with all the rest of the recipe held."""
 
 import math
 from collections.abc import Sequence
@@ -7,11 +7,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from paretoscope.base.units import format_bytes, format_percent
-from paretoscope.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
+from paretoscope.base.units import format_bytes
+from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
 from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
-from paretoscope.measure.record import Baseline, Record
+from paretoscope.measure.record import Record
 from paretoscope.recipe.recipe import MAX_CLUSTERS, Recipe
+from paretoscope.tasks import BaselineFigures, Words
 
 TITLES = {"sparsity": "Sparsity (%)", "clusters": "Clusters (log scale)", "bits": "Bits (log scale)"}
 NO_CLUSTERS = 2 * MAX_CLUSTERS  # where "off" stands on the axis of clusters: beyond the most that there are
@@ -20,13 +21,16 @@ Cliff = tuple[float | None, float | None] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One measured value of a slider. value: fraction, clusters (None = off) or bits; x: its place on the axis."""
+class Swept:
+    """One measured value of a slider. value: fraction, clusters (None = off) or bits; x: its place on the axis.
+
+    share, low, high: the task's figure.
+    """
 
     digest: str
     value: float | None
     x: float
-    accuracy: float
+    share: float
     low: float
     high: float
     current: bool
@@ -38,44 +42,49 @@ class Sweep:
     """One slider's measured values by x ascending; values not measured yet are simply absent."""
 
     slider: str
-    steps: tuple[Step, ...]
+    steps: tuple[Swept, ...]
     current_x: float
     baseline: float
-    scale: AccuracyScale
+    scale: ShareScale
+    words: Words
 
     @property
     def alt(self) -> str:
         """One sentence in place of the picture."""
-        return f"Accuracy at {len(self.steps)} values of {self.slider}, the other settings as in the current recipe."
+        at = f"{self.words.title} at {len(self.steps)} values of {self.slider}"
+        return f"{at}, the other settings as in the current recipe."
 
 
-def gather(records: Sequence[Record], current: Recipe, baseline: Baseline) -> dict[str, Sweep]:
+def gather(records: Sequence[Record], current: Recipe, baseline: BaselineFigures, words: Words) -> dict[str, Sweep]:
     """The sweeps "sparsity", "clusters" and "bits": of all records those that `current` turns into when this one
-    slider is moved. They share one accuracy scale.
+    slider is moved. They share one scale. words: of the task.
     """
     settings = current.settings()
-    steps: dict[str, dict[str, Step]] = {slider: {} for slider in TITLES}
+    steps: dict[str, dict[str, Swept]] = {slider: {} for slider in TITLES}
     for record in records:
         own = record.recipe.settings()
         for slider in TITLES:
             # Comparing recipes, not settings: the scope of a prune step that is absent is no difference.
             if current.with_setting(slider, own[slider]) == record.recipe:
-                steps[slider][record.digests.recipe] = _step(record, slider, own[slider], record.recipe == current)
-    seen = [value for found in steps.values() for step in found.values() for value in (step.accuracy, step.low)]
-    scale = accuracy_scale(seen, baseline.accuracy)
+                steps[slider][record.digests.recipe] = _step(
+                    record, slider, own[slider], record.recipe == current, words
+                )
+    seen = [value for found in steps.values() for step in found.values() for value in (step.share, step.low)]
+    scale = share_scale(seen, baseline.value)
     return {
         slider: Sweep(
             slider=slider,
             steps=tuple(sorted(found.values(), key=_by_place)),
             current_x=_place(slider, settings[slider]),
-            baseline=baseline.accuracy,
+            baseline=baseline.value,
             scale=scale,
+            words=words,
         )
         for slider, found in steps.items()
     }
 
 
-def _by_place(step: Step) -> tuple[float, str]:
+def _by_place(step: Swept) -> tuple[float, str]:
     return step.x, step.digest
 
 
@@ -85,19 +94,19 @@ def _place(slider: str, value: float | None) -> float:
     return math.log2(NO_CLUSTERS if value is None else value)
 
 
-def _step(record: Record, slider: str, value: float | None, current: bool) -> Step:
+def _step(record: Record, slider: str, value: float | None, current: bool, words: Words) -> Swept:
     figures = record.figures
-    return Step(
+    return Swept(
         digest=record.digests.recipe,
         value=value,
         x=_place(slider, value),
-        accuracy=figures.accuracy,
-        low=figures.accuracy_low,
-        high=figures.accuracy_high,
+        share=figures.value,
+        low=figures.low,
+        high=figures.high,
         current=current,
         hover=(
-            f"<b>{literal(record.recipe.describe())}</b><br>{format_percent(figures.accuracy)} accuracy, "
-            f"95 %: {100 * figures.accuracy_low:.1f} to {100 * figures.accuracy_high:.1f}"
+            f"<b>{literal(record.recipe.describe())}</b><br>{words.value(figures.value)} {words.name}, "
+            f"95 %: {' to '.join(words.ends(figures.low, figures.high))}"
             f"<br>{format_bytes(record.size.artefact)}"
         ),
     )
@@ -130,7 +139,7 @@ def draw(data: Sweep, theme: Theme = LIGHT, *, height: int = 240, cliff: Cliff =
             "type": "scatter",
             "mode": "lines+markers",
             "x": xs,
-            "y": [position(step.accuracy) for step in data.steps],
+            "y": [position(step.share) for step in data.steps],
             "customdata": [[step.digest] for step in data.steps],
             "hovertext": [step.hover for step in data.steps],
             "hovertemplate": "%{hovertext}<extra></extra>",
@@ -151,7 +160,7 @@ def draw(data: Sweep, theme: Theme = LIGHT, *, height: int = 240, cliff: Cliff =
         height=height,
         uirevision=f"sweep {data.slider}",
         xaxis=_axis(data, theme),
-        yaxis=accuracy_axis(data.scale, theme),
+        yaxis=share_axis(data.scale, data.words, theme),
         shapes=[
             *strip(data.scale, theme),
             _rule(theme.muted, "dot", xref="paper", x0=0, x1=1, y0=position(data.baseline), y1=position(data.baseline)),

@@ -1,4 +1,4 @@
-"""Accuracy against size and accuracy against latency: one marker for each record, each loads its recipe.
+"""The task's figure against size and against latency: one marker for each record, each loads its recipe.
 
 Shape carries the meaning, colour repeats it: star = baseline, filled circles on a stepped line = front, target =
 current, diamond = pinned, small dots = seen, hollow = not measured in full yet, with its interval. On the latency axis
@@ -15,14 +15,15 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from paretoscope.base.units import Unit, bytes_unit, format_bytes, format_ms, format_percent, format_points
+from paretoscope.base.units import Unit, bytes_unit, format_bytes, format_ms
 from paretoscope.figures import pareto
-from paretoscope.figures.scale import AccuracyScale, accuracy_axis, accuracy_scale, strip
+from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
 from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
 from paretoscope.measure.paired import paired_interval, paired_ms, reference_ms
-from paretoscope.measure.record import Baseline, Record
+from paretoscope.measure.record import Record
 from paretoscope.measure.wording import NOT_ALONE, smaller, speed
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks import BaselineFigures, Words
 
 Quantity = Literal["size", "latency"]
 Kind = Literal["baseline", "front", "current", "pinned", "estimate", "predicted", "seen"]
@@ -34,7 +35,7 @@ TRAIL = 5  # the line through the points visited last has this many vertices
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One marker. x: bytes or milliseconds a batch, with its interval. accuracy, low, high: fractions.
+    """One marker. x: bytes or milliseconds a batch, with its interval. share, low, high: the figure.
 
     kind says what it is drawn as, the most important role first: current, pinned, estimate, predicted, front, seen.
     estimate: not all of it is measured yet. reused: its x was measured for another recipe. pinned: also true for a
@@ -46,7 +47,7 @@ class Point:
     x: float
     x_low: float
     x_high: float
-    accuracy: float
+    share: float
     low: float
     high: float
     estimate: bool
@@ -58,7 +59,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Tradeoff:
-    """What a trade-off figure shows. front, trail: (x, accuracy) of the vertices of their lines. trained: (x, accuracy)
+    """What a trade-off figure shows. front, trail: (x, share) of the vertices of their lines. trained: (x, share)
     of a recipe without its training and with it, where both are known.
 
     waiting: how many records have no place on the latency axis yet, undecided: how many because their interval is too
@@ -76,21 +77,24 @@ class Tradeoff:
     formats: tuple[tuple[str, float], ...]
     waiting: int
     undecided: int
-    scale: AccuracyScale
+    scale: ShareScale
     unit: Unit
+    words: Words
 
     @property
     def alt(self) -> str:
         """One sentence in place of the picture."""
         measured = [point for point in self.points if point.kind != "baseline"]
-        return f"Accuracy against {self.quantity} of {len(measured)} recipes, {len(self.front)} of them on the front."
+        front = f"{len(self.front)} of them on the front"
+        return f"{self.words.title} against {self.quantity} of {len(measured)} recipes, {front}."
 
 
 def gather(
     records: Sequence[Record],
     *,
     x: Quantity,
-    baseline: Baseline,
+    baseline: BaselineFigures,
+    words: Words,
     current: str | None = None,
     pinned: Collection[str] = (),
     trail: Sequence[str] = (),
@@ -98,7 +102,7 @@ def gather(
     expected_ms: Mapping[str, float] | None = None,
     reference: float | None = None,
 ) -> Tradeoff:
-    """The points of one model in one runtime.
+    """The points of one model in one runtime. words: of the task.
 
     current, pinned, trail: recipe digests; the trail is what the viewer went through, oldest first.
     samples: size of the test split; a record of fewer samples is a running estimate. None: the largest that is seen.
@@ -151,35 +155,36 @@ def gather(
                 x=value,
                 x_low=low,
                 x_high=high,
-                accuracy=figures.accuracy,
-                low=figures.accuracy_low,
-                high=figures.accuracy_high,
+                share=figures.value,
+                low=figures.low,
+                high=figures.high,
                 estimate=estimate,
                 reused=x == "latency" and record.latency_reused and not predicted,
                 pinned=digest in pinned,
                 visited=digest in visited,
-                hover=_hover(record, kind, samples, reference, expected_ms.get(digest)),
+                hover=_hover(record, kind, samples, reference, expected_ms.get(digest), words),
             )
         )
     star = baseline.size_bytes if x == "size" else reference
     if star is not None:
-        points.append(_baseline_point(baseline, star, x))
+        points.append(_baseline_point(baseline, star, x, words))
 
-    places = {point.digest: (point.x, point.accuracy) for point in points if point.kind != "baseline"}
-    seen = [p.accuracy for p in points] + [p.low for p in points if _has_interval(p)]
+    places = {point.digest: (point.x, point.share) for point in points if point.kind != "baseline"}
+    seen = [p.share for p in points] + [p.low for p in points if _has_interval(p)]
     return Tradeoff(
         quantity=x,
         model=next((record.model for record in records), ""),
         setting=_setting(unique.values()) if x == "latency" else "",
         points=tuple(points),
-        front=tuple((place(record), record.figures.accuracy) for record in front),
+        front=tuple((place(record), record.figures.value) for record in front),
         trail=tuple(places[digest] for digest in trail if digest in places)[-TRAIL:],
         trained=tuple(_trained(unique, places)),
         formats=_formats(unique.values(), reference) if x == "latency" and reference is not None else (),
         waiting=waiting,
         undecided=undecided,
-        scale=accuracy_scale(seen, baseline.accuracy),
+        scale=share_scale(seen, baseline.value),
         unit=bytes_unit((baseline.size_bytes / EXPECTED_RATIO, baseline.size_bytes)) if x == "size" else Unit("ms", 1),
+        words=words,
     )
 
 
@@ -225,20 +230,22 @@ def _formats(records: Collection[Record], reference: float) -> tuple[tuple[str, 
     return tuple(sorted((name, median(values)) for name, values in timings.items()))
 
 
-def _baseline_point(baseline: Baseline, x: float, quantity: Quantity) -> Point:
+def _baseline_point(baseline: BaselineFigures, x: float, quantity: Quantity, words: Words) -> Point:
     cost = format_bytes(x) if quantity == "size" else format_ms(x)
-    hover = f"<b>Baseline</b>, uncompressed fp32<br>{format_percent(baseline.accuracy)} accuracy<br>{cost}"
-    value = baseline.accuracy
+    hover = f"<b>Baseline</b>, uncompressed fp32<br>{words.value(baseline.value)} {words.name}<br>{cost}"
+    value = baseline.value
     return Point(Recipe().digest, "baseline", x, x, x, value, value, value, False, False, False, False, hover)
 
 
-def _hover(record: Record, kind: Kind, samples: int, reference: float | None, predicted_ms: float | None) -> str:
+def _hover(
+    record: Record, kind: Kind, samples: int, reference: float | None, predicted_ms: float | None, words: Words
+) -> str:
     figures, timing = record.figures, record.latency
-    interval = f"{100 * figures.accuracy_low:.1f} to {100 * figures.accuracy_high:.1f}"
-    change = format_points(figures.accuracy - record.baseline.accuracy)
+    interval = " to ".join(words.ends(figures.low, figures.high))
+    change = words.change(figures.value - record.baseline.value)
     lines = [
         f"<b>{literal(record.recipe.describe())}</b>",
-        f"{format_percent(figures.accuracy)} accuracy ({change}), 95 %: {interval}",
+        f"{words.value(figures.value)} {words.name} ({change}), 95 %: {interval}",
         f"{format_bytes(record.size.artefact)}, {smaller(record.ratio)}",
     ]
     if timing is not None and timing.decided and reference is not None:
@@ -284,7 +291,7 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
         height=height,
         uirevision=f"{data.model} {data.quantity}",
         xaxis=xaxis,
-        yaxis=accuracy_axis(data.scale, theme),
+        yaxis=share_axis(data.scale, data.words, theme),
         shapes=strip(data.scale, theme),
         annotations=[*_arrows(data, theme), *_notes(data, theme)],
         clickmode="event+select",
@@ -333,7 +340,7 @@ def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> di
         marker["size"] = [6 if point.visited else 5 for point in points]
     if kind != "baseline":
         marker["symbol"] = [_symbol(kind, point) for point in points]
-    heights = [scale.position(point.accuracy) for point in points]
+    heights = [scale.position(point.share) for point in points]
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",
@@ -405,14 +412,14 @@ def _reused(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
 
 
 def _front(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
-    """The stepped line (best accuracy for at most this cost), and a legend entry with line and marker."""
+    """The stepped line (the best figure for at most this cost), and a legend entry with line and marker."""
     if not data.front:
         return []
     line = {
         "type": "scatter",
         "mode": "lines",
         "x": [x / data.unit.factor for x, _ in data.front],
-        "y": [data.scale.position(accuracy) for _, accuracy in data.front],
+        "y": [data.scale.position(share) for _, share in data.front],
         "line": {"shape": "hv", "width": 1.5, "color": theme.text},
         "hoverinfo": "skip",
         "showlegend": False,
@@ -439,7 +446,7 @@ def _trail(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
             "type": "scatter",
             "mode": "lines",
             "x": [x / data.unit.factor for x, _ in data.trail],
-            "y": [data.scale.position(accuracy) for _, accuracy in data.trail],
+            "y": [data.scale.position(share) for _, share in data.trail],
             "line": {"width": 1, "dash": "dot", "color": theme.faint},
             "hoverinfo": "skip",
             "showlegend": False,

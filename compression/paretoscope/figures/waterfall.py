@@ -1,4 +1,4 @@
-"""What each step of a recipe saves in bytes, and what it costs in accuracy."""
+"""What each step of a recipe saves in bytes, and what it costs in the task's figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from paretoscope.base.units import bytes_unit, format_bytes, format_points
+from paretoscope.base.units import bytes_unit, format_bytes
 from paretoscope.figures.theme import LIGHT, Theme, axis, layout
+from paretoscope.tasks import Words
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A step's share: `change` from `start`, in bytes or as a fraction of the test images."""
+    """A step's share: `change` from `start`, in bytes or of the task's figure."""
 
     name: str
     start: float
@@ -24,30 +25,33 @@ class Falls:
     """The two waterfalls, from the baseline to the recipe; bars of a kind add up exactly."""
 
     sizes: tuple[Bar, ...]
-    accuracies: tuple[Bar, ...]
+    shares: tuple[Bar, ...]
     baseline_bytes: float
-    baseline_accuracy: float
+    baseline_share: float
+    words: Words
 
     @property
     def alt(self) -> str:
         """One sentence in place of the picture."""
         parts = [
             f"{size.name} {format_bytes(abs(size.change))} {'less' if size.change <= 0 else 'more'} and "
-            f"{format_points(accuracy.change)}"
-            for size, accuracy in zip(self.sizes, self.accuracies, strict=True)
+            f"{self.words.change(share.change)}"
+            for size, share in zip(self.sizes, self.shares, strict=True)
         ]
-        return f"What each step changes in size and accuracy: {'; '.join(parts)}."
+        return f"What each step changes in size and {self.words.name}: {'; '.join(parts)}."
 
 
-def gather(contributions: Sequence[tuple[str, float, float]], baseline_bytes: float, baseline_accuracy: float) -> Falls:
-    """contributions: (step, change of bytes, change of accuracy) in the order in which they are drawn."""
-    sizes, accuracies = [], []
-    size, accuracy = baseline_bytes, baseline_accuracy
-    for name, bytes_change, accuracy_change in contributions:
+def gather(
+    contributions: Sequence[tuple[str, float, float]], baseline_bytes: float, baseline_share: float, words: Words
+) -> Falls:
+    """contributions: (step, change of bytes, change of the task's figure) in the order in which they are drawn."""
+    sizes, shares = [], []
+    size, share = baseline_bytes, baseline_share
+    for name, bytes_change, share_change in contributions:
         sizes.append(Bar(name, size, bytes_change))
-        accuracies.append(Bar(name, accuracy, accuracy_change))
-        size, accuracy = size + bytes_change, accuracy + accuracy_change
-    return Falls(tuple(sizes), tuple(accuracies), baseline_bytes, baseline_accuracy)
+        shares.append(Bar(name, share, share_change))
+        size, share = size + bytes_change, share + share_change
+    return Falls(tuple(sizes), tuple(shares), baseline_bytes, baseline_share, words)
 
 
 def draw_sizes(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> go.Figure:
@@ -68,20 +72,24 @@ def draw_sizes(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> go.Fi
     return figure
 
 
-def draw_accuracies(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> go.Figure:
-    """Accuracy from the baseline's to the recipe's, in percent."""
-    last = data.baseline_accuracy + sum(bar.change for bar in data.accuracies)
-    bars = [("Baseline", 0.0, data.baseline_accuracy, None)]
-    bars += [(bar.name, bar.start, bar.change, True) for bar in data.accuracies]
+def draw_shares(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> go.Figure:
+    """The task's figure from the baseline's to the recipe's."""
+    words = data.words
+    last = data.baseline_share + sum(bar.change for bar in data.shares)
+    bars = [("Baseline", 0.0, data.baseline_share, None)]
+    bars += [(bar.name, bar.start, bar.change, True) for bar in data.shares]
     bars.append(("This recipe", 0.0, last, None))
-    texts = [f"{100 * change:.1f} %" if step is None else format_points(change) for _, _, change, step in bars]
-    bars = [(name, 100 * start, 100 * change, step) for name, start, change, step in bars]
+    texts = [
+        f"{words.factor * change:.1f} {words.unit}" if step is None else words.change(change)
+        for _, _, change, step in bars
+    ]
+    bars = [(name, words.factor * start, words.factor * change, step) for name, start, change, step in bars]
     ends = [
         value for _, start, change, step in bars for value in ((change,) if step is None else (start, start + change))
     ]
     low, high = min(ends), max(ends)
     room = max(1.0, 0.25 * (high - low))
-    figure = _draw(bars, texts, theme, height, "Accuracy (%)", worse=-1, uirevision="waterfall accuracy")
+    figure = _draw(bars, texts, theme, height, words.axis, worse=-1, uirevision="waterfall figure")
     # The text above a bar that reaches 100 % stands in the margin.
     figure.layout.yaxis.range = [max(0.0, low - room), min(100.0, high + room)]
     return figure

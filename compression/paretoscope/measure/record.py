@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks import BaselineFigures, Figures, tasks
 
-SIGNIFICANCE = 0.05
+# Records that name no task are of this one.
+FIRST_TASK = "classification"
 
 # An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
 # formats, runtimes, half the channels) differs by factors of 1.3 to 2, and the order of those would be chance.
@@ -55,39 +57,6 @@ class Ladder:
     huffman: int
     ans: int
     artefact: int
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Figures of one model on the first `n` test samples; exact when n is the size of the split.
-
-    accuracy_low, accuracy_high: 95 % Wilson interval. f1: macro F1. p_value: McNemar's exact test, two-sided,
-    against the baseline on the same samples. harm: mean KL divergence of the outputs from the baseline's, in nats.
-    """
-
-    n: int
-    correct: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    f1: float
-    p_value: float
-    harm: float
-
-    @property
-    def distinguishable(self) -> bool:
-        """Whether the test tells this model from the baseline, at the 5 % level."""
-        return self.p_value < SIGNIFICANCE
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """The uncompressed fp32 model on the same split; size_bytes is its fp32 state."""
-
-    correct: int
-    accuracy: float
-    f1: float
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +110,18 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one recipe costs and gains. `latency` is None until it has been timed."""
+    """What one recipe costs and gains. `latency` is None until it has been timed. task: whose figures these are."""
 
     model: str
     dataset: str
     recipe: Recipe
     digests: Digests
-    figures: Accuracy
-    baseline: Baseline
+    figures: Figures
+    baseline: BaselineFigures
     rates: Rates
     size: Ladder
     latency: Latency | None = None
+    task: str = FIRST_TASK
 
     @property
     def ratio(self) -> float:
@@ -164,8 +134,9 @@ class Record:
         return self.latency is not None and self.latency.measured_for != self.digests.recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, accuracy figures at the top level, as the command line prints it."""
+        """Plain data, the task's figures at the top level, as the command line prints it."""
         return {
+            **({} if self.task == FIRST_TASK else {"task": self.task}),
             "model": self.model,
             "dataset": self.dataset,
             "recipe": self.recipe.to_dict(),
@@ -181,16 +152,20 @@ class Record:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Record":
         """The record that `to_dict` wrote; KeyError, TypeError or ValueError when it is not one."""
+        if (name := data.get("task", FIRST_TASK)) not in tasks:
+            raise ValueError(f"a record must be of a known task; this one is of {name!r}")
+        task = tasks.get(name)
         return cls(
             model=data["model"],
             dataset=data["dataset"],
             recipe=Recipe.from_dict(data["recipe"]),
             digests=Digests(**data["digests"]),
-            figures=Accuracy(**{f.name: data[f.name] for f in dataclasses.fields(Accuracy)}),
-            baseline=Baseline(**data["baseline"]),
+            figures=task.read_figures(data),
+            baseline=task.read_baseline(data["baseline"]),
             rates=Rates(**data["rates"]),
             size=Ladder(**data["size"]),
             latency=None if data["latency"] is None else Latency(**data["latency"]),
+            task=task.name,
         )
 
     def to_json(self, indent: int | None = None) -> str:

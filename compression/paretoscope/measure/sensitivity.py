@@ -20,7 +20,7 @@ from paretoscope import codec
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.text import listed, nearest, shown
-from paretoscope.measure.accuracy import CHUNK, divergence
+from paretoscope.data.dataset import CHUNK
 from paretoscope.measure.replay import Replay
 from paretoscope.measure.subject import Subject
 from paretoscope.methods.pipeline import compress
@@ -47,8 +47,8 @@ Check = Callable[[float, "Sensitivity | None"], None]
 class Point:
     """A model in which one layer has another setting.
 
-    value: of the setting. correct of n test samples. kl: mean over them of the Kullback-Leibler divergence of its class
-    probabilities from the baseline's, in nats; finer than accuracy. bytes: of the layer, coded (with ANS) on its own.
+    value: of the setting. correct of n test samples. kl: mean over them of the divergence of its outputs from the
+    baseline's, the task's own; finer than counts. bytes: of the layer, coded (with ANS) on its own.
     """
 
     value: float
@@ -135,7 +135,7 @@ class _Run:
         check: Check,
         memory: int,
     ) -> None:
-        self._subject = subject
+        self._subject, self._task = subject, subject.task
         self._grids = grids
         self._settings = settings
         self._check = check
@@ -172,8 +172,8 @@ class _Run:
             logits = replay.logits(values, 0)
             self._confirm(logits, chunk)
             self._n += len(logits)
-            self._correct += int((logits.argmax(dim=1) == truth).sum())
-            baseline.append(_log_probabilities(logits))
+            self._correct += int(self._task.correct(logits, truth).sum())
+            baseline.append(self._task.comparable(logits))
             self._check(self._done / self._total, None)
         positions = [0] * len(chunks)
         for count, name in enumerate(self._layers, 1):
@@ -199,8 +199,8 @@ class _Run:
                 _set(weight, torch.from_numpy(np.ascontiguousarray(compressed.decode(name))))
                 for replay, values, start, truth, reference in pieces:
                     logits = replay.logits(values, start)
-                    sums[0] += int((logits.argmax(dim=1) == truth).sum())
-                    sums[1] += _divergence(reference, _log_probabilities(logits))
+                    sums[0] += int(self._task.correct(logits, truth).sum())
+                    sums[1] += self._divergence(reference, logits)
                     self._done += 1
                     self._check(self._done / self._total, None)
         _set(weight, original)
@@ -213,6 +213,10 @@ class _Run:
                 f"sensitivity needs a network that makes the same calls for all images; {self._subject.name} does not. "
                 "Evaluate recipes with overrides instead."
             )
+
+    def _divergence(self, reference: Tensor, outputs: Tensor) -> float:
+        """Sum over the samples of the divergence of raw outputs from a reference."""
+        return max(0.0, math.fsum(self._task.divergence(reference, self._task.comparable(outputs)).tolist()))
 
     def _sensitivity(self, layers: Sequence[str]) -> Sensitivity:
         measured = [name for name in self._subject.statistics.layers if name in set(layers)]
@@ -254,12 +258,3 @@ def _check_grids(grids: Mapping[str, Sequence[float]]) -> None:
 def _set(weight: Tensor, value: Tensor) -> None:
     with torch.no_grad():
         weight.copy_(value)
-
-
-def _log_probabilities(logits: Tensor) -> Tensor:
-    return logits.double().log_softmax(dim=1)
-
-
-def _divergence(reference: Tensor, other: Tensor) -> float:
-    """Sum over the samples of KL(reference || other), both log probabilities (n, classes)."""
-    return max(0.0, math.fsum(divergence(reference, other).tolist()))

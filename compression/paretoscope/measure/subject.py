@@ -18,7 +18,7 @@ from paretoscope import codec, runtimes
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.codec import shelf
-from paretoscope.measure.accuracy import Predictions, log_probabilities, predict, score
+from paretoscope.data.dataset import CHUNK
 from paretoscope.measure.latency import (
     BUDGET_S,
     WIDTH,
@@ -30,7 +30,7 @@ from paretoscope.measure.latency import (
     repeated,
 )
 from paretoscope.measure.rates import rates
-from paretoscope.measure.record import Baseline, Digests, Record
+from paretoscope.measure.record import Digests, Record
 from paretoscope.measure.size import ladder
 from paretoscope.measure.variant import Form, Variant
 from paretoscope.methods.pipeline import notes_of
@@ -42,6 +42,8 @@ from paretoscope.networks.zoo import Data
 from paretoscope.recipe.recipe import Recipe, Simplify
 from paretoscope.runtimes import Program
 from paretoscope.runtimes.integer.blueprint import Blueprint
+from paretoscope.tasks import Answers, BaselineFigures, Task
+from paretoscope.tasks.classification import Classification
 
 # Simplified networks that are kept, with their statistics: a few times the model's own memory each.
 KEPT_VARIANTS = 4
@@ -57,7 +59,7 @@ class Evaluation:
     """A record and the predictions it was made from; both cover the first `record.figures.n` test samples."""
 
     record: Record
-    predictions: Predictions
+    predictions: Answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ class Subject:
     """model: the baseline, in evaluation mode, not to be changed. labels: int64 (n,), of the test split.
 
     predictions, baseline: what the baseline says of the whole test split, and the figures made of it. reference:
-    float64 (n, classes), its log probabilities.
+    its outputs as harm compares them. task: how answers are judged.
     parameters: of the baseline.
     """
 
@@ -75,10 +77,11 @@ class Subject:
     data: Data
     statistics: ModelStatistics
     labels: np.ndarray
-    predictions: Predictions
+    predictions: Answers
     reference: torch.Tensor
-    baseline: Baseline
+    baseline: BaselineFigures
     parameters: int
+    task: Task
     _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
     _variants: OrderedDict[tuple[Simplify | None, bool], Variant] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -91,13 +94,14 @@ class Subject:
         data = zoo.load_data(entry.dataset, entry.input_shape)
         statistics = ModelStatistics.of(model, name)
         labels = data.test_labels.numpy()
-        reference = log_probabilities(model, data.test_images)
-        top = reference.max(dim=1)
-        predictions = Predictions(top.indices.numpy(), top.values.exp().float().numpy())
-        figures = score(predictions, labels, predictions.classes, len(data.classes))
-        baseline = Baseline(figures.correct, figures.accuracy, figures.f1, statistics.size_bytes)
+        task = Classification(data.classes)
+        reference = task.outputs(model, data.test_images.split(CHUNK))
+        predictions = task.answers(reference)
+        baseline = task.baseline(task.score(predictions, labels, predictions), statistics.size_bytes)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        return cls(name, entry.dataset, model, data, statistics, labels, predictions, reference, baseline, parameters)
+        return cls(
+            name, entry.dataset, model, data, statistics, labels, predictions, reference, baseline, parameters, task
+        )
 
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model.
@@ -160,10 +164,18 @@ class Subject:
             artefact=hashlib.sha256(artefact).hexdigest(),
         )
         with self.running(compressed) as forward:
-            for predictions in predict(forward, self.data.test_images, reference=self.reference):
-                figures = score(predictions, self.labels, self.predictions.classes, len(self.data.classes))
+            for predictions in self.task.answer(forward, self.data.test_images.split(CHUNK), self.reference):
+                figures = self.task.score(predictions, self.labels, self.predictions)
                 record = Record(
-                    self.name, self.dataset, compressed.recipe, digests, figures, self.baseline, share, size
+                    self.name,
+                    self.dataset,
+                    compressed.recipe,
+                    digests,
+                    figures,
+                    self.baseline,
+                    share,
+                    size,
+                    task=self.task.name,
                 )
                 yield Evaluation(record, predictions)
 
@@ -183,14 +195,14 @@ class Subject:
         return self._form(compressed).blueprint
 
     def train_harm(self, compressed: CompressedModel) -> float:
-        """Mean KL divergence from the baseline's outputs over the train split, in nats: for choices to be made by."""
+        """Mean divergence from the baseline's outputs over the train split: for choices to be made by."""
         with self._form(compressed).loaded(compressed) as module:
-            *_, found = predict(module, self.data.train_images, reference=self._train_reference)
+            *_, found = self.task.answer(module, self.data.train_images.split(CHUNK), self._train_reference)
         return found.harm
 
     @cached_property
     def _train_reference(self) -> torch.Tensor:
-        return log_probabilities(self.model, self.data.train_images)
+        return self.task.outputs(self.model, self.data.train_images.split(CHUNK))
 
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that the compressed model decodes into; the last few are kept."""

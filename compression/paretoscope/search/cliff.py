@@ -1,6 +1,6 @@
 """The cliff finder: how far one slider can go before the model is told from the baseline.
 
-Bisection over the slider's grid, from the mildest to the strongest value. Accuracy need not fall evenly along it, so a
+Bisection over the slider's grid, from the mildest to the strongest value. Figures need not fall evenly along it, so a
 value beyond the cliff may pass again; what bisection finds is a passing value whose next stronger one fails.
 """
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from paretoscope.base.errors import RecipeError
-from paretoscope.measure.record import Accuracy
+from paretoscope.measure.record import FIRST_TASK
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks import Figures, tasks
 
 # From the mildest to the strongest. The sliders' "off" is not among them: without the step there is no cliff.
 GRIDS: dict[str, tuple[float, ...]] = {
@@ -22,11 +23,11 @@ GRIDS: dict[str, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One evaluation of the search."""
+class Trial:
+    """One evaluation of the search. value: of the setting. figures: exact ones."""
 
     value: float
-    accuracy: Accuracy
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +40,23 @@ class Cliff:
     setting: str
     last: float | None
     first: float | None
-    steps: tuple[Step, ...]
+    steps: tuple[Trial, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return dataclasses.asdict(self)
+        """Plain data; the name of the figures is that of the first task that had any."""
+        steps = [{"value": each.value, "accuracy": dataclasses.asdict(each.figures)} for each in self.steps]
+        return {"setting": self.setting, "last": self.last, "first": self.first, "steps": steps}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Cliff":
-        """What `to_dict` wrote; KeyError or TypeError when it is not that."""
-        steps = tuple(Step(each["value"], Accuracy(**each["accuracy"])) for each in data["steps"])
+    def from_dict(cls, data: Mapping[str, Any], task: str = FIRST_TASK) -> "Cliff":
+        """What `to_dict` wrote, with figures of a task; KeyError or TypeError when it is not that."""
+        read = tasks.get(task).read_figures
+        steps = tuple(Trial(each["value"], read(each["accuracy"])) for each in data["steps"])
         return cls(**{**data, "steps": steps})
 
 
 def find_cliff(
-    evaluate: Callable[[Recipe], Accuracy],
+    evaluate: Callable[[Recipe], Figures],
     recipe: Recipe,
     setting: str,
     grid: Sequence[float] | None = None,
@@ -61,7 +64,7 @@ def find_cliff(
 ) -> Cliff:
     """Bisect `setting` ("sparsity", "clusters" or "bits") of the recipe; every other setting stays.
 
-    evaluate: the exact accuracy of a recipe; called at most log2(len(grid)) + 2 times. grid: values from the mildest to
+    evaluate: the exact figures of a recipe; called at most log2(len(grid)) + 2 times. grid: values from the mildest to
     the strongest, GRIDS[setting] by default. check(progress, cliff so far) is called after each evaluation; what it
     raises ends the search. Raises RecipeError.
     """
@@ -70,7 +73,7 @@ def find_cliff(
     grid = GRIDS[setting] if grid is None else grid
     if not grid:
         raise RecipeError("a grid must have at least one value; got none. Pass the slider's values.")
-    steps: list[Step] = []
+    steps: list[Trial] = []
     # All up to `passing` is taken to pass and all from `failing` on to fail; both ends are imagined at first.
     passing, failing = -1, len(grid)
 
@@ -81,9 +84,9 @@ def find_cliff(
     most = len(grid).bit_length()
     while failing - passing > 1:
         middle = (passing + failing) // 2
-        accuracy = evaluate(recipe.with_setting(setting, grid[middle]))
-        steps.append(Step(grid[middle], accuracy))
-        if accuracy.distinguishable:
+        figures = evaluate(recipe.with_setting(setting, grid[middle]))
+        steps.append(Trial(grid[middle], figures))
+        if figures.distinguishable:
             failing = middle
         else:
             passing = middle

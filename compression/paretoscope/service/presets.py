@@ -4,11 +4,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from paretoscope.base.errors import ModelError
 from paretoscope.recipe.presets import PATH, Preset, presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
+
+if TYPE_CHECKING:
+    from paretoscope.tasks import Task
 
 FIGURES = PATH.with_name("preset_figures.json")
 
@@ -54,7 +58,7 @@ class Figures:
     @property
     def chance(self) -> bool:
         """Whether the test split does not tell it from guessing."""
-        return at_chance(self.correct, self.n, self.majority / self.n)
+        return _task().at_chance(self.correct, self.n, self.majority / self.n)
 
     @property
     def holds(self) -> bool:
@@ -139,20 +143,19 @@ def _here(figures: Figures, preset: Preset) -> bool:
     return preset.recipe.recover is None or shelf.has(figures.model_digest, preset.recipe)
 
 
-def at_chance(correct: int, n: int, share: float) -> bool:
-    """Whether so many right answers of n are not told from guessing the largest class, which has that share of all.
+def _task() -> "type[Task]":
+    """Whose figures those that ship are: the zoo classifies."""
+    from paretoscope.tasks.classification import Classification  # loads torch, which a list of names does not need
 
-    They are not where Wilson's 95 % interval of the accuracy (Wilson 1927) does not lie above the share.
-    """
-    from paretoscope.measure.accuracy import wilson
-
-    return wilson(correct, n)[0] <= share
+    return Classification
 
 
 def told_figures(figures: Figures) -> str:
     """One sentence on what a preset gives on a model."""
-    worth = "no better than guessing" if figures.chance else f"{figures.size / 1000:,.1f} KB"
-    return f"{100 * figures.accuracy:.1f} % on this model: {worth} (measured, {figures.n:,} test images)."
+    words = _task().words
+    worth = words.chance if figures.chance else f"{figures.size / 1000:,.1f} KB"
+    value = f"{words.factor * figures.accuracy:.1f} {words.unit}"
+    return f"{value} on this model: {worth} (measured, {figures.n:,} test images)."
 
 
 def cautions(model: str, recipe: Recipe) -> tuple[str, ...]:

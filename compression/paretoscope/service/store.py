@@ -28,13 +28,13 @@ from paretoscope.base import cache
 from paretoscope.base.cache import ENVIRONMENT
 from paretoscope.base.database import PATIENCE_S, Database
 from paretoscope.base.errors import RecipeError, StoreError
-from paretoscope.measure.accuracy import Predictions
 from paretoscope.measure.latency import Samples, machine_id
 from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.recipe import Code, Recipe
 from paretoscope.recipe.revision import METHODS
 from paretoscope.runtimes import Runtime
+from paretoscope.tasks import tasks
 
 # What waits to be written: tried again this often; of more than so many bytes the oldest are given up, and counted.
 RETRY_S, WAITING_BYTES = 20.0, 1 << 28
@@ -176,11 +176,12 @@ class Store:
         """Keep an exact evaluation; one of the same digests is replaced."""
         record = replace(evaluation.record, latency=None)
         digests = record.digests
+        classes, confidences = tasks.get(record.task).write_answers(evaluation.predictions)
         self._put(
             ("records", digests.model, digests.dataset, digests.recipe),
             record=record.to_json(),
-            classes=evaluation.predictions.classes.astype("<i8").tobytes(),
-            confidences=evaluation.predictions.confidences.astype("<f4").tobytes(),
+            classes=classes,
+            confidences=confidences,
         )
 
     def get(self, model: str, dataset: str, recipe: str) -> Evaluation | None:
@@ -212,7 +213,8 @@ class Store:
         for recipe, text, classes, confidences, _ in sorted(rows, key=lambda row: (str(row[4]), str(row[0]))):
             try:
                 record = Record.from_dict(json.loads(text))
-                _expect(classes == 8 * record.figures.n and confidences == 4 * record.figures.n)
+                first, second = tasks.get(record.task).answer_bytes
+                _expect((classes, confidences) == (first * record.figures.n, second * record.figures.n))
                 _expect(record.digests.recipe == recipe)
                 found[recipe] = record
             except _UNREADABLE:
@@ -396,9 +398,9 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, 
 
 def _evaluation(text: str, classes: bytes, confidences: bytes) -> Evaluation:
     record = Record.from_dict(json.loads(text))
-    predictions = Predictions(np.frombuffer(classes, "<i8"), np.frombuffer(confidences, "<f4"))
-    _expect(len(predictions.classes) == len(predictions.confidences) == record.figures.n)
-    return Evaluation(record, predictions)
+    answers = tasks.get(record.task).read_answers((classes, confidences))
+    _expect(len(answers) == record.figures.n)
+    return Evaluation(record, answers)
 
 
 def _expect(holds: bool) -> None:

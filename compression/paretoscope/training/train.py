@@ -28,7 +28,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, RecipeError
@@ -44,6 +43,7 @@ from paretoscope.model.tensors import CompressedTensor, Integers
 from paretoscope.networks.zoo import load_model, models, teachers_of
 from paretoscope.networks.zoo.train import augment
 from paretoscope.recipe.recipe import Recipe, Recover
+from paretoscope.tasks import Task
 from paretoscope.training.integers import RoundedActivations
 from paretoscope.training.stages import pruning_of, ramp_epochs, stage
 from paretoscope.training.student import Student
@@ -138,6 +138,7 @@ class Split:
     labels: Tensor
     validation_images: Tensor
     validation_labels: Tensor
+    task: Task
 
     @classmethod
     def of(cls, subject: Subject, seed: int) -> "Split":
@@ -145,18 +146,18 @@ class Split:
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         kept = min(round(VALIDATION_SHARE * len(labels)), VALIDATION_LIMIT)
         validation, training = order[:kept], order[kept:]
-        return cls(images[training], labels[training], images[validation], labels[validation])
+        return cls(images[training], labels[training], images[validation], labels[validation], subject.task)
 
     @torch.inference_mode()
     def validate(self, network: nn.Module) -> tuple[float, float]:
-        """Accuracy and cross-entropy, in nats, of a network on the validation part."""
+        """Share of the validation part that a network has right, and the mean of the task's loss."""
         parts = []
         for images in self.validation_images.split(200):
             with machine(exclusive=False):
                 parts.append(network(images))
         logits = torch.cat(parts)
-        right = logits.argmax(1) == self.validation_labels
-        return float(right.float().mean()), float(F.cross_entropy(logits, self.validation_labels))
+        right = self.task.correct(logits, self.validation_labels)
+        return float(right.float().mean()), float(self.task.loss(logits, self.validation_labels))
 
 
 @dataclass(eq=False)
@@ -268,17 +269,17 @@ class Trainer:
         if self._means:
             with torch.no_grad():
                 torch._foreach_lerp_(self._means, list(self._student.parameters()), 1 - self.step.average)
-        return loss.item(), int((logits.argmax(1) == labels).sum())
+        return loss.item(), int(self.subject.task.correct(logits, labels).sum())
 
     def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Labels and the teacher's softened answers, mixed; the latter times T**2 (Hinton et al. 2015, section 2)."""
         mix, heat = self.step.distill, self.step.temperature
-        loss = (1 - mix) * F.cross_entropy(logits, labels) if mix < 1 else logits.new_zeros(())
+        task = self.subject.task
+        loss = (1 - mix) * task.loss(logits, labels) if mix < 1 else logits.new_zeros(())
         if mix > 0:
             with torch.no_grad():
-                taught = F.log_softmax(self._teacher(images) / heat, dim=1)
-            softened = F.log_softmax(logits / heat, dim=1)
-            loss = loss + mix * heat**2 * F.kl_div(softened, taught, reduction="batchmean", log_target=True)
+                taught = self._teacher(images)
+            loss = loss + mix * heat**2 * task.distillation(logits, taught, heat)
         return loss
 
     def _cost_of_size(self) -> Tensor | float:
@@ -365,14 +366,14 @@ class Trainer:
     ) -> Epoch:
         compressed = replace(compressed, recipe=self.recipe)
         with self.subject.running(compressed) as network:
-            accuracy, cross_entropy = self.split.validate(network)
+            accuracy, loss_there = self.split.validate(network)
         weights = [tensor.decode() for tensor in compressed.weights.values()]
         epoch = Epoch(
             number=number,
             loss=loss,
             train_accuracy=train_accuracy,
             validation_accuracy=accuracy,
-            validation_loss=cross_entropy,
+            validation_loss=loss_there,
             size=len(codec.write(compressed)),
             sparsity=float(1 - sum(map(np.count_nonzero, weights)) / sum(weight.size for weight in weights)),
             learning_rate=rate,

@@ -1,28 +1,30 @@
-"""Whether a training was worth its time: accuracy won back on the test split against minutes spent."""
+"""Whether a training was worth its time: what it won back on the test split against minutes spent."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from paretoscope.measure.accuracy import mcnemar
-from paretoscope.measure.record import SIGNIFICANCE
 from paretoscope.measure.subject import Evaluation
+from paretoscope.tasks import Task, Words
+from paretoscope.tasks.task import SIGNIFICANCE
 from paretoscope.training.progress import duration
 from paretoscope.training.train import Recovery
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """points: percentage points of accuracy that training changed; lost: that compression without it had cost.
+    """points: of the task's figure that training changed; lost: that compression without it had cost.
 
-    p_value: McNemar's exact test of before and after on the same images. seconds: of training, all epochs.
+    p_value: the task's paired test of before and after on the same samples. seconds: of training, all epochs.
+    words: of the task.
     """
 
     points: float
     lost: float
     p_value: float
     seconds: float
+    words: Words
 
     @property
     def minutes(self) -> float:
@@ -45,15 +47,17 @@ class Worth:
         if self.points <= 0:
             return f"Nothing won back in {spent}"
         of = f" of {self.lost:.2f}" if self.lost > 0 else ""
-        return f"Won back {self.points:.2f}{of} points in {spent}: {duration(60 * self.minutes_per_point)} a point"
+        points, one = self.words.points, self.words.point
+        return f"Won back {self.points:.2f}{of} {points} in {spent}: {duration(60 * self.minutes_per_point)} a {one}"
 
     @property
     def caveat(self) -> str:
         """What must be known beside it, or ""."""
         if self.points > 0 and not self.certain:
-            return f"Before and after cannot be told apart on these test images (McNemar p = {self.p_value:.2g})."
+            told = f"{self.words.test}, p = {self.p_value:.2g}"
+            return f"Before and after cannot be told apart on these test images ({told})."
         if self.points < 0:
-            return f"It cost {-self.points:.2f} points: the start is the better model."
+            return f"It cost {-self.points:.2f} {self.words.points}: the start is the better model."
         return ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,13 +71,13 @@ class Worth:
         }
 
 
-def weigh(before: Evaluation, after: Evaluation, labels: np.ndarray, recovery: Recovery) -> Worth:
-    """Compare a recipe without and with its training. before, after: exact; labels: integers (n,) of the test split."""
-    was, now = before.predictions.classes == labels, after.predictions.classes == labels
-    n = len(labels)
+def weigh(task: Task, before: Evaluation, after: Evaluation, labels: np.ndarray, recovery: Recovery) -> Worth:
+    """Compare a recipe without and with its training. before, after: exact; labels: of the test split."""
+    compared = task.compare(before.predictions, after.predictions, labels)
     return Worth(
-        points=100 * (int(now.sum()) - int(was.sum())) / n,
-        lost=100 * (before.record.baseline.correct - int(was.sum())) / n,
-        p_value=mcnemar(int((now & ~was).sum()), int((was & ~now).sum())),
+        points=compared.points,
+        lost=task.lost(before.record.baseline, before.record.figures),
+        p_value=compared.p_value,
         seconds=recovery.epochs[-1].seconds,
+        words=task.words,
     )

@@ -1,0 +1,26 @@
+"""Intervals and tests of counts: Wilson's of a proportion, McNemar's of paired answers."""
+
+import math
+
+
+def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), for n >= 1."""
+    from scipy.special import ndtri  # slow to import; who only reads stored figures does not need it
+
+    z = float(ndtri((1 + level) / 2))
+    share = correct / n
+    centre = share + z * z / (2 * n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # At 0 and n the bounds are exactly 0 and 1; rounding may miss them.
+    low = 0.0 if correct == 0 else float((centre - spread) / scale)
+    high = 1.0 if correct == n else float((centre + spread) / scale)
+    return low, high
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """McNemar's exact test, two-sided: the p-value of `gained` and `lost` samples under even odds (McNemar 1947)."""
+    from scipy.special import bdtr
+
+    # Even odds are symmetric, so both tails are twice the smaller one.
+    return min(1.0, 2.0 * float(bdtr(min(gained, lost), gained + lost, 0.5)))

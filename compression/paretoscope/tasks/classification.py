@@ -1,0 +1,262 @@
+"""Classification: one class a sample. One forward pass gives the predicted class and confidence of every sample, and
+every figure comes from those."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from paretoscope.base.intervals import mcnemar, wilson
+from paretoscope.base.lock import machine
+from paretoscope.base.units import format_percent, format_points
+from paretoscope.tasks.task import SIGNIFICANCE, Comparison, Forward, tasks
+from paretoscope.tasks.words import ErrorWords, Further, Words
+
+WORDS = Words(
+    title="Accuracy",
+    name="accuracy",
+    unit="%",
+    factor=100,
+    change_unit="pt",
+    point="point",
+    points="points",
+    value=format_percent,
+    change=format_points,
+    right="right",
+    chance="no better than guessing",
+    at_chance="chance",
+    interval="Wilson",
+    test="McNemar's exact test",
+    divergence="KL divergence",
+    harm_unit="nats",
+    loss_unit="nats",
+    errors=ErrorWords(
+        tab="Confusion",
+        matrix="Confusion matrix",
+        truth="True class",
+        answer="Predicted class",
+        wrong="misclassified",
+        right="Recall (% of the true class)",
+        one="class",
+        pair="true {truth}, predicted {answer}",
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Predictions:
+    """What a model says of the first n samples: classes int64 (n,), confidences float32 (n,) in [0, 1].
+
+    harm: mean over them of the KL divergence of its outputs from the baseline's, in nats; 0 where none was given.
+    """
+
+    classes: np.ndarray
+    confidences: np.ndarray
+    harm: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Figures of one model on the first `n` samples; exact when n is the size of the split.
+
+    accuracy_low, accuracy_high: 95 % Wilson interval. f1: macro F1. p_value: McNemar's exact test, two-sided,
+    against the baseline on the same samples. harm: mean KL divergence of the outputs from the baseline's, in nats.
+    """
+
+    n: int
+    correct: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    f1: float
+    p_value: float
+    harm: float
+
+    @property
+    def value(self) -> float:
+        return self.accuracy
+
+    @property
+    def low(self) -> float:
+        return self.accuracy_low
+
+    @property
+    def high(self) -> float:
+        return self.accuracy_high
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the test tells this model from the baseline, at the 5 % level."""
+        return self.p_value < SIGNIFICANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The uncompressed fp32 model on the same split; size_bytes is its fp32 state."""
+
+    correct: int
+    accuracy: float
+    f1: float
+    size_bytes: int
+
+    @property
+    def value(self) -> float:
+        return self.accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Samples of known classes; a model gives a logit for each class, (n, classes). classes: their names, by label."""
+
+    classes: tuple[str, ...]
+
+    name: ClassVar[str] = "classification"
+    title: ClassVar[str] = "Classification"
+    summary: ClassVar[str] = "Which of some classes a sample is of: accuracy with Wilson's interval, macro F1."
+    reference: ClassVar[str] = (
+        "Wilson, Probable inference, the law of succession, and statistical inference, 1927; McNemar, Note on the "
+        "sampling error of the difference between correlated proportions or percentages, 1947"
+    )
+    words: ClassVar[Words] = WORDS
+    answer_bytes: ClassVar[tuple[int, int]] = (8, 4)
+    further: ClassVar[tuple[Further, ...]] = (
+        Further(
+            key="f1",
+            title="Macro F1",
+            help="Mean of the F1 scores of all classes: it falls when one class suffers, even if accuracy does not.",
+            decimals=4,
+        ),
+    )
+
+    @staticmethod
+    def read_figures(data: Mapping[str, Any]) -> Accuracy:
+        return Accuracy(**{field.name: data[field.name] for field in fields(Accuracy)})
+
+    @staticmethod
+    def read_baseline(data: Mapping[str, Any]) -> Baseline:
+        return Baseline(**data)
+
+    @staticmethod
+    def write_answers(answers: Predictions) -> tuple[bytes, bytes]:
+        """Classes and confidences, in the order of bytes of files."""
+        return answers.classes.astype("<i8").tobytes(), answers.confidences.astype("<f4").tobytes()
+
+    @staticmethod
+    def read_answers(parts: tuple[bytes, bytes]) -> Predictions:
+        classes, confidences = np.frombuffer(parts[0], "<i8"), np.frombuffer(parts[1], "<f4")
+        if len(classes) != len(confidences):
+            raise ValueError("there must be a confidence for each class")
+        return Predictions(classes, confidences)
+
+    @staticmethod
+    def at_chance(correct: int, n: int, share: float) -> bool:
+        """Where Wilson's 95 % interval does not lie above the share, which is that of the most frequent class."""
+        return wilson(correct, n)[0] <= share
+
+    def comparable(self, outputs: Tensor) -> Tensor:
+        """Log probabilities of each class, float64 (n, classes)."""
+        return outputs.double().log_softmax(dim=1)
+
+    def outputs(self, model: Forward, chunks: Iterable[Tensor]) -> Tensor:
+        return torch.cat([self._run(model, chunk) for chunk in chunks])
+
+    def answers(self, outputs: Tensor) -> Predictions:
+        top = outputs.max(dim=1)
+        return Predictions(top.indices.numpy(), top.values.exp().float().numpy())
+
+    def answer(
+        self, model: Forward, chunks: Iterable[Tensor], reference: Tensor | None = None
+    ) -> Iterator[Predictions]:
+        classes, confidences = np.empty(0, np.int64), np.empty(0, np.float32)
+        harm = 0.0
+        for chunk in chunks:
+            found = self._run(model, chunk)
+            top = self.answers(found)
+            start, end = len(classes), len(classes) + len(found)
+            classes = np.concatenate([classes, top.classes])
+            confidences = np.concatenate([confidences, top.confidences])
+            if reference is not None:
+                harm += max(0.0, float(self.divergence(reference[start:end], found).sum()))
+            yield Predictions(classes, confidences, harm / end)
+
+    def _run(self, model: Forward, chunk: Tensor) -> Tensor:
+        # No chunk runs while a timing has the machine to itself.
+        with torch.inference_mode(), machine(exclusive=False):
+            return self.comparable(model(chunk))
+
+    def divergence(self, reference: Tensor, other: Tensor) -> Tensor:
+        """KL divergence of each row of `other` from `reference`, log probabilities (n, classes): float64 (n,), in nats.
+
+        Where both agree, rounding may leave it a little below 0.
+        """
+        return (reference.exp() * (reference - other)).sum(dim=1)
+
+    def score(self, answers: Predictions, labels: np.ndarray, baseline: Predictions) -> Accuracy:
+        predicted = answers.classes
+        n = len(predicted)
+        labels = labels[:n]
+        right, was_right = predicted == labels, baseline.classes[:n] == labels
+        correct = int(right.sum())
+        low, high = wilson(correct, n)
+        return Accuracy(
+            n=n,
+            correct=correct,
+            accuracy=correct / n,
+            accuracy_low=low,
+            accuracy_high=high,
+            f1=macro_f1(predicted, labels, len(self.classes)),
+            p_value=_paired(right, was_right),
+            harm=answers.harm,
+        )
+
+    def told(self, figures: Accuracy) -> str:
+        return f"{figures.correct} of {figures.n} test images"
+
+    def interval(self, baseline: Baseline, n: int) -> tuple[float, float]:
+        return wilson(baseline.correct, n)
+
+    def baseline(self, figures: Accuracy, size_bytes: int) -> Baseline:
+        return Baseline(figures.correct, figures.accuracy, figures.f1, size_bytes)
+
+    def compare(self, before: Predictions, after: Predictions, labels: np.ndarray) -> Comparison:
+        """McNemar's exact test."""
+        was, now = before.classes == labels, after.classes == labels
+        return Comparison(WORDS.factor * (int(now.sum()) - int(was.sum())) / len(labels), _paired(now, was))
+
+    def lost(self, baseline: Baseline, figures: Accuracy) -> float:
+        return WORDS.factor * (baseline.correct - figures.correct) / figures.n
+
+    def correct(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return outputs.argmax(dim=1) == labels
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy, in nats."""
+        return F.cross_entropy(outputs, labels)
+
+    def distillation(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """KL divergence from a teacher's softened answers, in nats (Hinton, Vinyals and Dean 2015, section 2)."""
+        softened = F.log_softmax(outputs / temperature, dim=1)
+        wanted = F.log_softmax(taught / temperature, dim=1)
+        return F.kl_div(softened, wanted, reduction="batchmean", log_target=True)
+
+
+def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Mean of 2 TP / (2 TP + FP + FN) over the classes that occur among the labels or the predictions."""
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    total = np.bincount(predicted, minlength=classes) + np.bincount(labels, minlength=classes)
+    present = total > 0
+    return float(np.mean(2.0 * hits[present] / total[present]))
+
+
+def _paired(right: np.ndarray, was_right: np.ndarray) -> float:
+    return mcnemar(int((right & ~was_right).sum()), int((~right & was_right).sum()))
+
+
+tasks.add(Classification)
