@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "pages").rglob("*.py"), *(ROOT / "compression/paretoscope/figures").rglob("*.py")])
 
 # Words of classification, in any case. "Points" alone are also markers of a figure.
-NAMES = re.compile(r"accurac|macro f1|\bf1\b|mcnemar|wilson|confusion|kl divergence|\bnats\b|misclassified|guessing", re.I)
+NAMES = re.compile(r"accurac|\bf1\b|mcnemar|wilson|confusion|kl divergence|\bnats\b|misclassified|guessing", re.I)
 
 # Strings that no one reads, and what they are.
 UNSEEN = {
