@@ -29,12 +29,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from paretoscope.codec.contexts import ContextDecoder, ContextEncoder
-from paretoscope.data.dataset import CHUNK
+from paretoscope.data.data import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.methods import dependent
 from paretoscope.model.tensors import Integers
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 
 PACKAGES = ("nncodec==2.1.3", "numpy<2")
 WORKER = Path(__file__).with_name("nncodec_worker.py")
@@ -139,7 +140,7 @@ def compare(names: Sequence[str], python: Path) -> dict[str, dict[str, list[list
     print("bytes at equal harm / NNCodec's, at harms of", ", ".join(f"{harm:g}" for harm in HARMS))
     curves = {}
     for name in names:
-        subject = Subject.load(name)
+        subject = subjects.load(name)
         curves[name] = {"NNCodec": theirs(subject, python)}
         reference = [bytes_at(harm, curves[name]["NNCodec"]) for harm in HARMS]
         print(f"{name:14} {'NNCodec, bytes':20}", *(f"{size:8.0f}" for size in reference), flush=True)
@@ -156,7 +157,7 @@ def accuracies(curves: Mapping[str, Mapping[str, list[list[Point]]]]) -> None:
     """What harm means in accuracy: the smallest file of each way that loses at most so much."""
     print("\nfewest bytes at a loss of accuracy of at most 0, 0.25 and 0.5 points")
     for name, ways in curves.items():
-        baseline = Subject.load(name).baseline.accuracy
+        baseline = subjects.load(name).baseline.accuracy
         for way, lines in ways.items():
             sizes = [
                 min((p.bytes for line in lines for p in line if p.accuracy >= baseline - lost - 1e-9), default=0)
@@ -173,9 +174,9 @@ def speed() -> None:
         "zoo, by rate, 1e-7": Recipe.of(**by_rate, exchange=1e-7),
         "zoo, 8 bits": Recipe.of(bits=8),
     }
-    subjects = [Subject.load(name) for name in zoo.models_of("digits")]
+    opened = [subjects.load(name) for name in zoo.models_of("digits")]
     sets = {
-        label: [tensor for subject in subjects for tensor in subject.compress(recipe).weights.values()]
+        label: [tensor for subject in opened for tensor in subject.compress(recipe).weights.values()]
         for label, recipe in qualities.items()
     }
     random = np.random.default_rng(0).standard_t(4, (2048, 5700)).astype(np.float32)

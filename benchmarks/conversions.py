@@ -10,10 +10,10 @@ difference of a logit. Failed: not offered, because the check failed.
 import argparse
 
 from paretoscope.export import Format, Source, Verification, formats, produce
-from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
 
 def column(model: str, recipe: Recipe, available: list[Format]) -> tuple[str, list[str]]:
     """The head and the cells of one model."""
-    subject = Subject.load(model)
+    subject = subjects.load(model)
     compressed = subject.compress(recipe)
     source = Source(subject, compressed)
     cells = [cell(produce(compressed, each.name, subject, source=source).verification) for each in available]

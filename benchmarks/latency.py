@@ -28,6 +28,7 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import ONNX_RUNTIME, SPARSE, Program, Runtime, runtimes
+from paretoscope.service import subjects
 
 from benchmarks import lookup
 
@@ -112,7 +113,7 @@ def main() -> None:
         print(f"\n{name}, batch {setting.batch}, {setting.threads} thread(s)\n")
         print("| recipe | runtime | format | ms | to its own baseline | to ONNX Runtime fp32 |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for row in measured(Subject.load(name), chosen, setting):
+        for row in measured(subjects.load(name), chosen, setting):
             rows.append(row)
             cells = (row.recipe, row.runtime, row.number_format, f"{row.median_ms:.4g}", row.own, row.onnx)
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
@@ -210,7 +211,7 @@ def wanted(rows: list[Row], setting: Setting) -> int:
 
 def limit(row: Row, setting: Setting) -> None:
     """What the roofline of this machine says of the non-zeros alone."""
-    subject = Subject.load(row.model)
+    subject = subjects.load(row.model)
     compressed = subject.compress(RECIPES[row.recipe])
     here = measure_machine(setting.threads)
     kept = {name: (tensor.decode() != 0).mean() for name, tensor in compressed.weights.items()}

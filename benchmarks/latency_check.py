@@ -21,16 +21,16 @@ from statistics import median
 
 import numpy as np
 from paretoscope.base.lock import machine
-from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import OPENVINO, Program
-from paretoscope.runtimes import Subject as Network
+from paretoscope.runtimes import Runnable as Network
 from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_profile import events
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, bound_call, options_of
 from paretoscope.runtimes.openvino import SETTINGS, OpenVinoSession
 from paretoscope.runtimes.profiles import WARM_UP_RUNS
+from paretoscope.service import subjects
 from torch import nn
 
 BOUND = 0.10
@@ -54,7 +54,7 @@ def main() -> None:
     print("| model | format | runtime | theirs, us | ours, us | ratio | less the call | |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in options.model:
-        subject = Subject.load(name)
+        subject = subjects.load(name)
         images = subject.data.test_images[:1].numpy()
         for number_format, recipe in RECIPES.items():
             compressed = subject.compress(recipe)

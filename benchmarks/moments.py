@@ -23,8 +23,7 @@ import numpy as np
 import torch
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError
-from paretoscope.data.dataset import CHUNK
-from paretoscope.measure.subject import Subject
+from paretoscope.data.data import CHUNK
 from paretoscope.methods import moments
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import ModelStatistics
@@ -32,6 +31,7 @@ from paretoscope.networks import zoo
 from paretoscope.networks.zoo import train
 from paretoscope.networks.zoo.model import ModelEntry, TrainingSettings
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from paretoscope.tasks.classification import Classification
 from torch import nn
 from torch.nn import functional as F
@@ -212,7 +212,7 @@ def tune() -> None:
 def judge() -> None:
     print("\nten rates on the test split: bytes, harm without compensation; bytes, harm with it")
     for name in JUDGED:
-        subject = Subject.load(name)
+        subject = subjects.load(name)
         with without():
             before = curve(subject.model, subject.statistics, subject.data.test_images, JUDGED_RATES)
         after = curve(subject.model, subject.statistics, subject.data.test_images, JUDGED_RATES)

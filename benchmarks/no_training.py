@@ -16,6 +16,7 @@ from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.cliff import find_cliff
+from paretoscope.service import subjects
 from paretoscope.tasks.classification import Accuracy
 
 WITHOUT: dict[str, object] = {}
@@ -61,7 +62,7 @@ def main() -> None:
     print("| model | no repair | recipe | with repair | recipe | by rate | nats a KB | 4 bits | repaired | baseline |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
-        subject = Subject.load(name)
+        subject = subjects.load(name)
         cells = []
         ways = indistinguishable(subject, WITHOUT), indistinguishable(subject, REPAIR), by_rate(subject)
         for passing in ways:

@@ -18,12 +18,13 @@ from itertools import chain
 import numpy as np
 from paretoscope import codec
 from paretoscope.base import files
-from paretoscope.data.dataset import CHUNK
+from paretoscope.data.data import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
+from paretoscope.service import subjects
 from paretoscope.service.presets import FIGURES, Figures, chosen, load_figures, to_json
 from paretoscope.training.train import Split
 
@@ -58,7 +59,7 @@ def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
 
 def of_model(name: str) -> list[Figures]:
     """Figures of all presets of a model; each is printed, and the one that the model opens on is named."""
-    subject, found, others = Subject.load(name), [], []
+    subject, found, others = subjects.load(name), [], []
     for preset in presets_of(name):
         found.append((preset, told(measured(subject, preset.name, preset.recipe))))
         if preset.recipe.recover is not None:

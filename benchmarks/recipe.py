@@ -12,10 +12,11 @@ import random
 import statistics
 import time
 
-from paretoscope.data.dataset import CHUNK
+from paretoscope.data.data import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 
 
 def new_recipe(draw: random.Random) -> Recipe:
@@ -52,7 +53,7 @@ def main() -> None:
     draw = random.Random(0)
     print(f"{'model':<15}{'forward ms':>11}{'recipe ms':>11}{'above ms':>10}{'ratio':>7}  bound")
     for name in zoo.models_of("digits"):
-        subject = Subject.load(name)
+        subject = subjects.load(name)
         for _ in range(2):
             forward(subject)
             whole(subject, new_recipe(draw))

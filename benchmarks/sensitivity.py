@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 
 import torch
-from paretoscope.data.dataset import CHUNK
+from paretoscope.data.data import CHUNK
 from paretoscope.measure.sensitivity import (
     SETTINGS,
     Point,
@@ -25,6 +25,7 @@ from paretoscope.measure.sensitivity import (
 )
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
+from paretoscope.service import subjects
 
 GRIDS = {"sparsity": (0.8,), "clusters": (8,), "bits": (4, 2)}
 BOUND = {"resnet-20": 1.6}
@@ -95,7 +96,7 @@ def main() -> None:
     models = parser.parse_args().models
     print(f"{'model':<15}{'evaluations':>12}{'cached s':>10}{'whole s':>9}{'ratio':>7}{'identical':>11}  bound")
     for name in models:
-        subject = Subject.load(name)
+        subject = subjects.load(name)
         cached, whole, identical = compare(subject)
         count = len(subject.statistics.layers) * sum(map(len, GRIDS.values()))
         ratio, bound = whole / cached, BOUND.get(name)

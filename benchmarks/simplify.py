@@ -9,8 +9,8 @@ multiplications runs at least 1.4 times as fast.
 import argparse
 
 from paretoscope.measure.layers import count_macs
-from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 
 RECIPES = (
     {"nodes": 0.1},
@@ -24,7 +24,7 @@ RECIPES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet-20")
-    subject = Subject.load(parser.parse_args().model)
+    subject = subjects.load(parser.parse_args().model)
     image = subject.data.test_images[:1]
     whole = sum(count_macs(subject.model, image).values())
     print("| recipe | multiplications | accuracy | with batch norm re-estimated | speed-up, 95 % interval |")

@@ -22,6 +22,7 @@ from paretoscope.networks.zoo.train import train
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import onnx_runtime
 from paretoscope.search.allot import allot
+from paretoscope.service import subjects
 from paretoscope.training.train import Trainer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -44,7 +45,7 @@ def own_lock(tmp_path, monkeypatch):
 
 def few(name: str) -> Subject:
     """Not what other tests share: what it keeps must be computed here. With few images for calibration."""
-    whole = Subject.load(name)
+    whole = subjects.load(name)
     return dataclasses.replace(
         whole, data=dataclasses.replace(whole.data, calibration_images=whole.data.calibration_images[:16])
     )
@@ -146,7 +147,7 @@ def test_sensitivity_holds_the_machine(subject, unheld):
 
 def test_loading_a_model_holds_the_machine(unheld):
     found, ran = unheld
-    Subject.load("lenet-300-100")
+    subjects.load("lenet-300-100")
     assert "forward Linear" in ran and found == []
 
 

@@ -19,6 +19,7 @@ from paretoscope.measure.machine import Machine
 from paretoscope.measure.roofline import estimate
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from paretoscope.service.latency_report import QUANTILES
 from paretoscope.service.workbench import Timing, Workbench
 from typer.testing import CliRunner
@@ -30,13 +31,13 @@ LAYERS = ["fc1.weight", "fc2.weight", "fc3.weight", "other"]
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return Subject.load(NAME)
+    return subjects.load(NAME)
 
 
 @pytest.fixture(autouse=True)
 def own_store(subject, tmp_path, monkeypatch) -> Path:
-    load = Subject.load
-    monkeypatch.setattr(Subject, "load", lambda name: subject if name == NAME else load(name))
+    load = subjects.load
+    monkeypatch.setattr(subjects, "load", lambda name: subject if name == NAME else load(name))
     monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
     return tmp_path / "records.sqlite"
 

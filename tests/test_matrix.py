@@ -29,6 +29,7 @@ from paretoscope.model.tensors import Codebook, Integers, Plain
 from paretoscope.model.trellis import follows
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import CALIBRATIONS, CLIPPINGS, CODERS, IMPORTANCES, STARTS, Override, Recipe, Recover
+from paretoscope.service import subjects
 from torch import nn
 
 MODELS = zoo.models_of("digits")
@@ -183,7 +184,7 @@ def recipe_for(model: str, settings: dict[str, Any]) -> Recipe:
 @cache
 def subject_of(model: str) -> Subject:
     """With a quarter of the calibration images, which the slow methods take their time for."""
-    whole = Subject.load(model)
+    whole = subjects.load(model)
     data = dataclasses.replace(whole.data, calibration_images=whole.data.calibration_images[:CALIBRATION_IMAGES])
     return dataclasses.replace(whole, data=data, _forms=OrderedDict(), _variants=OrderedDict())
 

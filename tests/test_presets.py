@@ -5,12 +5,12 @@ import pytest
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, RecipeError, UnknownNameError
 from paretoscope.codec import shelf
-from paretoscope.measure.subject import Subject
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks import zoo
 from paretoscope.recipe import presets as module
 from paretoscope.recipe.presets import PATH, Preset, preset_for, presets, presets_of
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from paretoscope.service.presets import Figures, best_known, cautions, chosen, known, movable
 from paretoscope.tasks.classification import Classification
 from scipy.special import ndtri
@@ -144,7 +144,7 @@ def test_figures_of_all_that_is_offered_ship(model):
 @pytest.mark.parametrize(("model", "preset"), [("lenet-300-100", "int8"), ("vit-tiny", "digits-vit-tiny")])
 def test_figures_are_what_is_measured_now(model, preset):
     found = presets.get(preset)
-    assert measured(Subject.load(model), found.name, found.recipe) == known(model, found.recipe)
+    assert measured(subjects.load(model), found.name, found.recipe) == known(model, found.recipe)
 
 
 def test_figures_of_other_weights_recipes_or_methods_are_not_believed(monkeypatch):

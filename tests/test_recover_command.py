@@ -15,6 +15,7 @@ from paretoscope.cli.main import app
 from paretoscope.codec import shelf
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -26,13 +27,13 @@ RECIPE = Recipe.of(sparsity=0.92, bits=4, epochs=2, ramp=0.5, distill=0.5)
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return Subject.load(NAME)
+    return subjects.load(NAME)
 
 
 @pytest.fixture(autouse=True)
 def own_store(subject, tmp_path, monkeypatch) -> Path:
-    load = Subject.load
-    monkeypatch.setattr(Subject, "load", lambda name: subject if name == NAME else load(name))
+    load = subjects.load
+    monkeypatch.setattr(subjects, "load", lambda name: subject if name == NAME else load(name))
     monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
     return tmp_path
 

@@ -26,7 +26,7 @@ from paretoscope.recipe.presets import Preset, presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search import cliff
 from paretoscope.search.suggest import Target
-from paretoscope.service import store, workbench
+from paretoscope.service import store, subjects, workbench
 from paretoscope.service.jobs import Job
 from paretoscope.service.store import Store
 from paretoscope.service.workbench import (
@@ -53,7 +53,7 @@ SECONDS = 300
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return Subject.load(NAME)
+    return subjects.load(NAME)
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def path(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def start(subject, path, monkeypatch) -> Iterator[Callable[..., Workbench]]:
     """start(): a workbench as after a restart, sparing it the loading of the model."""
-    load, benches = Subject.load, []
-    monkeypatch.setattr(Subject, "load", lambda name: subject if name == NAME else load(name))
+    load, benches = subjects.load, []
+    monkeypatch.setattr(subjects, "load", lambda name: subject if name == NAME else load(name))
 
     def begin(path: Path | None = None, **settings) -> Workbench:
         benches.append(Workbench(None if path is None else Store(path), **settings))
@@ -696,7 +696,7 @@ def test_an_unknown_model_is_told(start):
 def test_the_subject_is_loaded_once(start, monkeypatch):
     bench = start()
     first = bench.subject(NAME)
-    monkeypatch.setattr(Subject, "load", lambda name: pytest.fail("loaded again"))
+    monkeypatch.setattr(subjects, "load", lambda name: pytest.fail("loaded again"))
     assert bench.subject(NAME) is first
 
 
@@ -707,8 +707,8 @@ class Held:
         self.gates = {model: threading.Event() for model in gated}
         self.loads: list[str] = []
         self.entered = threading.Semaphore(0)
-        self._real = Subject.load
-        monkeypatch.setattr(Subject, "load", self._load)
+        self._real = subjects.load
+        monkeypatch.setattr(subjects, "load", self._load)
 
     def _load(self, model: str) -> Subject:
         self.loads.append(model)
@@ -755,7 +755,7 @@ def test_a_failed_loading_is_told_to_all_and_tried_again(start, monkeypatch):
     assert not bench.loaded("absent")
     with pytest.raises(ModelError, match="Put them there"):
         bench.subject("absent")
-    monkeypatch.setattr(Subject, "load", lambda model: held._real(NAME))
+    monkeypatch.setattr(subjects, "load", lambda model: held._real(NAME))
     assert bench.subject("absent") is bench.load("absent").result(SECONDS)
     assert held.loads == ["absent", "absent"]
 

@@ -35,10 +35,10 @@ from paretoscope.export.processes import run_process
 from paretoscope.export.weights import HOW, read_codes
 from paretoscope.graph.trace import OPSET
 from paretoscope.measure.record import Record
-from paretoscope.measure.subject import Subject
 from paretoscope.model.tensors import Integers
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from safetensors.numpy import load as load_safetensors
 
 INT8 = Recipe.of(bits=8, activations=8, rest="fp16")
@@ -54,7 +54,7 @@ INTEGER_ONLY = [each.name for each in formats if each.integer_only]
 
 @cache
 def source(model: str, recipe: Recipe = INT8) -> Source:
-    subject = Subject.load(model)
+    subject = subjects.load(model)
     return Source(subject, subject.compress(recipe))
 
 

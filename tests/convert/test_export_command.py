@@ -18,6 +18,7 @@ from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.libraries import onnxruntime
+from paretoscope.service import subjects
 from typer.testing import CliRunner
 
 MODEL = "lenet-300-100"
@@ -49,9 +50,8 @@ def test_one_format_is_one_file_with_the_figures_printed(tmp_path: Path) -> None
 
 
 def test_a_file_is_exported_as_it_is(tmp_path: Path) -> None:
-    from paretoscope.measure.subject import Subject
-
-    compressed = Subject.load(MODEL).compress(Recipe.of(bits=3))
+    
+    compressed = subjects.load(MODEL).compress(Recipe.of(bits=3))
     (tmp_path / "a.psc").write_bytes(codec.write(compressed))
     result = run(tmp_path / "a.psc", "--format", "config", "--out", tmp_path / "recipes")
     assert result.exit_code == 0, result.output

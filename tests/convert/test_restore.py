@@ -16,11 +16,11 @@ from paretoscope.export.bundle import CHECKSUMS, MEMBERS, checksums, open_bundle
 from paretoscope.export.restore import LARGEST, Restored, restore
 from paretoscope.export.weights import read_codes
 from paretoscope.export.zips import unzip
-from paretoscope.measure.subject import Subject
 from paretoscope.recipe.file import LARGEST as LARGEST_RECIPE
 from paretoscope.recipe.file import read_recipe, to_yaml
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 
 MODEL = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.6, clusters=8, bits=6, rest="fp16", overrides=[{"layers": "fc3", "pattern": "2:4"}])
@@ -28,7 +28,7 @@ RECIPE = Recipe.of(sparsity=0.6, clusters=8, bits=6, rest="fp16", overrides=[{"l
 
 @cache
 def source() -> Source:
-    subject = Subject.load(MODEL)
+    subject = subjects.load(MODEL)
     return Source(subject, subject.compress(RECIPE))
 
 
@@ -38,7 +38,7 @@ def exported(format: str) -> tuple[str, bytes]:
 
 
 def opened(data: bytes, name: str) -> Restored:
-    return restore(data, name, lambda model: Subject.load(model).statistics.digest)
+    return restore(data, name, lambda model: subjects.load(model).statistics.digest)
 
 
 def test_an_artefact_gives_model_and_recipe() -> None:

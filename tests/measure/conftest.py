@@ -9,12 +9,13 @@ from paretoscope.methods.pipeline import compress
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from torch import nn
 
 
 @pytest.fixture(scope="session")
 def subject() -> Subject:
-    return Subject.load("lenet-300-100")
+    return subjects.load("lenet-300-100")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from paretoscope.measure.latency import (
     median_interval,
     outliers,
 )
-from paretoscope.runtimes import Program, Runtime, Subject, runtimes
+from paretoscope.runtimes import Program, Runnable, Runtime, runtimes
 from torch import nn
 
 MS = 2.0**-10  # a power of two, about a millisecond: times of the fake clock are sums of these without rounding
@@ -445,7 +445,7 @@ def test_an_even_number_of_values_is_refused():
 def small_program(runtime: Runtime, features: int = 4) -> Program:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, features), nn.ReLU(), nn.Linear(features, 3)).eval()
-    return runtime.build(Subject(module, (1, 2, 2)))
+    return runtime.build(Runnable(module, (1, 2, 2)))
 
 
 IMAGES = np.ones((3, 1, 2, 2), np.float32)

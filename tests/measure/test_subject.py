@@ -15,6 +15,7 @@ from paretoscope.networks import zoo
 from paretoscope.networks.zoo.model import weights_path
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.integer.blueprint import simulate
+from paretoscope.service import subjects
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 
@@ -161,7 +162,7 @@ def test_an_artefact_of_other_weights_is_refused(subject):
 
 def test_an_unknown_name_is_told_the_known_ones():
     with pytest.raises(UnknownNameError, match="lenet-300-100, lenet-5, simple-cnn"):
-        Subject.load("lenet-6")
+        subjects.load("lenet-6")
 
 
 def test_a_program_is_built_of_the_decoded_weights(subject):
@@ -263,7 +264,7 @@ def restarted(subject: Subject) -> Subject:
 
 @pytest.fixture(scope="module")
 def resnet() -> Subject:
-    return Subject.load("resnet-20")
+    return subjects.load("resnet-20")
 
 
 def assert_same_evaluation(one, other) -> None:

@@ -7,14 +7,14 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from paretoscope.methods.pipeline import with_rest
 from paretoscope import codec
 from paretoscope.measure.subject import KEPT_VARIANTS, Subject
 from paretoscope.measure.variant import Form, Variant
 from paretoscope.methods import compensate, recalibrate
-from paretoscope.methods.pipeline import compress
+from paretoscope.methods.pipeline import compress, with_rest
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe, Simplify
+from paretoscope.service import subjects
 
 NORMALISED = "resnet-20"
 
@@ -27,7 +27,7 @@ def fresh(subject: Subject, **data: torch.Tensor) -> Subject:
 
 @pytest.fixture(scope="module")
 def resnet() -> Subject:
-    whole = Subject.load(NORMALISED)
+    whole = subjects.load(NORMALISED)
     return fresh(whole, calibration_images=whole.data.calibration_images[:32])
 
 

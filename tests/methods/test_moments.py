@@ -8,7 +8,6 @@ import pytest
 import torch
 from memory import tracing
 from paretoscope import codec
-from paretoscope.measure.subject import Subject
 from paretoscope.methods import compensate, dependent, moments
 from paretoscope.methods.moments import MOST_TAPS, Assumed, assumed
 from paretoscope.methods.pack import pack
@@ -17,6 +16,7 @@ from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.trellis import follows
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 
 RNG = np.random.default_rng(0)
 # Linear; depthwise; one, two and three axes of kernels, of more positions than a block has columns too.
@@ -207,7 +207,7 @@ JUDGED = ("resnet-20", "vit-tiny", "mobilenet-v2")
 
 def curve(name: str) -> np.ndarray:
     """(2, rates): bytes and harm on the test split."""
-    subject = Subject.load(name)
+    subject = subjects.load(name)
     points = []
     for exchange in RATES:
         compressed = subject.compress(by_magnitude(float(exchange)))

@@ -12,6 +12,7 @@ from paretoscope.export import without_figures
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from paretoscope.service.workbench import sweeps
 
 pytestmark = pytest.mark.browser
@@ -36,7 +37,7 @@ def page(browser, dashboard):
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return Subject.load(MODEL)
+    return subjects.load(MODEL)
 
 
 def visit(page, link: str = LINK) -> None:

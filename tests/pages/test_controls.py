@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from paretoscope import codec
-from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe, Recover
+from paretoscope.service import subjects
 from paretoscope.service.workbench import Timing
 from streamlit.testing.v1 import AppTest
 
@@ -333,7 +333,7 @@ def test_a_wanted_size_is_met_by_a_rate(tmp_path, monkeypatch) -> None:
     found = recipe_of(page.run())
     assert not page.exception and page.session_state.allotting is None
     assert found == Recipe.of(**{**recipe.settings(), "exchange": found.quantize.exchange}) != recipe
-    assert 0.97 * 70_000 < len(codec.write(Subject.load(MODEL).compress(found))) <= 70_000
+    assert 0.97 * 70_000 < len(codec.write(subjects.load(MODEL).compress(found))) <= 70_000
     assert control(page, "select_slider", "exchange").value == found.quantize.exchange
 
 

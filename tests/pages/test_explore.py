@@ -8,6 +8,7 @@ import pytest
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from streamlit.testing.v1 import AppTest
 
 from pages.components import plain
@@ -18,7 +19,7 @@ FAST = {"model": "lenet-300-100"}
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return Subject.load("lenet-300-100")
+    return subjects.load("lenet-300-100")
 
 
 def open_page(**query: str) -> AppTest:

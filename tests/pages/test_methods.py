@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from paretoscope.base.errors import ModelError
 from paretoscope.base.units import format_percent
-from paretoscope.measure.subject import Subject
 from paretoscope.methods.catalogue import methods
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from streamlit.testing.v1 import AppTest
 
 from pages.components import state
@@ -101,7 +101,7 @@ def test_a_model_that_cannot_be_loaded_is_a_message(page, monkeypatch):
         raise ModelError(f"the weights of {model} must be there; they are not. Restore them.")
 
     monkeypatch.setattr(state.workbench(), "_subjects", {})
-    monkeypatch.setattr(Subject, "load", refuse)
+    monkeypatch.setattr(subjects, "load", refuse)
     page.run()
     assert not page.exception
     assert [error.value for error in page.error] == [

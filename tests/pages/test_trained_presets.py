@@ -11,6 +11,7 @@ from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import Preset, presets
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from paretoscope.service.presets import movable
 from streamlit.testing.v1 import AppTest
 
@@ -27,7 +28,7 @@ def subject_of(preset: Preset) -> Subject:
         if not mnist.here():
             pytest.skip(f"no MNIST on this machine: set {mnist.ENVIRONMENT} to a folder that has MNIST/raw")
         zoo.dataset._load_data.cache_clear()
-    return Subject.load(preset.model)
+    return subjects.load(preset.model)
 
 
 def open_page(name: str, model: str, recipe: Recipe | None = None) -> AppTest:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from paretoscope.measure.subject import Subject
 from paretoscope.model.statistics import ModelStatistics
+from paretoscope.service import subjects
 from torch import Tensor, nn
 
 
@@ -45,7 +46,7 @@ def cut() -> Callable[[Subject, int], Subject]:
 @pytest.fixture(scope="session")
 def loaded() -> Callable[[str], Subject]:
     """Subjects of the zoo, each loaded once."""
-    return cache(Subject.load)
+    return cache(subjects.load)
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import torch
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError
 from paretoscope.export import Source
-from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import predict, runtimes
+from paretoscope.service import subjects
 from paretoscope.training.integers import RoundedActivations
 from paretoscope.training.train import Trainer
 
@@ -21,7 +21,7 @@ RECIPE = Recipe.of(sparsity=0.6, bits=4, activations=8, epochs=2, minibatch=100,
 
 @pytest.fixture(scope="module")
 def trained() -> Trainer:
-    trainer = Trainer(Subject.load("lenet-5"), RECIPE)
+    trainer = Trainer(subjects.load("lenet-5"), RECIPE)
     for _ in trainer.run():
         pass
     return trainer

@@ -8,9 +8,8 @@ import pytest
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError
 from paretoscope.codec import shelf
-from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service import store, workbench
+from paretoscope.service import store, subjects, workbench
 from paretoscope.service.store import Store
 from paretoscope.service.workbench import Timing, Workbench
 from paretoscope.training.train import Epoch, Recovery, Trainer
@@ -25,7 +24,7 @@ SECONDS = 300
 def start(subject, tmp_path, monkeypatch) -> Iterator[Callable[[], Workbench]]:
     """start(): a workbench as after a restart, sparing it the loading of the model."""
     monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
-    monkeypatch.setattr(Subject, "load", lambda name: subject)
+    monkeypatch.setattr(subjects, "load", lambda name: subject)
     benches = []
 
     def begin() -> Workbench:

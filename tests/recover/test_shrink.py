@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from paretoscope.base.errors import RecipeError
-from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from paretoscope.service.store import Store
 from paretoscope.service.workbench import Workbench
 from paretoscope.training.shrink import WIDTHS, ShrinkStep, required_accuracy, shrink, smallest, students
@@ -116,7 +116,7 @@ def test_students_of_the_same_shapes_are_trained_once(tied):
 
 
 def test_depths():
-    subject = Subject.load("resnet-20")
+    subject = subjects.load("resnet-20")
     found = list(students(subject, Recipe.of(bits=4), "depth", 2))
     assert [each.simplify.blocks for each in found] == [1, 2, 3, 4, 5, 6, 7]
     found = list(students(subject, Recipe.of(drop=("stage1.1",), blocks=4), "depth", 2))
@@ -144,7 +144,7 @@ def test_the_requirement_is_of_the_validation_part(subject):
 
 def test_a_real_run_is_kept_and_goes_on_where_it_was(subject, tmp_path, monkeypatch):
     monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
-    monkeypatch.setattr(Subject, "load", lambda name: subject)
+    monkeypatch.setattr(subjects, "load", lambda name: subject)
     recipe, trained = Recipe.of(bits=8, learning_rate=3e-3), []
     run = Trainer.run
     monkeypatch.setattr(Trainer, "run", lambda self, check: trained.append(self.recipe) or run(self, check))
@@ -175,7 +175,7 @@ def test_a_real_run_is_kept_and_goes_on_where_it_was(subject, tmp_path, monkeypa
 
 def test_a_cancelled_run_keeps_the_steps_before(subject, tmp_path, monkeypatch):
     monkeypatch.setenv("PARETOSCOPE_STORE", str(tmp_path / "records.sqlite"))
-    monkeypatch.setattr(Subject, "load", lambda name: subject)
+    monkeypatch.setattr(subjects, "load", lambda name: subject)
     bench, jobs, gate, trained = Workbench(Store(tmp_path / "records.sqlite")), [], threading.Event(), []
     train = Trainer._epoch
 

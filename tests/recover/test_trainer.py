@@ -16,6 +16,7 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.tensors import Codebook, Integers, Plain
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
 from paretoscope.training.train import Epoch, Recovery, Split, Trainer, best_of
 from safetensors.torch import load, save
 
@@ -600,7 +601,7 @@ def test_simplified_networks_train(cut, loaded, settings):
 
 
 def test_transformers_train(cut):
-    subject = cut(Subject.load("vit-tiny"), 30)
+    subject = cut(subjects.load("vit-tiny"), 30)
     found = done(subject, bits=4, epochs=1, sparsity=0.5)
     before, after = subject.compress(Recipe.of(bits=4, sparsity=0.5)), learned(found)
     changed = {name for name in before.order if (before.decode(name) != after.decode(name)).any()}
@@ -695,7 +696,7 @@ def test_waiting_is_not_training(subject, monkeypatch):
 
 
 def test_training_wins_back_what_one_shot_compression_ruined():
-    whole = Subject.load("lenet-5")
+    whole = subjects.load("lenet-5")
     recipe = Recipe.of(sparsity=0.97, bits=3, calibration="mse", epochs=3, learning_rate=3e-3, distill=0.5)
     *_, before = whole.evaluate(recipe.untrained)
     made = done_with(whole, recipe)

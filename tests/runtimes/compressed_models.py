@@ -10,7 +10,7 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import Subject
+from paretoscope.runtimes import Runnable
 from torch import nn
 
 NAMES = zoo.models_of("digits")
@@ -21,7 +21,7 @@ def model_of(name: str) -> nn.Module:
     return zoo.load_model(name)
 
 
-def data_of(name: str) -> zoo.Data:
+def data_of(name: str) -> zoo.ImageData:
     entry = zoo.models.get(name)
     return zoo.load_data(entry.dataset, entry.input_shape)
 
@@ -36,11 +36,11 @@ def statistics_of(name: str) -> ModelStatistics:
 
 
 @lru_cache
-def subject(name: str, recipe: Recipe) -> Subject:
+def subject(name: str, recipe: Recipe) -> Runnable:
     compressed = compress(statistics_of(name), recipe)
     module = compressed.load_into(zoo.build(name))
     images = data_of(name).calibration_images.numpy()
-    return Subject(module, shape_of(name), recipe.integer, compressed.weights, images)
+    return Runnable(module, shape_of(name), recipe.integer, compressed.weights, images)
 
 
 def compress_module(module: nn.Module, recipe: Recipe) -> CompressedModel:

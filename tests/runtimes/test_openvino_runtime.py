@@ -8,7 +8,7 @@ import pytest
 from compressed_models import data_of, logits_of, model_of, shape_of, subject
 from paretoscope.base.errors import RuntimeUnavailableError
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import ONNX_RUNTIME, OPENVINO, Program, Subject, predict
+from paretoscope.runtimes import ONNX_RUNTIME, OPENVINO, Program, Runnable, predict
 from paretoscope.runtimes.openvino import REQUIREMENT
 
 installed = pytest.mark.skipif(bool(OPENVINO.missing), reason=f"install {OPENVINO.missing}")
@@ -20,7 +20,7 @@ RECIPE = Recipe.of(bits=8, activations=8)
 @pytest.mark.parametrize("name", MODELS)
 def test_fp32_predictions_over_the_test_split_are_pytorchs(name):
     model, images = model_of(name), data_of(name).test_images.numpy()
-    session = OPENVINO.prepare(OPENVINO.build(Subject(model, shape_of(name))))
+    session = OPENVINO.prepare(OPENVINO.build(Runnable(model, shape_of(name))))
     expected = logits_of(model, images)
     np.testing.assert_array_equal(predict(session, images), expected.argmax(1))
     np.testing.assert_allclose(session.run(images[:3]), expected[:3], atol=1e-4)
@@ -43,7 +43,7 @@ def test_int8_predictions_are_those_of_the_same_file_elsewhere(name):
 def test_a_bound_call_runs_the_images_that_it_was_given():
     images = data_of("lenet-300-100").test_images[:6].numpy()
     model = model_of("lenet-300-100")
-    session = OPENVINO.prepare(OPENVINO.build(Subject(model, shape_of("lenet-300-100"))), threads=2)
+    session = OPENVINO.prepare(OPENVINO.build(Runnable(model, shape_of("lenet-300-100"))), threads=2)
     call = session.bind(images[:2])
     for first in (0, 2):
         call()
@@ -66,7 +66,7 @@ def test_a_file_that_is_no_graph_is_refused():
 
 def test_where_it_is_missing_it_says_what_to_install():
     absent = replace(OPENVINO, missing=REQUIREMENT)
-    for use in (lambda: absent.build(Subject(model_of("lenet-5"), (1, 28, 28))), lambda: absent.prepare(None)):
+    for use in (lambda: absent.build(Runnable(model_of("lenet-5"), (1, 28, 28))), lambda: absent.prepare(None)):
         with pytest.raises(RuntimeUnavailableError, match=f"Install {REQUIREMENT}"):
             use()
     assert OPENVINO.missing in ("", REQUIREMENT)

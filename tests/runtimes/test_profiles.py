@@ -6,7 +6,7 @@ import torch
 from compressed_models import NAMES, compress_module, data_of, model_of, noise, shape_of, subject
 from paretoscope.model.statistics import compressible
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import ONNX_RUNTIME, Runtime, Subject, onnx_profile, predict, pytorch, runtimes
+from paretoscope.runtimes import ONNX_RUNTIME, Runnable, Runtime, onnx_profile, predict, pytorch, runtimes
 from paretoscope.runtimes.profiles import OTHER, by_weight, node_owners, typical
 from torch import nn
 
@@ -58,7 +58,7 @@ def test_pytorchs_times_add_up_to_those_of_its_operators(monkeypatch):
     monkeypatch.setattr(pytorch.time, "perf_counter", lambda: next(ticks) * 1e-6)  # every operator takes 1 us
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3), nn.Linear(3, 2)).eval()
     entry = runtimes.get("torch")
-    times = entry.profile(entry.build(Subject(module, (1, 4, 4))), noise(1, 1, 4, 4), 1, 4)
+    times = entry.profile(entry.build(Runnable(module, (1, 4, 4))), noise(1, 1, 4, 4), 1, 4)
     assert times["0.weight"] == pytest.approx(1)
     # A linear layer is a view of its weight and a product with it.
     assert times["3.weight"] == pytest.approx(times["4.weight"])
@@ -77,14 +77,14 @@ def test_an_operator_with_several_weights_is_split_by_their_sizes():
             return self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1)
 
     entry = runtimes.get("torch")
-    times = entry.profile(entry.build(Subject(Attention().eval(), (5, 2, 4))), noise(3, 5, 2, 4), 1, 4)
+    times = entry.profile(entry.build(Runnable(Attention().eval(), (5, 2, 4))), noise(3, 5, 2, 4), 1, 4)
     assert times["attention.in_proj_weight"] == pytest.approx(3 * times["attention.out_proj.weight"])
     assert times["attention.out_proj.weight"] > 0
 
 
 def test_profiling_changes_no_answer():
     entry = runtimes.get("torch")
-    program = entry.build(Subject(model_of("lenet-5"), shape_of("lenet-5")))
+    program = entry.build(Runnable(model_of("lenet-5"), shape_of("lenet-5")))
     images = data_of("lenet-5").test_images[:20].numpy()
     before = predict(entry.prepare(program), images)
     entry.profile(program, images, 1, 2)
@@ -93,7 +93,7 @@ def test_profiling_changes_no_answer():
 
 def test_threads_and_the_batch_reach_the_session(monkeypatch):
     seen = []
-    program = ONNX_RUNTIME.build(Subject(model_of("lenet-5"), shape_of("lenet-5")))
+    program = ONNX_RUNTIME.build(Runnable(model_of("lenet-5"), shape_of("lenet-5")))
 
     def profile(data, images, options, runs):
         seen.append((len(images), options.intra_op_num_threads, runs))
@@ -106,7 +106,7 @@ def test_threads_and_the_batch_reach_the_session(monkeypatch):
 
 def test_nodes_belong_to_the_weights_that_they_multiply_with_or_follow():
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
-    owners = node_owners(ONNX_RUNTIME.build(Subject(module, (1, 4, 4))).content)
+    owners = node_owners(ONNX_RUNTIME.build(Runnable(module, (1, 4, 4))).content)
     assert (owners["0"], owners["1"], owners["4"]) == ("0.weight", "0.weight", "4.weight")
     assert set(owners.values()) == {"0.weight", "4.weight"}
     assert next(owner for name, owner in owners.items() if name.startswith("Relu")) == "0.weight"
@@ -125,7 +125,7 @@ class Shared(nn.Module):
 def test_a_weight_that_layers_share_has_the_time_of_all(number_format):
     module, images = Shared().eval(), noise(4, 1, 4, 4)
     compressed = compress_module(module, RECIPES[number_format])
-    given = Subject(module, (1, 4, 4), number_format == "int8", compressed.weights, images)
+    given = Runnable(module, (1, 4, 4), number_format == "int8", compressed.weights, images)
     program = ONNX_RUNTIME.build(given)
     assert program.number_format == number_format
     assert set(node_owners(program.content).values()) == {"layer.weight"}

@@ -6,7 +6,7 @@ import torch
 from compressed_models import NAMES, compress_module, data_of, logits_of, model_of, noise, shape_of, subject
 from paretoscope.base.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import Program, Subject, onnx_runtime, predict, runtimes
+from paretoscope.runtimes import Program, Runnable, onnx_runtime, predict, runtimes
 from torch import nn
 
 # Those that are installed, less the one that compiles for 10 s before it can do anything: it has tests of its own.
@@ -19,7 +19,7 @@ def small() -> nn.Module:
 
 
 def small_program(runtime: str) -> Program:
-    return runtimes.get(runtime).build(Subject(small(), (1, 4, 4)))
+    return runtimes.get(runtime).build(Runnable(small(), (1, 4, 4)))
 
 
 def test_the_registry_describes_the_runtimes():
@@ -62,7 +62,7 @@ def test_every_runtime_predicts_what_pytorch_predicts(name, runtime, bits):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_graph_depends_on_the_architecture_and_the_number_format_only(runtime):
     entry = runtimes.get(runtime)
-    baseline = entry.build(Subject(model_of("lenet-5"), shape_of("lenet-5")))
+    baseline = entry.build(Runnable(model_of("lenet-5"), shape_of("lenet-5")))
     pruned = entry.build(subject("lenet-5", Recipe.of(sparsity=0.5)))
     assert small_program(runtime).graph != baseline.graph
     if entry.sees_zeros:
@@ -77,7 +77,7 @@ def test_a_graph_depends_on_the_architecture_and_the_number_format_only(runtime)
 
 def test_the_structure_of_a_module_counts_its_types_settings_and_shapes():
     def graph(module: nn.Module) -> str:
-        return runtimes.get("torch").build(Subject(module.eval(), (1, 4, 4))).graph
+        return runtimes.get("torch").build(Runnable(module.eval(), (1, 4, 4))).graph
 
     class Sequential(nn.Sequential):
         pass
@@ -93,7 +93,7 @@ def test_the_structure_of_a_module_counts_its_types_settings_and_shapes():
 def test_a_program_does_not_follow_the_module_that_it_was_built_from(runtime):
     module = small()
     entry = runtimes.get(runtime)
-    program = entry.build(Subject(module, (1, 4, 4)))
+    program = entry.build(Runnable(module, (1, 4, 4)))
     images = noise(3, 1, 4, 4)
     expected = logits_of(copy.deepcopy(module), images)
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_pytorch_runs_on_the_threads_of_its_session_and_puts_them_back():
 
     before = torch.get_num_threads()
     entry = runtimes.get("torch")
-    program = entry.build(Subject(Watch().eval(), (1, 4, 4)))
+    program = entry.build(Runnable(Watch().eval(), (1, 4, 4)))
     for threads in (1, 2):
         session = entry.prepare(program, threads)
         session.run(noise(1, 1, 4, 4))
@@ -183,7 +183,7 @@ def test_a_file_that_is_no_graph_is_refused():
 
 def test_an_integer_program_needs_weights_and_calibration_images():
     with pytest.raises(ModelError, match="calibration images"):
-        runtimes.get("onnxruntime").build(Subject(small(), (1, 4, 4), integer=True))
+        runtimes.get("onnxruntime").build(Runnable(small(), (1, 4, 4), integer=True))
 
 
 @pytest.mark.parametrize("overflows", [False, True])
@@ -197,5 +197,5 @@ def test_integer_sums_are_exact_where_fast_kernels_overflow(monkeypatch, overflo
     compressed = compress_module(module, Recipe.of(bits=8))
     images = np.ones((1, 1, 8, 8), np.float32)
     entry = runtimes.get("onnxruntime")
-    session = entry.prepare(entry.build(Subject(module, (1, 8, 8), True, compressed.weights, images)))
+    session = entry.prepare(entry.build(Runnable(module, (1, 8, 8), True, compressed.weights, images)))
     np.testing.assert_allclose(session.run(images), 64, rtol=1e-5)

@@ -10,7 +10,7 @@ from compressed_models import NAMES, data_of, logits_of, subject
 from paretoscope.base import cache
 from paretoscope.base.errors import ModelError
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import Subject, predict, runtimes
+from paretoscope.runtimes import Runnable, predict, runtimes
 from paretoscope.runtimes.sparse import choice as sparse_choice
 from paretoscope.runtimes.sparse import runtime as sparse
 from paretoscope.runtimes.sparse.choice import BreakEven, Choice, StepTimes, break_even, choose, divide
@@ -59,14 +59,14 @@ def test_predictions_are_pytorchs_with_kernels_wherever_they_can(name, recipe, a
 
 
 def test_predictions_are_pytorchs_of_a_smaller_network(all_sparse):
-    from paretoscope.measure.subject import Subject as Measured
+    from paretoscope.service import subjects
 
-    measured = Measured.load("lenet-5")
+    measured = subjects.load("lenet-5")
     compressed = measured.compress(Recipe.of(nodes=0.5, sparsity=0.8))
-    check_predictions("lenet-5", Subject(measured.decoded(compressed), measured.data.test_images.shape[1:]))
+    check_predictions("lenet-5", Runnable(measured.decoded(compressed), measured.data.test_images.shape[1:]))
 
 
-def check_predictions(name: str, given: Subject) -> None:
+def check_predictions(name: str, given: Runnable) -> None:
     program = SPARSE.build(given)
     assert (program.runtime, program.number_format) == ("sparse", "fp32")
     test_images = data_of(name).test_images.numpy()
@@ -96,15 +96,17 @@ def test_without_a_gain_it_is_onnx_runtime_itself(monkeypatch):
     monkeypatch.setattr(sparse, "choose", lambda *_: Choice(dense, 1.0, 1.0))
     module, x = small(), images(3)
     onnx = runtimes.get("onnxruntime")
-    expected = onnx.prepare(onnx.build(Subject(module, (1, 8, 8)))).run(x)
-    session = SPARSE.prepare(SPARSE.build(Subject(module, (1, 8, 8))))
+    expected = onnx.prepare(onnx.build(Runnable(module, (1, 8, 8)))).run(x)
+    session = SPARSE.prepare(SPARSE.build(Runnable(module, (1, 8, 8))))
     session.bind(x)()
     assert np.array_equal(session.run(x), expected)
     assert session.describe()["batch 3"] == "0 of 2 layers sparse"
 
 
 def test_a_program_depends_on_where_its_zeros_are():
-    first, same, other = (SPARSE.build(Subject(module, (1, 8, 8))) for module in (small(), small(), small(density=0.5)))
+    first, same, other = (
+        SPARSE.build(Runnable(module, (1, 8, 8))) for module in (small(), small(), small(density=0.5))
+    )
     assert first.graph == same.graph
     assert first.graph != other.graph
     assert SPARSE.sees_zeros
@@ -208,7 +210,7 @@ def test_kernels_that_disagree_are_refused(monkeypatch):
 
 def test_a_plan_tells_why(all_sparse):
     module = small()
-    program = SPARSE.build(Subject(module, (1, 8, 8)))
+    program = SPARSE.build(Runnable(module, (1, 8, 8)))
     rows = sparse.plan(program, images())
     assert [row.weight for row in rows] == ["0.weight", "4.weight"]
     assert [row.form for row in rows] == [ROWS, "blocks of 8"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from compressed_models import data_of, logits_of, model_of, noise, shape_of
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
-from paretoscope.runtimes import TORCH_COMPILED, Subject, predict, torch_compiled
+from paretoscope.runtimes import TORCH_COMPILED, Runnable, predict, torch_compiled
 from torch import nn
 
 compiled = pytest.mark.skipif(bool(TORCH_COMPILED.missing), reason=f"install {TORCH_COMPILED.missing}")
@@ -21,7 +21,7 @@ def network(seed: int) -> nn.Module:
 def test_predictions_over_the_test_split_are_pytorchs():
     """In one batch: each size of a batch is compiled."""
     model, images = model_of("lenet-300-100"), data_of("lenet-300-100").test_images.numpy()
-    session = TORCH_COMPILED.prepare(TORCH_COMPILED.build(Subject(model, shape_of("lenet-300-100"))))
+    session = TORCH_COMPILED.prepare(TORCH_COMPILED.build(Runnable(model, shape_of("lenet-300-100"))))
     predicted = predict(session, images, chunk=len(images))
     np.testing.assert_array_equal(predicted, logits_of(model, images).argmax(1))
 
@@ -36,7 +36,7 @@ def test_one_structure_is_compiled_once_for_any_weights():
     before = set(torch_compiled._libraries)
     images = noise(2, 1, 4, 4)
     for module in (uniform, network(0), network(1)):
-        session = TORCH_COMPILED.prepare(TORCH_COMPILED.build(Subject(module, (1, 4, 4))), threads=2)
+        session = TORCH_COMPILED.prepare(TORCH_COMPILED.build(Runnable(module, (1, 4, 4))), threads=2)
         np.testing.assert_allclose(session.run(images), logits_of(module, images), atol=1e-5)
         np.testing.assert_allclose(session.bind(images)().numpy(), logits_of(module, images), atol=1e-5)
         session.close()
@@ -46,7 +46,7 @@ def test_one_structure_is_compiled_once_for_any_weights():
 
 @compiled
 def test_a_library_that_answers_something_else_is_refused(monkeypatch):
-    program = TORCH_COMPILED.build(Subject(network(0), (1, 4, 4)))
+    program = TORCH_COMPILED.build(Runnable(network(0), (1, 4, 4)))
     library = torch_compiled._library(program, (2, 1, 4, 4), 2)
     with torch.no_grad():
         wrong = {name: tensor + 1 for name, tensor in program.content.state_dict().items()}
@@ -59,7 +59,7 @@ def test_a_library_that_answers_something_else_is_refused(monkeypatch):
 @compiled
 def test_a_session_does_not_follow_the_weights_of_its_program():
     images = noise(2, 1, 4, 4)
-    program = TORCH_COMPILED.build(Subject(network(0), (1, 4, 4)))
+    program = TORCH_COMPILED.build(Runnable(network(0), (1, 4, 4)))
     session = TORCH_COMPILED.prepare(program, threads=2)
     before = session.run(images)
     with torch.no_grad():
@@ -74,7 +74,7 @@ class Uncompilable(nn.Module):
 
 @compiled
 def test_what_cannot_be_compiled_is_refused_with_the_reason():
-    session = TORCH_COMPILED.prepare(TORCH_COMPILED.build(Subject(Uncompilable().eval(), (1, 4, 4))))
+    session = TORCH_COMPILED.prepare(TORCH_COMPILED.build(Runnable(Uncompilable().eval(), (1, 4, 4))))
     for use in (session.bind, session.run):
         with pytest.raises(
             RuntimeUnavailableError, match=r"must be able to compile the network; it says: .+ Use the torch"

@@ -41,7 +41,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: list[str]) -> 
     return folder
 
 
-def load(shape: tuple[int, int, int] = SHAPE) -> zoo.Data:
+def load(shape: tuple[int, int, int] = SHAPE) -> zoo.ImageData:
     """Past the cache, which the folder is no key of."""
     return zoo.datasets.get("mnist").loader(shape)
 
@@ -59,7 +59,7 @@ def test_images_are_the_files_own_normalised_and_nothing_is_downloaded(raw: Path
         assert images.shape == (n, *SHAPE) and images.dtype == torch.float32 and images.is_contiguous()
         assert torch.allclose(images[:, 0] * 0.3081 + 0.1307, torch.from_numpy(ink) / 255, atol=1e-6)
         assert labels.dtype == torch.int64 and labels.tolist() == classes.tolist()
-    assert data.classes == tuple("0123456789")
+    assert zoo.datasets.get("mnist").classes == tuple("0123456789")
     assert not offline
 
 

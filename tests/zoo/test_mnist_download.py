@@ -37,7 +37,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch, raw: Path) -> Iterator[Mirror]:
         yield mirror
 
 
-def load() -> zoo.Data:
+def load() -> zoo.ImageData:
     """Past the cache, which the folder is no key of."""
     return zoo.datasets.get("mnist").loader(SHAPE)
 

@@ -256,15 +256,15 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model; se
 @reporting
 def models(as_json: Json = False) -> None:
     """List the models, with their accuracy measured now on the test split, where their data are on this machine."""
-    from paretoscope.measure.subject import Subject
     from paretoscope.networks import zoo
+    from paretoscope.service import subjects
 
     rows = []
     for entry in zoo.models:
         if not zoo.datasets.get(entry.dataset).here():
             print(f"Not listed: {entry.name}, whose data ({entry.dataset}) are not here yet.", file=sys.stderr)
             continue
-        subject = Subject.load(entry.name)
+        subject = subjects.load(entry.name)
         rows.append(
             {
                 "name": entry.name,
@@ -427,11 +427,11 @@ def compress(
 ) -> None:
     """Compress a model and write the artefact."""
     from paretoscope import codec
-    from paretoscope.measure.subject import Subject
     from paretoscope.measure.wording import smaller
+    from paretoscope.service import subjects
 
     recipe = _recipe(model, options)
-    subject = Subject.load(model)
+    subject = subjects.load(model)
     compressed = subject.compress(recipe)
     data = codec.write_checked(compressed)
     files.write_atomically(out, data)
@@ -446,10 +446,10 @@ def compress(
 def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
     """List a model's layers with their shares of size and of measured time; with a recipe, those of the result."""
     from paretoscope.measure.layers import layer_table
-    from paretoscope.measure.subject import Subject
+    from paretoscope.service import subjects
 
     recipe = _recipe(model, options)
-    subject = Subject.load(model)
+    subject = subjects.load(model)
     compressed = subject.compress(recipe)
     rows = layer_table(subject, compressed)
     _tell(compressed.notes)
@@ -577,9 +577,9 @@ def sensitivity(
     from rich.progress import Progress
 
     from paretoscope.measure.sensitivity import measure_sensitivity
-    from paretoscope.measure.subject import Subject
+    from paretoscope.service import subjects
 
-    subject, console = Subject.load(model), Console(stderr=True)
+    subject, console = subjects.load(model), Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"Measuring the layers of {model}", total=1.0)
         found = measure_sensitivity(subject, layer, check=lambda done, partial: progress.update(task, completed=done))
@@ -607,8 +607,8 @@ def allot(
     out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
 ) -> None:
     """Find the exchange rate of bits and harm that meets a wanted size or harm, and measure what it gives."""
-    from paretoscope.measure.subject import Subject
     from paretoscope.search import allot as search
+    from paretoscope.service import subjects
 
     options.refuse(("exchange",), "allot looks for the exchange rate itself")
     base = options.build(model, implied={"bits": search.MOST_BITS, "calibration": "rate"})
@@ -621,7 +621,7 @@ def allot(
         )
     if by_grid:
         _tell(["Scales follow from the exchange rate and not from the largest weights, as the recipe has it."])
-    subject = Subject.load(model)
+    subject = subjects.load(model)
     found = search.allot(subject, base, size=size, harm=harm)
     compressed = subject.compress(found.recipe)
     *_, evaluation = subject.evaluate_compressed(compressed)
@@ -646,8 +646,8 @@ def suggest(
     """Find a recipe that treats each layer as it can bear, for a wanted size or loss, and measure it."""
     from paretoscope import codec
     from paretoscope.measure.sensitivity import measure_sensitivity
-    from paretoscope.measure.subject import Subject
     from paretoscope.search import suggest as search
+    from paretoscope.service import subjects
 
     kept = {each.name for step in (Repair, Code) for each in dataclasses.fields(step)}
     rule = "suggest chooses all steps but repair and code itself"
@@ -659,7 +659,7 @@ def suggest(
         base = Recipe(repair=base.repair, code=base.code)
     if base != Recipe(repair=base.repair, code=base.code):
         raise RecipeError(f"{rule}; got {base.describe()}. Leave the other steps out.")
-    subject = Subject.load(model)
+    subject = subjects.load(model)
     curves = measure_sensitivity(subject)
 
     def lost(recipe: Recipe) -> float:
@@ -860,25 +860,25 @@ def _recipe(model: str, options: RecipeOptions) -> Recipe:
 
 def _subject(model: str, options: RecipeOptions) -> "tuple[Subject, CompressedModel, bytes]":
     from paretoscope import codec
-    from paretoscope.measure.subject import Subject
+    from paretoscope.service import subjects
 
     if _is_name(model):
-        subject = Subject.load(model)
+        subject = subjects.load(model)
         compressed = subject.compress(_recipe(model, options))
         return subject, compressed, codec.write(compressed)
     compressed, artefact = _network_file(model, options)
-    return Subject.load(compressed.architecture), compressed, artefact
+    return subjects.load(compressed.architecture), compressed, artefact
 
 
 def _recipe_of(model: str, options: RecipeOptions) -> tuple[str, Recipe]:
     """The name of a model and a recipe; those of an artefact, where the recipe gives that very file here."""
-    from paretoscope.measure.subject import Subject
+    from paretoscope.service import subjects
 
     if _is_name(model):
         return model, _recipe(model, options)
     compressed, artefact = _network_file(model, options)
     name, recipe = compressed.architecture, compressed.recipe
-    if not _makes(Subject.load(name), recipe, artefact):
+    if not _makes(subjects.load(name), recipe, artefact):
         raise ArtefactError(
             f"an artefact must be what its recipe makes of {name} in this version; {model} is not. "
             f"Compress the model again, or time the recipe."

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,19 +14,17 @@ from torch import Tensor
 from paretoscope.base.errors import ModelError
 from paretoscope.base.registry import Registry
 from paretoscope.base.torchvision_import import import_torchvision
+from paretoscope.data.data import CHUNK, Part
 
 InputShape = tuple[int, int, int]
 
-# Samples that run at once: figures, harm and conversions are measured in these chunks.
-CHUNK = 100
-
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Data:
-    """A dataset at one input shape (C, H, W). The tensors are shared between callers: do not write to them.
+class ImageData:
+    """Images in memory at one input shape (C, H, W). The tensors are shared between callers: do not write to them.
 
     train_images, test_images, calibration_images: float32 (n, C, H, W), normalised, contiguous.
-    train_labels, test_labels: int64 (n,), indices into `classes`.
+    train_labels, test_labels: int64 (n,), from 0.
     calibration_images: a fixed part of the train split, for what a runtime must see before it can quantize.
     digest: SHA-256 of the test split as the model is fed with it (64 hexadecimal characters).
     """
@@ -36,8 +34,19 @@ class Data:
     test_images: Tensor
     test_labels: Tensor
     calibration_images: Tensor
-    classes: tuple[str, ...]
     digest: str
+
+    def length(self, part: Part) -> int:
+        return len(self._labels(part))
+
+    def samples(self, part: Part, size: int = CHUNK) -> Iterator[Tensor]:
+        yield from (self.train_images if part is Part.TRAIN else self.test_images).split(size)
+
+    def labels(self, part: Part, size: int = CHUNK) -> Iterator[Tensor]:
+        yield from self._labels(part).split(size)
+
+    def _labels(self, part: Part) -> Tensor:
+        return self.train_labels if part is Part.TRAIN else self.test_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +67,9 @@ class Download:
 class DatasetEntry:
     """What the screen and the engine know of a dataset.
 
-    loader: brings it to an input shape (C, H, W). here: whether that needs no download. download: how far the one that
-    `loader` makes just now is, None while it makes none; safe from any thread.
+    classes: names of what its labels say, for the task. loader: brings it to an input shape (C, H, W). here: whether
+    that needs no download. download: how far the one that `loader` makes just now is, None while it makes none; safe
+    from any thread.
     """
 
     name: str
@@ -67,7 +77,7 @@ class DatasetEntry:
     summary: str
     reference: str
     classes: tuple[str, ...]
-    loader: Callable[[InputShape], Data]
+    loader: Callable[[InputShape], ImageData]
     here: Callable[[], bool] = lambda: True
     download: Callable[[], Download | None] = lambda: None
 
@@ -85,7 +95,7 @@ DIGITS_MEAN = 0.3
 DIGITS_STD = 0.375
 
 
-def load_data(name: str, input_shape: InputShape) -> Data:
+def load_data(name: str, input_shape: InputShape) -> ImageData:
     """The dataset at an input shape (C, H, W), with C 1 or 3; kept after the first call, which may download it.
 
     Raises UnknownNameError for a name that is not registered, ModelError for a shape that images cannot have or for
@@ -96,7 +106,7 @@ def load_data(name: str, input_shape: InputShape) -> Data:
 
 
 @lru_cache(maxsize=8)
-def _load_data(name: str, input_shape: InputShape) -> Data:
+def _load_data(name: str, input_shape: InputShape) -> ImageData:
     if len(input_shape) != 3 or input_shape[0] not in (1, 3) or min(input_shape) < 1:
         raise ModelError(
             f"an input shape must be (channels, height, width) with 1 or 3 channels; got {input_shape}. "
@@ -105,20 +115,19 @@ def _load_data(name: str, input_shape: InputShape) -> Data:
     return datasets.get(name).loader(input_shape)
 
 
-def _load_digits(input_shape: InputShape) -> Data:
+def _load_digits(input_shape: InputShape) -> ImageData:
     train, train_labels, test, test_labels = digits_split()
     train_images, test_images = (
         as_input(torch.from_numpy(images), 16, DIGITS_MEAN, DIGITS_STD, input_shape) for images in (train, test)
     )
     test_labels = torch.from_numpy(test_labels)
-    return Data(
+    return ImageData(
         train_images=train_images,
         train_labels=torch.from_numpy(train_labels),
         test_images=test_images,
         test_labels=test_labels,
         # The split is shuffled, so its start is a random draw.
         calibration_images=train_images[:DIGITS_CALIBRATION],
-        classes=DIGITS_CLASSES,
         digest=digest_of(test_images, test_labels),
     )
 

@@ -25,9 +25,9 @@ from paretoscope.base.files import temporary_folder
 from paretoscope.base.torchvision_import import import_torchvision
 from paretoscope.data.dataset import (
     DIGITS_CLASSES,
-    Data,
     DatasetEntry,
     Download,
+    ImageData,
     InputShape,
     as_input,
     datasets,
@@ -74,7 +74,7 @@ def download() -> Download | None:
     return Download(done, PACKED_BYTES, _raw())
 
 
-def _load(input_shape: InputShape) -> Data:
+def _load(input_shape: InputShape) -> ImageData:
     if not here():
         _download()
     train, train_labels = _read(train=True)
@@ -83,13 +83,12 @@ def _load(input_shape: InputShape) -> Data:
     order, chosen = _by_content(test), _by_content(train)[:CALIBRATION]
     test, test_labels = test[order], test_labels[order]
     train_images, test_images = (as_input(images, 255, MEAN, STD, input_shape) for images in (train, test))
-    return Data(
+    return ImageData(
         train_images=train_images,
         train_labels=train_labels,
         test_images=test_images,
         test_labels=test_labels,
         calibration_images=train_images[chosen],
-        classes=DIGITS_CLASSES,
         digest=digest_of(test_images, test_labels),
     )
 

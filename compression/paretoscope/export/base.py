@@ -20,7 +20,7 @@ from paretoscope import codec
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.registry import Registry
-from paretoscope.data.dataset import CHUNK
+from paretoscope.data.data import CHUNK
 from paretoscope.export.measured import figures_of
 from paretoscope.export.zips import zipped
 from paretoscope.measure.record import Record

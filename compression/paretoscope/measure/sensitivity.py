@@ -20,7 +20,7 @@ from paretoscope import codec
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.text import listed, nearest, shown
-from paretoscope.data.dataset import CHUNK
+from paretoscope.data.data import CHUNK
 from paretoscope.measure.replay import Replay
 from paretoscope.measure.subject import Subject
 from paretoscope.methods.pipeline import compress

@@ -1,4 +1,4 @@
-"""A subject: a trained model, the data it is measured on, and what no recipe changes about the two."""
+"""A subject: a network, its data, the task that judges it, and what no recipe changes about them."""
 
 import copy
 import hashlib
@@ -18,7 +18,7 @@ from paretoscope import codec, runtimes
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.codec import shelf
-from paretoscope.data.dataset import CHUNK
+from paretoscope.data.data import Data, Part
 from paretoscope.measure.latency import (
     BUDGET_S,
     WIDTH,
@@ -37,13 +37,11 @@ from paretoscope.methods.pipeline import notes_of
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
-from paretoscope.networks import zoo
-from paretoscope.networks.zoo import Data
+from paretoscope.networks.network import Network
 from paretoscope.recipe.recipe import Recipe, Simplify
 from paretoscope.runtimes import Program
 from paretoscope.runtimes.integer.blueprint import Blueprint
 from paretoscope.tasks import Answers, BaselineFigures, Task
-from paretoscope.tasks.classification import Classification
 
 # Simplified networks that are kept, with their statistics: a few times the model's own memory each.
 KEPT_VARIANTS = 4
@@ -64,44 +62,59 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """model: the baseline, in evaluation mode, not to be changed. labels: int64 (n,), of the test split.
+    """What recipes are tried on; `of` makes one.
+
+    model: the network's module, the baseline, in evaluation mode, not to be changed. labels: of the test
+    split, (n, ...).
 
     predictions, baseline: what the baseline says of the whole test split, and the figures made of it. reference:
     its outputs as harm compares them. task: how answers are judged.
     parameters: of the baseline.
     """
 
-    name: str
-    dataset: str
+    network: Network
     model: nn.Module
     data: Data
+    task: Task
     statistics: ModelStatistics
     labels: np.ndarray
     predictions: Answers
     reference: torch.Tensor
     baseline: BaselineFigures
     parameters: int
-    task: Task
     _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
     _variants: OrderedDict[tuple[Simplify | None, bool], Variant] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
-    def load(cls, name: str) -> "Subject":
-        """The zoo's model of that name with its dataset; runs the baseline over the test split once."""
-        entry = zoo.models.get(name)
-        model = zoo.load_model(name)
-        data = zoo.load_data(entry.dataset, entry.input_shape)
-        statistics = ModelStatistics.of(model, name)
-        labels = data.test_labels.numpy()
-        task = Classification(data.classes)
-        reference = task.outputs(model, data.test_images.split(CHUNK))
+    def of(cls, network: Network, data: Data, task: Task) -> "Subject":
+        """Open a network and run it over the test split once; raises ModelError."""
+        model = network.load()
+        statistics = ModelStatistics.of(model, network.name)
+        labels = torch.cat(list(data.labels(Part.TEST))).numpy()
+        reference = task.outputs(model, data.samples(Part.TEST))
         predictions = task.answers(reference)
-        baseline = task.baseline(task.score(predictions, labels, predictions), statistics.size_bytes)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
         return cls(
-            name, entry.dataset, model, data, statistics, labels, predictions, reference, baseline, parameters, task
+            network=network,
+            model=model,
+            data=data,
+            task=task,
+            statistics=statistics,
+            labels=labels,
+            predictions=predictions,
+            reference=reference,
+            baseline=task.baseline(task.score(predictions, labels, predictions), statistics.size_bytes),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
         )
+
+    @property
+    def name(self) -> str:
+        return self.network.name
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data."""
+        return self.network.data
 
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model.
@@ -164,7 +177,7 @@ class Subject:
             artefact=hashlib.sha256(artefact).hexdigest(),
         )
         with self.running(compressed) as forward:
-            for predictions in self.task.answer(forward, self.data.test_images.split(CHUNK), self.reference):
+            for predictions in self.task.answer(forward, self.data.samples(Part.TEST), self.reference):
                 figures = self.task.score(predictions, self.labels, self.predictions)
                 record = Record(
                     self.name,
@@ -197,12 +210,12 @@ class Subject:
     def train_harm(self, compressed: CompressedModel) -> float:
         """Mean divergence from the baseline's outputs over the train split: for choices to be made by."""
         with self._form(compressed).loaded(compressed) as module:
-            *_, found = self.task.answer(module, self.data.train_images.split(CHUNK), self._train_reference)
+            *_, found = self.task.answer(module, self.data.samples(Part.TRAIN), self._train_reference)
         return found.harm
 
     @cached_property
     def _train_reference(self) -> torch.Tensor:
-        return self.task.outputs(self.model, self.data.train_images.split(CHUNK))
+        return self.task.outputs(self.model, self.data.samples(Part.TRAIN))
 
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that the compressed model decodes into; the last few are kept."""
@@ -233,7 +246,7 @@ class Subject:
         images = self.resized(size)
         module = self.decoded(compressed)
         self._try(module, images, size)
-        subject = runtimes.Subject(
+        runnable = runtimes.Runnable(
             module=module,
             input_shape=images.shape[1:],
             integer=compressed.recipe.integer,
@@ -241,7 +254,7 @@ class Subject:
             calibration_images=images,
             ranges=compressed.ranges if size is None else None,
         )
-        return chosen.build(subject, number_format)
+        return chosen.build(runnable, number_format)
 
     def time(
         self,
@@ -326,7 +339,7 @@ class Subject:
     def _baseline_program(self, runtime: str, size: int | None) -> Program:
         images = self.resized(size)
         self._try(self.model, images, size)
-        return runtimes.runtimes.get(runtime).build(runtimes.Subject(self.model, images.shape[1:]))
+        return runtimes.runtimes.get(runtime).build(runtimes.Runnable(self.model, images.shape[1:]))
 
     def resized(self, size: int | None) -> np.ndarray:
         """Calibration images, float32 (n, C, H, W), of that height and width, None for the model's own.
@@ -360,5 +373,5 @@ class Subject:
             ) from None
 
     @property
-    def _input_shape(self) -> tuple[int, int, int]:
-        return tuple(self.data.test_images.shape[1:])
+    def _input_shape(self) -> tuple[int, ...]:
+        return self.network.input_shape

@@ -1,6 +1,6 @@
 """The structure of a simplified network, as plain names, and how such a network is built again from them.
 
-A simplified network is the zoo's architecture with some parts taken out or replaced (`Structure`), and every layer at
+A simplified network is a known architecture with some parts taken out or replaced (`Structure`), and every layer at
 the width that its tensors have. Both are data: a network is rebuilt without any code from outside.
 """
 
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from paretoscope.base.errors import ArtefactError
-from paretoscope.networks import zoo
+from paretoscope.networks import sources
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -94,20 +94,20 @@ def blocks(module: nn.Module) -> tuple[str, ...]:
 def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
     """A network of that structure in evaluation mode, on the CPU, whose state dict has these names and shapes.
 
-    All its tensors are zero. Raises UnknownNameError for an architecture that the zoo has not, ArtefactError for names
+    All its tensors are zero. Raises UnknownNameError for an architecture that no source has, ArtefactError for names
     or shapes that do not fit it; nothing is allocated before they are known to fit, and no layer can be wider than in
-    the zoo.
+    the architecture.
     """
-    entry = zoo.models.get(architecture)
+    network = sources.find(architecture)
     with torch.device("meta"):
-        module = zoo.build(architecture)
+        module = network.skeleton()
         restructure(module, structure)
     _resize(module, shapes)
     for name, rank in structure.factored:
         if (found := module.get_submodule(name)[0].weight.shape[0]) != rank:
             raise _refused(f"must give {name} the rank of its tensors, {found}", rank)
     fit(module)
-    _rehearse(module, entry.input_shape, len(zoo.datasets.get(entry.dataset).classes))
+    _rehearse(module, network)
     module.to_empty(device="cpu")
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -116,7 +116,7 @@ def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
 
 
 def restructure(module: nn.Module, structure: Structure) -> None:
-    """Change a network of the zoo to that structure, in place, widths apart; raises ArtefactError where it cannot."""
+    """Change a network to that structure, in place, widths apart; raises ArtefactError where it cannot."""
     for name in structure.dropped:
         if name not in blocks(module):
             raise _refused("must drop blocks that the architecture has", name)
@@ -267,12 +267,12 @@ def fit(module: nn.Module) -> None:
             part.hidden_dim = part.class_token.shape[-1]
 
 
-def _rehearse(module: nn.Module, input_shape: tuple[int, int, int], classes: int) -> None:
+def _rehearse(module: nn.Module, network: sources.Network) -> None:
     """Raises ArtefactError unless the layers fit each other; one forward pass of shapes without values."""
     try:
         with torch.no_grad():
-            logits = module(torch.empty(2, *input_shape, device="meta"))
-        fits = logits.shape == (2, classes)
+            logits = module(*(torch.empty(2, *each.shape, dtype=each.dtype, device="meta") for each in network.inputs))
+        fits = logits.shape == (2, *network.output)
         reason = f"the logits of 2 images have the shape {tuple(logits.shape)}"
     except (RuntimeError, AssertionError, ValueError) as error:
         fits, reason = False, str(error).partition("\n")[0]

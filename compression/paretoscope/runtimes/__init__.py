@@ -1,6 +1,6 @@
 """Runtimes: what runs a model, to time it and to see what it answers. One file each; this registers them."""
 
-from paretoscope.runtimes.base import Program, Runtime, Session, Subject, predict, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, Session, predict, runtimes
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 from paretoscope.runtimes.openvino import OPENVINO
 from paretoscope.runtimes.pytorch import PYTORCH
@@ -14,9 +14,9 @@ __all__ = [
     "SPARSE",
     "TORCH_COMPILED",
     "Program",
+    "Runnable",
     "Runtime",
     "Session",
-    "Subject",
     "predict",
     "runtimes",
 ]

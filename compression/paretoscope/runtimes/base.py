@@ -18,7 +18,7 @@ from paretoscope.model.tensors import CompressedTensor
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Subject:
+class Runnable:
     """A model to be run.
 
     module: the decoded model, in evaluation mode. input_shape: (C, H, W). integer: whether its recipe wants integer
@@ -73,7 +73,7 @@ class Session(Protocol):
 class Runtime:
     """What the screen and the measures know of a runtime.
 
-    number_formats: what it can compute in, "fp32" always. build: makes the program of a subject in one of them.
+    number_formats: what it can compute in, "fp32" always. build: makes the program of a model in one of them.
     open: makes a session of a program with that many threads. version: of the library behind it, "" where it is not
     installed. profile: microseconds a call that each weight's layer takes, by state-dict name, and the rest ("other"),
     by the runtime's own profile of a program on a batch of images with so many threads, over so many runs; None where
@@ -87,7 +87,7 @@ class Runtime:
     reference: str
     number_formats: tuple[str, ...]
     version: str
-    build_as: Callable[[Subject, str], Program]
+    build_as: Callable[[Runnable, str], Program]
     open: Callable[[Program, int], Session]
     profile: Callable[[Program, np.ndarray, int, int], dict[str, float]] | None = None
     sees_zeros: bool = False
@@ -97,20 +97,20 @@ class Runtime:
         """The format that a recipe runs in: "int8" for integer activations where the runtime offers it, or "fp32"."""
         return "int8" if integer and "int8" in self.number_formats else "fp32"
 
-    def build(self, subject: Subject, number_format: str | None = None) -> Program:
-        """The program of a subject, in the number format of its recipe or another. Equal subjects give equal programs.
+    def build(self, runnable: Runnable, number_format: str | None = None) -> Program:
+        """The program of a model, in the number format of its recipe or another. Equal models give equal programs.
 
         Raises ModelError when the runtime cannot express the model, RuntimeUnavailableError when it is not installed.
         """
         self.require()
-        number_format = number_format or self.number_format(subject.integer)
+        number_format = number_format or self.number_format(runnable.integer)
         if number_format not in self.number_formats:
             raise ModelError(
                 f"the number format must be one of {', '.join(self.number_formats)} in {self.title}; "
                 f"got {number_format}. Choose one of these, or another runtime."
             )
         with machine(exclusive=False):
-            return self.build_as(subject, number_format)
+            return self.build_as(runnable, number_format)
 
     def prepare(self, program: Program, threads: int = 1) -> Session:
         """A session of a program of this runtime; raises ModelError, or RuntimeUnavailableError if it cannot load."""

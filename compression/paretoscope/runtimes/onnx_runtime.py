@@ -10,7 +10,7 @@ from torch import nn
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.tensors import Integers
-from paretoscope.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
 from paretoscope.runtimes.integer.onnx_int8 import export_int8
 from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
@@ -99,21 +99,23 @@ def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> d
     return onnx_profile(program.content, images, options_of(program, threads), runs)
 
 
-def onnx_file(subject: Subject, number_format: str) -> bytes:
-    """The ONNX file of a subject, for any runtime that reads one; raises ModelError."""
+def onnx_file(runnable: Runnable, number_format: str) -> bytes:
+    """The ONNX file of a runnable, for any runtime that reads one; raises ModelError."""
     if number_format == "fp32":
-        return export_fp32(subject.module, subject.input_shape)
-    if subject.weights is None or subject.calibration_images is None:
+        return export_fp32(runnable.module, runnable.input_shape)
+    if runnable.weights is None or runnable.calibration_images is None:
         raise ModelError(
             "an integer program needs the compressed weights and calibration images; at least one is missing. "
             "Pass both."
         )
-    return export_int8(subject.module, subject.input_shape, subject.weights, subject.calibration_images, subject.ranges)
+    return export_int8(
+        runnable.module, runnable.input_shape, runnable.weights, runnable.calibration_images, runnable.ranges
+    )
 
 
-def _build(subject: Subject, number_format: str) -> Program:
-    data = onnx_file(subject, number_format)
-    return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), tuple(subject.input_shape), data)
+def _build(runnable: Runnable, number_format: str) -> Program:
+    data = onnx_file(runnable, number_format)
+    return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), tuple(runnable.input_shape), data)
 
 
 ONNX_RUNTIME = runtimes.add(

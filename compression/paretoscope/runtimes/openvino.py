@@ -12,7 +12,7 @@ import numpy as np
 
 from paretoscope.base.errors import RuntimeUnavailableError
 from paretoscope.graph.trace import INPUT
-from paretoscope.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
 from paretoscope.runtimes.libraries import openvino
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_runtime import onnx_file
@@ -119,9 +119,9 @@ def _totals(request: Any, calls: int) -> dict[str, float]:
     return totals
 
 
-def _build(subject: Subject, number_format: str) -> Program:
-    data = onnx_file(subject, number_format)
-    return Program(OPENVINO.name, number_format, graph_digest(data), tuple(subject.input_shape), data)
+def _build(runnable: Runnable, number_format: str) -> Program:
+    data = onnx_file(runnable, number_format)
+    return Program(OPENVINO.name, number_format, graph_digest(data), tuple(runnable.input_shape), data)
 
 
 _INSTALLED = find_spec("openvino") is not None

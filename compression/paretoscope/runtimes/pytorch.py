@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from paretoscope.base.threads import torch_threads
-from paretoscope.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
 from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, typical
 
 
@@ -104,10 +104,10 @@ def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> d
     return found
 
 
-def build_module(subject: Subject, runtime: str) -> Program:
+def build_module(runnable: Runnable, runtime: str) -> Program:
     """A program whose content is a module of its own, in float32."""
-    module = copy.deepcopy(subject.module).eval()
-    return Program(runtime, "fp32", _structure(module), tuple(subject.input_shape), module)
+    module = copy.deepcopy(runnable.module).eval()
+    return Program(runtime, "fp32", _structure(module), tuple(runnable.input_shape), module)
 
 
 def _structure(module: nn.Module) -> str:
@@ -125,7 +125,7 @@ PYTORCH = runtimes.add(
         reference="Paszke et al., PyTorch: An Imperative Style, High-Performance Deep Learning Library, 2019",
         number_formats=("fp32",),
         version=torch.__version__,
-        build_as=lambda subject, number_format: build_module(subject, PYTORCH.name),
+        build_as=lambda runnable, number_format: build_module(runnable, PYTORCH.name),
         open=PyTorchSession,
         profile=_profile,
     )

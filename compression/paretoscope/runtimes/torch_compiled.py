@@ -159,7 +159,7 @@ TORCH_COMPILED = runtimes.add(
         "Graph Compilation, 2024",
         number_formats=("fp32",),
         version=torch.__version__,
-        build_as=lambda subject, number_format: build_module(subject, TORCH_COMPILED.name),
+        build_as=lambda runnable, number_format: build_module(runnable, TORCH_COMPILED.name),
         open=CompiledSession,
         missing="" if _compiler() else "a C++ compiler (g++ or clang++)",
     )

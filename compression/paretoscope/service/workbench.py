@@ -34,7 +34,6 @@ from paretoscope.export import Checked, Conversion, Verification, formats, produ
 from paretoscope.measure.latency import BUDGET_S, WIDTH, Noise, Samples, machine_id, repeated
 from paretoscope.measure.layers import layer_table
 from paretoscope.measure.machine import Machine, measure_machine
-from paretoscope.measure.memory import session_memory
 from paretoscope.measure.paired import paired_ms, reference_ms
 from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.roofline import LayerWork, layer_work
@@ -49,8 +48,10 @@ from paretoscope.search.allot import allot
 from paretoscope.search.cliff import Cliff, find_cliff
 from paretoscope.search.suggest import Suggestion, Target, find
 from paretoscope.search.waterfall import Waterfall, attribute
+from paretoscope.service import subjects
 from paretoscope.service.jobs import Job, Kind, Scheduler, asking_party
 from paretoscope.service.limits import NONE, Limits
+from paretoscope.service.memory import session_memory
 from paretoscope.service.presets import movable
 from paretoscope.service.store import Store, TimingKey
 from paretoscope.training import interrupted
@@ -280,7 +281,7 @@ class Workbench:
 
     def _load(self, model: str, claimed: "Future[Subject]") -> None:
         try:
-            subject = Subject.load(model)
+            subject = subjects.load(model)
             digests = subject.statistics.digest, subject.data.digest
             stored = self._from_store(lambda: self.store.records(*digests))
             self._earlier[model] = self._from_store(lambda: self.store.earlier(*digests)) or frozenset()

@@ -4,13 +4,13 @@ Light to import: torchvision and scikit-learn are loaded by the first model or d
 """
 
 from paretoscope.data import mnist as _mnist  # noqa: F401  (registers the dataset)
-from paretoscope.data.dataset import Data, DatasetEntry, datasets, load_data
+from paretoscope.data.dataset import DatasetEntry, ImageData, datasets, load_data
 from paretoscope.networks.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models, models_of, teachers_of
 
 __all__ = [
     "DEFAULT_MODEL",
-    "Data",
     "DatasetEntry",
+    "ImageData",
     "ModelEntry",
     "build",
     "datasets",

@@ -17,7 +17,7 @@ import llvmlite
 import numba
 import numpy as np
 
-from paretoscope.runtimes.base import Program, Runtime, Subject, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_profile import session_times
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxSession
@@ -172,12 +172,12 @@ def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPl
     return rows
 
 
-def _build(subject: Subject, number_format: str) -> Program:
-    network = Network(subject.module, subject.input_shape)
+def _build(runnable: Runnable, number_format: str) -> Program:
+    network = Network(runnable.module, runnable.input_shape)
     parts = [graph_digest(network.data).encode()]
     parts += [np.packbits(layer.weight != 0).tobytes() for layer in network.layers.values()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()
-    return Program(SPARSE.name, number_format, digest, tuple(subject.input_shape), Content(network))
+    return Program(SPARSE.name, number_format, digest, tuple(runnable.input_shape), Content(network))
 
 
 def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:

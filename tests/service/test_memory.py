@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from paretoscope.base.errors import CompressionError
-from paretoscope.measure import memory
-from paretoscope.measure.memory import measured, session_memory
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import Program, Runtime, Subject, runtimes
+from paretoscope.runtimes import Program, Runnable, Runtime, runtimes
+from paretoscope.service import memory
+from paretoscope.service.memory import measured, session_memory
 from torch import nn
 
 WEIGHTS = 4 * (784 * 300 + 300 * 100 + 100 * 10)
@@ -50,7 +50,7 @@ def linear(inputs: int, outputs: int) -> int:
     entry = runtimes.get("torch")
     module = nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs)).eval()
     images = np.zeros((1, 1, 32, inputs // 32), np.float32)
-    return measured(entry, entry.build(Subject(module, images.shape[1:])), images, 1)
+    return measured(entry, entry.build(Runnable(module, images.shape[1:])), images, 1)
 
 
 @pytest.mark.parametrize("megabytes", [32, 128])

@@ -1,4 +1,4 @@
-"""Peak memory of a session, measured in a process of its own: `python -m paretoscope.measure.memory`.
+"""Peak memory of a session, measured in a process of its own: `python -m paretoscope.service.memory`.
 
 What is measured is what one session adds to a process that has run another before, so that neither the library nor
 what it keeps for itself counts: the highest resident set while it is loaded and run, less the resident set before.
@@ -24,9 +24,9 @@ from paretoscope.base.errors import CompressionError
 from paretoscope.base.lock import machine
 from paretoscope.base.places import SOURCES
 from paretoscope.measure.latency import repeated
-from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program, Runtime, runtimes
+from paretoscope.service import subjects
 
 RUNS = 3
 PATIENCE_S = 600.0
@@ -58,7 +58,7 @@ def session_memory(
     path = os.pathsep.join(filter(None, (str(SOURCES), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "paretoscope.measure.memory"],
+            [sys.executable, "-m", "paretoscope.service.memory"],
             input=json.dumps(asked),
             capture_output=True,
             text=True,
@@ -140,7 +140,7 @@ def _status(name: str) -> int:
 
 def _answer(asked: dict) -> dict[str, int | str]:
     try:
-        subject = Subject.load(asked["model"])
+        subject = subjects.load(asked["model"])
         compressed = subject.compress(Recipe.from_dict(asked["recipe"]))
         kind = {"size": asked["size"], "number_format": asked["number_format"]}
         program = subject.program(compressed, asked["runtime"], **kind)

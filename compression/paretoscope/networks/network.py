@@ -1,0 +1,82 @@
+"""What a network is, whatever it came from: a module, what goes into it, and what comes out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from paretoscope.base.errors import UnknownNameError
+from paretoscope.base.registry import Registry
+from paretoscope.base.text import shown
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a network. shape: of one sample, e.g. (C, H, W)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that can be opened. data: name of the data that it is measured on. output: shape of one sample's.
+
+    bare: makes the module without the values of its weights, on the device that is current, "meta" included. opened:
+    makes it with them; it may raise ModelError.
+    """
+
+    name: str
+    title: str
+    inputs: tuple[Input, ...]
+    output: tuple[int, ...]
+    data: str
+    bare: Callable[[], nn.Module]
+    opened: Callable[[], nn.Module]
+
+    def skeleton(self) -> nn.Module:
+        """The module in evaluation mode, without the values of its weights."""
+        return self.bare().eval()
+
+    def load(self) -> nn.Module:
+        """The module in evaluation mode, with its weights; raises ModelError where they cannot be had."""
+        return self.opened().eval()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample of the first input."""
+        return self.inputs[0].shape
+
+
+class NetworkSource(Protocol):
+    """Where networks come from. names: of all that it has, in their order."""
+
+    name: str
+    title: str
+    summary: str
+    reference: str
+
+    def names(self) -> tuple[str, ...]: ...
+
+    def get(self, name: str) -> Network:
+        """The network of that name; raises UnknownNameError."""
+        ...
+
+
+sources: Registry[NetworkSource] = Registry("source")
+
+
+def names() -> tuple[str, ...]:
+    """Of the networks of all sources."""
+    return tuple(name for source in sources for name in source.names())
+
+
+def find(name: str) -> Network:
+    """The network of that name, from the first source that has it; raises UnknownNameError."""
+    for source in sources:
+        if name in source.names():
+            return source.get(name)
+    raise UnknownNameError(f"a model must be registered; got {shown(name)}. Choose one of: {', '.join(names())}.")
