@@ -389,7 +389,7 @@ def test_the_settings_are_all_there():
     for settings in (*SETTINGS, *quantizers()):
         for name, value in settings.items():
             walked.setdefault(name, set()).add(str(value))
-    # Those of training are walked in tests/recover.
+    # Those of training are walked in tests/training.
     training = {each.name for each in dataclasses.fields(Recover)}
     assert walked.keys() == Recipe().settings().keys() - training
     assert walked["start"] == set(STARTS) and walked["importance"] == set(IMPORTANCES)

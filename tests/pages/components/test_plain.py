@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from pages.components import plain
 from pages.components.state import TIMING
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLACES = ("error", "item", "heading", "caption", "button", "metric", "expander", "progress")
 LINK, IMAGE = "[sign in](http://evil.example/a)", "![x](http://evil.example/i.png)"
 TEXTS = [

@@ -10,7 +10,7 @@ import pytest
 from paretoscope.base import lock as exclusive
 from paretoscope.base.lock import machine, released
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Adds up in a file without any other protection: updates get lost unless the lock keeps them apart.
 COUNT = """

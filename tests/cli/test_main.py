@@ -31,7 +31,7 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAME = "lenet-300-100"
 OPTIONS = ["--sparsity", "0.92", "--scope", "layer", "--clusters", "6", "--bits", "5", "--calibration", "mse"]
 OPTIONS += ["--rest", "fp16"]

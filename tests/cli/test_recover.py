@@ -17,7 +17,7 @@ from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAME = "lenet-300-100"
 START = ["--sparsity", 0.92, "--bits", 4]
 TRAINING = ["--epochs", 2, "--ramp", 0.5, "--distill", 0.5]

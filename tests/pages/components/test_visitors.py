@@ -16,7 +16,7 @@ from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from pages.components import plain, state, visitors
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 AUTH = """
 [auth]
 redirect_uri = "http://localhost:8501/oauth2callback"

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from pages.components import link, plain
 from pages.components.state import View
 
-APP = str(Path(__file__).parents[2] / "app.py")
+APP = str(Path(__file__).parents[3] / "app.py")
 MODEL = "lenet-300-100"
 
 

@@ -1,4 +1,4 @@
-"""A page for tests/pages/test_plain.py: each text of a file in everything that renders markdown."""
+"""A page for tests/pages/components/test_plain.py: each text of a file in everything that renders markdown."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 from pages.components import plain
 
 TEXTS = json.loads(Path(os.environ["PLAIN_TEXTS"]).read_text())
