@@ -20,8 +20,8 @@ from paretoscope.base.errors import CompressionError, RecipeError
 from paretoscope.base.text import listed
 from paretoscope.measure.subject import Subject
 from paretoscope.measure.variant import Variant
-from paretoscope.methods import pipeline
 from paretoscope.methods.pipeline import compress, layer_plans
+from paretoscope.model import compressed
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.powers import to_steps
 from paretoscope.model.structure import Structure, build
@@ -197,7 +197,7 @@ def network(architecture: str, structure: Structure, shapes: tuple[tuple[str, tu
 def networks_are_built_once(monkeypatch):
     """Checking that the layers of a network fit each other takes longer than all else, and most recipes change none."""
     monkeypatch.setattr(
-        pipeline,
+        compressed,
         "build",
         lambda architecture, structure, shapes: copy.deepcopy(network(architecture, structure, tuple(shapes.items()))),
     )

@@ -29,8 +29,6 @@ from paretoscope.recipe.recipe import INTEGER_BITS, RULES, LayerRecipe, Override
 WEIGHTS_FOR_THREADS = 1_000_000
 
 
-
-
 def compress(
     statistics: ModelStatistics,
     recipe: Recipe,

@@ -107,8 +107,6 @@ def dump(fields: Mapping[str, Any]) -> str:
     return yaml.dump(dict(fields), Dumper=_Dumper, sort_keys=False)
 
 
-
-
 def open_recipe(path: Path, counted_on: Mapping[str, Any] | None = None) -> Recipe:
     """`read_recipe` of a file of this machine; raises CompressionError."""
     try:

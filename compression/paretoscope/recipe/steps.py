@@ -27,14 +27,6 @@ BITS = (*range(1, 17), 32)
 MIN_CLUSTERS, MAX_CLUSTERS = 2, 256
 
 
-
-
-
-
-
-
-
-
 def check_name(what: str, name: object) -> None:
     """Raises RecipeError unless it can be the name of something, or a pattern of names."""
     if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():

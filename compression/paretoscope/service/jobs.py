@@ -76,8 +76,6 @@ def asking_party() -> Party | None:
     return _asking.get()
 
 
-
-
 class Job:
     """One piece of long work. Reading the attributes is safe from any thread.
 
@@ -469,8 +467,6 @@ def told_wait(ahead: list[Job]) -> str:
     left = running.seconds_left
     parts = [named, running.step, "" if left is None else f"about {duration(max(1.0, left))}"]
     return f"{told} before yours; the running one is {', '.join(filter(None, parts))}"
-
-
 
 
 def _minutes(seconds: float) -> str:
