@@ -13,7 +13,8 @@ by magnitude there are no samples, and these moments are assumed (`moments`).
 
 Codes are the path of the trellis (`paretoscope.model.trellis`) that is best for bits and harm together (Viterbi
 algorithm; dependent quantization, Schwarz et al. 2019; for neural networks Haase et al. 2020). Bits are those of a
-Laplacian source. Paths run down the output channels of one column, so that column after column can make good what was lost.
+Laplacian source. Paths run down the output channels of one column, so that column after column can make good what was
+lost.
 
 Steps are widened where the largest weight needs more than the largest code; of 2 to 4 bits no wider than is best for
 the squared error, or most other weights would be zero. Codes of 2 bits are -1, 0 and 1, and no path of the trellis
