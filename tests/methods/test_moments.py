@@ -224,7 +224,7 @@ def curves() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", ["resnet-20", "mobilenet-v2"])
 def test_harm_falls_strictly_with_size(name, curves):
-    """vit-tiny misses it at one of nine steps by chance: the README has the figures."""
+    """vit-tiny misses it at one of nine steps by chance: docs/measured.md has the figures."""
     sizes, harms = curves[name]
     assert (np.diff(sizes) < 0).all(), sizes
     assert (np.diff(harms) > 0).all(), harms
