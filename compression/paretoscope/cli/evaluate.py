@@ -42,11 +42,16 @@ def evaluate(
 
     Those of an artefact do where this version makes the same file of its recipe.
     """
-    from paretoscope import runtimes
+    from paretoscope.networks import zoo
 
+    if is_name(model):
+        # First: to tell a misspelt name takes no time, to import what runs models takes seconds.
+        zoo.models.get(model)
     timed = [name for name, value in (("--batch", batch), ("--threads", threads)) if value is not None]
     if runtime != "none":
-        runtimes.runtimes.get(runtime)
+        from paretoscope.runtimes import runtimes
+
+        runtimes.get(runtime)
     elif timed:
         raise CompressionError(
             f"{' and '.join(timed)} have an effect only where a runtime is timed; got --runtime none. Leave them out, "
