@@ -165,7 +165,7 @@ def test_measuring_the_machine_has_it_alone(monkeypatch):
 def test_predictions_of_a_runtime_hold_the_machine(subject, unheld):
     found, ran = unheld
     program = subject.program(subject.compress(Recipe()), "onnxruntime")
-    session = runtimes.ONNX_RUNTIME.prepare(program)
+    session = runtimes.runtimes.get("onnxruntime").prepare(program)
     runtimes.predict(session, subject.resized(None)[:4])
     assert "run" in ran and found == []
 

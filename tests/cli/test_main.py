@@ -17,7 +17,8 @@ import torch
 from click.testing import Result
 from paretoscope import codec
 from paretoscope.base.threads import torch_threads
-from paretoscope.cli.main import SETTINGS, app
+from paretoscope.cli.main import app
+from paretoscope.cli.options import SETTINGS
 from paretoscope.measure.latency import machine_id
 from paretoscope.measure.sensitivity import GRIDS, Sensitivity
 from paretoscope.networks import zoo

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from paretoscope.base.errors import ModelError, UnknownNameError
-from paretoscope.data.dataset import digits_split
+from paretoscope.data import digits
+from paretoscope.data.digits import digits_split
 from paretoscope.networks import zoo
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 
@@ -51,6 +53,23 @@ def test_the_split_is_fixed():
     # Weights and stored records belong to this very split.
     assert hashlib.sha256(np.concatenate([train_labels, test_labels]).astype(np.uint8)).hexdigest() == LABELS
     assert hashlib.sha256(np.ascontiguousarray(test)).hexdigest() == TEST_IMAGES
+
+
+@pytest.mark.parametrize("train", [10, 333, 1000, 1500])
+def test_splits_are_those_of_scikit_learn(train):
+    labels = load_digits().target
+    expected = train_test_split(np.arange(len(labels)), train_size=train, stratify=labels, random_state=0)
+    found = digits.stratified(labels, train, np.random.RandomState(0))
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+
+
+def test_digits_that_are_not_there_are_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(digits, "FILE", tmp_path / "digits.csv.gz")
+    with pytest.raises(ModelError, match=r"digits must be in .*could not be read"):
+        digits_split()
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="Install scikit-learn"):
+        digits_split()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paretoscope.measure.accuracy import Predictions, macro_f1, mcnemar, predict, score, wilson
+from paretoscope.measure.accuracy import LEVEL, QUANTILE, Predictions, macro_f1, mcnemar, predict, score, wilson
+from scipy.special import ndtri
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
@@ -32,6 +33,10 @@ def test_wilson_bounds_are_the_roots_of_the_score_test(correct, n, level):
     z, share = quantile(level), correct / n
     roots = np.sort(np.roots([1 + z * z / n, -(2 * share + z * z / n), share * share]).real)
     assert wilson(correct, n, level) == pytest.approx(tuple(roots), abs=1e-9)
+
+
+def test_the_quantile_of_the_level_is_scipys():
+    assert float(ndtri((1 + LEVEL) / 2)) == QUANTILE
 
 
 def test_wilson_of_a_textbook_case():

@@ -6,7 +6,8 @@ import pytest
 import torch
 from compressed_models import data_of, logits_of, model_of, noise, shape_of
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
-from paretoscope.runtimes import TORCH_COMPILED, Subject, predict, torch_compiled
+from paretoscope.runtimes import Subject, predict, torch_compiled
+from paretoscope.runtimes.torch_compiled import TORCH_COMPILED
 from torch import nn
 
 compiled = pytest.mark.skipif(bool(TORCH_COMPILED.missing), reason=f"install {TORCH_COMPILED.missing}")

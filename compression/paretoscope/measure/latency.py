@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv
 
 from paretoscope.base import lock as exclusive
 from paretoscope.base.errors import CompressionError, ModelError
@@ -323,6 +322,8 @@ def median_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple
     k = (n + 1) / 2. That is the incomplete beta function I(i/n; k, n - k + 1): its inverse gives the ends that
     resampling would approach with more and more resamples.
     """
+    from scipy.special import betaincinv
+
     n = len(values)
     if n % 2 == 0:
         raise CompressionError(f"the exact interval needs an odd number of values; got {n}. Leave one out.")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -41,7 +42,9 @@ from paretoscope.networks import zoo
 from paretoscope.networks.zoo import Data
 from paretoscope.recipe.recipe import Recipe, Simplify
 from paretoscope.runtimes import Program
-from paretoscope.runtimes.integer.blueprint import Blueprint
+
+if TYPE_CHECKING:
+    from paretoscope.runtimes.integer.blueprint import Blueprint
 
 # Simplified networks that are kept, with their statistics: a few times the model's own memory each.
 KEPT_VARIANTS = 4
@@ -178,7 +181,7 @@ class Subject:
             else:
                 yield module
 
-    def blueprint(self, compressed: CompressedModel) -> Blueprint:
+    def blueprint(self, compressed: CompressedModel) -> "Blueprint":
         """What integer networks of the compressed model's structure are made from; raises ModelError."""
         return self._form(compressed).blueprint
 

@@ -13,6 +13,7 @@ from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Record
 from paretoscope.measure.roofline import Estimate, LayerWork, estimate
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.pytorch import PYTORCH
 from paretoscope.runtimes.sparse.runtime import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
 from paretoscope.service.jobs import Job
@@ -110,7 +111,7 @@ def ask(
     if size == subject.resized(None).shape[2]:
         size = None
     # PyTorch takes what the model takes: a size that it cannot is told before anything is measured.
-    subject.program(bench.compressed(model, recipe), runtimes.PYTORCH.name, size=size)
+    subject.program(bench.compressed(model, recipe), PYTORCH.name, size=size)
     main = Timing(chosen[0], batches[0], threads[0], size)
     order = [timing for timing in study_timings(recipe, main)["runtimes"] if timing.runtime in chosen]
     own = main.chosen.number_format(recipe.integer)
