@@ -16,6 +16,7 @@ from paretoscope.base import files
 from paretoscope.base import lock as exclusive
 from paretoscope.base.errors import ArtefactError, CompressionError, RecipeError, StoreError
 from paretoscope.base.text import listed, printable
+from paretoscope.cli import dashboard
 from paretoscope.recipe import effects
 from paretoscope.recipe.presets import preset_for, presets, presets_of
 from paretoscope.recipe.recipe import (
@@ -45,6 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("run")(dashboard.run)
 
 RECIPE_PANEL = "Recipe"
 TRAINING_PANEL = "Training"
