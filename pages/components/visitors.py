@@ -19,7 +19,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from pages.components import plain
 
 COOKIE = "_streamlit_xsrf"
-LOGIN_REQUIREMENT = "pip install -r requirements-extras.txt"
+# Two lines of requirements-extras.txt, which an installed dashboard has not beside it.
+LOGIN_REQUIREMENT = "pip install Authlib==1.9.10 httpx==0.28.1"
 
 
 @st.cache_resource(show_spinner=False)

@@ -1,12 +1,13 @@
 """Dashboards as processes of their own."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,17 +30,33 @@ def reserved_port() -> Iterator[int]:
 
 
 def serve(port: int, folder: Path) -> Iterator[str]:
-    """The address of a dashboard on this port, with a store of its own in the folder, until it is asked to go on."""
-    environment = {**os.environ, "PARETOSCOPE_STORE": str(folder / "records.sqlite")}
+    """The address of this checkout's dashboard on this port, until it is asked to go on; its store is in the folder."""
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     command += ["--server.fileWatcherType", "none", "--server.address", "127.0.0.1"]
+    yield from serve_by(command, port, folder, cwd=ROOT, environment=os.environ)
+
+
+def serve_by(
+    command: list[str],
+    port: int,
+    folder: Path,
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    end: signal.Signals = signal.SIGTERM,
+) -> Iterator[str]:
+    """The address of the dashboard that this command starts, until it is asked to go on; its store is in the folder.
+
+    end: what the process is sent then. After SIGTERM it ends once the jobs that run have noticed, which may take long.
+    """
+    environment = {**environment, "PARETOSCOPE_STORE": str(folder / "records.sqlite")}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         _await(f"http://127.0.0.1:{port}/_stcore/health", process, folder / "log")
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.send_signal(end)
         process.wait(120)
 
 

@@ -3,6 +3,7 @@
 import typer
 
 from paretoscope.cli import (
+    dashboard,
     evaluate,
     exporting,
     latency,
@@ -26,6 +27,7 @@ app = typer.Typer(
 
 # In the order of the help.
 COMMANDS = (
+    dashboard.run,
     models.models,
     models.presets,
     training.train,
