@@ -168,7 +168,7 @@ class Recipe:
         False,
         of=Switch(),
         label="First and last layer at 8 bits",
-        help="They are small and sensitive: they keep at least 8 bits of their own, whatever the others share.",
+        help="The first and the last layer keep at least 8 bits of their own: they are small and sensitive.",
         reference="mixed precision with first and last layers of 8 bits, Dong et al. 2019",
         effect=Effect(
             lambda s: shared(s) or s["bits"] < INTEGER_BITS,

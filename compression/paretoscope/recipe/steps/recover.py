@@ -72,7 +72,7 @@ class Recover:
         1e-3,
         of=Number(0, 10, above=True, remedy="Pass e.g. 0.001.", field=Field(1e-6, 10.0, 1e-4, "%g")),
         label="Learning rate",
-        help="Of Adam, at its peak.",
+        help="Step size of Adam, at its peak.",
         reference="learning rate, Kingma and Ba 2015",
         effect=TRAINING,
     )
@@ -97,7 +97,7 @@ class Recover:
         0.0,
         of=fraction(field=Field(0.01, 0.99, 0.05)),
         label="Ramp, share of the epochs",
-        help="Over which sparsity rises and bits fall to what the recipe says; 0: one shot.",
+        help="Share of the epochs over which sparsity rises and bits fall to what the recipe says; 0: one shot.",
         reference="gradual pruning schedule, Zhu and Gupta 2017",
         effect=Effect(
             _gradual,
@@ -111,7 +111,7 @@ class Recover:
         of=Number(0, 1, remedy="Pass e.g. 0.5, or 0 for none.", field=Field(0.01, 0.99, 0.05)),
         flag="--distillation-weight",
         label="Weight of the teacher's answers",
-        help="In the loss; the labels have the rest.",
+        help="What the teacher's answers weigh in the loss; the labels have the rest.",
         reference="distillation weight, Hinton et al. 2015",
         effect=TRAINING,
     )
@@ -169,7 +169,7 @@ class Recover:
         0,
         of=Whole(field=Field(0, 2**31)),
         label="Seed",
-        help="Of the validation part and of all draws.",
+        help="Where the draws of the validation part and of all batches start.",
         reference="random seed",
         effect=TRAINING,
     )
