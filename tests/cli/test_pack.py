@@ -186,7 +186,7 @@ class TestSizes:
     @pytest.mark.parametrize(
         ("options", "said", "remedies"),
         [
-            ("--exchange 1e-4", "the exchange rate is looked for; got --exchange. Leave it out.", ["--size 3000"]),
+            ("--exchange 1e-4", "the exchange rate is looked for; got --lambda. Leave it out.", ["--size 3000"]),
             ("--clusters 8", "whose steps follow from a rate; got --clusters. Leave it out.", ["--size 3000"]),
             ("--bits 4 --asymmetric", "around zero; got --asymmetric. Leave it out.", ["--size 3000 --bits 4"]),
             ("--bits 4 --percentile 99", "around zero; got --percentile. Leave it out.", ["--size 3000 --bits 4"]),

@@ -7,7 +7,7 @@ import pytest
 from paretoscope import codec
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets, presets_of
-from paretoscope.recipe.recipe import Recipe, Recover
+from paretoscope.recipe.recipe import SETTINGS, Recipe, Recover
 from paretoscope.service.workbench import Timing
 from streamlit.testing.v1 import AppTest
 
@@ -199,7 +199,7 @@ def test_one_rule_of_pruning_follows_the_other() -> None:
     move(page, "number_input", "threshold", 0.05)
     assert recipe_of(page) == Recipe.of(threshold=0.05, bits=8)
 
-    move(page, "selectbox", "rule", "rate")
+    move(page, "selectbox", "rule", "sparsity")
     page.run()
     assert not {"threshold", "pattern"} & drawn(page)
     assert not control(page, "select_slider", "sparsity").disabled
@@ -280,10 +280,10 @@ def test_the_presets_of_other_models_are_not_offered() -> None:
 
 
 def test_what_the_library_refuses_is_told_and_the_view_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pages.components import controls
-
     page = open_page(Recipe.of(sparsity=0.5), "Quantization")
-    monkeypatch.setattr(controls, "SPARSITIES", (*controls.SPARSITIES, 1.0))
+    sparsity = SETTINGS["sparsity"]
+    more = replace(sparsity.kind, offered=(*sparsity.kind.offered, 1.0))
+    monkeypatch.setitem(SETTINGS, "sparsity", replace(sparsity, kind=more))
     control(page.run(), "select_slider", "sparsity").set_value(1.0).run()
     assert not page.exception
     assert plain.escape("sparsity must be in [0, 1); got 1") in page.warning[0].value
