@@ -26,9 +26,7 @@ MODEL = "lenet-300-100"
 @pytest.fixture(autouse=True)
 def without_tflite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its conversions take up to a minute each; test_convert has one of each model."""
-    monkeypatch.setattr(
-        "paretoscope.export.base.find_spec", lambda name: None if "litert" in name else find_spec(name)
-    )
+    monkeypatch.setattr("paretoscope.export.base.find_spec", lambda name: None if "litert" in name else find_spec(name))
 
 
 def run(*arguments: object) -> Result:

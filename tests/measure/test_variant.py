@@ -7,12 +7,11 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from paretoscope.methods.pipeline import with_rest
 from paretoscope import codec
 from paretoscope.measure.subject import KEPT_VARIANTS, Subject
 from paretoscope.measure.variant import Form, Variant
 from paretoscope.methods import compensate, recalibrate
-from paretoscope.methods.pipeline import compress
+from paretoscope.methods.pipeline import compress, with_rest
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe, Simplify
 

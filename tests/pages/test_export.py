@@ -27,9 +27,7 @@ PATIENCE_S = 90.0
 @pytest.fixture(autouse=True)
 def without_tflite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its conversions take up to a minute each; tests/export has one of each model."""
-    monkeypatch.setattr(
-        "paretoscope.export.base.find_spec", lambda name: None if "litert" in name else find_spec(name)
-    )
+    monkeypatch.setattr("paretoscope.export.base.find_spec", lambda name: None if "litert" in name else find_spec(name))
 
 
 def open_page(recipe: Recipe = RECIPE, model: str = MODEL) -> AppTest:

@@ -4,10 +4,10 @@ import stat
 from dataclasses import replace
 
 import pytest
-from paretoscope.methods.pipeline import with_rest
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, RecipeError
 from paretoscope.codec import shelf
+from paretoscope.methods.pipeline import with_rest
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.training import interrupted
 from paretoscope.training.train import Trainer
