@@ -5,6 +5,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def run(script: str, *, path: str = "") -> str:
     """What the script prints, with `path` searched before the installed packages."""

@@ -9,6 +9,8 @@ from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.runtimes import TORCH_COMPILED, Subject, predict, torch_compiled
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 compiled = pytest.mark.skipif(bool(TORCH_COMPILED.missing), reason=f"install {TORCH_COMPILED.missing}")
 
 

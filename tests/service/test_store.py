@@ -412,6 +412,7 @@ def test_what_waits_is_written_when_the_store_is_closed(path, locked):
     assert_all_there(Store())
 
 
+@pytest.mark.slow
 def test_what_waits_is_written_when_the_process_ends_or_said_to_be_lost(path):
     Store().put_document("", "", "")
     script = (
