@@ -25,6 +25,8 @@ from paretoscope.search.allot import allot
 from paretoscope.training.train import Trainer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {
     share: ["fit", "assign"],
     prune: ["cuts_of"],

@@ -58,7 +58,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old")
     script = (
         "import resource, signal, sys\n"
-        "from compression import files\n"
+        "from paretoscope.base import files\n"
         "from paretoscope.base.errors import CompressionError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
@@ -80,7 +80,7 @@ def test_a_crash_at_any_step_leaves_the_old_file_whole(tmp_path, step):
     path.write_bytes(b"old")
     script = (
         "import os, sys\n"
-        "from compression import files\n"
+        "from paretoscope.base import files\n"
         "step, path = sys.argv[1:]\n"
         "def die(*_):\n"
         "    os._exit(9)\n"
@@ -188,7 +188,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name):
 HOLD = """
 import sys, time
 from pathlib import Path
-from compression import files
+from paretoscope.base import files
 folder = files.lasting_folder()
 (folder.path / "inside").mkdir()
 (folder.path / "inside" / "file").write_bytes(b"data")
@@ -273,8 +273,8 @@ def test_a_temporary_folder_is_gone_afterwards(tmp_path, monkeypatch):
 
 def test_every_temporary_file_of_the_product_is_one_that_is_removed():
     """Others know no owner: whoever needs one takes it from `paretoscope.base.files`."""
-    root = Path(files.__file__).parent
+    root = Path(files.__file__).parents[1]
     found = {path.name for path in root.rglob("*.py") if re.search(r"tempfile\.(mk|Temp|Named)", path.read_text())}
     # A file without a name needs no removing.
     assert found == {"processes.py"}
-    assert "tempfile.TemporaryFile()" in (root / "convert" / "processes.py").read_text()
+    assert "tempfile.TemporaryFile()" in (root / "export" / "processes.py").read_text()

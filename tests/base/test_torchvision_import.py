@@ -5,6 +5,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def run(script: str, *, path: str = "") -> str:
     """What the script prints, with `path` searched before the installed packages."""
@@ -61,7 +65,7 @@ def stand_in(folder, source: str) -> str:
 
 def test_nothing_is_declared_when_the_plain_import_works(tmp_path):
     script = """
-        from paretoscope.networks.zoo import torchvision_import
+        from paretoscope.base import torchvision_import
         print(torchvision_import.import_torchvision().kind)
         import torch
         print(torchvision_import._declarations, hasattr(torch.ops.torchvision, "nms"))
@@ -71,7 +75,7 @@ def test_nothing_is_declared_when_the_plain_import_works(tmp_path):
 
 def test_operators_are_declared_when_they_are_missing_and_the_import_starts_afresh(tmp_path):
     script = """
-        from paretoscope.networks.zoo import torchvision_import
+        from paretoscope.base import torchvision_import
         print(torchvision_import.import_torchvision().kind)
         import builtins, gc, torch
         gc.collect()
@@ -98,7 +102,7 @@ def test_an_import_that_someone_else_tried_before_does_not_matter(tmp_path):
 
 def test_other_failures_are_passed_on_and_declare_nothing(tmp_path):
     script = """
-        from paretoscope.networks.zoo import torchvision_import
+        from paretoscope.base import torchvision_import
         try:
             torchvision_import.import_torchvision()
         except RuntimeError as error:

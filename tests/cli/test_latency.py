@@ -352,6 +352,7 @@ def test_a_size_is_that_of_every_measurement(measured):
     assert {each.size for each in measured} == {None}
 
 
+@pytest.mark.slow
 def test_a_real_measurement_is_consistent():
     data = figures(NAME, "--sparsity", 0.95, "--budget", 0.05, "--width", 0.5, "--runtime", "onnxruntime", "--batch", 2)
     (row,), (details,) = data["timings"], data["details"]

@@ -351,6 +351,7 @@ def test_presets_lists_what_a_model_is_offered_with_what_was_measured():
     assert "Error: a model must be registered; got 'gpt-9'" in run("presets", "gpt-9").stderr
 
 
+@pytest.mark.slow
 def test_a_preset_that_is_at_chance_on_a_model_is_told_and_taken(tmp_path):
     out = tmp_path / "t.psc"
     note = "Note: tiny gives 9.7 % on this model: no better than guessing (measured, 797 test images)."
@@ -828,6 +829,7 @@ def test_a_real_process_prints_a_recipe():
     assert Recipe.from_json(result.stdout) == RECIPE
 
 
+@pytest.mark.slow
 def test_a_real_process_evaluates_an_artefact(folder, figures):
     result = process("evaluate", folder / "model.psc", "--runtime", "none", "--json")
     assert (result.returncode, result.stderr) == (0, "")

@@ -17,6 +17,8 @@ from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from typer.testing import CliRunner
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NAME = "lenet-300-100"
 START = ["--sparsity", 0.92, "--bits", 4]

@@ -98,15 +98,6 @@ def test_the_channels_are_equal():
     assert torch.equal(colour, gray.expand(-1, 3, -1, -1))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_calibration_images_are_training_images(shape):
-    data = zoo.load_data("digits", shape)
-    train = {image.numpy().tobytes() for image in data.train_images}
-    calibration = {image.numpy().tobytes() for image in data.calibration_images}
-    assert calibration <= train
-    assert not calibration & {image.numpy().tobytes() for image in data.test_images}
-
-
 def test_calibration_images_show_every_class():
     assert set(digits_split()[1][:128].tolist()) == set(range(10))
 
@@ -124,9 +115,3 @@ def test_the_digest_names_the_test_split():
 def test_an_unknown_dataset_is_told_the_known_ones():
     with pytest.raises(UnknownNameError, match=r"'imagenet'.*digits"):
         zoo.load_data("imagenet", (3, 32, 32))
-
-
-@pytest.mark.parametrize("shape", [(2, 28, 28), (1, 28), (3, 0, 32), ()])
-def test_a_shape_that_images_cannot_have_is_refused(shape):
-    with pytest.raises(ModelError, match="input shape"):
-        zoo.load_data("digits", shape)

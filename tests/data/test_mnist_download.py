@@ -14,7 +14,7 @@ import pytest
 import torch
 from mirror import TEST, TRAIN, Mirror, files, serving, write
 from paretoscope.base.errors import ModelError
-from paretoscope.data import mnist
+from paretoscope.data import dataset, mnist
 from paretoscope.data.dataset import Download
 from paretoscope.networks import zoo
 
@@ -199,7 +199,7 @@ def test_what_a_killed_download_left_is_removed_and_one_at_work_is_not(mirror: M
 
 def test_callers_at_once_share_one_download_and_others_do_not_wait(mirror: Mirror) -> None:
     mirror.gates[TRAIN_IMAGES] = threading.Event()
-    zoo.dataset._load_data.cache_clear()
+    dataset._load_data.cache_clear()
     try:
         with ThreadPoolExecutor(2) as pool:
             loading = [pool.submit(zoo.load_data, "mnist", SHAPE) for _ in range(2)]
@@ -213,4 +213,4 @@ def test_callers_at_once_share_one_download_and_others_do_not_wait(mirror: Mirro
         assert first is second and torch.equal(first.test_images, load().test_images)
         assert mirror.asked.count("/") == 1
     finally:
-        zoo.dataset._load_data.cache_clear()
+        dataset._load_data.cache_clear()

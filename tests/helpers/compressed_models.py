@@ -10,7 +10,7 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import Subject
+from paretoscope.runtimes import Program, Subject, runtimes
 from torch import nn
 
 NAMES = zoo.models_of("digits")
@@ -48,6 +48,15 @@ def compress_module(module: nn.Module, recipe: Recipe) -> CompressedModel:
     compressed = compress(ModelStatistics.of(module, "test"), recipe)
     compressed.load_into(module)
     return compressed
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+
+
+def small_program(runtime: str) -> Program:
+    return runtimes.get(runtime).build(Subject(small(), (1, 4, 4)))
 
 
 def logits_of(module: nn.Module, images: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Small compressed models with a tensor of every kind."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,3 +62,21 @@ def packed(coder: str, **settings: Any) -> PackedModel:
     order = (*weights, "tie", *rest)[::-1]
     recipe = Recipe.of(coder=coder, **settings)
     return PackedModel("", "0" * 64, recipe, weights, rest, order, ties={"tie": "q3p"})
+
+
+def parts(model: PackedModel, count: int) -> list[PackedModel]:
+    """The tensors of a model dealt out to so many; whatever is tied to another has it at its side."""
+    dealt = []
+    for i in range(count):
+        names = {*model.order[i::count]}
+        names |= {model.ties[name] for name in names if name in model.ties}
+        dealt.append(
+            replace(
+                model,
+                weights={name: each for name, each in model.weights.items() if name in names},
+                rest={name: each for name, each in model.rest.items() if name in names},
+                order=tuple(name for name in model.order if name in names),
+                ties={name: target for name, target in model.ties.items() if name in names},
+            )
+        )
+    return dealt

@@ -349,6 +349,7 @@ INTEGER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", INTEGER, ids=lambda recipe: recipe.describe())
 def test_integer_recipes_predict_what_the_integer_kernels_compute(resnet, recipe):
     compressed = resnet.compress(recipe)

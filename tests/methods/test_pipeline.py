@@ -147,6 +147,7 @@ class TestAnyRecipe:
                 assert np.array_equal(as_integers(tensor).decode(), decoded)
         assert zeros >= int(settings["sparsity"] * total)
 
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_touches_nothing_and_gives_the_same_again(self, recipe):
@@ -178,6 +179,7 @@ class TestAnyRecipe:
             assert decoded[name].shape == tensor.shape and decoded[name].dtype == tensor.dtype
             assert decoded[name].numpy().tobytes() == compressed.decode(name).tobytes()
 
+    @pytest.mark.slow
     @given(RECIPES, st.integers(-20, 20))
     @examples
     def test_scaling_all_weights_by_a_power_of_two_scales_what_is_decoded(self, recipe, exponent):
@@ -446,6 +448,7 @@ def test_odd_layers_go_through_every_method_and_the_file(rows):
             np.testing.assert_allclose(decoded, weight, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ODD_LAYERS.values(), ids=ODD_LAYERS)
 def test_odd_layers_are_rounded_with_error_compensation_too(rows):
     statistics = ModelStatistics.of(linear(*rows), "one")

@@ -14,7 +14,7 @@ from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.workbench import sweeps
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 MODEL = "lenet-300-100"
 LINK = f"/?model={MODEL}&sparsity=0.5&clusters=16&bits=8"

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from mirror import Mirror, serving
-from paretoscope.data import mnist
-from paretoscope.networks import zoo
+from paretoscope.data import dataset, mnist
 from paretoscope.service.workbench import Workbench
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from pages.components import plain, state
+
+pytestmark = pytest.mark.slow
 
 APP = str(Path(__file__).parents[2] / "app.py")
 FIRST = "train-images-idx3-ubyte.gz"
@@ -25,11 +26,11 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     bench = Workbench()
     monkeypatch.setattr(state, "workbench", lambda: bench)
     monkeypatch.setattr(state, "LOOK_S", 0.01)
-    zoo.dataset._load_data.cache_clear()
+    dataset._load_data.cache_clear()
     with serving(monkeypatch) as mirror:
         yield mirror
     bench.close()
-    zoo.dataset._load_data.cache_clear()
+    dataset._load_data.cache_clear()
 
 
 def page() -> AppTest:

@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 from paretoscope import codec
 from paretoscope.export import convert, formats, stem
-from paretoscope.networks.zoo import models, models_of
+from paretoscope.networks.zoo import models
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from streamlit.testing.v1 import AppTest
 
 from pages.components import exporting, exporting_matrix, plain, state
 from pages.components.exporting import format_seconds
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MODEL = "lenet-300-100"
@@ -109,13 +111,14 @@ def matrix(page: AppTest):
     return table.set_index("Format")
 
 
-FEW = ("config", "onnx")
+FEW, QUICK = ("config", "onnx"), ("lenet-300-100", "lenet-5", "resnet-20")
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All models in all formats take a minute."""
+    """All models in all formats take a minute; tests/export has them."""
     monkeypatch.setattr(exporting_matrix, "_possible", lambda format: format.name in FEW)
+    monkeypatch.setattr(exporting_matrix, "models_of", lambda dataset: QUICK if dataset == "digits" else ())
 
 
 def test_every_model_is_checked_with_the_recipe_on_the_screen(few: None) -> None:
@@ -124,7 +127,7 @@ def test_every_model_is_checked_with_the_recipe_on_the_screen(few: None) -> None
     wait_for(page, lambda page: any(button.key == "matrix_all" for button in page.button))
     found = matrix(page)
     for each in formats:
-        for name in models_of("digits"):
+        for name in QUICK:
             cell = found.loc[each.title, models.get(name).title]
             known = state.workbench().verification(name, recipe, each.name)
             if each.name in FEW:
@@ -140,7 +143,7 @@ def test_work_on_all_models_ends_with_a_cancel_and_with_another_recipe(few: None
     page = press(open_page(Recipe.of(sparsity=0.65)), "matrix_all")
     jobs = list(page.session_state["matrix"][1].values())
     press(page, "cancel_matrix")
-    assert len(jobs) == len(FEW) * len(models_of("digits")) and all(job.cancelling or job.ended for job in jobs)
+    assert len(jobs) == len(FEW) * len(QUICK) and all(job.cancelling or job.ended for job in jobs)
     page = press(open_page(Recipe.of(sparsity=0.66)), "matrix_all")
     jobs = list(page.session_state["matrix"][1].values())
     page.select_slider(key="control_sparsity").set_value(0.3).run()
@@ -151,7 +154,7 @@ def test_a_model_that_a_recipe_does_not_fit_says_so(few: None) -> None:
     page = press(open_page(Recipe.of(drop=("stage1.1",)), "resnet-20"), "matrix_all")
     wait_for(page, lambda page: any(button.key == "matrix_all" for button in page.button))
     cells = matrix(page).loc["ONNX"]
-    told = {name: cells[models.get(name).title] for name in models_of("digits")}
+    told = {name: cells[models.get(name).title] for name in QUICK}
     assert told.pop("resnet-20").endswith(" KB") and set(told.values()) == {"failed"}
     (why,) = [each for each in page.expander if each.label == "Why some failed"]
     assert "only a network of residual blocks" in why.markdown[0].value

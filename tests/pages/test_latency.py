@@ -22,6 +22,8 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components import devices, plain, state
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MODEL = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.9)

@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components import plain, state
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MODEL = "lenet-300-100"
 LAYERS = ["fc1.weight", "fc2.weight", "fc3.weight"]

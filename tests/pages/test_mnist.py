@@ -5,12 +5,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from paretoscope.data import mnist
+from paretoscope.data import dataset, mnist
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets_of
 from streamlit.testing.v1 import AppTest
 
 from pages.components import plain, state
+
+pytestmark = pytest.mark.slow
 
 APP = str(Path(__file__).parents[2] / "app.py")
 PAGES = ("explore", "layers", "latency", "export", "methods")
@@ -24,7 +26,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise urllib.error.URLError("no network")
 
     # As after a start without data: tests before this one may have loaded them.
-    zoo.dataset._load_data.cache_clear()
+    dataset._load_data.cache_clear()
     monkeypatch.setattr(state.workbench(), "_subjects", {})
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     monkeypatch.setenv(mnist.ENVIRONMENT, str(tmp_path))

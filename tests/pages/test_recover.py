@@ -16,6 +16,8 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components import controls, plain, recover, state, students
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MODEL = "lenet-300-100"
 SHORT = {"epochs": 2, "distill": 0.5, "ramp": 0.5}

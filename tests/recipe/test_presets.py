@@ -8,9 +8,9 @@ from paretoscope.codec import shelf
 from paretoscope.measure.subject import Subject
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks import zoo
-from paretoscope.recipe import presets as module
 from paretoscope.recipe.presets import PATH, Preset, preset_for, presets, presets_of
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import presets as module
 from paretoscope.service.presets import Figures, at_chance, best_known, cautions, chosen, known, movable
 from scipy.special import ndtri
 

@@ -10,6 +10,8 @@ from paretoscope.runtimes import Subject, predict, torch_compiled
 from paretoscope.runtimes.torch_compiled import TORCH_COMPILED
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 compiled = pytest.mark.skipif(bool(TORCH_COMPILED.missing), reason=f"install {TORCH_COMPILED.missing}")
 
 

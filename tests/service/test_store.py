@@ -412,11 +412,12 @@ def test_what_waits_is_written_when_the_store_is_closed(path, locked):
     assert_all_there(Store())
 
 
+@pytest.mark.slow
 def test_what_waits_is_written_when_the_process_ends_or_said_to_be_lost(path):
     Store().put_document("", "", "")
     script = (
         "import sqlite3, sys\n"
-        "from compression import store\n"
+        "from paretoscope.service import store\n"
         "from paretoscope.base.errors import StoreError\n"
         "store.PATIENCE_S = store.SHORT_PATIENCE_S = 0.05\n"
         "other = sqlite3.connect(sys.argv[1], isolation_level=None)\n"

@@ -426,6 +426,7 @@ def test_timings_of_one_format_are_one_job(start, timed):
     done(job)
 
 
+@pytest.mark.slow
 def test_a_real_timing(start):
     latency = done(start().time(NAME, RECIPE, Timing(batch=2)))
     assert (latency.runtime, latency.number_format, latency.batch, latency.threads) == ("onnxruntime", "int8", 2, 1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from paretoscope.measure.subject import Subject
 from paretoscope.model.statistics import ModelStatistics
+from slices import sliced
 from torch import Tensor, nn
 
 
@@ -28,13 +29,6 @@ class Tied(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         hidden = nn.functional.adaptive_avg_pool2d(torch.relu(self.norm(self.conv(self.pool(images)))), 2).flatten(1)
         return self.head(torch.relu(self.second(self.drop(torch.relu(self.first(hidden))))))
-
-
-def sliced(subject: Subject, count: int) -> Subject:
-    """The same subject with the first so many training images."""
-    data = subject.data
-    data = replace(data, train_images=data.train_images[:count], train_labels=data.train_labels[:count])
-    return replace(subject, data=data)
 
 
 @pytest.fixture(scope="session")

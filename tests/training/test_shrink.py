@@ -14,6 +14,8 @@ from paretoscope.service.workbench import Workbench
 from paretoscope.training.shrink import WIDTHS, ShrinkStep, required_accuracy, shrink, smallest, students
 from paretoscope.training.train import Epoch, Recovery, Split, Trainer
 
+pytestmark = pytest.mark.slow
+
 NAME = "lenet-300-100"
 SECONDS = 300
 

@@ -19,6 +19,8 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.training.train import Epoch, Recovery, Split, Trainer, best_of
 from safetensors.torch import load, save
 
+pytestmark = pytest.mark.slow
+
 RATE = {"bits": 8, "calibration": "rate", "exchange": 1e-3, "rest": "rate", "coder": "context"}
 GPTQ = {"rounding": "gptq", "bias": True, "batchnorm": True}
 

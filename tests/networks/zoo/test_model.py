@@ -1,10 +1,8 @@
 import pytest
-import torch
 from paretoscope.base.errors import ModelError, UnknownNameError
 from paretoscope.networks import zoo
 from paretoscope.networks.zoo import models as registry
-from paretoscope.networks.zoo.model import weights_path
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 NAMES = ["lenet-300-100", "lenet-5", "simple-cnn", "resnet-20", "mobilenet-v2", "vit-tiny"]
@@ -19,9 +17,6 @@ def test_the_registry_holds_the_six_models_in_order_and_then_those_on_other_data
     assert registry.names() == (*NAMES, *zoo.models_of("mnist"))
     assert zoo.models_of("imagenet") == ()
     assert zoo.DEFAULT_MODEL == "simple-cnn"
-    for entry in zoo.models:
-        assert entry.dataset in zoo.datasets
-        assert entry.title and entry.summary and entry.reference
 
 
 def test_teachers_answer_to_the_same_images():
@@ -30,15 +25,6 @@ def test_teachers_answer_to_the_same_images():
     assert zoo.teachers_of("lenet-5-mnist") == ("lenet-300-100-mnist",)
     with pytest.raises(UnknownNameError):
         zoo.teachers_of("nobody")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_model_maps_its_input_shape_to_class_scores(name):
-    entry = zoo.models.get(name)
-    model = zoo.build(name)
-    assert not any(module.training for module in model.modules())
-    for n in (1, 3):
-        assert model(torch.zeros(n, *entry.input_shape)).shape == (n, len(zoo.datasets.get(entry.dataset).classes))
 
 
 def dense(inputs: int, outputs: int) -> int:
@@ -97,18 +83,6 @@ def test_resnet_20_has_twenty_layers_on_its_main_path():
     assert len(main) == 20
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_shipped_weights_reach_97_percent_of_the_test_split(name):
-    entry = zoo.models.get(name)
-    data = zoo.load_data(entry.dataset, entry.input_shape)
-    model = zoo.load_model(name)
-    assert not any(module.training for module in model.modules())
-    with torch.inference_mode():
-        predicted = torch.cat([model(images).argmax(1) for images in data.test_images.split(100)])
-    assert len(predicted) == 797
-    assert (predicted == data.test_labels).double().mean() >= 0.97
-
-
 def test_an_unknown_model_is_told_the_known_ones():
     for function in (zoo.build, zoo.load_model):
         with pytest.raises(UnknownNameError, match=r"'resnet-21'.*lenet-300-100, lenet-5.*vit-tiny"):
@@ -156,10 +130,3 @@ def test_another_models_weights_are_refused(folder):
     save_file(zoo.build("lenet-300-100").state_dict(), folder / "lenet-5.safetensors")
     with pytest.raises(ModelError, match=REMEDY):
         zoo.load_model("lenet-5")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shipped_weights_are_finite_and_fp32(name):
-    for key, value in load_file(weights_path(name)).items():
-        assert value.dtype == (torch.int64 if key.endswith("num_batches_tracked") else torch.float32)
-        assert value.isfinite().all()

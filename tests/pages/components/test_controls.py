@@ -14,6 +14,8 @@ from streamlit.testing.v1 import AppTest
 from pages.components import plain
 from pages.components.state import View
 
+pytestmark = pytest.mark.slow
+
 APP = str(Path(__file__).parents[3] / "app.py")
 MODEL = "lenet-300-100"
 GROUPS = ("Architecture", "Pruning and sharing", "Quantization", "Repair without training", "Advanced")

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.workbench import Timing
 from streamlit.testing.v1 import AppTest
 
 from pages.components import link, plain
 from pages.components.state import View
+
+pytestmark = pytest.mark.slow
 
 APP = str(Path(__file__).parents[3] / "app.py")
 MODEL = "lenet-300-100"

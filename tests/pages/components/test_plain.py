@@ -145,6 +145,7 @@ def sample(tmp_path: Path) -> Iterator[str]:
         process.wait(20)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_every_text_is_read_as_it_was_written(page, sample: str) -> None:
     page.goto(sample)
@@ -165,6 +166,7 @@ def test_every_text_is_read_as_it_was_written(page, sample: str) -> None:
     assert page.away == []
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("text", [LINK, IMAGE])
 def test_a_crafted_link_draws_no_link_and_fetches_nothing(page, dashboard: str, text: str) -> None:

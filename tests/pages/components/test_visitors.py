@@ -16,6 +16,8 @@ from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
 
 from pages.components import plain, state, visitors
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 AUTH = """
 [auth]

@@ -7,12 +7,19 @@ import pytest
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, RecipeError
 from paretoscope.codec import shelf
+from paretoscope.measure.subject import Subject
 from paretoscope.methods.pipeline import with_rest
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.training import interrupted
 from paretoscope.training.train import Trainer
+from slices import sliced
 
 RECIPE = Recipe.of(sparsity=0.5, bits=4, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return sliced(Subject.load("lenet-300-100"), 200)
 
 
 @pytest.fixture

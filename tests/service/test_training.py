@@ -14,11 +14,19 @@ from paretoscope.service import store, workbench
 from paretoscope.service.store import Store
 from paretoscope.service.workbench import Timing, Workbench
 from paretoscope.training.train import Epoch, Recovery, Trainer
+from slices import sliced
+
+pytestmark = pytest.mark.slow
 
 NAME = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.5, bits=3, epochs=4, ramp=0.25, distill=0.5)
 # Generous: nothing waits this long unless the test has failed.
 SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return sliced(Subject.load(NAME), 200)
 
 
 @pytest.fixture
