@@ -42,6 +42,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.recipe
 	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.slider
