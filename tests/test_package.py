@@ -153,7 +153,7 @@ def test_an_installed_dashboard_answers_with_our_settings(bare: Path, outside: t
 
 
 def checked(address: str) -> str:
-    """What Streamlit says of a run of the script with its page in the server; each time it waits for a minute at most."""
+    """What Streamlit says of a run of the script and its page in the server, for which it waits a minute at a time."""
     said = "timeout"
     for _ in range(4):
         if said == "timeout":
