@@ -23,12 +23,13 @@ test: lint
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
 
-# Each Python has an environment of its own beside this one, such as .venv-python3.12.
+# Each Python has an environment of its own beside this one, such as .venv-3.12.
 test-all:
 	@ran=; for python in $(PYTHONS); do \
-		if ! $$python -c '' 2>/dev/null; then echo "$$python is not on this machine."; continue; fi; \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
+			{ echo "$$python is not on this machine."; continue; }; \
 		echo "The tests, on $$python:"; \
-		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$(basename $$python) || exit 1; ran="$$ran $$python"; \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version || exit 1; ran="$$ran $$version"; \
 	done; \
 	if [ -z "$$ran" ]; then echo "None of $(PYTHONS) is on this machine. Name others: make test-all PYTHONS=..."; exit 1; fi; \
 	echo "Passed on:$$ran"

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 from paretoscope import __version__
+from paretoscope.cli.main import app
 from serving import reserved_port, serve_by
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "compression" / "paretoscope"
@@ -120,8 +122,7 @@ def test_an_installed_package_evaluates_a_model(bare: Path, outside: tuple[Path,
     assert Path(ran([bare / "python", "-c", where], outside).strip()).is_relative_to(bare.parent)
     arguments = ["evaluate", "lenet-300-100", "--bits", "8", "--runtime", "none", "--json"]
     installed = json.loads(ran([bare / "paretoscope", *arguments], outside))
-    here = subprocess.run([sys.executable, "-m", "paretoscope", *arguments], cwd=ROOT, capture_output=True, check=True)
-    assert installed == json.loads(here.stdout)
+    assert installed == json.loads(CliRunner().invoke(app, arguments).stdout)
     assert installed["size"]["artefact"] < installed["baseline"]["size_bytes"] / 4
 
 
@@ -153,7 +154,7 @@ def test_an_installed_dashboard_answers_with_our_settings(bare: Path, outside: t
 
 
 def checked(address: str) -> str:
-    """What Streamlit says of a run of the script with its page in the server; it waits for a minute each time."""
+    """What Streamlit says of a run of the script and its page in the server, for which it waits a minute at a time."""
     said = "timeout"
     for _ in range(4):
         if said == "timeout":

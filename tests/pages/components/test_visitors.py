@@ -70,7 +70,7 @@ def test_every_provider_has_its_button_and_what_is_missing_is_told(with_secrets)
         told.startswith(plain.escape("A login needs Authlib and all keys of [auth] on this server; "))
         and "Traceback" not in told
     )
-    assert visitors.LOGIN_REQUIREMENT in told
+    assert plain.escape(visitors.LOGIN_REQUIREMENT) in told
     extras = (ROOT / "requirements-extras.txt").read_text().splitlines()
     assert set(visitors.LOGIN_REQUIREMENT.removeprefix("pip install ").split()) <= set(extras)
 
