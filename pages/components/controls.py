@@ -28,7 +28,7 @@ from paretoscope.recipe.recipe import (
     Recipe,
 )
 from paretoscope.service.presets import known, movable, told_figures
-from paretoscope.service.workbench import SWEEP_BITS
+from paretoscope.service.sweeps import SWEEP_BITS
 
 from pages.components import exchange, link, notes, plain, state, visitors
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View

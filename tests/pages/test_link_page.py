@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.workbench import Timing
+from paretoscope.service.timing import Timing
 from streamlit.testing.v1 import AppTest
 
 from pages.components import link, plain

@@ -512,6 +512,7 @@ def latency(
 
     What was measured before is taken from the dashboard's history and said to be stored; results join it.
     """
+    from paretoscope.base.progress import Calling
     from paretoscope.service.latency_study import ask, study
     from paretoscope.service.workbench import Workbench
 
@@ -525,7 +526,8 @@ def latency(
     bench = Workbench(again=again, **effort)
     try:
         question = ask(bench, name, recipe, runtime or ["onnxruntime"], batch or [1], threads or [1], size)
-        report = study(bench, question, tell=lambda text: print(text, file=sys.stderr))
+        shown = Calling(lambda share, label, partial: print(label, file=sys.stderr))
+        report = study(bench, question, shown)
         notes = bench.compressed(name, recipe).notes
     finally:
         bench.close()
@@ -576,13 +578,15 @@ def sensitivity(
     from rich.console import Console
     from rich.progress import Progress
 
+    from paretoscope.base.progress import Calling
     from paretoscope.measure.sensitivity import measure_sensitivity
     from paretoscope.measure.subject import Subject
 
     subject, console = Subject.load(model), Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"Measuring the layers of {model}", total=1.0)
-        found = measure_sensitivity(subject, layer, check=lambda done, partial: progress.update(task, completed=done))
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"Measuring the layers of {model}", total=1.0)
+        shown = Calling(lambda share, label, partial: bar.update(task, completed=share))
+        found = measure_sensitivity(subject, layer, progress=shown)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
         return
