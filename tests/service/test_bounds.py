@@ -169,5 +169,5 @@ def test_jobs_that_have_ended_are_let_go(start: Callable[[], Workbench]) -> None
             thread.join(SECONDS)
     assert not bench._scheduler._queue and not bench._scheduler._begun
     gc.collect()
-    kept = [each for each in gc.get_objects() if isinstance(each, jobs.Job) and each._scheduler is bench._scheduler]
+    kept = [each for each in gc.get_objects() if type(each) is jobs.Job and each._scheduler is bench._scheduler]
     assert len(kept) <= 2

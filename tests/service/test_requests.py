@@ -38,7 +38,8 @@ REQUESTS = {
         StudyKind.NOISE: (NAME, Timing("torch")),
         StudyKind.MEMORY: (NAME, RECIPE, Timing()),
         StudyKind.MACHINE: (1,),
-        StudyKind.LATENCY: (NAME, RECIPE, Timing("torch")),
+        # Of its tasks, the limits of these processes allow one.
+        StudyKind.LATENCY: (NAME, RECIPE, Timing("torch", batch=2)),
         StudyKind.MEASURE: (NAME, (Task("Timing", StudyKind.TIME, RECIPE, Timing(batch=2)),)),
         StudyKind.FILL: (NAME, RECIPE, Timing("torch")),
         StudyKind.LAYERS: (NAME,),
@@ -63,7 +64,7 @@ from paretoscope.service.limits import Limits
 from paretoscope.service.requests import Request
 from paretoscope.service.workbench import Workbench
 
-bench = Workbench(budget_s=0.01, width=10.0, limits=Limits(batch=2, threads=1))
+bench = Workbench(budget_s=0.01, width=10.0, limits=Limits(batch=1, threads=1))
 for text in sys.stdin:
     Request.from_json(text).run(bench, SILENT)
 bench.close()
@@ -142,7 +143,7 @@ def test_every_request_gives_the_same_in_another_process(tmp_path: Path, monkeyp
     monkeypatch.setenv("PARETOSCOPE_STORE", str(there))
     subprocess.run([sys.executable, "-c", WORKER], input=lines, text=True, check=True, timeout=280)
     monkeypatch.setenv("PARETOSCOPE_STORE", str(here))
-    bench = Workbench(limits=Limits(batch=2, threads=1), **EFFORT)
+    bench = Workbench(limits=Limits(batch=1, threads=1), **EFFORT)
     try:
         for request in REQUESTS.values():
             request.run(bench, SILENT)
