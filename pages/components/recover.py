@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.errors import CompressionError
+from paretoscope.base.recent import Recent
 from paretoscope.base.units import format_bytes, format_p, format_percent, format_points
 from paretoscope.codec import shelf
 from paretoscope.figures import recovery as figures
@@ -20,8 +21,11 @@ from paretoscope.measure.wording import smaller
 from paretoscope.networks.zoo import models, teachers_of
 from paretoscope.recipe.recipe import SETTINGS, Recipe, Recover
 from paretoscope.recipe.schema import Setting
-from paretoscope.service.jobs import Job, Party, asking, told_wait
+from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError
+from paretoscope.service.parties import Party, asking
+from paretoscope.service.scheduler import told_wait
+from paretoscope.service.study import StudyKind
 from paretoscope.training.interrupted import Interrupted, interrupted
 from paretoscope.training.progress import cut, duration, seconds_left
 from paretoscope.training.train import Epoch, Recovery, best_of
@@ -40,6 +44,8 @@ MOST_SHOWN = 3
 # Settings that follow from several widgets, or from how a training ended.
 APART = ("distill", "ramp", "stopped")
 COLUMNS = 4
+# Trainings of this process that their pages find again; more than a server's limits let run.
+KEPT_TRAININGS = 256
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,9 @@ def party() -> Party:
 
 
 @st.cache_resource(show_spinner=False)
-def trainings() -> dict[tuple[str, Recipe], Training]:
-    """The trainings that this process has started, the latest of each model and recipe."""
-    return {}
+def trainings() -> Recent[tuple[str, Recipe], Training]:
+    """The trainings that this process has started, the latest of each model and recipe: more than limits let run."""
+    return Recent(KEPT_TRAININGS)
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ def _asked(view: View) -> Recover:
     whole = replace(step, stopped=0)
     bench = state.workbench()
     try:
-        found = bench.recovery(view.model, replace(view.recipe, recover=whole))
+        found = bench.known(StudyKind.RECOVER, view.model, replace(view.recipe, recover=whole))
     except CompressionError:  # told by the page
         return step
     return whole if found is not None and found.recipe == view.recipe else step
@@ -238,7 +244,7 @@ def known(request: Request) -> Known:
     key = request.model, request.recipe
     training = running.get(key)
     left_by = None
-    if training is not None and training.job.state in ("done", "cancelled"):
+    if training is not None and training.job.state in (State.DONE, State.CANCELLED):
         left_by = training.job.left_by
         training = None
     # A training that is about to end has put its model there already, and will tell its epochs too.
@@ -270,10 +276,10 @@ def known(request: Request) -> Known:
 
 def _recovery(request: Request) -> Recovery | None:
     bench = state.workbench()
-    found = bench.recovery(request.model, request.recipe)
+    found = bench.known(StudyKind.RECOVER, request.model, request.recipe)
     if found is None and request.recipe.recover.stopped:
         whole = replace(request.recipe, recover=replace(request.recipe.recover, stopped=0))
-        longer = bench.recovery(request.model, whole)
+        longer = bench.known(StudyKind.RECOVER, request.model, whole)
         found = None if longer is None else cut(longer, request.recipe)
     return found
 
@@ -402,7 +408,7 @@ def _start(request: Request) -> None:
     st.session_state.training_refused = None
     try:
         with asking(party()):
-            job = state.workbench().recover(request.model, request.recipe, request.minutes)
+            job = state.workbench().ask(StudyKind.RECOVER, request.model, request.recipe, request.minutes)
     except LimitError as error:
         st.session_state.training_refused = str(error)
     else:
@@ -461,7 +467,7 @@ def _progress(known: Known) -> None:
     with words:
         st.markdown(f"#### {_doing(job)}: epoch {done} of {total}{_remaining(training)}")
         st.progress(done / total if total else 0.0, text=_best_so_far(epochs))
-        if job.state == "waiting" and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
+        if job.state is State.WAITING and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
             st.caption(f"{plain.escape(wait)}.")
     if not training.wanted:
         # Of others: to look at is not to want, so that it may be left and does not count as this visitor's.
@@ -517,7 +523,7 @@ def _doing(job: Job) -> str:
         return "Ending, the best epoch so far is kept"
     if job.paused:
         return "Paused"
-    return "Training" if job.state == "running" else "Waiting"
+    return "Training" if job.state is State.RUNNING else "Waiting"
 
 
 def _remaining(training: Training) -> str:

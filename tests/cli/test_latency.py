@@ -20,7 +20,9 @@ from paretoscope.measure.roofline import estimate
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.latency_report import QUANTILES
-from paretoscope.service.workbench import Timing, Workbench
+from paretoscope.service.study import StudyKind
+from paretoscope.service.timing import Timing
+from paretoscope.service.workbench import Workbench
 from typer.testing import CliRunner
 
 NAME = "lenet-300-100"
@@ -145,11 +147,11 @@ def test_the_page_shows_the_same(measured):
         timing = Timing("sparse", batch=2)
         (row,), (details,) = data["timings"], data["details"]
         assert row["latency"]["median_ms"] == bench.latency(NAME, SPARSE, timing).median_ms
-        assert details["noise"]["speedup"] == bench.noise(NAME, timing).speedup
-        assert details["memory"] == bench.memory(NAME, SPARSE, timing)
-        assert details["baseline_memory"] == bench.memory(NAME, Recipe(), timing)
-        assert details["plan"] == [asdict(each) for each in bench.plan(NAME, SPARSE, timing)]
-        assert Machine.from_dict(data["machine"]) == bench.machine(1)
+        assert details["noise"]["speedup"] == bench.known(StudyKind.NOISE, NAME, timing).speedup
+        assert details["memory"] == bench.known(StudyKind.MEMORY, NAME, SPARSE, timing)
+        assert details["baseline_memory"] == bench.known(StudyKind.MEMORY, NAME, Recipe(), timing)
+        assert details["plan"] == [asdict(each) for each in bench.known(StudyKind.PLAN, NAME, SPARSE, timing)]
+        assert Machine.from_dict(data["machine"]) == bench.known(StudyKind.MACHINE, 1)
         assert data["artefact_bytes"] == bench.find(NAME, SPARSE).record.size.artefact
     finally:
         bench.close()
@@ -279,7 +281,7 @@ def test_what_could_not_run_is_told_with_the_reason(measured, monkeypatch):
         raise ModelError("no memory today")
 
     monkeypatch.setattr(Subject, "time", failing)
-    monkeypatch.setattr("paretoscope.service.workbench.session_memory", no_memory)
+    monkeypatch.setattr("paretoscope.service.works.timing.session_memory", no_memory)
     data = figures(NAME, "--runtime", "onnxruntime", "--runtime", "torch")
     there, torch = data["timings"]
     assert there["latency"] and torch["latency"] is None

@@ -884,6 +884,6 @@ def test_latency_tells_them_too(monkeypatch):
         def text(self):
             return "a report"
 
-    monkeypatch.setattr("paretoscope.service.latency_study.study", lambda bench, question, tell: Report())
+    monkeypatch.setattr("paretoscope.service.latency_study.study", lambda bench, question, progress: Report())
     result = run("latency", NAME, "--overrides", OVERRIDE)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "a report\n", REPLACED)

@@ -15,7 +15,7 @@ import torch
 from conversions import INT8, QUICKEST, RATE, checked, converted, needs, source
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, ModelError, UnknownNameError
-from paretoscope.base.progress import Cancelled
+from paretoscope.base.progress import Calling, Cancelled
 from paretoscope.export import (
     Conversion,
     convert,
@@ -255,15 +255,15 @@ def test_the_distance_of_logits() -> None:
 
 def test_progress_rises_and_a_cancel_ends_the_work() -> None:
     given, seen = source(QUICKEST), []
-    produce(given.compressed, "onnx", given.subject, check=seen.append)
+    produce(given.compressed, "onnx", given.subject, progress=Calling(lambda share, *_: seen.append(share)))
     assert seen == sorted(seen) and seen[0] >= 0 and 0.6 < seen[-1] < 1
 
-    def cancel(done: float) -> None:
-        if done > 0.7:
+    def cancel(share: float | None, *_: object) -> None:
+        if share > 0.7:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        produce(given.compressed, "onnx", given.subject, check=cancel)
+        produce(given.compressed, "onnx", given.subject, progress=Calling(cancel))
 
 
 def test_a_process_is_ended_when_its_work_is_cancelled(tmp_path) -> None:
@@ -271,13 +271,13 @@ def test_a_process_is_ended_when_its_work_is_cancelled(tmp_path) -> None:
     script = f"import time, pathlib; time.sleep(1.5); pathlib.Path({str(mark)!r}).touch()"
     calls = []
 
-    def check() -> None:
+    def check(*_: object) -> None:
         calls.append(None)
         if len(calls) > 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_process([sys.executable, "-c", script], check)
+        run_process([sys.executable, "-c", script], Calling(check))
     assert not mark.exists()
 
 

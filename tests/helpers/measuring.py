@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import timings
 from paretoscope import runtimes
+from paretoscope.base.progress import SILENT
 from paretoscope.measure.latency import Measurement, Noise, Samples
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.sparse import runtime as sparse
 from paretoscope.runtimes.sparse.runtime import LayerPlan
-from paretoscope.service import workbench
+from paretoscope.service.works import timing as works
 
 SAMPLES = Samples(np.arange(1, 101) / 64, np.arange(100, 0, -1) / 32)
 NOISE = Noise(1.0, 0.99, 1.01, 15, "precision")
@@ -62,9 +63,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Taken]:
     log: list[Taken] = []
 
     def time(
-        self, compressed, runtime, batch=1, threads=1, *, size=None, number_format=None, check=None, **settings
+        self, compressed, runtime, batch=1, threads=1, *, size=None, number_format=None, progress=SILENT, **settings
     ) -> Measurement:
-        check()
+        progress.report()
         recipe = compressed.recipe
         number_format = number_format or runtimes.runtimes.get(runtime).number_format(recipe.integer)
         described = recipe.describe()
@@ -84,7 +85,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Taken]:
         )
         return Measurement(latency, SAMPLES)
 
-    def noise(self, runtime, batch=1, threads=1, *, size=None, check=None, **settings) -> Noise:
+    def noise(self, runtime, batch=1, threads=1, *, size=None, progress=SILENT, **settings) -> Noise:
         log.append(Taken("noise", "", runtime, "", batch, threads, size, tuple(sorted(settings.items()))))
         return NOISE
 
@@ -97,7 +98,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Taken]:
         log.append(Taken("memory", recipe.describe(), runtime, number_format, batch, threads, size))
         return MEMORY
 
-    def measure_machine(threads=1, check=None) -> Machine:
+    def measure_machine(threads=1, progress=SILENT) -> Machine:
         log.append(Taken("machine", "", threads=threads))
         return machine(threads)
 
@@ -107,7 +108,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Taken]:
 
     for name, made_up in (("time", time), ("noise", noise), ("profile", profile)):
         monkeypatch.setattr(Subject, name, made_up)
-    monkeypatch.setattr(workbench, "session_memory", memory)
-    monkeypatch.setattr(workbench, "measure_machine", measure_machine)
+    monkeypatch.setattr(works, "session_memory", memory)
+    monkeypatch.setattr(works, "measure_machine", measure_machine)
     monkeypatch.setattr(sparse, "plan", plan)
     return log

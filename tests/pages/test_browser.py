@@ -12,7 +12,7 @@ from paretoscope.export import without_figures
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.workbench import sweeps
+from paretoscope.service.sweeps import sweeps
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -13,6 +13,7 @@ from paretoscope.export import convert, formats, stem
 from paretoscope.networks.zoo import models
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.study import StudyKind
 from streamlit.testing.v1 import AppTest
 
 from pages.components import exporting, exporting_matrix, plain, state
@@ -80,7 +81,7 @@ def test_every_format_has_a_line_and_a_button() -> None:
 def test_a_conversion_is_offered_once_it_is_checked() -> None:
     page = press(open_page(), "convert_onnx-int8")
     wait_for(page, lambda page: row(page, "onnx-int8")["State"] == "✓ checked")
-    found = state.workbench().verification(MODEL, RECIPE, "onnx-int8")
+    found = state.workbench().known(StudyKind.CONVERT, MODEL, RECIPE, "onnx-int8")
     told = row(page, "onnx-int8")
     assert told["Size"] == found.size / 1000
     assert told["Ratio"] == pytest.approx(1_066_440 / found.size)
@@ -129,13 +130,13 @@ def test_every_model_is_checked_with_the_recipe_on_the_screen(few: None) -> None
     for each in formats:
         for name in QUICK:
             cell = found.loc[each.title, models.get(name).title]
-            known = state.workbench().verification(name, recipe, each.name)
+            known = state.workbench().known(StudyKind.CONVERT, name, recipe, each.name)
             if each.name in FEW:
                 assert known.passed and cell == f"{known.size / 1000:,.1f} KB"
             else:
                 assert known is None and not isinstance(cell, str)
     page.segmented_control(key="matrix_figure").set_value("Accuracy").run()
-    known = state.workbench().verification("resnet-20", recipe, "onnx")
+    known = state.workbench().known(StudyKind.CONVERT, "resnet-20", recipe, "onnx")
     assert matrix(page).loc["ONNX", models.get("resnet-20").title] == f"{known.correct / 797:.2%}"
 
 

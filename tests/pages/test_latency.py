@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import holding
 import numpy as np
 import pytest
 import timings
@@ -17,7 +18,9 @@ from paretoscope.measure.machine import Machine
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.sparse.runtime import LayerPlan
 from paretoscope.service.jobs import Job
-from paretoscope.service.workbench import Timing, Workbench
+from paretoscope.service.study import StudyKind
+from paretoscope.service.timing import Timing
+from paretoscope.service.workbench import Workbench
 from streamlit.testing.v1 import AppTest
 
 from pages.components import devices, plain, state
@@ -85,30 +88,38 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setattr(bench, "seconds_until_again", lambda *_: lab.again)
     monkeypatch.setattr(bench, "reference_ms", lambda _, timing: 0.1 * timing.batch * lab.speedups.get(RECIPE, 1.0))
     monkeypatch.setattr(bench, "problem", lambda model, recipe, timing, what: lab.problems.get(timing.runtime))
-    for name in ("samples", "noise", "profile", "plan", "memory", "machine"):
-        monkeypatch.setattr(bench, name, lambda *_, name=name: lab.others.get(name))
+    monkeypatch.setattr(bench, "samples", lambda *_: lab.others.get("samples"))
+    monkeypatch.setattr(bench, "known", lambda kind, *_: lab.others.get(kind))
     jobs: list[Job] = []
 
     def hold(*key: object) -> Job:
-        jobs.append(held(bench, *key))
+        jobs.append(held(bench))
         return jobs[-1]
 
-    monkeypatch.setattr(bench, "study", lambda *key: lab.studied.append(key) or hold(*key))
+    ask = bench.ask
+
+    def asked(kind: StudyKind, *key: object, **settings: object) -> Job:
+        if kind is not StudyKind.LATENCY:
+            return ask(kind, *key, **settings)
+        lab.studied.append(key)
+        return hold(*key)
+
+    monkeypatch.setattr(bench, "ask", asked)
     monkeypatch.setattr(bench, "time", hold)
     yield lab
     for job in jobs:
         job.cancel()
 
 
-def held(bench: Workbench, *key: object) -> Job:
+def held(bench: Workbench) -> Job:
     """A job that says what it does and ends only when it is cancelled."""
 
     def work(job: Job) -> None:
         while True:
-            job.checkpoint(0.25, "Timing batch 8")
+            job.report(0.25, partial="Timing batch 8")
             time.sleep(0.01)
 
-    return bench._submit(("held", *key), work, 1, "Studying the latency")
+    return holding.submit(bench, work, priority=1, label="Studying the latency")
 
 
 @pytest.fixture
@@ -350,7 +361,7 @@ def test_what_cannot_be_timed_is_told_once(lab: Lab, monkeypatch: pytest.MonkeyP
     def fail(job) -> None:
         raise ModelError("images must be 28 x 28 for this model; got 56 x 56. Choose its own size.")
 
-    monkeypatch.setattr(bench, "time", lambda *key: bench._submit(("fails", *key), fail, 1, "Timing"))
+    monkeypatch.setattr(bench, "time", lambda *key: holding.submit(bench, fail, priority=1, label="Timing"))
     page = open_page(size="56")
     deadline = time.monotonic() + PATIENCE_S
     while not page.error:

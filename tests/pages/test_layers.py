@@ -4,10 +4,13 @@ import json
 import time
 from pathlib import Path
 
+import holding
 import pytest
 from paretoscope.base.units import format_bytes, format_percent
 from paretoscope.measure.sensitivity import GRIDS
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.jobs import Job, Priority
+from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
 from streamlit.testing.v1 import AppTest
 
@@ -27,7 +30,7 @@ def bench() -> Workbench:
     """The workbench of the pages, with the sensitivity of the model measured."""
     bench = state.workbench()
     bench.subject(MODEL)
-    job = bench.measure_sensitivity(MODEL)
+    job = bench.ask(StudyKind.SENSITIVITY, MODEL)
     while not job.wait(1.0):
         job.keep()
     assert job.error is None
@@ -112,7 +115,7 @@ def test_the_heat_map_shows_what_was_measured(setting: str, bench: Workbench) ->
     page = open_page(tab="Sensitivity")
     page.button_group(key="heat_setting").set_value(setting).run()
     assert not page.exception
-    found = bench.sensitivity(MODEL)
+    found = bench.known(StudyKind.SENSITIVITY, MODEL)
     heat, curves = figures(page)
     assert heat["data"][0]["y"] == ["fc1", "fc2", "fc3"]
     assert len(heat["data"][0]["x"]) == len(GRIDS[setting])
@@ -127,15 +130,18 @@ def test_the_heat_map_shows_what_was_measured(setting: str, bench: Workbench) ->
 def test_without_curves_the_page_offers_to_measure_and_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     page = open_page(tab="Sensitivity", model="lenet-5")
     assert "one layer alone" in texts(page)
-    asked = []
-    bench = state.workbench()
-    monkeypatch.setattr(
-        bench,
-        "measure_sensitivity",
-        lambda model: asked.append(model) or bench._submit(("held", model), lambda job: job.wait(2.0), 2, "Held"),
-    )
+    asked, bench = [], state.workbench()
+    ask = bench.ask
+
+    def held(kind: StudyKind, *of: object, **settings: object) -> Job:
+        if kind is not StudyKind.SENSITIVITY:
+            return ask(kind, *of, **settings)
+        asked.append(of)
+        return holding.submit(bench, lambda job: job.wait(2.0), priority=Priority.ASKED, label="Held")
+
+    monkeypatch.setattr(bench, "ask", held)
     press(page, "measure_sensitivity")
-    assert asked == ["lenet-5"]
+    assert asked == [("lenet-5",)]
     assert not [button for button in page.button if button.key == "measure_sensitivity"]
     # The work for one model says nothing about another.
     page.selectbox(key="control_model").set_value(MODEL).run()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from paretoscope.codec import shelf
 from paretoscope.recipe.recipe import Recipe, Recover
-from paretoscope.service.jobs import Party, asking
 from paretoscope.service.limits import Limits
+from paretoscope.service.parties import Party, asking
 from paretoscope.service.presets import best_known
+from paretoscope.service.study import StudyKind
 from paretoscope.training.train import Trainer
 from streamlit.testing.v1 import AppTest
 
@@ -119,7 +120,7 @@ def test_a_training_ends_in_figures_a_price_and_a_result_that_can_be_loaded() ->
     page = trained(start)
     recipe = Recipe.of(**{**start.settings(), **SHORT})
     bench = state.workbench()
-    kept = bench.recovery(MODEL, recipe)
+    kept = bench.known(StudyKind.RECOVER, MODEL, recipe)
     before, after = bench.find(MODEL, start).record, bench.find(MODEL, kept.recipe).record
     won = 100 * (after.figures.accuracy - before.figures.accuracy)
     assert won > 10 and f"Won back {won:.2f} of " in texts(page)
@@ -337,7 +338,7 @@ def test_a_training_is_seen_by_every_session_and_belongs_to_the_visitors_who_wan
     press(stranger, "cancel_training")
     assert not job.cancelling and len(job.parties) == 1 and has_button(stranger, "want_training")
     with asking(Party("c")):  # a second start by one more, with another budget
-        assert state.workbench().recover(MODEL, recipe, 5.0) is job
+        assert state.workbench().ask(StudyKind.RECOVER, MODEL, recipe, 5.0) is job
     job.let_go(Party("c"))
     until(page.run(), lambda page: not page.button(key="pause").disabled)
 
@@ -349,7 +350,7 @@ def test_a_training_is_seen_by_every_session_and_belongs_to_the_visitors_who_wan
     press(elsewhere, "cancel_training")
     assert job.wait(PATIENCE_S) and job.state == "cancelled"
     until(page, lambda page: has_button(page, "load_trained"))
-    last = state.workbench().recovery(MODEL, recipe).epochs[-1].number
+    last = state.workbench().known(StudyKind.RECOVER, MODEL, recipe).epochs[-1].number
     assert f"Ended after {last} of 500 epochs" in texts(page)
     assert page.button(key="train").label == "Go on" and not page.button(key="train").disabled
     press(page, "load_trained")
@@ -364,7 +365,7 @@ def test_a_budget_of_minutes_ends_it_with_the_best_so_far() -> None:
     page.number_input(key="training_minutes").set_value(0.01).run()
     press(page, "train")
     until(page, lambda page: has_button(page, "load_trained"))
-    kept = state.workbench().recovery(MODEL, Recipe.of(**{**start.settings(), **LONG}))
+    kept = state.workbench().known(StudyKind.RECOVER, MODEL, Recipe.of(**{**start.settings(), **LONG}))
     assert 0 < kept.epochs[-1].number < 500 and kept.recipe.recover.stopped == kept.epochs[-1].number
 
 
@@ -387,7 +388,7 @@ def test_an_interrupted_training_is_offered_and_goes_on() -> None:
     press(page, f"resume_{place}")
     assert page.session_state.view.recipe == recipe.untrained
     until(page, lambda page: has_button(page, "load_trained"))
-    assert [each.number for each in state.workbench().recovery(MODEL, recipe).epochs] == [0, 1, 2]
+    assert [each.number for each in state.workbench().known(StudyKind.RECOVER, MODEL, recipe).epochs] == [0, 1, 2]
     assert not any("95 % sparse" in each for each in left(page))
 
 
@@ -462,7 +463,7 @@ def test_a_trained_model_without_its_epochs_is_shown_and_can_be_trained_again(mo
     assert press(page, "load_trained").session_state.view.recipe == recipe
     press(page, "train")
     until(page, lambda page: page.button(key="train").label == "Trained")
-    assert bench.recovery(MODEL, recipe).recipe == recipe
+    assert bench.known(StudyKind.RECOVER, MODEL, recipe).recipe == recipe
 
 
 def test_a_training_above_the_limits_is_refused_with_a_remedy_that_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import Cancelled
 from paretoscope.service import jobs
-from paretoscope.service.jobs import Job, Scheduler
+from paretoscope.service import scheduler as turns
+from paretoscope.service.jobs import Job
+from paretoscope.service.scheduler import Scheduler
 
 # Generous: nothing waits this long unless the test has failed.
 SECONDS = 300
@@ -33,7 +35,7 @@ class Gate:
     def __call__(self, job: Job) -> object:
         self.entered.set()
         assert self.open.wait(SECONDS)
-        job.checkpoint()
+        job.report()
         return self.result
 
 
@@ -101,11 +103,11 @@ def test_partial_results_and_progress_are_seen(scheduler):
 
     def work(job: Job) -> str:
         assert begin.wait(SECONDS)
-        job.checkpoint(0.25, "a quarter")
-        job.checkpoint(partial="still a quarter")
+        job.report(0.25, partial="a quarter")
+        job.report(partial="still a quarter")
         seen.set()
         assert gate.wait(SECONDS)
-        job.checkpoint(0.5)
+        job.report(0.5)
         return "whole"
 
     job = scheduler.submit(work, priority=0, label="")
@@ -261,7 +263,7 @@ def test_a_job_that_nobody_keeps_is_cancelled(scheduler, monkeypatch):
             steps.append(now[0])
             seen.release()
             assert ahead.acquire(timeout=SECONDS)
-            job.checkpoint()
+            job.report()
 
     job = scheduler.submit(work, priority=0, label="", patience=60)
     for seconds in (60, 60, 61):
@@ -325,7 +327,7 @@ class Steps:
         for step in range(self.count):
             self.seen.release()
             assert self.ahead.acquire(timeout=SECONDS)
-            job.checkpoint((step + 1) / self.count, step)
+            job.report(step + 1, self.count, partial=step)
         return "whole"
 
 
@@ -470,7 +472,7 @@ def test_one_job_runs_at_a_time_though_many_are_paused_and_go_on(scheduler):
             threading.Event().wait(0.0005)
             with lock:
                 running -= 1
-            job.checkpoint(step / 20)
+            job.report(step / 20)
 
     submitted = [scheduler.submit(work, priority=step % 3, label="") for step in range(8)]
     while not all(job.ended for job in submitted):
@@ -551,7 +553,7 @@ def test_closing_ends_several_paused_jobs():
 
 def test_two_submissions_at_once_do_not_start_two_jobs(scheduler, monkeypatch):
     """A second thread comes while the first has chosen a job and not started it yet."""
-    pop, chosen, second_is_through = jobs.heapq.heappop, threading.Event(), threading.Event()
+    pop, chosen, second_is_through = turns.heapq.heappop, threading.Event(), threading.Event()
 
     def slow_pop(queue):
         found = pop(queue)
@@ -569,7 +571,7 @@ def test_two_submissions_at_once_do_not_start_two_jobs(scheduler, monkeypatch):
         gate.wait(SECONDS)
         running.remove(job)
 
-    monkeypatch.setattr(jobs.heapq, "heappop", slow_pop)
+    monkeypatch.setattr(turns.heapq, "heappop", slow_pop)
     submitted = []
     threads = [
         threading.Thread(

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from paretoscope.service import jobs
-from paretoscope.service.jobs import Job, Kind, Party, Scheduler, asking, told_wait
+from paretoscope.service.jobs import Job, Kind
 from paretoscope.service.limits import NONE, LimitError, Limits
+from paretoscope.service.parties import Party, asking
+from paretoscope.service.scheduler import Scheduler, told_wait
 
 # Generous: nothing waits this long unless the test has failed.
 SECONDS = 30
@@ -35,7 +37,7 @@ class Steps:
         try:
             while True:
                 assert self.begin.acquire(timeout=SECONDS)
-                job.checkpoint()
+                job.report()
                 self.done.release()
         finally:
             self.done.release()
@@ -209,7 +211,7 @@ def test_a_wait_says_what_it_waits_for(start) -> None:
     scheduler, entered, go = start(), threading.Event(), threading.Event()
 
     def work(job: Job) -> None:
-        job.checkpoint(0.12, step="epoch 12 of 100", left=180.0)
+        job.report(0.12, label="epoch 12 of 100", left=180.0)
         entered.set()
         assert go.wait(SECONDS)
 

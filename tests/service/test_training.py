@@ -4,15 +4,19 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import holding
 import pytest
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError
 from paretoscope.codec import shelf
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service import store, workbench
+from paretoscope.service import store
+from paretoscope.service.jobs import Priority
 from paretoscope.service.store import Store
-from paretoscope.service.workbench import Timing, Workbench
+from paretoscope.service.study import StudyKind
+from paretoscope.service.timing import Timing
+from paretoscope.service.workbench import Workbench
 from paretoscope.training.train import Epoch, Recovery, Trainer
 from slices import sliced
 
@@ -82,10 +86,10 @@ def untimed(epochs) -> list:
 
 def test_a_recovery_is_a_record_a_file_and_a_document(start, straight, subject):
     bench = start()
-    assert bench.recovery(NAME, RECIPE) is None
+    assert bench.known(StudyKind.RECOVER, NAME, RECIPE) is None
     with pytest.raises(CompressionError, match="Train it"):
         bench.artefact(NAME, RECIPE)
-    job = bench.recover(NAME, RECIPE)
+    job = bench.ask(StudyKind.RECOVER, NAME, RECIPE)
     found = ended(job)
     assert (found.recipe, found.best) == (RECIPE, straight.result().best)
     assert untimed(found.epochs) == untimed(straight.epochs)
@@ -97,7 +101,7 @@ def test_a_recovery_is_a_record_a_file_and_a_document(start, straight, subject):
     assert not bench.resumable(NAME, RECIPE)
     # After a restart all of it is there, and nothing is trained again.
     again = start()
-    assert again.recovery(NAME, RECIPE) == found
+    assert again.known(StudyKind.RECOVER, NAME, RECIPE) == found
     assert again.find(NAME, RECIPE).record == record
     assert again.artefact(NAME, RECIPE) == bench.artefact(NAME, RECIPE)
     *_, anew = subject.evaluate(RECIPE)
@@ -106,29 +110,29 @@ def test_a_recovery_is_a_record_a_file_and_a_document(start, straight, subject):
 
 def test_what_was_trained_is_not_trained_again(start, interrupt):
     bench = start()
-    found = ended(bench.recover(NAME, RECIPE))
+    found = ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE))
     interrupt(1, lambda: pytest.fail("trained again"))
-    assert ended(bench.recover(NAME, RECIPE)) == found
-    assert ended(start().recover(NAME, RECIPE)) == found
+    assert ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE)) == found
+    assert ended(start().ask(StudyKind.RECOVER, NAME, RECIPE)) == found
 
 
 def test_what_an_earlier_revision_trained_is_measured_again_and_not_trained_again(start, interrupt, monkeypatch):
-    found = ended(start().recover(NAME, RECIPE))
+    found = ended(start().ask(StudyKind.RECOVER, NAME, RECIPE))
     monkeypatch.setattr(store, "METHODS", store.METHODS + 1)
     interrupt(1, lambda: pytest.fail("trained again"))
     bench = start()
-    assert bench.find(NAME, RECIPE) is None and bench.recovery(NAME, RECIPE) == found
-    assert ended(bench.recover(NAME, RECIPE)) == found
+    assert bench.find(NAME, RECIPE) is None and bench.known(StudyKind.RECOVER, NAME, RECIPE) == found
+    assert ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE)) == found
     assert bench.find(NAME, RECIPE) is not None
 
 
 def test_a_lost_file_is_trained_anew(start, subject):
     bench = start()
-    ended(bench.recover(NAME, RECIPE))
+    ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE))
     kept = bench.artefact(NAME, RECIPE)
     for path in shelf.folder_of_own().glob("*.psc"):
         path.unlink()
-    ended(bench.recover(NAME, RECIPE))
+    ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE))
     assert bench.artefact(NAME, RECIPE) == kept
 
 
@@ -137,12 +141,12 @@ def test_cancel_keeps_the_best_so_far(start, interrupt, subject):
     job = []
     interrupt(3, lambda: job[0].cancel())
     gate = threading.Event()
-    bench._scheduler.submit(lambda _: gate.wait(SECONDS), priority=0, label="")
-    job.append(bench.recover(NAME, RECIPE))
+    holding.submit(bench, lambda _: gate.wait(SECONDS))
+    job.append(bench.ask(StudyKind.RECOVER, NAME, RECIPE))
     gate.set()
     assert job[0].wait(SECONDS)
     assert job[0].state == "cancelled"
-    found = bench.recovery(NAME, RECIPE)
+    found = bench.known(StudyKind.RECOVER, NAME, RECIPE)
     assert found.recipe == replace(RECIPE, recover=replace(RECIPE.recover, stopped=2))
     assert [epoch.number for epoch in found.epochs] == [0, 1, 2]
     assert bench.find(NAME, found.recipe) is not None
@@ -162,14 +166,14 @@ def test_a_cancelled_training_goes_on_where_it_was(start, interrupt, straight, m
             Trainer, "_epoch", lambda self, at, check: (at == 3 and job[0].cancel()) or epoch(self, at, check)
         )
         gate = threading.Event()
-        bench._scheduler.submit(lambda _: gate.wait(SECONDS), priority=0, label="")
-        job.append(bench.recover(NAME, RECIPE))
+        holding.submit(bench, lambda _: gate.wait(SECONDS))
+        job.append(bench.ask(StudyKind.RECOVER, NAME, RECIPE))
         gate.set()
         assert job[0].wait(SECONDS)
     trained = []
     interrupt(1, lambda: trained.append(1))
     again = start()
-    found = ended(again.recover(NAME, RECIPE))
+    found = ended(again.ask(StudyKind.RECOVER, NAME, RECIPE))
     assert not trained
     assert untimed(found.epochs) == untimed(straight.epochs)
     assert again.artefact(NAME, RECIPE) == codec.write(straight.result().compressed)
@@ -180,11 +184,11 @@ def test_cancelled_before_the_first_epoch_nothing_is_kept(start, interrupt):
     bench, job = start(), []
     interrupt(1, lambda: job[0].cancel())
     gate = threading.Event()
-    bench._scheduler.submit(lambda _: gate.wait(SECONDS), priority=0, label="")
-    job.append(bench.recover(NAME, RECIPE))
+    holding.submit(bench, lambda _: gate.wait(SECONDS))
+    job.append(bench.ask(StudyKind.RECOVER, NAME, RECIPE))
     gate.set()
     assert job[0].wait(SECONDS)
-    assert bench.recovery(NAME, RECIPE) is None
+    assert bench.known(StudyKind.RECOVER, NAME, RECIPE) is None
     assert bench.find(NAME, RECIPE) is None
 
 
@@ -202,21 +206,21 @@ def slow(monkeypatch) -> None:
 
 def test_a_budget_in_minutes(start, slow, straight):
     bench = start()
-    found = ended(bench.recover(NAME, RECIPE, minutes=1))
+    found = ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE, 1))
     assert found.recipe.recover.stopped == 2
     assert [epoch.number for epoch in found.epochs] == [0, 1, 2]
     # What was ended there is known by its own recipe too.
-    assert ended(bench.recover(NAME, found.recipe)) == found
+    assert ended(bench.ask(StudyKind.RECOVER, NAME, found.recipe)) == found
     # More minutes go on, to the same end as without a budget.
     assert bench.resumable(NAME, RECIPE)
-    rest = ended(bench.recover(NAME, RECIPE, minutes=50))
+    rest = ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE, 50))
     assert rest.recipe == RECIPE
     assert bench.artefact(NAME, RECIPE) == codec.write(straight.result().compressed)
 
 
 def test_the_smallest_budget_trains_one_epoch(start, slow):
     """The start alone must not pass for what all epochs give."""
-    found = ended(start().recover(NAME, RECIPE, minutes=0.01))
+    found = ended(start().ask(StudyKind.RECOVER, NAME, RECIPE, 0.01))
     assert found.recipe.recover.stopped == 1
 
 
@@ -225,7 +229,7 @@ def test_a_checkpoint_that_does_not_fit_is_replaced(start, subject, straight):
     bench = start()
     shelf.keep_checkpoint(source, RECIPE, b"damaged")
     assert bench.resumable(NAME, RECIPE)
-    assert untimed(ended(bench.recover(NAME, RECIPE)).epochs) == untimed(straight.epochs)
+    assert untimed(ended(bench.ask(StudyKind.RECOVER, NAME, RECIPE)).epochs) == untimed(straight.epochs)
     assert not bench.resumable(NAME, RECIPE)
 
 
@@ -233,20 +237,20 @@ def test_pausing_changes_nothing(start, interrupt, straight):
     bench, job = start(), []
     interrupt(2, lambda: job[0].pause())
     gate = threading.Event()
-    bench._scheduler.submit(lambda _: gate.wait(SECONDS), priority=0, label="")
-    job.append(bench.recover(NAME, RECIPE))
+    holding.submit(bench, lambda _: gate.wait(SECONDS))
+    job.append(bench.ask(StudyKind.RECOVER, NAME, RECIPE))
     gate.set()
     while not job[0].paused:
         assert not job[0].wait(0.001)
     # Others go on meanwhile.
-    assert bench.evaluate(NAME, Recipe.of(bits=5), priority=workbench.LATER).wait(SECONDS)
+    assert bench.evaluate(NAME, Recipe.of(bits=5), priority=Priority.LATER).wait(SECONDS)
     assert not job[0].ended
     job[0].go_on()
     assert untimed(ended(job[0]).epochs) == untimed(straight.epochs)
 
 
 def test_a_recipe_without_training_is_refused(start):
-    job = start().recover(NAME, RECIPE.untrained)
+    job = start().ask(StudyKind.RECOVER, NAME, RECIPE.untrained)
     assert job.wait(SECONDS)
     assert job.state == "failed"
     assert "must say how it is trained" in job.error

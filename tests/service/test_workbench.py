@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import holding
 import measuring
 import numpy as np
 import pytest
@@ -16,34 +17,27 @@ import timings
 from measuring import Taken
 from paretoscope import codec, runtimes
 from paretoscope.base.errors import ModelError, UnknownNameError
+from paretoscope.base.progress import SILENT, Calling, Within
 from paretoscope.codec import shelf
 from paretoscope.export import formats
 from paretoscope.measure.latency import Measurement
 from paretoscope.measure.layers import OTHER
-from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
+from paretoscope.measure.sensitivity import measure_sensitivity
 from paretoscope.measure.subject import Evaluation, Subject
 from paretoscope.recipe.presets import Preset, presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search import cliff
 from paretoscope.search.suggest import Target
-from paretoscope.service import store, workbench
-from paretoscope.service.jobs import Job
+from paretoscope.service import latencies, store
+from paretoscope.service import sweeps as around
+from paretoscope.service import timing as timing_module
+from paretoscope.service.jobs import Job, Priority
 from paretoscope.service.store import Store
-from paretoscope.service.workbench import (
-    LATER,
-    NOW,
-    STUDY_BATCHES,
-    SWEEP_BITS,
-    SWEEP_CLUSTERS,
-    SWEEP_SPARSITIES,
-    Task,
-    Timing,
-    Workbench,
-    alternatives,
-    study_tasks,
-    study_timings,
-    sweeps,
-)
+from paretoscope.service.study import StudyKind
+from paretoscope.service.sweeps import SWEEP_BITS, SWEEP_CLUSTERS, SWEEP_SPARSITIES, sweeps
+from paretoscope.service.timing import STUDY_BATCHES, Task, Timing, alternatives, study_tasks, study_timings
+from paretoscope.service.workbench import Workbench
+from paretoscope.service.works import evaluating, filling
 
 NAME = "lenet-300-100"
 RECIPE = Recipe.of(sparsity=0.5, clusters=4, bits=8, activations=8)
@@ -83,9 +77,9 @@ def timed(monkeypatch) -> list[tuple[str, str]]:
     log = []
 
     def time(
-        self, compressed, runtime, batch=1, threads=1, *, size=None, number_format=None, check=None, **settings
+        self, compressed, runtime, batch=1, threads=1, *, size=None, number_format=None, progress=SILENT, **settings
     ) -> Measurement:
-        check()
+        progress.report()
         log.append((compressed.recipe.describe(), runtime))
         number_format = number_format or runtimes.runtimes.get(runtime).number_format(compressed.recipe.integer)
         ratio = 2.0 if number_format == "int8" else 1.0
@@ -132,10 +126,10 @@ def evaluated(monkeypatch) -> list[str]:
 def few(monkeypatch) -> None:
     """A short fill: two presets, two values a sweep."""
     offered = [presets.get("baseline"), presets.get("int8")]
-    monkeypatch.setattr(workbench, "presets_of", lambda model: offered)
-    monkeypatch.setattr(workbench, "SWEEP_SPARSITIES", (0.0, 0.5))
-    monkeypatch.setattr(workbench, "SWEEP_CLUSTERS", (None, 4))
-    monkeypatch.setattr(workbench, "SWEEP_BITS", (1, 8))
+    monkeypatch.setattr(filling, "presets_of", lambda model: offered)
+    monkeypatch.setattr(around, "SWEEP_SPARSITIES", (0.0, 0.5))
+    monkeypatch.setattr(around, "SWEEP_CLUSTERS", (None, 4))
+    monkeypatch.setattr(around, "SWEEP_BITS", (1, 8))
 
 
 class Holder:
@@ -143,7 +137,7 @@ class Holder:
 
     def __init__(self, bench: Workbench) -> None:
         self.entered, self.free = threading.Event(), threading.Event()
-        self.job = bench._scheduler.submit(self, priority=-1, label="holding")
+        self.job = holding.submit(bench, self, priority=-1, label="holding")
         assert self.entered.wait(SECONDS)
 
     def __call__(self, job: Job) -> None:
@@ -209,21 +203,22 @@ def test_an_evaluation_by_another_process_is_found(start, evaluated):
 
 def test_running_estimates_are_shown_for_what_is_asked_now(start, subject, monkeypatch):
     bench, seen = start(), []
-    checkpoint = Job.checkpoint
+    report = Job.report
 
-    def noting(self, progress=None, partial=None):
-        seen.append((progress, None if partial is None else partial.record.figures.n))
-        checkpoint(self, progress, partial)
+    def noting(self, done=None, total=1.0, *, partial=None):
+        seen.append((done and done / total, None if partial is None else partial.record.figures.n))
+        report(self, done, total, partial=partial)
 
-    monkeypatch.setattr(Job, "checkpoint", noting)
-    done(bench.evaluate(NAME, RECIPE, NOW))
+    monkeypatch.setattr(Job, "report", noting)
+    done(bench.evaluate(NAME, RECIPE, Priority.NOW))
     sizes = [*range(100, 797, 100), 797]
     assert seen == [(size / 797, size) for size in sizes]
-    seen.clear()
-    job = bench.evaluate(NAME, Recipe(), LATER)
-    done(job)
-    assert seen == [(None, None)] * len(sizes)
-    assert job.partial is None
+
+
+def test_an_evaluation_within_other_work_shows_none_of_its_own(start):
+    told: list[tuple[object, ...]] = []
+    evaluating.evaluate(start(), Within(Calling(lambda *each: told.append(each))), NAME, RECIPE)
+    assert told == [(None, None, None)] * 8
 
 
 def test_asking_twice_measures_once(start, evaluated):
@@ -231,7 +226,7 @@ def test_asking_twice_measures_once(start, evaluated):
     holder = Holder(bench)
     first = bench.evaluate(NAME, RECIPE)
     assert bench.evaluate(NAME, RECIPE) is first
-    assert bench.evaluate(NAME, RECIPE, LATER) is first
+    assert bench.evaluate(NAME, RECIPE, Priority.LATER) is first
     holder.let_go()
     assert done(first) is done(bench.evaluate(NAME, RECIPE))
     assert evaluated == [RECIPE.describe()]
@@ -240,9 +235,9 @@ def test_asking_twice_measures_once(start, evaluated):
 def test_what_is_urgent_overtakes_itself(start, evaluated):
     bench = start()
     holder = Holder(bench)
-    later = bench.evaluate(NAME, RECIPE, LATER)
-    other = bench.evaluate(NAME, Recipe(), LATER)
-    now = bench.evaluate(NAME, Recipe(), NOW)
+    later = bench.evaluate(NAME, RECIPE, Priority.LATER)
+    other = bench.evaluate(NAME, Recipe(), Priority.LATER)
+    now = bench.evaluate(NAME, Recipe(), Priority.NOW)
     assert now is not other
     holder.let_go()
     for job in (now, later, other):
@@ -256,7 +251,7 @@ def test_a_study_goes_before_what_is_filled_in(start, evaluated, study):
     holder = Holder(bench)
     fill = bench.fill(NAME, RECIPE, Timing())
     asked = {"sensitivity": (NAME,), "waterfall": (NAME, RECIPE)}[study]
-    job = getattr(bench, f"measure_{study}")(*asked)
+    job = bench.ask(StudyKind(study), *asked)
     seen = []
     job_run, fill_run = job._run, fill._run
     job._run, fill._run = lambda: (seen.append(job), job_run()), lambda: (seen.append(fill), fill_run())
@@ -354,14 +349,14 @@ def busy(monkeypatch, timed):
 def clock(monkeypatch):
     """`clock[0]` is the time of the workbench, in seconds."""
     now = [1000.0]
-    monkeypatch.setattr(workbench, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(latencies, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
 def test_a_timing_that_is_too_wide_is_taken_again_a_bounded_number_of_times(start, timed, busy, clock):
     bench, asked = start(), (NAME, RECIPE, Timing())
     assert bench.due(*asked) and bench.seconds_until_again(*asked) == 0
-    for tries, rest in enumerate([*workbench.AGAIN_AFTER_S, None], 1):
+    for tries, rest in enumerate([*latencies.AGAIN_AFTER_S, None], 1):
         latency = done(bench.time(*asked))
         assert len(timed) == tries and not latency.decided
         # It is told of, and until the machine had a rest nobody takes it again.
@@ -372,7 +367,7 @@ def test_a_timing_that_is_too_wide_is_taken_again_a_bounded_number_of_times(star
     assert not bench.due(*asked)
     # Whoever presses Measure asks for it all the same.
     busy[0] = False
-    done(bench.measure(NAME, [workbench.Task("Timing", "time", RECIPE, Timing())]))
+    done(bench.ask(StudyKind.MEASURE, NAME, (Task("Timing", StudyKind.TIME, RECIPE, Timing()),)))
     assert bench.latency(*asked).decided and bench.seconds_until_again(*asked) is None
 
 
@@ -440,7 +435,7 @@ def test_a_fill_leaves_nothing_missing(start, timed, evaluated, few):
     fill = bench.fill(NAME, RECIPE, Timing())
     done(fill)
     assert not bench.missing(NAME, RECIPE, Timing())
-    wanted = {each.recipe for each in workbench.presets_of(NAME)}
+    wanted = {each.recipe for each in filling.presets_of(NAME)}
     wanted |= {each for sweep in sweeps(RECIPE).values() for each in sweep}
     records = bench.records(NAME, Timing())
     assert {record.recipe for record in records} == wanted
@@ -463,8 +458,8 @@ def trained_presets(few, monkeypatch, tmp_path) -> list[Recipe]:
     """Two presets with training more in a fill, the first of all and the last, and a shelf that ships nothing."""
     recipes = [Recipe.of(sparsity=0.9, bits=4, epochs=977, seed=seed) for seed in (0, 1)]
     first, last = (Preset(f"trained-{r.recover.seed}", "Trained", "Trained.", r, NAME) for r in recipes)
-    offered = [first, *workbench.presets_of(NAME), last]
-    monkeypatch.setattr(workbench, "presets_of", {NAME: offered}.__getitem__)
+    offered = [first, *filling.presets_of(NAME), last]
+    monkeypatch.setattr(filling, "presets_of", {NAME: offered}.__getitem__)
     monkeypatch.setattr(shelf, "SHIPPED", tmp_path / "shipped")
     return recipes
 
@@ -648,39 +643,44 @@ def test_downloads_are_what_was_measured(start):
 
 def test_a_conversion_is_checked_kept_and_known_again(start):
     bench = start()
-    assert bench.verification(NAME, RECIPE, "onnx") is None and bench.conversion(NAME, RECIPE, "onnx") is None
-    result = done(bench.convert(NAME, RECIPE, "onnx"))
-    assert result.verification.passed and bench.verification(NAME, RECIPE, "onnx") == result.verification
+    assert (
+        bench.known(StudyKind.CONVERT, NAME, RECIPE, "onnx") is None and bench.conversion(NAME, RECIPE, "onnx") is None
+    )
+    result = done(bench.ask(StudyKind.CONVERT, NAME, RECIPE, "onnx"))
+    assert result.verification.passed and bench.known(StudyKind.CONVERT, NAME, RECIPE, "onnx") == result.verification
     assert bench.conversion(NAME, RECIPE, "onnx") is result.conversion
     (graph,) = result.conversion.files.values()
     float_recipe = Recipe.of(**{**RECIPE.settings(), "activations": 32})
     assert graph == bench.subject(NAME).program(bench.compressed(NAME, float_recipe), "onnxruntime").content
     # Figures outlive the process, files do not.
     again = start(bench.store.path)
-    assert again.verification(NAME, RECIPE, "onnx") == result.verification
-    assert again.conversion(NAME, RECIPE, "onnx") is None and again.verification(NAME, Recipe(), "onnx") is None
+    assert again.known(StudyKind.CONVERT, NAME, RECIPE, "onnx") == result.verification
+    assert (
+        again.conversion(NAME, RECIPE, "onnx") is None
+        and again.known(StudyKind.CONVERT, NAME, Recipe(), "onnx") is None
+    )
 
 
 def test_a_conversion_that_fails_is_a_result_without_files(start, monkeypatch):
     bench = start()
     broken = replace(formats.get("onnx"), write=lambda source: {"x.onnx": b"nothing"})
     monkeypatch.setitem(formats._entries, "onnx", broken)
-    result = done(bench.convert(NAME, RECIPE, "onnx"))
+    result = done(bench.ask(StudyKind.CONVERT, NAME, RECIPE, "onnx"))
     assert result.conversion is None and bench.conversion(NAME, RECIPE, "onnx") is None
-    assert not bench.verification(NAME, RECIPE, "onnx").passed
+    assert not bench.known(StudyKind.CONVERT, NAME, RECIPE, "onnx").passed
     # What could not even be made says nothing about the next time.
-    refused = done(bench.convert(NAME, Recipe(), "onnx-int8"))
+    refused = done(bench.ask(StudyKind.CONVERT, NAME, Recipe(), "onnx-int8"))
     assert "needs integer activations" in refused.verification.problem
-    assert bench.verification(NAME, Recipe(), "onnx-int8") is None
+    assert bench.known(StudyKind.CONVERT, NAME, Recipe(), "onnx-int8") is None
     with pytest.raises(UnknownNameError):
-        bench.convert(NAME, RECIPE, "gguf")
+        bench.ask(StudyKind.CONVERT, NAME, RECIPE, "gguf")
 
 
 def test_kept_files_are_bounded(start, monkeypatch):
-    monkeypatch.setattr("paretoscope.service.workbench.KEPT_BYTES", 1)
+    monkeypatch.setattr("paretoscope.service.knowledge.KEPT_BYTES", 1)
     bench = start()
     for format in ("config", "artefact"):
-        done(bench.convert(NAME, RECIPE, format))
+        done(bench.ask(StudyKind.CONVERT, NAME, RECIPE, format))
     assert bench.conversion(NAME, RECIPE, "config") is None and bench.conversion(NAME, RECIPE, "artefact")
 
 
@@ -814,15 +814,22 @@ def test_a_simplified_recipe_is_filled_in_with_its_own_timing(start, timed, few)
 def tiny(monkeypatch) -> None:
     """Studies over a few values."""
     grids = {"sparsity": (0.5, 0.95), "clusters": (8,), "bits": (4, 2)}
-    monkeypatch.setattr(workbench, "measure_sensitivity", functools.partial(measure_sensitivity, grids=grids))
+    monkeypatch.setattr(evaluating, "measure_sensitivity", functools.partial(measure_sensitivity, grids=grids))
     monkeypatch.setattr(cliff, "GRIDS", {"sparsity": (0.2, 0.99), "clusters": (64, 2), "bits": (8, 4, 1)})
 
 
-# What is studied: how it is found, and the job that makes it.
+# What is studied, and of what.
+STUDIED = {
+    StudyKind.SENSITIVITY: (NAME,),
+    StudyKind.WATERFALL: (NAME, RECIPE),
+    StudyKind.CLIFF: (NAME, RECIPE, "bits"),
+}
 STUDIES = {
-    "sensitivity": (lambda bench: bench.sensitivity(NAME), lambda bench: bench.measure_sensitivity(NAME)),
-    "waterfall": (lambda bench: bench.waterfall(NAME, RECIPE), lambda bench: bench.measure_waterfall(NAME, RECIPE)),
-    "cliff": (lambda bench: bench.cliff(NAME, RECIPE, "bits"), lambda bench: bench.find_cliff(NAME, RECIPE, "bits")),
+    kind: (
+        lambda bench, kind=kind, of=of: bench.known(kind, *of),
+        lambda bench, kind=kind, of=of: bench.ask(kind, *of),
+    )
+    for kind, of in STUDIED.items()
 }
 studies = pytest.mark.parametrize(("find", "measure"), STUDIES.values(), ids=STUDIES)
 
@@ -857,15 +864,15 @@ def test_a_study_that_waits_is_one_job(start, tiny, find, measure):
 
 @studies
 def test_a_study_that_is_cancelled_midway_is_not_kept(start, tiny, find, measure, monkeypatch):
-    bench, checkpoint, calls = start(), Job.checkpoint, []
+    bench, report, calls = start(), Job.report, []
 
-    def counted(self, progress=None, partial=None):
-        calls.append(progress)
+    def counted(self, done=None, total=1.0, **told):
+        calls.append(done)
         if len(calls) == 4:
             self.cancel()
-        checkpoint(self, progress, partial)
+        report(self, done, total, **told)
 
-    monkeypatch.setattr(Job, "checkpoint", counted)
+    monkeypatch.setattr(Job, "report", counted)
     job = measure(bench)
     assert job.wait(SECONDS)
     assert (job.state, len(calls)) == ("cancelled", 4)
@@ -901,24 +908,24 @@ def test_without_a_store_a_study_is_kept_in_memory(start, tiny, tmp_path, find, 
 
 def test_studies_of_other_recipes_and_settings_are_others(start, tiny):
     bench = start()
-    done(bench.find_cliff(NAME, RECIPE, "bits"))
-    done(bench.measure_waterfall(NAME, RECIPE))
-    assert bench.cliff(NAME, RECIPE, "clusters") is None
-    assert bench.cliff(NAME, Recipe(), "bits") is None
-    assert bench.waterfall(NAME, Recipe()) is None
-    assert bench.sensitivity(NAME) is None
+    done(bench.ask(StudyKind.CLIFF, NAME, RECIPE, "bits"))
+    done(bench.ask(StudyKind.WATERFALL, NAME, RECIPE))
+    assert bench.known(StudyKind.CLIFF, NAME, RECIPE, "clusters") is None
+    assert bench.known(StudyKind.CLIFF, NAME, Recipe(), "bits") is None
+    assert bench.known(StudyKind.WATERFALL, NAME, Recipe()) is None
+    assert bench.known(StudyKind.SENSITIVITY, NAME) is None
 
 
 def test_curves_grow_while_they_are_measured(start, subject, tiny, monkeypatch):
-    bench, checkpoint, partials = start(), Job.checkpoint, []
+    bench, report, partials = start(), Job.report, []
 
-    def noting(self, progress=None, partial=None):
+    def noting(self, done=None, total=1.0, *, partial=None):
         if partial is not None:
             partials.append(list(partial.curves))
-        checkpoint(self, progress, partial)
+        report(self, done, total, partial=partial)
 
-    monkeypatch.setattr(Job, "checkpoint", noting)
-    found = done(bench.measure_sensitivity(NAME))
+    monkeypatch.setattr(Job, "report", noting)
+    found = done(bench.ask(StudyKind.SENSITIVITY, NAME))
     layers = list(subject.statistics.layers)
     assert partials == [layers[: i + 1] for i in range(len(layers))]
     assert list(found.curves) == layers
@@ -928,7 +935,7 @@ def test_a_waterfall_evaluates_what_is_not_known(start, evaluated):
     bench = start()
     done(bench.evaluate(NAME, RECIPE))
     evaluated.clear()
-    found = done(bench.measure_waterfall(NAME, RECIPE))
+    found = done(bench.ask(StudyKind.WATERFALL, NAME, RECIPE))
     # Three steps have eight subsets; all of them but the recipe itself.
     assert (found.evaluations, len(evaluated)) == (8, 7)
     record = bench.find(NAME, RECIPE).record
@@ -941,34 +948,34 @@ def test_a_waterfall_evaluates_what_is_not_known(start, evaluated):
 
 def test_a_cliff_lies_where_the_records_say(start, tiny):
     bench = start()
-    found = done(bench.find_cliff(NAME, Recipe(), "sparsity"))
+    found = done(bench.ask(StudyKind.CLIFF, NAME, Recipe(), "sparsity"))
     assert (found.last, found.first) == (0.2, 0.99)
     assert not bench.find(NAME, Recipe.of(sparsity=0.2)).record.figures.distinguishable
     assert bench.find(NAME, Recipe.of(sparsity=0.99)).record.figures.distinguishable
 
 
 def test_a_cliff_of_no_slider_is_told(start):
-    job = start().find_cliff(NAME, RECIPE, "granularity")
+    job = start().ask(StudyKind.CLIFF, NAME, RECIPE, "granularity")
     assert job.wait(SECONDS)
     assert job.state == "failed" and "the cliff is found along" in job.error
 
 
 def test_a_suggestion_is_of_the_size_and_repairs_as_its_base(start, tiny):
     bench = start()
-    curves: Sensitivity = done(bench.measure_sensitivity(NAME))
+    done(bench.ask(StudyKind.SENSITIVITY, NAME))
     base = Recipe.of(bias=True, rest="fp16")
-    made = done(bench.suggest(NAME, curves, Target(bytes=60_000), base))
+    made = done(bench.ask(StudyKind.SUGGEST, NAME, Target(bytes=60_000), base))
     assert made.reached and made.recipe.overrides
     assert made.recipe.repair == base.repair and made.recipe.code == base.code
     assert len(bench.artefact(NAME, made.recipe)) == made.predicted_bytes <= 60_000
-    impossible = done(bench.suggest(NAME, curves, Target(bytes=10), base))
+    impossible = done(bench.ask(StudyKind.SUGGEST, NAME, Target(bytes=10), base))
     assert not impossible.reached
 
 
 def test_a_suggestion_for_a_loss_is_measured(start, subject, tiny):
     bench = start()
-    curves = done(bench.measure_sensitivity(NAME))
-    made = done(bench.suggest(NAME, curves, Target(drop=1.0), Recipe()))
+    done(bench.ask(StudyKind.SENSITIVITY, NAME))
+    made = done(bench.ask(StudyKind.SUGGEST, NAME, Target(drop=1.0), Recipe()))
     record = bench.find(NAME, made.recipe).record
     lost = 100 * (subject.baseline.accuracy - record.figures.accuracy)
     assert made.reached and lost == pytest.approx(made.predicted_drop) and lost <= 1.0 + 1e-6
@@ -978,16 +985,16 @@ def test_a_suggestion_for_a_loss_is_measured(start, subject, tiny):
 def test_an_exchange_rate_is_found_for_a_size_or_a_harm(start, subject, tiny):
     bench = start()
     base = Recipe.of(bits=8, calibration="rate", weighting="magnitude")
-    found = done(bench.allot(NAME, base, size=60_000))
+    found = done(bench.ask(StudyKind.ALLOT, NAME, base, 60_000, None))
     assert found.reached and len(bench.artefact(NAME, found.recipe)) == found.measured <= 60_000
-    found = done(bench.allot(NAME, base, harm=0.001))
+    found = done(bench.ask(StudyKind.ALLOT, NAME, base, None, 0.001))
     assert found.reached and subject.train_harm(subject.compress(found.recipe)) == found.measured <= 0.001
-    job = bench.allot(NAME, Recipe.of(clusters=4), size=60_000)
+    job = bench.ask(StudyKind.ALLOT, NAME, Recipe.of(clusters=4), 60_000, None)
     assert job.wait(SECONDS) and job.state == "failed" and "Leave clusters out" in job.error
 
 
 def test_the_layers_are_those_of_the_model(start, subject):
-    rows = done(start().layers(NAME))
+    rows = done(start().ask(StudyKind.LAYERS, NAME))
     assert [row.name for row in rows] == [*subject.statistics.layers, OTHER]
     assert sum(row.size_share for row in rows) == pytest.approx(1)
     assert sum(row.parameters for row in rows) == subject.parameters
@@ -995,7 +1002,7 @@ def test_the_layers_are_those_of_the_model(start, subject):
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, [1]), (2, [1, 2]), (4, [1, 2, 4]), (6, [1, 2, 4, 6]), (None, [1])])
 def test_the_timings_of_a_study(monkeypatch, cores, threads):
-    monkeypatch.setattr(workbench.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(timing_module.os, "cpu_count", lambda: cores)
     floats, integers = (study_timings(recipe, Timing(size=32)) for recipe in (Recipe.of(sparsity=0.9), RECIPE))
     names = list(runtimes.runtimes.names())
     assert [(each.runtime, each.number_format) for each in floats["runtimes"]] == [(name, "fp32") for name in names]
@@ -1010,7 +1017,7 @@ def test_the_timings_of_a_study(monkeypatch, cores, threads):
 
 
 def test_the_timings_of_a_study_hold_the_setting_itself(monkeypatch):
-    monkeypatch.setattr(workbench.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(timing_module.os, "cpu_count", lambda: 2)
     groups = study_timings(Recipe(), Timing("torch", batch=5, threads=3))
     assert [each.batch for each in groups["batch"]] == [1, 2, 4, 5, 8, 16, 32]
     assert [each.threads for each in groups["threads"]] == [1, 2, 3]
@@ -1041,44 +1048,44 @@ def assert_studied(bench: Workbench, recipe: Recipe, timing: Timing) -> None:
     for each in alternatives(recipe, timing).values():
         assert bench.find(NAME, each) is not None
         assert bench.latency(NAME, each, timing).measured_for == each.digest
-    assert bench.noise(NAME, timing) == measuring.NOISE
-    assert bench.machine(timing.threads) == measuring.machine(timing.threads)
+    assert bench.known(StudyKind.NOISE, NAME, timing) == measuring.NOISE
+    assert bench.known(StudyKind.MACHINE, timing.threads) == measuring.machine(timing.threads)
     for each in (recipe, Recipe()):
-        assert bench.profile(NAME, each, timing) == measuring.PROFILE
-        assert bench.memory(NAME, each, timing) == measuring.MEMORY
-    assert bench.plan(NAME, recipe, timing) == (measuring.PLAN if timing.runtime == "sparse" else None)
+        assert bench.known(StudyKind.PROFILE, NAME, each, timing) == measuring.PROFILE
+        assert bench.known(StudyKind.MEMORY, NAME, each, timing) == measuring.MEMORY
+    assert bench.known(StudyKind.PLAN, NAME, recipe, timing) == (measuring.PLAN if timing.runtime == "sparse" else None)
 
 
 @pytest.mark.parametrize("timing", [Timing(), Timing("sparse", batch=2, threads=2)], ids=["onnxruntime", "sparse"])
 @pytest.mark.parametrize("recipe", [RECIPE, Recipe.of(sparsity=0.9)], ids=["integers", "floats"])
 def test_a_study_measures_all_that_is_shown_once(start, measured, timing, recipe):
     bench = start()
-    assert bench.noise(NAME, timing) is None and bench.machine(timing.threads) is None
-    job = bench.study(NAME, recipe, timing)
+    assert bench.known(StudyKind.NOISE, NAME, timing) is None and bench.known(StudyKind.MACHINE, timing.threads) is None
+    job = bench.ask(StudyKind.LATENCY, NAME, recipe, timing)
     done(job)
     assert_studied(bench, recipe, timing)
     assert len(set(measured)) == len(measured)
     assert measured[0].what == "time" and measured[0].runtime == timing.runtime
     assert "torch-compiled" not in {each.runtime for each in measured}
     taken = list(measured)
-    done(bench.study(NAME, recipe, timing))
+    done(bench.ask(StudyKind.LATENCY, NAME, recipe, timing))
     again = start()
     assert_studied(again, recipe, timing)
-    done(again.study(NAME, recipe, timing))
+    done(again.ask(StudyKind.LATENCY, NAME, recipe, timing))
     assert measured == taken
     assert again.store_error is None
 
 
 def test_a_study_says_what_it_does(start, measured, monkeypatch):
-    bench, checkpoint, told = start(), Job.checkpoint, []
+    bench, report, told = start(), Job.report, []
 
-    def noting(self, progress=None, partial=None):
+    def noting(self, done=None, total=1.0, *, partial=None):
         if partial is not None:
-            told.append((progress, partial))
-        checkpoint(self, progress, partial)
+            told.append((done / total, partial))
+        report(self, done, total, partial=partial)
 
-    monkeypatch.setattr(Job, "checkpoint", noting)
-    done(bench.study(NAME, RECIPE, Timing()))
+    monkeypatch.setattr(Job, "report", noting)
+    done(bench.ask(StudyKind.LATENCY, NAME, RECIPE, Timing()))
     labels = [task.label for task in study_tasks(RECIPE, Timing())]
     assert told == [(place / len(labels), label) for place, label in enumerate(labels)]
     assert labels[0] == "Timing in ONNX Runtime, batch 1, 1 thread"
@@ -1097,7 +1104,7 @@ def test_a_study_goes_on_where_something_cannot_be_measured(start, measured, mon
 
     monkeypatch.setattr(Subject, "time", failing)
     monkeypatch.setattr(Subject, "profile", unprofiled)
-    done(bench.study(NAME, RECIPE, Timing()))
+    done(bench.ask(StudyKind.LATENCY, NAME, RECIPE, Timing()))
     torch = Timing("torch", number_format="fp32")
     assert bench.latency(NAME, RECIPE, torch) is None
     assert bench.problem(NAME, RECIPE, torch) == "torch must be in the mood; it is not. Ask again."
@@ -1105,12 +1112,12 @@ def test_a_study_goes_on_where_something_cannot_be_measured(start, measured, mon
     assert bench.latency(NAME, RECIPE, Timing()) is not None and bench.problem(NAME, RECIPE, Timing(), "time") is None
     for what in ("profile", None):
         assert bench.problem(NAME, RECIPE, Timing(), what) == "no profile today"
-    assert bench.memory(NAME, RECIPE, Timing()) == measuring.MEMORY
+    assert bench.known(StudyKind.MEMORY, NAME, RECIPE, Timing()) == measuring.MEMORY
 
     monkeypatch.setattr(Subject, "time", time)
     monkeypatch.setattr(Subject, "profile", profile)
     measured.clear()
-    done(bench.study(NAME, RECIPE, Timing()))
+    done(bench.ask(StudyKind.LATENCY, NAME, RECIPE, Timing()))
     assert_studied(bench, RECIPE, Timing())
     assert {(each.what, each.runtime) for each in measured} == {("time", "torch"), ("profile", "onnxruntime")}
 
@@ -1118,26 +1125,29 @@ def test_a_study_goes_on_where_something_cannot_be_measured(start, measured, mon
 def test_tasks_are_carried_out_in_their_order(start, measured):
     bench = start()
     tasks = [
-        Task("a", "noise", Recipe(), Timing("torch")),
-        Task("b", "time", RECIPE, Timing("torch", batch=3)),
-        Task("c", "machine", RECIPE, Timing(threads=2)),
+        Task("a", StudyKind.NOISE, Recipe(), Timing("torch")),
+        Task("b", StudyKind.TIME, RECIPE, Timing("torch", batch=3)),
+        Task("c", StudyKind.MACHINE, RECIPE, Timing(threads=2)),
     ]
-    done(bench.measure(NAME, tasks))
+    done(bench.ask(StudyKind.MEASURE, NAME, tuple(tasks)))
     assert [each.what for each in measured] == ["noise", "time", "machine"]
     assert (measured[1].batch, measured[2].threads) == (3, 2)
-    assert bench.latency(NAME, RECIPE, Timing("torch")) is None and bench.noise(NAME, Timing()) is None
+    assert bench.latency(NAME, RECIPE, Timing("torch")) is None and bench.known(StudyKind.NOISE, NAME, Timing()) is None
 
 
 def test_what_is_stored_can_be_measured_again(start, measured):
     first = start()
     done(first.evaluate(NAME, RECIPE))
-    done(first.study(NAME, RECIPE, Timing("sparse")))
+    done(first.ask(StudyKind.LATENCY, NAME, RECIPE, Timing("sparse")))
     taken = list(measured)
     measured.clear()
     bench = start(again=True, budget_s=9.0, width=0.5)
     assert bench.find(NAME, RECIPE) is not None
-    assert bench.latency(NAME, RECIPE, Timing("sparse")) is None and bench.noise(NAME, Timing("sparse")) is None
-    done(bench.study(NAME, RECIPE, Timing("sparse")))
+    assert (
+        bench.latency(NAME, RECIPE, Timing("sparse")) is None
+        and bench.known(StudyKind.NOISE, NAME, Timing("sparse")) is None
+    )
+    done(bench.ask(StudyKind.LATENCY, NAME, RECIPE, Timing("sparse")))
     assert_studied(bench, RECIPE, Timing("sparse"))
     assert [replace(each, settings=()) for each in measured] == [replace(each, settings=()) for each in taken]
     effort = {each.settings for each in measured if each.what in ("time", "noise")}
@@ -1149,21 +1159,21 @@ def test_what_is_stored_can_be_measured_again(start, measured):
 @pytest.mark.parametrize(
     ("kind", "find"),
     [
-        ("noise", lambda bench: bench.noise(NAME, Timing("sparse"))),
-        ("profile", lambda bench: bench.profile(NAME, RECIPE, Timing("sparse"))),
-        ("plan", lambda bench: bench.plan(NAME, RECIPE, Timing("sparse"))),
-        ("memory", lambda bench: bench.memory(NAME, RECIPE, Timing("sparse"))),
+        ("noise", lambda bench: bench.known(StudyKind.NOISE, NAME, Timing("sparse"))),
+        ("profile", lambda bench: bench.known(StudyKind.PROFILE, NAME, RECIPE, Timing("sparse"))),
+        ("plan", lambda bench: bench.known(StudyKind.PLAN, NAME, RECIPE, Timing("sparse"))),
+        ("memory", lambda bench: bench.known(StudyKind.MEMORY, NAME, RECIPE, Timing("sparse"))),
     ],
 )
 @pytest.mark.parametrize("text", ["", "{", "null", "true and more", '[{"weight": 1}]'])
 def test_damaged_parts_of_a_study_are_measured_anew(start, measured, path, kind, find, text):
-    done(start().study(NAME, RECIPE, Timing("sparse")))
+    done(start().ask(StudyKind.LATENCY, NAME, RECIPE, Timing("sparse")))
     with sqlite3.connect(path) as connection:
         assert connection.execute("UPDATE documents SET text = ? WHERE kind = ?", (text, kind)).rowcount > 0
     connection.close()
     bench = start()
     assert find(bench) is None
-    done(bench.study(NAME, RECIPE, Timing("sparse")))
+    done(bench.ask(StudyKind.LATENCY, NAME, RECIPE, Timing("sparse")))
     assert_studied(bench, RECIPE, Timing("sparse"))
 
 
@@ -1192,6 +1202,6 @@ def test_timings_that_follow_the_zeros_are_expected_between_those_that_were_take
 def test_a_fill_takes_the_timings_that_predictions_stand_on(start, timed, few):
     bench, timing = start(), Timing("sparse")
     done(bench.fill(NAME, Recipe(), timing))
-    for sparsity in workbench.ANCHORS:
+    for sparsity in around.ANCHORS:
         assert bench.latency(NAME, Recipe.of(sparsity=sparsity), timing) is not None
     assert not bench.missing(NAME, Recipe(), timing)

@@ -4,12 +4,15 @@ import itertools
 import threading
 from dataclasses import replace
 
+import holding
 import pytest
 import torch
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import Calling
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.store import Store
+from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
 from paretoscope.training.shrink import WIDTHS, ShrinkStep, required_accuracy, shrink, smallest, students
 from paretoscope.training.train import Epoch, Recovery, Split, Trainer
@@ -80,13 +83,13 @@ def test_meeting_the_requirement_exactly_holds():
 
 
 def test_a_check_may_stop_it():
-    def check() -> None:
+    def check(*_: object) -> None:
         if len(train.log) == 2:
             raise KeyboardInterrupt
 
     train, seen = Trained(*[1.0] * 7), []
     with pytest.raises(KeyboardInterrupt):
-        seen.extend(step for step in shrink(RECIPES, train, 0.9, check))
+        seen.extend(step for step in shrink(RECIPES, train, 0.9, Calling(check)))
     assert len(train.log) == 2
 
 
@@ -149,10 +152,10 @@ def test_a_real_run_is_kept_and_goes_on_where_it_was(subject, tmp_path, monkeypa
     monkeypatch.setattr(Subject, "load", lambda name: subject)
     recipe, trained = Recipe.of(bits=8, learning_rate=3e-3), []
     run = Trainer.run
-    monkeypatch.setattr(Trainer, "run", lambda self, check: trained.append(self.recipe) or run(self, check))
+    monkeypatch.setattr(Trainer, "run", lambda self, progress: trained.append(self.recipe) or run(self, progress))
     bench = Workbench(Store(tmp_path / "records.sqlite"))
     try:
-        job = bench.shrink(NAME, recipe, "width", points=30, epochs=2)
+        job = bench.ask(StudyKind.SHRINK, NAME, recipe, "width", 30, 2)
         assert job.wait(SECONDS)
         assert (job.state, job.error) == ("done", None)
         steps = job.result
@@ -165,9 +168,9 @@ def test_a_real_run_is_kept_and_goes_on_where_it_was(subject, tmp_path, monkeypa
         # Every student is a record, smaller than the one before.
         sizes = [bench.find(NAME, step.recipe).record.size.artefact for step in steps]
         assert sizes == sorted(sizes, reverse=True)
-        assert all(bench.recovery(NAME, step.recipe).epochs == step.epochs for step in steps)
+        assert all(bench.known(StudyKind.RECOVER, NAME, step.recipe).epochs == step.epochs for step in steps)
         trained.clear()
-        again = bench.shrink(NAME, recipe, "width", points=30, epochs=2)
+        again = bench.ask(StudyKind.SHRINK, NAME, recipe, "width", 30, 2)
         assert again.wait(SECONDS)
         assert again.result == steps
         assert not trained
@@ -189,8 +192,8 @@ def test_a_cancelled_run_keeps_the_steps_before(subject, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_epoch", cancelling)
     try:
-        bench._scheduler.submit(lambda _: gate.wait(SECONDS), priority=0, label="")
-        jobs.append(bench.shrink(NAME, Recipe.of(bits=8), "width", points=100, epochs=2))
+        holding.submit(bench, lambda _: gate.wait(SECONDS))
+        jobs.append(bench.ask(StudyKind.SHRINK, NAME, Recipe.of(bits=8), "width", 100, 2))
         gate.set()
         assert jobs[0].wait(SECONDS)
         assert jobs[0].state == "cancelled"
@@ -198,7 +201,7 @@ def test_a_cancelled_run_keeps_the_steps_before(subject, tmp_path, monkeypatch):
         assert (first.holds, first.recipe.simplify.nodes) == (True, 0.25)
         assert (running.holds, [each.number for each in running.epochs]) == (None, [0, 1])
         trained.clear()
-        again = bench.shrink(NAME, Recipe.of(bits=8), "width", points=100, epochs=2)
+        again = bench.ask(StudyKind.SHRINK, NAME, Recipe.of(bits=8), "width", 100, 2)
         assert again.wait(SECONDS)
         assert trained[0] == (0.375, 2)
         assert len(again.result) == len(WIDTHS)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, RecipeError
+from paretoscope.base.progress import Calling
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.tensors import Codebook, Integers, Plain
@@ -421,13 +422,13 @@ def test_a_training_ended_early_is_reproducible_from_its_recipe(subject, name, l
 def test_ended_in_the_middle_of_an_epoch_the_epochs_before_count(subject):
     made, calls = trainer(subject, bits=4, minibatch=10), []
 
-    def check() -> None:
+    def check(*_: object) -> None:
         calls.append(len(made.epochs))
         if calls.count(3) == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(made.run(check))
+        list(made.run(Calling(check)))
     assert calls.count(1) == calls.count(2) == 17
     recipe = made.result().compressed.recipe
     assert recipe.recover.stopped == 2
@@ -689,11 +690,11 @@ def test_waiting_is_not_training(subject, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("paretoscope.training.train.time.perf_counter", lambda: now[0])
 
-    def check() -> None:
+    def check(*_: object) -> None:
         now[0] += 1000
 
     made = trainer(subject, bits=4, epochs=1)
-    assert [epoch.seconds for epoch in made.run(check)] == [0.0, 0.0]
+    assert [epoch.seconds for epoch in made.run(Calling(check))] == [0.0, 0.0]
 
 
 def test_training_wins_back_what_one_shot_compression_ruined():

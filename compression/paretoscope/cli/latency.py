@@ -59,6 +59,7 @@ def latency(
 
     What was measured before is taken from the dashboard's history and said to be stored; results join it.
     """
+    from paretoscope.base.progress import Calling
     from paretoscope.service.latency_study import ask, study
     from paretoscope.service.workbench import Workbench
 
@@ -72,7 +73,8 @@ def latency(
     bench = Workbench(again=again, **effort)
     try:
         question = ask(bench, name, recipe, runtime or ["onnxruntime"], batch or [1], threads or [1], size)
-        report = study(bench, question, tell=lambda text: print(text, file=sys.stderr))
+        shown = Calling(lambda share, label, partial: print(label, file=sys.stderr))
+        report = study(bench, question, shown)
         notes = bench.compressed(name, recipe).notes
     finally:
         bench.close()

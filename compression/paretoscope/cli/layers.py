@@ -44,13 +44,15 @@ def sensitivity(
     from rich.console import Console
     from rich.progress import Progress
 
+    from paretoscope.base.progress import Calling
     from paretoscope.measure.sensitivity import measure_sensitivity
     from paretoscope.measure.subject import Subject
 
     subject, console = Subject.load(model), Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"Measuring the layers of {model}", total=1.0)
-        found = measure_sensitivity(subject, layer, check=lambda done, partial: progress.update(task, completed=done))
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"Measuring the layers of {model}", total=1.0)
+        shown = Calling(lambda share, label, partial: bar.update(task, completed=share))
+        found = measure_sensitivity(subject, layer, progress=shown)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
         return

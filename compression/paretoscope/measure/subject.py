@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from paretoscope import codec, runtimes
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.codec import shelf
 from paretoscope.measure.accuracy import Predictions, log_probabilities, predict, score
 from paretoscope.measure.latency import (
     BUDGET_S,
     WIDTH,
-    Check,
     Measurement,
     Noise,
     measure_latency,
@@ -245,11 +245,11 @@ class Subject:
         number_format: str | None = None,
         budget_s: float = BUDGET_S,
         width: float = WIDTH,
-        check: Check | None = None,
+        progress: Progress = SILENT,
     ) -> Measurement:
         """Time a compressed model against the baseline in one runtime, which runs the baseline in fp32.
 
-        size, number_format: as for `program`; the images are resized. budget_s, width, check: as for `compare`.
+        size, number_format: as for `program`; the images are resized. budget_s, width, progress: as for `compare`.
         """
         program = self.program(compressed, runtime, size=size, number_format=number_format)
         return measure_latency(
@@ -262,7 +262,7 @@ class Subject:
             threads=threads,
             budget_s=budget_s,
             width=width,
-            check=check,
+            progress=progress,
         )
 
     def noise(
@@ -274,7 +274,7 @@ class Subject:
         size: int | None = None,
         budget_s: float = BUDGET_S,
         width: float = WIDTH,
-        check: Check | None = None,
+        progress: Progress = SILENT,
     ) -> Noise:
         """Time the baseline against itself, as `time` does: what is left of 1 is noise."""
         return measure_noise(
@@ -285,7 +285,7 @@ class Subject:
             threads=threads,
             budget_s=budget_s,
             width=width,
-            check=check,
+            progress=progress,
         )
 
     def profile(

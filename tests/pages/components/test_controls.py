@@ -8,7 +8,7 @@ from paretoscope import codec
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import SETTINGS, Recipe, Recover
-from paretoscope.service.workbench import Timing
+from paretoscope.service.timing import Timing
 from streamlit.testing.v1 import AppTest
 
 from pages.components import plain

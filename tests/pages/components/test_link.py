@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.workbench import Timing
+from paretoscope.service.timing import Timing
 from streamlit.testing.v1 import AppTest
 
 from pages.components import link, plain

@@ -7,7 +7,7 @@ import pytest
 import streamlit as st
 from paretoscope.service.jobs import Job
 from paretoscope.service.limits import Limits
-from paretoscope.service.workbench import Timing
+from paretoscope.service.timing import Timing
 from streamlit import config, net_util
 from streamlit.testing.v1 import AppTest
 from streamlit.web.server.server_util import is_url_from_allowed_origins
