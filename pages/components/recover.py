@@ -337,7 +337,7 @@ def settings(known: Known) -> None:
         args=(known.request,),
     )
     with st.expander("Training settings", icon=":material/tune:"):
-        _details(known.request.model, step)
+        details(known.request.model, step)
 
 
 def _no_minutes() -> str:
@@ -355,7 +355,7 @@ def _verb(known: Known) -> str:
     return "Train again" if known.there else "Start"
 
 
-def _details(model: str, step: Recover) -> None:
+def details(model: str, step: Recover) -> None:
     """The other settings of a training, those that mean something beside where and how fast it learns."""
     source, gradual = _source(step), _pace(step) == "gradual"
     idle = {"ramp": not gradual, "distill": source != "both", "temperature": source == "labels"}

@@ -6,9 +6,10 @@ import random
 import pytest
 import yaml
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.text import MOST_NAMES
 from paretoscope.recipe.file import LARGEST, open_recipe, read_recipe, to_yaml
 from paretoscope.recipe.presets import presets
-from paretoscope.recipe.recipe import MOST_NAMES, Recipe
+from paretoscope.recipe.recipe import Recipe
 
 NAMES = ("recipe.json", "recipe.yaml")
 WHOLE = Recipe.of(

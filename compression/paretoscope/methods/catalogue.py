@@ -1,4 +1,7 @@
-"""What each method does, in words, as a formula and with its source: the text of the Methods page."""
+"""What each method does, in words, as a formula and with its source: the text of the Methods page.
+
+It is one file, though long, because it is one text, in the order in which the page shows it.
+"""
 
 import dataclasses
 from collections.abc import Callable

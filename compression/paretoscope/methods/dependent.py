@@ -26,17 +26,21 @@ stays at most that of zeros.
 """
 
 import math
+from dataclasses import replace
 
 import numba
 import numpy as np
 
+from paretoscope.base.errors import RecipeError
+from paretoscope.methods import moments
 from paretoscope.methods import quantize as plain
 from paretoscope.methods.compensate import BLOCK, Steps, factorised, round_with_compensation
 from paretoscope.methods.moments import Assumed
+from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
 from paretoscope.model import powers
 from paretoscope.model.tensors import LARGEST, Integers
 from paretoscope.model.trellis import NEXT
-from paretoscope.recipe.recipe import Quantize
+from paretoscope.recipe.recipe import Quantize, Recipe
 
 # Of one layer with magnitudes alone to go by: the nats that errors as large as its weights are taken to cost twice
 # over. Between 0.05 and 0.12 on our models.
@@ -347,3 +351,45 @@ def _best_path(target, pivots, kept, bits, top, price, following, path):
     for row in range(count - 1, -1, -1):
         path[row] = chosen[row, state]
         state = came[row, state]
+
+
+def sensitivity(values: np.ndarray, step: Quantize, fisher: np.ndarray | None) -> np.ndarray:
+    """What errors of each row of values are taken to cost; raises RecipeError where it needs samples and has none."""
+    if step.weighting == "magnitude":
+        return magnitude_sensitivity(values)
+    if fisher is None:
+        raise RecipeError(
+            'weighting "fisher" needs calibration samples; there are none here. Choose weighting "magnitude".'
+        )
+    return fisher
+
+
+def _takes(work: Work) -> bool:
+    step = work.plan.quantize
+    return step is not None and step.bits > 1 and step.calibration == "rate" and work.tensor is None
+
+
+def _by_rate(work: Work) -> Work:
+    step, hessian = plain.per_row(work.weight, work.quantize), work.hessian
+    # Codes of 2 bits are rounded one by one, and make nothing good.
+    if hessian is None and step.weighting == "magnitude" and step.bits > 2:
+        hessian = moments.assumed(work.weight.shape)
+    weight = work.layer.weight if hessian is not None else work.weight
+    tensor = quantize(
+        weight,
+        work.kept,
+        sensitivity(weight, step, work.fisher),
+        hessian,
+        exchange=step.exchange,
+        bits=step.bits,
+        per_channel=step.granularity == "channel",
+    )
+    return replace(work, tensor=tensor, settled=True)
+
+
+def _keeping(recipe: Recipe) -> str:
+    by_rate = recipe.quantize is not None and recipe.quantize.calibration == "rate"
+    return "a lower exchange rate" if by_rate else ""
+
+
+weight_methods.add(WeightMethod("rate", Stage.QUANTIZE, _takes, _by_rate, keeping=_keeping))

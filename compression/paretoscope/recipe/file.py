@@ -15,7 +15,8 @@ from yaml.scanner import Scanner
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.recipe import effects
-from paretoscope.recipe.recipe import STEPS, Recipe, loads, unique
+from paretoscope.recipe.plain import loads, unique
+from paretoscope.recipe.recipe import STEPS, Recipe
 
 LARGEST = 1 << 16
 # A recipe has four: itself, its overrides, an override, a value.

@@ -10,7 +10,8 @@ from typing import Any
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import MOST_NAMES, nearest, shown
 from paretoscope.recipe.migrations import migrated_query
-from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, Recipe, loads
+from paretoscope.recipe.plain import loads
+from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, Recipe
 from paretoscope.recipe.values import Choice
 
 # The nearest right name is looked for so many times; a link may hold thousands of names.

@@ -9,16 +9,17 @@ so that two recipes with the same effect have the same digest.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import Any, ClassVar
+from typing import Any
 
 from paretoscope.base.errors import RecipeError
-from paretoscope.base.text import MOST_NAMES, listed, nearest, shown
+from paretoscope.base.text import listed, nearest, shown
 from paretoscope.recipe import schema
 from paretoscope.recipe.conditions import FULL_PRECISION, INTEGER_BITS, shared
 from paretoscope.recipe.migrations import VERSION, migrated, migrated_query
+from paretoscope.recipe.overrides import LAYER_SETTINGS, LAYER_STEPS, LayerRecipe, Override, Overrides, overrides_of
+from paretoscope.recipe.plain import loads, mapping
 from paretoscope.recipe.schema import Effect, Setting, setting
 from paretoscope.recipe.steps import STEPS, Code, Prune, Quantize, Recover, Repair, Share, Simplify
 from paretoscope.recipe.steps.code import Coder, Rest
@@ -28,7 +29,7 @@ from paretoscope.recipe.steps.recover import Schedule
 from paretoscope.recipe.steps.repair import Rounding
 from paretoscope.recipe.steps.share import MAX_CLUSTERS, MIN_CLUSTERS, Moved, Start
 from paretoscope.recipe.steps.simplify import Importance
-from paretoscope.recipe.values import Kind, Switch, check_name, names
+from paretoscope.recipe.values import Switch, names
 
 __all__ = [
     "BITS",
@@ -81,75 +82,6 @@ REST_FORMATS = names(Rest)
 
 
 @dataclass(frozen=True, slots=True)
-class Override:
-    """Other settings for some layers: those whose name matches the pattern `layers`, e.g. "layer1.*".
-
-    settings: pairs (name, value) of settings of prune, share and quantize that differ from the recipe's. A layer with a
-    sparsity, threshold or pattern of its own is pruned alone and not ranked with the others.
-    """
-
-    layers: str
-    settings: tuple[tuple[str, Any], ...]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.layers, str) or not self.layers:
-            raise RecipeError(
-                f'an override must say for which layers; got {shown(self.layers)}. Pass a name or a pattern, "conv*".'
-            )
-        check_name("layers of an override", self.layers)
-        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
-        try:
-            settings = {name: value for name, value in pairs}
-        except (TypeError, ValueError):
-            raise RecipeError(
-                f"the settings of an override must be names with values; got {shown(self.settings)}. "
-                'Pass e.g. {"bits": 8}.'
-            ) from None
-        unknown = sorted((name for name in settings if name not in LAYER_SETTINGS), key=shown)
-        if unknown or not settings:
-            raise RecipeError(
-                f"an override may set {', '.join(LAYER_SETTINGS)}; got {listed(map(shown, unknown)) or 'nothing'}. "
-                "Name one of these."
-            )
-        object.__setattr__(self, "settings", tuple(sorted(settings.items())))
-
-    def matches(self, layer: str) -> bool:
-        """Whether it is meant for a layer, by its name with or without ".weight"."""
-        return fnmatchcase(layer, self.layers) or fnmatchcase(layer.removesuffix(".weight"), self.layers)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerRecipe:
-    """The steps for one layer. own_rate: whether an override prunes it alone."""
-
-    prune: Prune | None
-    share: Share | None
-    quantize: Quantize | None
-    own_rate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Overrides(Kind):
-    """A list of overrides; a link has them as JSON."""
-
-    values: ClassVar[str] = "a pattern and settings"
-    metavar: ClassVar[str] = "JSON"
-
-    def check(self, name: str, value: Any) -> tuple[Override, ...]:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(each, Override) for each in value):
-            raise RecipeError(f"{name} must be a list of overrides; got {shown(value)}. Pass [Override(...)].")
-        if len(value) > MOST_NAMES:
-            raise RecipeError(
-                f"a recipe may have at most {MOST_NAMES} overrides; got {len(value)}. "
-                'Join layers of equal settings by a pattern, "conv*".'
-            )
-        return tuple(value)
-
-    def write(self, value: Any) -> str:
-        return json.dumps([{"layers": o.layers, **dict(o.settings)} for o in value], separators=(",", ":"))
-
-
-@dataclass(frozen=True, slots=True)
 class Recipe:
     """A whole configuration. `Recipe()` is the lossless one: nothing is changed, only coded.
 
@@ -179,7 +111,7 @@ class Recipe:
     )
     overrides: tuple[Override, ...] = setting(
         (),
-        of=_Overrides(),
+        of=Overrides(),
         label="Overrides",
         help='Other settings for some layers, by name or pattern: [{"layers": "conv1*", "bits": 8}]. Later ones win.',
         reference="mixed precision, layerwise configuration, Dong et al. 2019",
@@ -235,7 +167,7 @@ class Recipe:
             for name, kind in STEPS.items()
             if name != "share" or settings["clusters"] is not None
         }
-        return cls(**steps, keep_ends=settings["keep_ends"], overrides=_overrides(settings["overrides"]))
+        return cls(**steps, keep_ends=settings["keep_ends"], overrides=overrides_of(settings["overrides"]))
 
     def settings(self) -> dict[str, Any]:
         """The flat settings: `Recipe.of(**recipe.settings()) == recipe`."""
@@ -393,14 +325,14 @@ class Recipe:
     @classmethod
     def from_dict(cls, data: object) -> "Recipe":
         """Read plain data from outside; raises RecipeError on anything that `to_dict` could not have written."""
-        fields = _mapping("a recipe", migrated(data), ("version", *STEPS, *schema.described(cls)))
+        fields = mapping("a recipe", migrated(data), ("version", *STEPS, *schema.described(cls)))
         version = fields.pop("version", None)
         if type(version) is not int or version != VERSION:
             raise RecipeError(
                 f'version must be {VERSION}; got {shown(version)}. Add "version": {VERSION}, '
                 "or export the recipe again."
             )
-        keep_ends, overrides = fields.pop("keep_ends", False), _overrides(fields.pop("overrides", []))
+        keep_ends, overrides = fields.pop("keep_ends", False), overrides_of(fields.pop("overrides", []))
         steps = {name: _step(name, value) for name, value in fields.items()}
         return cls(**steps, keep_ends=keep_ends, overrides=overrides)
 
@@ -416,44 +348,6 @@ SETTINGS: dict[str, Setting] = {
 
 DEFAULTS: dict[str, Any] = {name: each.default for name, each in SETTINGS.items()}
 
-# Of a layer: these steps may be other ones for some.
-LAYER_STEPS = ("prune", "share", "quantize")
-
-LAYER_SETTINGS = tuple(each.name for each in SETTINGS.values() if each.step in LAYER_STEPS and not each.whole)
-
-
-def loads(text: str | bytes, what: str) -> Any:
-    """Plain data from JSON text; raises RecipeError, also where a name stands twice in an object."""
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise RecipeError(f"{what} must be JSON text; {reason}. Export one to see the form.") from None
-
-
-def unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """An object of a file; raises ValueError where a name stands twice: which of the two was meant?"""
-    result: dict[Any, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise ValueError(f"{shown(name)} stands twice")
-        result[name] = value
-    return result
-
-
-def _overrides(value: object) -> tuple[Override, ...]:
-    """Overrides from a list of them, of mappings, or from JSON text."""
-    if isinstance(value, str):
-        value = loads(value, "overrides")
-    if not isinstance(value, (list, tuple)):
-        raise RecipeError(f"overrides must be a list; got {shown(value)}. Write it as [{{...}}].")
-    return tuple(each if isinstance(each, Override) else _override(each) for each in value)
-
-
-def _override(data: object) -> Override:
-    values = _mapping("an override", data, ("layers", *LAYER_SETTINGS))
-    return Override(values.pop("layers", None), tuple(values.items()))
-
 
 def _written(step: Any) -> dict[str, Any]:
     return {
@@ -463,22 +357,10 @@ def _written(step: Any) -> dict[str, Any]:
     }
 
 
-def _mapping(what: str, data: object, allowed: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise RecipeError(f"{what} must be a JSON object; got {shown(data)}. Write it as {{...}}.")
-    unknown = sorted((name for name in data if name not in allowed), key=shown)
-    if unknown:
-        raise RecipeError(
-            f"{what} may have the fields {', '.join(allowed)}; got {listed(map(shown, unknown))}."
-            f"{nearest(unknown[0], allowed)} Remove or rename what is not in that list."
-        )
-    return dict(data)
-
-
 def _step(name: str, data: object) -> Any:
     kind = STEPS[name]
     fields = dataclasses.fields(kind)
-    values = _mapping(name, data, tuple(f.name for f in fields))
+    values = mapping(name, data, tuple(f.name for f in fields))
     for f in fields:
         if f.default is dataclasses.MISSING and f.name not in values:
             raise RecipeError(f"{name} must state {f.name}; it is missing. Add it, or leave the step out.")

@@ -122,7 +122,7 @@ def described(owner: Any, step: str = "") -> dict[str, Setting]:
         else:
             flag = flag or own
             aliases = (own,) if flag != own else ()
-        sample = told.pop("sample") or str(default)
+        sample = told.pop("sample") or told["kind"].write(default)
         found[each.name] = Setting(each.name, step, default=default, flag=flag, aliases=aliases, sample=sample, **told)
     return found
 
