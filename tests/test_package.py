@@ -117,6 +117,7 @@ def lines(file: Path) -> tuple[str, ...]:
     return tuple(line for line in file.read_text().splitlines() if line and not line.startswith("#"))
 
 
+@pytest.mark.slow
 def test_an_installed_package_evaluates_a_model(bare: Path, outside: tuple[Path, dict[str, str]]) -> None:
     where = "import paretoscope; print(paretoscope.__file__)"
     assert Path(ran([bare / "python", "-c", where], outside).strip()).is_relative_to(bare.parent)
@@ -136,6 +137,7 @@ def test_help_calls_the_command_as_it_was_called(
     assert usage.format("python -m paretoscope") in module
 
 
+@pytest.mark.slow
 def test_an_installed_dashboard_answers_with_our_settings(bare: Path, outside: tuple[Path, dict[str, str]]) -> None:
     folder, environment = outside
     # What lies where it is started: no module and no page of these names may come in between.
