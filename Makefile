@@ -1,4 +1,4 @@
-# make run: environment, dependencies, dashboard. make test: environment, dependencies, checks and tests.
+# make run: environment, package, dashboard. make test: environment, package, checks and tests.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,14 +6,33 @@ PORT ?= 8501
 # Of the tests, side by side; 0 is none, for a debugger.
 WORKERS ?= 2
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint format benchmarks clean
+# Those of them that are on this machine run `make test-all`.
+PYTHONS ?= python3.11 python3.12 python3.13
+
+.PHONY: run test fast test-all lint format benchmarks clean
 
 run: $(VENV)/.run
-	$(BIN)/streamlit run app.py --server.port $(PORT)
+	$(BIN)/paretoscope run --port $(PORT)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# The quick nine tenths of the tests.
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
+
+# Each Python has an environment of its own beside this one, such as .venv-3.12.
+test-all:
+	@ran=; for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
+			{ echo "$$python is not on this machine."; continue; }; \
+		echo "The tests, on $$python:"; \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version || exit 1; ran="$$ran $$version"; \
+	done; \
+	if [ -z "$$ran" ]; then echo "None of $(PYTHONS) is on this machine. Name others: make test-all PYTHONS=..."; exit 1; fi; \
+	echo "Passed on:$$ran"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -24,6 +43,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.recipe
 	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.slider
@@ -44,16 +64,17 @@ $(VENV)/bin/python:
 		{ echo "Python 3.11 or newer is needed; $(PYTHON) is older. Run: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: $(VENV)/bin/python requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# The package is installed where it lies: what is edited here is what runs.
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml requirements.txt
+	$(PIP) -e .
 	@echo "Compiling, once: about half a minute."
-	@$(BIN)/python -m paretoscope evaluate lenet-300-100 --preset tiny --runtime sparse >/dev/null
+	@$(BIN)/paretoscope evaluate lenet-300-100 --preset tiny --runtime sparse >/dev/null
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python requirements.txt requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml requirements.txt requirements-dev.txt
+	$(PIP) -r requirements-dev.txt -e .
 	@touch $@ $(VENV)/.run
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* $(VENV) dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ from paretoscope.codec import shelf
 from paretoscope.measure.record import Record
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
 from paretoscope.training.train import Recovery
 
@@ -77,7 +78,7 @@ class Result:
 
 def trained(bench: Workbench, model: str, recipe: Recipe, label: str) -> Result:
     """Train by a recipe, or take what was trained before."""
-    job = bench.recover(model, recipe)
+    job = bench.ask(StudyKind.RECOVER, model, recipe)
     while not job.wait(10):
         print(f"{label}: {job.progress:.0%}", file=sys.stderr, flush=True)
     if job.error is not None:

@@ -27,7 +27,9 @@ from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import ONNX_RUNTIME, SPARSE, Program, Runtime, runtimes
+from paretoscope.runtimes import Program, Runtime, runtimes
+from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
+from paretoscope.runtimes.sparse.runtime import SPARSE
 from paretoscope.service import subjects
 
 from benchmarks import lookup

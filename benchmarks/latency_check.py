@@ -23,12 +23,12 @@ import numpy as np
 from paretoscope.base.lock import machine
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import OPENVINO, Program
+from paretoscope.runtimes import Program
 from paretoscope.runtimes import Runnable as Network
 from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_profile import events
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, bound_call, options_of
-from paretoscope.runtimes.openvino import SETTINGS, OpenVinoSession
+from paretoscope.runtimes.openvino import OPENVINO, SETTINGS, OpenVinoSession
 from paretoscope.runtimes.profiles import WARM_UP_RUNS
 from paretoscope.service import subjects
 from torch import nn

@@ -5,9 +5,9 @@
 For every model whose data are on this machine and every preset that it is offered: bytes of the file and right answers
 on the test split, as the dashboard measures them, which are only told; and right answers on the validation part of the
 train split (`paretoscope.training.train.Split`), beside the baseline's on the same images, which a model opens by
-(`paretoscope.recipe.presets.best_known`). Trained presets did not train on that part, though their best epoch was chosen by
-it; the baselines did train on it. Trained ones are measured without their training too, because sliders move what is
-left of a recipe without it (`paretoscope.recipe.presets.movable`).
+(`paretoscope.service.presets.best_known`). Trained presets did not train on that part, though their best epoch was
+chosen by it; the baselines did train on it. Trained ones are measured without their training too, because sliders move
+what is left of a recipe without it (`paretoscope.service.presets.movable`).
 
 --write replaces assets/preset_figures.json; lines of models whose data are not here stay.
 """

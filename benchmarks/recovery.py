@@ -26,6 +26,7 @@ from paretoscope.measure.record import Record
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
 from paretoscope.training.progress import duration
 from paretoscope.training.shrink import required_accuracy
@@ -93,9 +94,9 @@ def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:
     made: list[Trained] = []
 
     def train(asked: Recipe) -> Recovery:
-        if (known := bench.recovery(name, asked)) is not None:
+        if (known := bench.known(StudyKind.RECOVER, name, asked)) is not None:
             return known  # also where the minutes ended it: it must not get as many again
-        job = bench.recover(name, asked, minutes)
+        job = bench.ask(StudyKind.RECOVER, name, asked, minutes)
         job.wait()
         if job.error:
             raise SystemExit(f"{name}, {asked.describe()}: {job.error}")

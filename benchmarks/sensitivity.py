@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 
 import torch
+from paretoscope.base.progress import Calling
 from paretoscope.data.data import CHUNK
 from paretoscope.measure.sensitivity import (
     SETTINGS,
@@ -74,7 +75,7 @@ def compare(subject: Subject) -> tuple[float, float, bool]:
     seen: set[str] = set()
     begun = time.perf_counter()
 
-    def check(_: float, partial: Sensitivity | None) -> None:
+    def compare(share: float | None, label: str | None, partial: Sensitivity | None) -> None:
         nonlocal cached, whole, identical, begun
         if partial is None:
             return
@@ -86,7 +87,7 @@ def compare(subject: Subject) -> tuple[float, float, bool]:
         whole += time.perf_counter() - begun
         begun = time.perf_counter()
 
-    measure_sensitivity(subject, grids=GRIDS, check=check)
+    measure_sensitivity(subject, grids=GRIDS, progress=Calling(compare))
     return cached, whole, identical
 
 

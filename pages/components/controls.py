@@ -1,7 +1,6 @@
 """The sidebar: model, the three sliders, presets, advanced settings."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,75 +10,30 @@ from paretoscope.base.errors import CompressionError
 from paretoscope.networks.zoo import models
 from paretoscope.recipe import effects
 from paretoscope.recipe.presets import Preset, presets_of
-from paretoscope.recipe.recipe import (
-    CALIBRATIONS,
-    CODERS,
-    FULL_PRECISION,
-    GRANULARITIES,
-    IMPORTANCES,
-    INTEGER_BITS,
-    MAX_CLUSTERS,
-    MOVES,
-    REST_FORMATS,
-    ROUNDINGS,
-    SCOPES,
-    STARTS,
-    WEIGHTINGS,
-    Recipe,
-)
+from paretoscope.recipe.recipe import DEFAULTS, FULL_PRECISION, INTEGER_BITS, RULES, SETTINGS, Recipe
 from paretoscope.service.presets import known, movable, told_figures
-from paretoscope.service.workbench import SWEEP_BITS
 
-from pages.components import exchange, link, notes, plain, state, visitors
+from pages.components import exchange, link, notes, plain, state, visitors, widgets
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
-SPARSITIES = tuple(percent / 100 for percent in range(100))
-OFF = 0
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
-RULES = ("rate", "threshold", "pattern")
-PATTERNS = ("2:4", "1:2", "1:4", "4:8", "2:8", "1:8")
-NODES = tuple(percent / 100 for percent in range(0, 91, 5))
-ENERGIES = (1.0, 0.999, 0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
-TERNARY = (0.0, 0.3, 0.5, 0.7, 0.9, 1.2)
-LARGEST = 2**53 - 1  # of the whole numbers that a browser counts with
-CLUSTERS = (OFF, MAX_CLUSTERS, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 5, 4, 3, 2)
-
-WORDS = {
-    "global": "all layers together",
-    "layer": "each layer alike",
-    "rate": "the smallest, by a rate",
+PRUNED_BY = {
+    "sparsity": "the smallest, by a rate",
     "threshold": "below a threshold",
     "pattern": "N of every M stay",
-    "optimal": "optimal grouping",
-    "linear": "k-means, linear start",
-    "density": "k-means, density start",
-    "k-means++": "k-means, k-means++ start",
-    "best": "best of the three starts",
-    "zero": "to zero",
-    "nearest": "to the nearest group",
-    "channel": "per output channel",
-    "tensor": "per tensor",
-    "range": "largest weight",
-    "mse": "least squared error",
-    "percentile": "percentile of the weights",
-    "kl": "least KL divergence",
-    "gptq": "with error compensation (GPTQ)",
-    "l1": "L1 norm",
-    "l2": "L2 norm",
-    "bn": "batch norm scale",
-    "ans": "ANS",
-    "huffman": "Huffman",
-    "context": "context mixing",
-    "smallest": "context mixing, smallest",
-    "fisher": "calibration samples (Fisher)",
-    "magnitude": "magnitudes alone",
 }
-BY_RATE = "by rate and harm"
-EXCHANGES = tuple(float(f"{10 ** (place / 4):.2g}") for place in range(-32, 1))
-
-
-SETTINGS = tuple(Recipe().settings())
+# Titles of the groups below the sliders, and the steps whose settings are in each; "" for the recipe as a whole.
+GROUPS = {
+    "Architecture": ("simplify",),
+    "Pruning and sharing": ("prune", "share"),
+    "Quantization": ("quantize", ""),
+    "Repair without training": ("repair",),
+    "Advanced": ("code",),
+}
+# What has a place of its own: on the page of layers, or as a switch in sight.
+ELSEWHERE = ("drop", "overrides", "activations")
+BY_RATE = ("exchange", "weighting")
 
 
 def open_view(page: str) -> None:
@@ -124,9 +78,7 @@ def _changed(view: View) -> View:
         settings["activations"] = INTEGER_BITS if integer else FULL_PRECISION
     settings["rarest"] = min(settings["rarest"], (settings["clusters"] or 1) - 1)
     rule = given.get("rule", _rule(view.recipe))
-    for name, value in {"sparsity": "rate", "threshold": "threshold", "pattern": "pattern"}.items():
-        if rule != value:
-            settings[name] = Recipe().settings()[name]
+    settings.update({name: DEFAULTS[name] for name in RULES if name != rule})
     timing = {name: given.get(name, getattr(view.timing, name)) for name in TIMING}
     model, recipe = given.get("model", view.model), Recipe.of(**settings)
     if (model, recipe) != (view.model, view.recipe):
@@ -205,54 +157,20 @@ def _carry(recipe: Recipe, left_out: str | None) -> None:
 
 def _rule(recipe: Recipe) -> str:
     prune = recipe.prune
-    return "pattern" if prune and prune.pattern else "threshold" if prune and prune.threshold else "rate"
+    return "pattern" if prune and prune.pattern else "threshold" if prune and prune.threshold else "sparsity"
 
 
-def _slider(
-    label: str, key: str, options: tuple, value, format_func, help: str, order=None, disabled: bool = False
-) -> None:
-    """A slider whose right end compresses most; `order` sorts its options, None for ascending."""
-    # A recipe from a link or a point may hold a value between the steps: it gets a step of its own.
-    if value not in options:
-        options = sorted((*options, value), key=order)
+def _widget(name: str, settings: Mapping[str, Any], disabled: bool = False) -> None:
+    """The widget of a setting; one that can do nothing beside the others waits until it can."""
+    value = settings[name] or SETTINGS[name].sample if name == "pattern" else settings[name]
+    idle = not effects.works(name, state.current_recipe())
+    widgets.draw(SETTINGS[name], value, CONTROLS + name, disabled=disabled or idle)
+
+
+def _choice(label: str, key: str, options: tuple, value: Any, help: str, word: Callable[[Any], str] = str) -> None:
+    """What is chosen here and is no setting of a recipe."""
     st.session_state.setdefault(CONTROLS + key, value)
-    st.select_slider(
-        label,
-        options,
-        value,
-        key=CONTROLS + key,
-        format_func=format_func,
-        help=help,
-        disabled=disabled or _idle(key),
-    )
-
-
-def _choice(label: str, key: str, options: tuple, value, help: str, format_func=None) -> None:
-    st.session_state.setdefault(CONTROLS + key, value)
-    words = format_func or (lambda option: WORDS.get(option, str(option)))
-    st.selectbox(
-        label, options, options.index(value), key=CONTROLS + key, format_func=words, help=help, disabled=_idle(key)
-    )
-
-
-def _toggle(label: str, key: str, value: bool, help: str, disabled: bool = False) -> None:
-    st.session_state.setdefault(CONTROLS + key, value)
-    st.toggle(label, value, key=CONTROLS + key, help=help, disabled=disabled or _idle(key))
-
-
-def _number(label: str, key: str, value: Any, help: str, **limits: Any) -> None:
-    # A link may hold more than anyone would choose here.
-    value = min(value, LARGEST)
-    for name, widen in {"min_value": min, "max_value": max}.items():
-        if name in limits:
-            limits[name] = widen(limits[name], value)
-    st.session_state.setdefault(CONTROLS + key, value)
-    st.number_input(label, value=value, key=CONTROLS + key, help=help, disabled=_idle(key), **limits)
-
-
-def _idle(key: str) -> bool:
-    """Whether a setting can do nothing beside the others: its widget waits until it can."""
-    return key not in TIMING and not effects.works(key, state.current_recipe())
+    st.selectbox(label, options, options.index(value), key=CONTROLS + key, format_func=word, help=help)
 
 
 def draw() -> None:
@@ -270,40 +188,17 @@ def _draw(view: View) -> None:
     st.caption(models.get(view.model).summary)
     _offer_carrying(view)
 
-    _slider(
-        "Pruning sparsity",
-        "sparsity",
-        SPARSITIES,
-        settings["sparsity"],
-        lambda value: f"{100 * value:.4g} %",
-        "Share of the weights that become zero, the smallest first.",
-        disabled=_rule(view.recipe) != "rate",
-    )
-    _slider(
-        "Shared-weight clusters",
-        "clusters",
-        CLUSTERS,
-        settings["clusters"] or OFF,
-        lambda value: str(value or "off"),
-        "How many different non-zero values each layer may keep (k-means). Off: any.",
-        order=lambda value: -(value or math.inf),
-    )
-    _slider(
-        "Quantization bits",
-        "bits",
-        tuple(reversed(SWEEP_BITS)),
-        settings["bits"],
-        lambda value: {32: "32 (off)", 1: "1 (binary)"}.get(value, str(value)),
-        "Bits of each weight, or of each entry of the codebook. 32: floats as they are.",
-        order=lambda value: -value,
-    )
-
-    _toggle(
-        "Integer kernels",
-        "integer",
+    for setting in SETTINGS.values():
+        if setting.prominent:
+            others = setting.name in RULES and _rule(view.recipe) != setting.name
+            _widget(setting.name, settings, disabled=others)
+    integer = SETTINGS["activations"]
+    st.session_state.setdefault(CONTROLS + "integer", view.recipe.integer)
+    st.toggle(
+        integer.label,
         view.recipe.integer,
-        "With 8 bits or fewer: what flows between the layers is rounded to 8 bits too, so that the network runs on "
-        "integers. All figures are then those of the integer network.",
+        key=CONTROLS + "integer",
+        help=integer.explained,
         disabled=settings["bits"] > INTEGER_BITS,
     )
 
@@ -314,18 +209,11 @@ def _draw(view: View) -> None:
             _preset(column, preset, view)
 
     # Drawn only while open: a hand on a slider waits for every widget of the page.
-    groups = {
-        "Architecture": lambda: _architecture(settings),
-        "Pruning and sharing": lambda: _pruning(view.recipe, settings),
-        "Quantization": lambda: _quantization(settings),
-        "Repair without training": lambda: _repair(settings),
-        "Advanced": lambda: _advanced(view, settings),
-    }
-    for title, draw_group in groups.items():
+    for title, steps in GROUPS.items():
         group = st.expander(title, key=f"group_{title}", on_change="rerun")
         if group.open:
             with group:
-                draw_group()
+                _group(view, settings, steps)
     if count := len(view.recipe.overrides):
         st.caption(f"Overrides for {count} layer{'s' * (count > 1)} or pattern{'s' * (count > 1)}; see Layers.")
         st.button("Remove them", key="remove_overrides", on_click=_remove_overrides, width="stretch")
@@ -351,155 +239,31 @@ def _remove_overrides() -> None:
     state.load_recipe(Recipe.of(**{**start.settings(), "overrides": ()}))
 
 
-def _architecture(settings: dict[str, Any]) -> None:
-    _slider(
-        "Nodes removed",
-        "nodes",
-        NODES,
-        settings["nodes"],
-        lambda value: f"{100 * value:.4g} %",
-        "Share of the channels and neurons of each layer that are cut out: the network really becomes smaller.",
-    )
-    _choice("Least important by", "importance", IMPORTANCES, settings["importance"], "How channels are ranked.")
-    _number(
-        "Blocks dropped",
-        "blocks",
-        settings["blocks"],
-        "Residual or transformer blocks removed, those that do least harm first.",
-        min_value=0,
-        max_value=32,
-        step=1,
-    )
-    _toggle("Fold batch norm", "fold", settings["fold"], "Into the convolution before it.")
-    _toggle(
-        "Merge linear maps", "merge", settings["merge"], "Two that follow each other become one; changes no answer."
-    )
-    _slider(
-        "Low-rank energy",
-        "energy",
-        ENERGIES,
-        settings["energy"],
-        lambda value: "off" if value == 1 else f"{100 * value:.4g} %",
-        "Linear and 1x1 layers become two thinner ones that keep this share of their energy, where that saves.",
-        order=lambda value: -value,
-    )
+def _group(view: View, settings: Mapping[str, Any], steps: tuple[str, ...]) -> None:
+    if "prune" in steps:
+        words = "A rate, a threshold, or N:M as sparse hardware wants it."
+        _choice("Which weights become zero", "rule", RULES, _rule(view.recipe), words, PRUNED_BY.get)
+    rules = {_rule(view.recipe), st.session_state.get(CONTROLS + "rule")}
+    for name in grouped(steps):
+        if name not in RULES or name in rules:
+            _widget(name, settings)
+        if name == "calibration" and settings["calibration"] == "rate":
+            for each in BY_RATE:
+                _widget(each, settings)
+            exchange.render()
+    if "code" in steps:
+        _timing(view)
 
 
-def _pruning(recipe: Recipe, settings: dict[str, Any]) -> None:
-    rule = _rule(recipe)
-    _choice(
-        "Which weights become zero", "rule", RULES, rule, "A rate, a threshold, or N:M as sparse hardware wants it."
-    )
-    if rule == "threshold" or st.session_state.get(CONTROLS + "rule") == "threshold":
-        _number(
-            "Threshold",
-            "threshold",
-            settings["threshold"],
-            "Weights of a smaller magnitude become zero.",
-            min_value=0.0,
-            step=0.005,
-            format="%.4f",
-        )
-    if rule == "pattern" or st.session_state.get(CONTROLS + "rule") == "pattern":
-        patterns = PATTERNS if settings["pattern"] in ("", *PATTERNS) else (*PATTERNS, settings["pattern"])
-        _choice("Pattern", "pattern", patterns, settings["pattern"] or "2:4", "Weights kept of every group.")
-    _choice("Ranked", "scope", SCOPES, settings["scope"], "Where the smallest weights are looked for.")
-    _choice("Groups by", "start", STARTS, settings["start"], "How shared values are found.")
-    _number(
-        "Drop groups smaller than",
-        "population",
-        settings["population"],
-        "After sharing, values that fewer weights use are dropped.",
-        min_value=0,
-        step=1,
-    )
-    _number(
-        "Drop the rarest groups",
-        "rarest",
-        settings["rarest"],
-        "After sharing, so many of the rarest values are dropped.",
-        min_value=0,
-        max_value=MAX_CLUSTERS - 1,
-        step=1,
-    )
-    _choice("Dropped weights go", "moved", MOVES, settings["moved"], "Where the weights of a dropped group go.")
+def grouped(steps: tuple[str, ...]) -> list[str]:
+    """The settings that a group of these steps has: those in no other place, in the schema's order."""
+    apart = (*ELSEWHERE, *BY_RATE)
+    return [
+        each.name for each in SETTINGS.values() if each.step in steps and not each.prominent and each.name not in apart
+    ]
 
 
-def _quantization(settings: dict[str, Any]) -> None:
-    _choice("Scales", "granularity", GRANULARITIES, settings["granularity"], "How many weights share one scale.")
-    _choice(
-        "Scale from",
-        "calibration",
-        CALIBRATIONS,
-        settings["calibration"],
-        "What the scale is chosen by. By rate and harm: finer where errors do harm, coarser where they do not, over "
-        "all layers; the bits above are the most that a code may have.",
-        lambda name: BY_RATE if name == "rate" else WORDS[name],
-    )
-    if settings["calibration"] == "rate":
-        _by_rate(settings)
-    _number(
-        "Percentile",
-        "percentile",
-        settings["percentile"],
-        "With the percentile only: magnitudes above it are clipped.",
-        min_value=50.1,
-        max_value=100.0,
-        step=0.1,
-    )
-    _toggle("Symmetric", "symmetric", settings["symmetric"], "Off: a zero point lets the grid sit off centre.")
-    _toggle("First and last layer at 8 bits", "keep_ends", settings["keep_ends"], "They are small and sensitive.")
-    _slider(
-        "Ternary threshold (1 bit)",
-        "ternary",
-        TERNARY,
-        settings["ternary"],
-        lambda value: "off" if value == 0 else f"{value:g} of the mean",
-        "With 1 bit: weights below this share of the mean magnitude become zero.",
-    )
-    _toggle("Power of two (1 bit)", "power_of_two", settings["power_of_two"], "With 1 bit: magnitudes are powers of 2.")
-
-
-def _by_rate(settings: dict[str, Any]) -> None:
-    words = state.words()
-    _slider(
-        "Exchange rate",
-        "exchange",
-        EXCHANGES,
-        settings["exchange"],
-        lambda value: f"{value:.2g} {words.harm_unit} a KB",
-        f"The harm (mean {words.divergence} from the baseline's outputs) that saving a kilobyte may cost. "
-        "One rate for all layers. To the right: smaller.",
-    )
-    _choice(
-        "Harm by", "weighting", WEIGHTINGS, settings["weighting"], "What tells how much an error of a weight harms."
-    )
-    exchange.render()
-
-
-def _repair(settings: dict[str, Any]) -> None:
-    _choice(
-        "Rounding",
-        "rounding",
-        ROUNDINGS,
-        settings["rounding"],
-        "With error compensation, weights that are rounded later make good the errors of those before.",
-        lambda name: "each weight to the nearest" if name == "nearest" else WORDS[name],
-    )
-    _toggle("Correct biases", "bias", settings["bias"], "Each layer's mean output goes back to where it was.")
-    _toggle("Re-estimate batch norm", "batchnorm", settings["batchnorm"], "Its statistics are taken anew.")
-
-
-def _advanced(view: View, settings: dict[str, Any]) -> None:
-    _choice("Entropy coder", "coder", CODERS, settings["coder"], "How the codes are written to the file.")
-    _choice(
-        "Biases and normalisation",
-        "rest",
-        REST_FORMATS,
-        settings["rest"],
-        "Format of the parameters that are not compressed otherwise.",
-        lambda name: BY_RATE if name == "rate" else name,
-    )
+def _timing(view: View) -> None:
     for name, (label, options, value, help, words) in timing_choices(view).items():
         if st.session_state.get(CONTROLS + name) not in options:
             st.session_state.pop(CONTROLS + name, None)  # of the model before

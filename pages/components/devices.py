@@ -13,6 +13,7 @@ from paretoscope.measure.devices import ENERGY_SOURCE, Device, Projection, devic
 from paretoscope.measure.roofline import LayerWork, estimate
 from paretoscope.measure.wording import faster
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.study import StudyKind
 
 from pages.components import figure, plain, state
 from pages.components.latency import Known, work_of
@@ -72,7 +73,7 @@ def render(known: Known, look: Theme) -> None:
 def check(known: Known) -> tuple[Pair | None, Pair | None]:
     """The same estimate for this machine, and what was measured on it; None where one is not known."""
     bench, view, latency = state.workbench(), known.view, known.latency
-    machine = bench.machine(view.timing.threads)
+    machine = bench.known(StudyKind.MACHINE, view.timing.threads)
     measured = None if latency is None else Pair(latency.baseline_median_ms, latency.median_ms)
     if machine is None or measured is None:
         st.markdown("**This machine** is measured with everything else: press Measure.")

@@ -4,6 +4,7 @@ import streamlit as st
 from paretoscope.base.errors import CompressionError
 from paretoscope.search.allot import Allotment
 from paretoscope.service.presets import movable
+from paretoscope.service.study import StudyKind
 
 from pages.components import plain, state
 
@@ -33,13 +34,15 @@ def render() -> None:
 def _look(wish: str | None) -> None:
     bench, model = state.workbench(), state.current_model()
     recipe = movable(model, state.current_recipe())
-    wanted = (
-        {"harm": st.session_state.allot_harm} if wish == "harm" else {"size": int(1000 * st.session_state.allot_size)}
-    )
+    size, harm = None, None
+    if wish == "harm":
+        harm = st.session_state.allot_harm
+    else:
+        size = int(1000 * st.session_state.allot_size)
     st.session_state.allot_error = None
-    key = (model, recipe, *wanted.items())
+    key = (model, recipe, size, harm)
     try:
-        job = state.follow("allot", key, lambda: bench.allot(model, recipe, **wanted))
+        job = state.follow("allot", key, lambda: bench.ask(StudyKind.ALLOT, *key))
     except CompressionError as error:
         st.session_state.allot_error = str(error)
         return

@@ -8,7 +8,8 @@ from paretoscope.base.errors import CompressionError
 from paretoscope.export import Checked, Conversion, Format, Verification, differing, formats, stem
 from paretoscope.export.restore import LARGEST, restore
 from paretoscope.networks.zoo import models
-from paretoscope.service.jobs import Job
+from paretoscope.service.jobs import Job, State
+from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Words
 
@@ -52,7 +53,7 @@ class Offer:
     def told(self) -> str:
         """Where it stands, in a word or two."""
         if self.job is not None:
-            return "converting" if self.job.state == "running" else "waiting"
+            return "converting" if self.job.state is State.RUNNING else "waiting"
         if self.verification is not None:
             return "checked" if self.verification.passed else "failed"
         if not self.format.available():
@@ -73,7 +74,7 @@ def _offer(work: Work, format: Format) -> Offer:
         # What was wanted for the view before is not wanted any more.
         state.stop(_name(format))
     done: Checked | None = job.result if job is not None else None
-    verification = done.verification if done is not None else bench.verification(*key, format.name)
+    verification = done.verification if done is not None else bench.known(StudyKind.CONVERT, *key, format.name)
     reason = format.missing() or format.refusal(view.recipe)
     if verification is not None and not verification.passed:
         reason = verification.problem
@@ -101,7 +102,7 @@ def _convert(names: list[str]) -> None:
         state.follow(
             _name(formats.get(name)),
             (view.model, view.recipe),
-            lambda name=name: bench.convert(view.model, view.recipe, name),
+            lambda name=name: bench.ask(StudyKind.CONVERT, view.model, view.recipe, name),
         )
 
 
@@ -112,7 +113,7 @@ def _cancel() -> None:
 
 def actions(known: list[Offer]) -> None:
     """Everything at once; how far the conversion that runs is, and a way to stop."""
-    running = next((o.job for o in known if o.job and o.job.state == "running"), None)
+    running = next((o.job for o in known if o.job and o.job.state is State.RUNNING), None)
     running = running or next((o.job for o in known if o.job), None)
     if running is None:
         left = [o.format.name for o in known if o.possible and o.conversion is None]

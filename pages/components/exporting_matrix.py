@@ -5,8 +5,10 @@ from collections.abc import Callable
 import streamlit as st
 from paretoscope.export import Format, Verification, formats
 from paretoscope.networks.zoo import ModelEntry, models, models_of
-from paretoscope.service.jobs import Job, Party, asking
+from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError
+from paretoscope.service.parties import Party, asking
+from paretoscope.service.study import StudyKind
 
 from pages.components import plain, state, visitors
 
@@ -50,7 +52,7 @@ def _check_all() -> None:
             if _possible(format) and _known(model.name, format) is None:
                 try:
                     with asking(_party()):
-                        jobs[model.name, format.name] = bench.convert(model.name, recipe, format.name)
+                        jobs[model.name, format.name] = bench.ask(StudyKind.CONVERT, model.name, recipe, format.name)
                 except LimitError as error:
                     jobs[model.name, format.name] = Job.refused(format.title, str(error))
 
@@ -68,7 +70,7 @@ def _known(model: str, format: Format) -> Verification | None:
     if job is not None and job.result is not None:
         return job.result.verification
     # Loading a model takes seconds, for which a table must not wait.
-    return bench.verification(model, state.view().recipe, format.name) if bench.loaded(model) else None
+    return bench.known(StudyKind.CONVERT, model, state.view().recipe, format.name) if bench.loaded(model) else None
 
 
 def pace() -> float | None:
@@ -132,7 +134,7 @@ def _cell(model: str, format: Format, figure: Callable[[Verification], str]) -> 
         return figure(found)
     if _problem(model, format) is not None:
         return "failed"
-    return "converting" if job is not None and job.state == "running" else None
+    return "converting" if job is not None and job.state is State.RUNNING else None
 
 
 def _problem(model: str, format: Format) -> str | None:

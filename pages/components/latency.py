@@ -22,7 +22,8 @@ from paretoscope.runtimes import runtimes as all_runtimes
 from paretoscope.runtimes.sparse.runtime import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
 from paretoscope.service.jobs import Job
-from paretoscope.service.workbench import Timing, alternatives, study_timings
+from paretoscope.service.study import StudyKind
+from paretoscope.service.timing import Timing, alternatives, study_timings
 
 from pages.components import controls, failures, figure, plain, state
 from pages.components import kpis as explore_kpis
@@ -67,8 +68,8 @@ def known(work: Work) -> Known:
     if job is None:
         state.stop("study")
     groups = study_timings(view.recipe, view.timing)
-    noise = bench.noise(view.model, view.timing)
-    memory = tuple(bench.memory(view.model, recipe, view.timing) for recipe in (view.recipe, Recipe()))
+    noise = bench.known(StudyKind.NOISE, view.model, view.timing)
+    memory = tuple(bench.known(StudyKind.MEMORY, view.model, recipe, view.timing) for recipe in (view.recipe, Recipe()))
     verdict = None if work.latency is None else _judge(work, groups["runtimes"], noise)
     return Known(work, groups, noise, memory, job if job is not None and not job.ended else None, verdict)
 
@@ -90,7 +91,7 @@ def _judge(work: Work, timings: list[Timing], noise: Noise | None) -> Verdict:
 
 def _skipping(view: View) -> tuple[int, int] | None:
     """In how many of how many layers zeros are skipped, where that is known."""
-    plan = state.workbench().plan(view.model, view.recipe, view.timing)
+    plan = state.workbench().known(StudyKind.PLAN, view.model, view.recipe, view.timing)
     return None if plan is None else sparse_layers(plan)
 
 
@@ -100,7 +101,11 @@ def work_of(view: View, recipe: Recipe) -> list[LayerWork]:
     Raises CompressionError.
     """
     bench = state.workbench()
-    plan = {layer.weight: layer for layer in bench.plan(view.model, recipe, view.timing) or () if layer.is_sparse}
+    plan = {
+        layer.weight: layer
+        for layer in bench.known(StudyKind.PLAN, view.model, recipe, view.timing) or ()
+        if layer.is_sparse
+    }
     return [
         layer.sparse(plan[layer.name].multiplied / layer.weights) if layer.name in plan else layer
         for layer in bench.work(view.model, recipe, view.timing)
@@ -252,7 +257,7 @@ def settings(known: Known) -> None:
         width="stretch",
         disabled=known.job is not None,
         on_click=lambda: state.follow(
-            "study", view, lambda: state.workbench().study(view.model, view.recipe, view.timing)
+            "study", view, lambda: state.workbench().ask(StudyKind.LATENCY, view.model, view.recipe, view.timing)
         ),
         help="Times the recipe in all runtimes, over batches and threads, what else might be faster, the baseline "
         "against itself, and profiles the layers. What is known already is kept.",
@@ -351,7 +356,9 @@ def layers(known: Known, look: Theme) -> None:
     """Time per layer from the runtime's own profile, beside what each layer has to compute and to move."""
     bench, view = state.workbench(), known.view
     runtime = all_runtimes.get(view.timing.runtime)
-    own, baseline = (bench.profile(view.model, recipe, view.timing) for recipe in (view.recipe, Recipe()))
+    own, baseline = (
+        bench.known(StudyKind.PROFILE, view.model, recipe, view.timing) for recipe in (view.recipe, Recipe())
+    )
     if runtime.profile is None:
         st.markdown(f"{runtime.title} keeps no profile of its layers. Choose another runtime to see them.")
     elif own is None:
@@ -366,7 +373,7 @@ def layers(known: Known, look: Theme) -> None:
     except CompressionError as error:
         st.caption(f"The work of the layers is not known: {plain.escape(error)}")
         return
-    machine = bench.machine(view.timing.threads)
+    machine = bench.known(StudyKind.MACHINE, view.timing.threads)
     if own is not None:
         bars, roof = st.columns(2)
         with bars:

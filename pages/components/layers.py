@@ -20,6 +20,7 @@ from paretoscope.search.suggest import Suggestion, Target
 from paretoscope.search.waterfall import Waterfall, steps_of
 from paretoscope.service.jobs import Job
 from paretoscope.service.presets import movable
+from paretoscope.service.study import StudyKind
 
 from pages.components import failures, figure, plain, state
 from pages.components.state import Work
@@ -59,15 +60,15 @@ class Studies:
 def studies(work: Work) -> Studies:
     """Start the table of the layers, and say what is known; the longer studies start when they are asked for."""
     bench, model, recipe = state.workbench(), work.view.model, work.view.recipe
-    table = state.follow("layers", model, lambda: bench.layers(model))
+    table = state.follow("layers", model, lambda: bench.ask(StudyKind.LAYERS, model))
     jobs = [*(state.job(name) for name in STUDIES), table]
-    curves, measuring = bench.sensitivity(model), state.job("sensitivity", model)
+    curves, measuring = bench.known(StudyKind.SENSITIVITY, model), state.job("sensitivity", model)
     if curves is None and measuring is not None:
         curves = measuring.partial
     return Studies(
         rows=table.result,
         sensitivity=curves,
-        waterfall=bench.waterfall(model, recipe.untrained),
+        waterfall=bench.known(StudyKind.WATERFALL, model, recipe.untrained),
         job=next((job for job in jobs if job is not None and not job.ended), None),
         measuring=measuring is not None and not measuring.ended,
     )
@@ -221,7 +222,9 @@ def _measure_button(work: Work) -> None:
         "Measure all layers",
         key="measure_sensitivity",
         type="primary",
-        on_click=lambda: state.follow("sensitivity", model, lambda: state.workbench().measure_sensitivity(model)),
+        on_click=lambda: state.follow(
+            "sensitivity", model, lambda: state.workbench().ask(StudyKind.SENSITIVITY, model)
+        ),
     )
 
 
@@ -342,7 +345,7 @@ def suggestion(work: Work, known: Studies) -> None:
         amount.number_input(
             "Size, KB", 0.1, dense / 1000, min(dense / 1000, round(dense / 20_000, 1)), 1.0, key=f"wish_size_{model}"
         )
-    go.button("Suggest", key="suggest", type="primary", width="stretch", on_click=_suggest, args=(kind, found))
+    go.button("Suggest", key="suggest", type="primary", width="stretch", on_click=_suggest, args=(kind,))
     job = state.job("suggest")
     made: Suggestion | None = job.result if job is not None else None
     if made is None or st.session_state.get("suggested_for") != model:
@@ -382,7 +385,7 @@ def _lines(recipe: Recipe) -> list[dict[str, str]]:
     ]
 
 
-def _suggest(kind: str, found: Sensitivity) -> None:
+def _suggest(kind: str) -> None:
     bench, view = state.workbench(), state.view()
     # Read from the field here: it may have changed after the button was drawn.
     if kind == "drop":
@@ -392,7 +395,7 @@ def _suggest(kind: str, found: Sensitivity) -> None:
     base = Recipe(repair=view.recipe.repair, code=view.recipe.code)
     st.session_state.suggested_for = view.model
     key = view.model, target, base
-    state.follow("suggest", key, lambda: bench.suggest(view.model, found, target, base))
+    state.follow("suggest", key, lambda: bench.ask(StudyKind.SUGGEST, view.model, target, base))
 
 
 def _load(recipe: Recipe) -> None:
@@ -421,7 +424,7 @@ def waterfall(work: Work, known: Studies, look: Theme) -> None:
             key="measure_waterfall",
             type="primary",
             on_click=lambda: state.follow(
-                "waterfall", (model, recipe), lambda: state.workbench().measure_waterfall(model, recipe)
+                "waterfall", (model, recipe), lambda: state.workbench().ask(StudyKind.WATERFALL, model, recipe)
             ),
         )
         return

@@ -9,6 +9,7 @@ from paretoscope.figures.theme import Theme
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.cliff import Cliff
 from paretoscope.service.presets import movable
+from paretoscope.service.study import StudyKind
 
 from pages.components import figure, plain, state
 from pages.components.state import Work
@@ -85,7 +86,7 @@ def sweeps(work: Work, look: Theme) -> None:
     swept = sweeps_figure.gather(work.records, moved, subject.baseline, subject.task.words)
     for column, (name, data) in zip(st.columns(len(swept)), swept.items(), strict=True):
         with column:
-            cliff = state.workbench().cliff(work.view.model, moved, name)
+            cliff = state.workbench().known(StudyKind.CLIFF, work.view.model, moved, name)
             ends = (cliff.last, cliff.first) if cliff else None
             figure.show(sweeps_figure.draw(data, look, cliff=ends), f"plot_sweep_{name}", alt=data.alt, on_click=_load)
             _cliff(work, moved, name, cliff)
@@ -113,7 +114,7 @@ def _cliff(work: Work, recipe: Recipe, name: str, cliff: Cliff | None) -> None:
             icon=":material/landslide:",
             help="The last value at which the model cannot be told from the baseline, by bisection.",
             on_click=lambda: state.follow(
-                f"cliff {name}", (model, recipe), lambda: state.workbench().find_cliff(model, recipe, name)
+                f"cliff {name}", (model, recipe), lambda: state.workbench().ask(StudyKind.CLIFF, model, recipe, name)
             ),
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.errors import CompressionError
+from paretoscope.base.recent import Recent
 from paretoscope.base.units import format_bytes, format_p
 from paretoscope.codec import shelf
 from paretoscope.figures import recovery as figures
@@ -17,17 +18,20 @@ from paretoscope.figures.theme import Theme
 from paretoscope.measure.subject import Evaluation
 from paretoscope.measure.wording import smaller
 from paretoscope.networks.zoo import models, teachers_of
-from paretoscope.recipe.recipe import SCHEDULES, Recipe, Recover
-from paretoscope.service.jobs import Job, Party, asking, told_wait
+from paretoscope.recipe.recipe import SETTINGS, Recipe, Recover
+from paretoscope.recipe.schema import Setting
+from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError
+from paretoscope.service.parties import Party, asking
+from paretoscope.service.scheduler import told_wait
+from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.training.interrupted import Interrupted, interrupted
 from paretoscope.training.progress import cut, duration, seconds_left
 from paretoscope.training.train import Epoch, Recovery, best_of
 from paretoscope.training.worth import Worth, weigh
 
-from pages.components import figure, plain, state, visitors
-from pages.components.controls import LARGEST
+from pages.components import figure, plain, state, visitors, widgets
 from pages.components.state import View
 
 WIDGET = "training_"
@@ -37,6 +41,11 @@ DEFAULT = Recover(epochs=20, distill=0.5, ramp=0.5)
 # What "both" and "gradually" mean until they are told otherwise.
 MIX, RAMP = 0.5, 0.5
 MOST_SHOWN = 3
+# Settings that follow from several widgets, or from how a training ended.
+APART = ("distill", "ramp", "stopped")
+COLUMNS = 4
+# Trainings of this process that their pages find again; more than a server's limits let run.
+KEPT_TRAININGS = 256
 
 
 @dataclass(frozen=True)
@@ -90,9 +99,9 @@ def party() -> Party:
 
 
 @st.cache_resource(show_spinner=False)
-def trainings() -> dict[tuple[str, Recipe], Training]:
-    """The trainings that this process has started, the latest of each model and recipe."""
-    return {}
+def trainings() -> Recent[tuple[str, Recipe], Training]:
+    """The trainings that this process has started, the latest of each model and recipe: more than limits let run."""
+    return Recent(KEPT_TRAININGS)
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,7 @@ def _asked(view: View) -> Recover:
     whole = replace(step, stopped=0)
     bench = state.workbench()
     try:
-        found = bench.recovery(view.model, replace(view.recipe, recover=whole))
+        found = bench.known(StudyKind.RECOVER, view.model, replace(view.recipe, recover=whole))
     except CompressionError:  # told by the page
         return step
     return whole if found is not None and found.recipe == view.recipe else step
@@ -195,21 +204,10 @@ def _changed(step: Recover, minutes: float | None) -> tuple[Recover, float | Non
 
     source, pace = held("source", _source(step)), held("pace", _pace(step))
     mix, ramp = held("mix", _mix(step)), held("ramp", _ramp(step))
-    plain = (
-        "epochs",
-        "learning_rate",
-        "schedule",
-        "minibatch",
-        "temperature",
-        "teacher",
-        "average",
-        "patience",
-        "augment",
-        "seed",
-    )
+    own = [each.name for each in SETTINGS.values() if each.step == "recover" and each.name not in APART]
     changed = replace(
         step,
-        **{name: held(name, getattr(step, name)) for name in plain},
+        **{name: held(name, getattr(step, name)) for name in own},
         stopped=0,
         distill={"labels": 0.0, "teacher": 1.0, "both": mix}[source],
         ramp=ramp if pace == "gradual" else 0.0,
@@ -246,7 +244,7 @@ def known(request: Request) -> Known:
     key = request.model, request.recipe
     training = running.get(key)
     left_by = None
-    if training is not None and training.job.state in ("done", "cancelled"):
+    if training is not None and training.job.state in (State.DONE, State.CANCELLED):
         left_by = training.job.left_by
         training = None
     # A training that is about to end has put its model there already, and will tell its epochs too.
@@ -278,10 +276,10 @@ def known(request: Request) -> Known:
 
 def _recovery(request: Request) -> Recovery | None:
     bench = state.workbench()
-    found = bench.recovery(request.model, request.recipe)
+    found = bench.known(StudyKind.RECOVER, request.model, request.recipe)
     if found is None and request.recipe.recover.stopped:
         whole = replace(request.recipe, recover=replace(request.recipe.recover, stopped=0))
-        longer = bench.recovery(request.model, whole)
+        longer = bench.known(StudyKind.RECOVER, request.model, whole)
         found = None if longer is None else cut(longer, request.recipe)
     return found
 
@@ -325,19 +323,9 @@ def settings(known: Known) -> None:
         )
     with epochs:
         most = min(1000, int(min(state.workbench().limits.epochs, 1000)))
-        _number("Epochs, at most", "epochs", step.epochs, "Passes over the train split.", min_value=1, max_value=most)
+        widgets.draw(SETTINGS["epochs"], step.epochs, WIDGET + "epochs", most=most)
     with budget:
-        _number(
-            "Minutes, at most",
-            "minutes",
-            minutes,
-            f"Empty: {_no_minutes()}. When the time is up, the best epoch so far is kept, and it can be gone on with.",
-            min_value=0.01,
-            step=1.0,
-            format="%g",
-            value=None,
-            placeholder=_no_minutes(),
-        )
+        _minutes(minutes)
     go.button(
         _verb(known),
         key="train",
@@ -349,7 +337,7 @@ def settings(known: Known) -> None:
         args=(known.request,),
     )
     with st.expander("Training settings", icon=":material/tune:"):
-        _details(known.request.model, step)
+        details(known.request.model, step)
 
 
 def _no_minutes() -> str:
@@ -367,109 +355,52 @@ def _verb(known: Known) -> str:
     return "Train again" if known.there else "Start"
 
 
-def _details(model: str, step: Recover) -> None:
-    first, second, third, fourth = st.columns(4)
-    with first:
-        _number(
-            "Learning rate",
-            "learning_rate",
-            step.learning_rate,
-            "Of Adam, at its peak.",
-            min_value=1e-6,
-            max_value=10.0,
-            step=1e-4,
-            format="%g",
-        )
-        _choice(
-            "Schedule", "schedule", SCHEDULES, step.schedule, "Cosine falls to zero over all epochs; constant stays."
-        )
-        if _pace(step) == "gradual":
-            _number(
-                "Ramp, share of the epochs",
-                "ramp",
-                _ramp(step),
-                "Over which the recipe comes to hold.",
-                min_value=0.01,
-                max_value=0.99,
-                step=0.05,
-            )
-    with second:
-        if _source(step) != "labels":
+def details(model: str, step: Recover) -> None:
+    """The other settings of a training, those that mean something beside where and how fast it learns."""
+    source, gradual = _source(step), _pace(step) == "gradual"
+    idle = {"ramp": not gradual, "distill": source != "both", "temperature": source == "labels"}
+    idle |= {"teacher": source == "labels", "epochs": True, "stopped": True}
+    own = [each for each in SETTINGS.values() if each.step == "recover" and not idle.get(each.name, False)]
+    rows = math.ceil(len(own) / COLUMNS)
+    for place, column in enumerate(st.columns(COLUMNS)):
+        with column:
+            for setting in own[place * rows : (place + 1) * rows]:
+                _setting(setting, model, step)
+
+
+def _setting(setting: Setting, model: str, step: Recover) -> None:
+    match setting.name:
+        case "teacher":
             # A link may name one that this model cannot have; starting the training says so.
-            names = dict.fromkeys(("", *teachers_of(model), step.teacher))
-            _choice(
-                "Teacher",
-                "teacher",
-                tuple(names),
-                step.teacher,
-                "The uncompressed baseline, or another model for the same images: a better one teaches better.",
-                _teacher,
-            )
-        if _source(step) == "both":
-            _number(
-                "Weight of the teacher's answers",
-                "mix",
-                _mix(step),
-                "In the loss; the labels have the rest.",
-                min_value=0.01,
-                max_value=0.99,
-                step=0.05,
-            )
-        if _source(step) != "labels":
-            _number(
-                "Temperature",
-                "temperature",
-                step.temperature,
-                "Softens the teacher's answers: what it thinks of the wrong classes counts for more.",
-                min_value=0.1,
-                max_value=100.0,
-                step=0.5,
-            )
-    with third:
-        _number(
-            "Patience, epochs",
-            "patience",
-            step.patience,
-            "Ends the training after so many epochs without a better one; 0 for never.",
-            min_value=0,
-            max_value=1000,
-        )
-        _number("Images a step", "minibatch", step.minibatch, "Of the optimiser.", min_value=1, max_value=4096)
-    with fourth:
-        _number(
-            "Average, decay",
-            "average",
-            step.average,
-            "Keeps running means of the weights over the optimiser's steps, e.g. 0.99; 0 keeps those of the last step.",
-            min_value=0.0,
-            max_value=0.9999,
-            step=0.01,
-            format="%g",
-        )
-        _number("Seed", "seed", step.seed, "Of the validation part and of all draws.", min_value=0, max_value=2**31)
-        st.session_state.setdefault(WIDGET + "augment", step.augment)
-        st.toggle(
-            "Vary the images",
-            step.augment,
-            key=WIDGET + "augment",
-            help="Train on images that are turned, scaled and shifted a little.",
-        )
+            names = tuple(dict.fromkeys(("", *teachers_of(model), step.teacher)))
+            widgets.draw(setting, step.teacher, WIDGET + "teacher", options=names, word=_teacher)
+        case "distill":
+            widgets.draw(setting, _mix(step), WIDGET + "mix")
+        case "ramp":
+            widgets.draw(setting, _ramp(step), WIDGET + "ramp")
+        case name:
+            widgets.draw(setting, getattr(step, name), WIDGET + name)
 
 
-def _choice(label: str, name: str, options: tuple[str, ...], value: str, help: str, words=str) -> None:
+def _choice(label: str, name: str, options: tuple[str, ...], value: str, help: str, words: Any = str) -> None:
     st.session_state.setdefault(WIDGET + name, value)
     st.selectbox(label, options, options.index(value), key=WIDGET + name, format_func=words, help=help)
 
 
-def _number(label: str, name: str, held: float | None, help: str, **limits: Any) -> None:
-    # A link may hold a value that would not be offered here.
-    held = None if held is None else min(held, LARGEST)
-    for limit, widen in (("min_value", min), ("max_value", max)):
-        if limit in limits and held is not None:
-            limits[limit] = widen(limits[limit], held)
-    st.session_state.setdefault(WIDGET + name, held)
+def _minutes(held: float | None) -> None:
+    held = None if held is None else min(held, widgets.LARGEST)
+    st.session_state.setdefault(WIDGET + "minutes", held)
     # Only a field whose default is None can be left empty.
-    st.number_input(label, key=WIDGET + name, help=help, **{"value": held, **limits})
+    st.number_input(
+        "Minutes, at most",
+        key=WIDGET + "minutes",
+        help=f"Empty: {_no_minutes()}. When the time is up, the best epoch so far is kept, and it can be gone on with.",
+        min_value=min(0.01, held or 0.01),
+        step=1.0,
+        format="%g",
+        value=None,
+        placeholder=_no_minutes(),
+    )
 
 
 def _start(request: Request) -> None:
@@ -477,7 +408,7 @@ def _start(request: Request) -> None:
     st.session_state.training_refused = None
     try:
         with asking(party()):
-            job = state.workbench().recover(request.model, request.recipe, request.minutes)
+            job = state.workbench().ask(StudyKind.RECOVER, request.model, request.recipe, request.minutes)
     except LimitError as error:
         st.session_state.training_refused = str(error)
     else:
@@ -536,7 +467,7 @@ def _progress(known: Known) -> None:
     with words:
         st.markdown(f"#### {_doing(job)}: epoch {done} of {total}{_remaining(training)}")
         st.progress(done / total if total else 0.0, text=_best_so_far(epochs))
-        if job.state == "waiting" and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
+        if job.state is State.WAITING and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
             st.caption(f"{plain.escape(wait)}.")
     if not training.wanted:
         # Of others: to look at is not to want, so that it may be left and does not count as this visitor's.
@@ -592,7 +523,7 @@ def _doing(job: Job) -> str:
         return "Ending, the best epoch so far is kept"
     if job.paused:
         return "Paused"
-    return "Training" if job.state == "running" else "Waiting"
+    return "Training" if job.state is State.RUNNING else "Waiting"
 
 
 def _remaining(training: Training) -> str:

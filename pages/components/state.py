@@ -20,11 +20,14 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks.zoo import DEFAULT_MODEL, datasets, models
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.jobs import Job, Party, asking, told_wait
+from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError, Limits
+from paretoscope.service.parties import Party, asking
 from paretoscope.service.presets import best_known
+from paretoscope.service.scheduler import told_wait
 from paretoscope.service.subjects import task_of
-from paretoscope.service.workbench import Timing, Workbench
+from paretoscope.service.timing import Timing
+from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
 
 from pages.components import plain, visitors
@@ -41,6 +44,8 @@ STILL_S = 1.0
 LOOK_S = 0.2
 # How long a browser may still send the link that a move has just replaced.
 LINK_DELAY_S = 2.0
+# Recipes that a session remembers of a model: seen, and pinned.
+TRAIL, PINS = 200, 50
 
 
 @dataclass(frozen=True)
@@ -211,17 +216,18 @@ def recipe_of(model: str) -> Recipe:
 
 
 def trail() -> list[str]:
-    """Digests of the recipes that this session has seen of the current model, oldest first."""
+    """Digests of the recipes that this session has seen of the current model, oldest first; the last TRAIL of them."""
     digests = st.session_state.setdefault("trails", {}).setdefault(current_model(), [])
     digest = current_recipe().digest
     if digest in digests:
         digests.remove(digest)
     digests.append(digest)
+    del digests[:-TRAIL]
     return digests
 
 
 def pins() -> list[str]:
-    """Digests of the pinned recipes of the current model."""
+    """Digests of the pinned recipes of the current model, the last PINS of them."""
     return st.session_state.setdefault("pins", {}).setdefault(current_model(), [])
 
 
@@ -231,6 +237,7 @@ def toggle_pin(digest: str) -> None:
         pinned.remove(digest)
     else:
         pinned.append(digest)
+        del pinned[:-PINS]
 
 
 def follow(name: str, key: object, start) -> Job:
@@ -271,7 +278,7 @@ def job(name: str, key: object = None) -> Job | None:
 
 def told(job: Job) -> str:
     """What a job does and how long it takes yet."""
-    if job.state == "waiting" and (wait := told_wait(workbench().ahead(job))):
+    if job.state is State.WAITING and (wait := told_wait(workbench().ahead(job))):
         return f"{job.label}: {wait}"
     if job.awaited:
         return f"{job.label}: waits for {job.awaited}"
@@ -364,7 +371,7 @@ def start(fill: bool = True) -> Work:
         return work()
     if bench.due(now.model, now.recipe, now.timing):
         running = job("time", now)
-        if running is not None and running.state == "done":
+        if running is not None and running.state is State.DONE:
             stop("time")
         follow("time", now, lambda: bench.time(now.model, now.recipe, now.timing))
     else:

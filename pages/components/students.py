@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from paretoscope.base.recent import Recent
 from paretoscope.figures import tradeoff
 from paretoscope.figures.theme import Theme
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.jobs import Job, asking, told_wait
+from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError
+from paretoscope.service.parties import asking
+from paretoscope.service.scheduler import told_wait
+from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.training.shrink import AXES, ShrinkStep, smallest
 
@@ -16,6 +20,8 @@ from pages.components import figure, plain, state
 from pages.components.recover import Request, party
 
 EPOCHS, POINTS = 10, 0.5
+# Searches of this process that their pages find again.
+KEPT_SHRINKINGS = 256
 TITLES = {"width": "width: fewer channels and neurons", "depth": "depth: fewer blocks"}
 VERDICTS = {True: "✓ holds", False: "✗ misses", None: "training"}
 
@@ -34,9 +40,9 @@ class Shrinking:
 
 
 @st.cache_resource(show_spinner=False)
-def shrinkings() -> dict[tuple[str, Recipe], Shrinking]:
+def shrinkings() -> Recent[tuple[str, Recipe], Shrinking]:
     """The latest search of this process for each model and recipe; as trainings, they outlive their page."""
-    return {}
+    return Recent(KEPT_SHRINKINGS)
 
 
 def _found(request: Request) -> Shrinking | None:
@@ -88,7 +94,7 @@ def _start(request: Request) -> None:
     if pace(request) is None:
         try:
             with asking(party()):
-                job = state.workbench().shrink(request.model, request.recipe, axis, points, epochs)
+                job = state.workbench().ask(StudyKind.SHRINK, request.model, request.recipe, axis, points, epochs)
         except LimitError as error:
             st.session_state.shrinking_refused = str(error)
         else:
@@ -143,7 +149,7 @@ def _progress(found: Shrinking) -> None:
     text = plain.escape(found.job.label)
     if found.steps and found.steps[-1].holds is None:
         text += f", student {len(found.steps)}, epoch {found.steps[-1].epochs[-1].number} of {found.epochs}"
-    if found.job.state == "waiting" and (wait := told_wait(state.workbench().ahead(found.job))):
+    if found.job.state is State.WAITING and (wait := told_wait(state.workbench().ahead(found.job))):
         text += f": {plain.escape(wait)}"
     words.progress(min(1.0, found.job.progress), text=text)
     wanted = party() in found.job.parties

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import streamlit as st
+from paretoscope.base.recent import Recent
 from paretoscope.service.limits import LimitError, Limits
 from streamlit import net_util
 from streamlit.errors import StreamlitAuthError, StreamlitSecretNotFoundError
@@ -19,13 +20,16 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from pages.components import plain
 
 COOKIE = "_streamlit_xsrf"
-LOGIN_REQUIREMENT = "pip install -r requirements-extras.txt"
+# Two lines of requirements-extras.txt, which an installed dashboard has not beside it.
+LOGIN_REQUIREMENT = "pip install Authlib==1.9.10 httpx==0.28.1"
+# Visitors that a process remembers, and sessions of each: whether one is connected decides how long a training goes on.
+VISITORS, SESSIONS = 10_000, 100
 
 
 @st.cache_resource(show_spinner=False)
-def _sessions() -> tuple[threading.Lock, dict[str, set[str]]]:
-    """The sessions that each visitor of this process has had, and the lock that they are read and changed under."""
-    return threading.Lock(), {}
+def _sessions() -> tuple[threading.Lock, Recent[str, Recent[str, None]]]:
+    """The last sessions of the last visitors of this process, and the lock that they are read and changed under."""
+    return threading.Lock(), Recent(VISITORS)
 
 
 def session() -> str:
@@ -40,7 +44,9 @@ def name() -> str:
         st.session_state.visitor = hashlib.sha256(_identity().encode()).hexdigest()[:16]
     visitor, (lock, sessions) = st.session_state.visitor, _sessions()
     with lock:
-        sessions.setdefault(visitor, set()).add(session())
+        if visitor not in sessions:
+            sessions[visitor] = Recent(SESSIONS)
+        sessions[visitor][session()] = None
     return visitor
 
 

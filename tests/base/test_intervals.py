@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paretoscope.base.intervals import mcnemar, wilson
+from paretoscope.base.intervals import LEVEL, QUANTILE, mcnemar, wilson
+from scipy.special import ndtri
 from scipy.stats import binomtest
 
 bounded = settings(derandomize=True, deadline=None, max_examples=100)
@@ -29,6 +30,10 @@ def test_wilson_bounds_are_the_roots_of_the_score_test(correct, n, level):
     z, share = quantile(level), correct / n
     roots = np.sort(np.roots([1 + z * z / n, -(2 * share + z * z / n), share * share]).real)
     assert wilson(correct, n, level) == pytest.approx(tuple(roots), abs=1e-9)
+
+
+def test_the_quantile_of_the_level_is_scipys():
+    assert float(ndtri((1 + LEVEL) / 2)) == QUANTILE
 
 
 def test_wilson_of_a_textbook_case():

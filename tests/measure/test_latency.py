@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.base.progress import Calling
 from paretoscope.measure import latency as latency_module
 from paretoscope.measure.latency import (
     MAX_SINGLES,
@@ -231,7 +232,7 @@ def test_a_check_can_cancel_and_both_sides_are_unloaded(after):
     ended: list[str] = []
     checks = iter(range(after))
 
-    def check() -> None:
+    def check(*_: object) -> None:
         if next(checks, None) is None:
             raise Cancelled
 
@@ -244,7 +245,12 @@ def test_a_check_can_cancel_and_both_sides_are_unloaded(after):
 
     with pytest.raises(Cancelled):
         compare(
-            lambda: side("candidate"), lambda: side("baseline"), clock=lab.clock, check=check, width=0.0, budget_s=1e6
+            lambda: side("candidate"),
+            lambda: side("baseline"),
+            clock=lab.clock,
+            progress=Calling(check),
+            width=0.0,
+            budget_s=1e6,
         )
     assert ended.count("candidate") == ended.count("baseline") >= 1
     assert gc.isenabled()
@@ -253,11 +259,11 @@ def test_a_check_can_cancel_and_both_sides_are_unloaded(after):
 def test_a_check_that_cancels_at_once_loads_nothing():
     lab = Lab()
 
-    def check() -> None:
+    def check(*_: object) -> None:
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        lab.compare(steady(MS), steady(MS), check=check)
+        lab.compare(steady(MS), steady(MS), progress=Calling(check))
     assert lab.loaded == lab.ran == []
 
 
@@ -274,7 +280,7 @@ def test_checks_are_called_every_now_and_then_and_without_the_machine(monkeypatc
     monkeypatch.setattr(latency_module, "machine", lambda exclusive: hold(exclusive))
     monkeypatch.setattr(latency_module, "released", lambda: hold("released"))
 
-    def check() -> None:
+    def check(*_: object) -> None:
         seen.append(held[-1])
         called.append(lab.now)
 
@@ -282,7 +288,7 @@ def test_checks_are_called_every_now_and_then_and_without_the_machine(monkeypatc
         assert held[-1] is True
         return MS
 
-    lab.compare(duration, duration, check=check)
+    lab.compare(duration, duration, progress=Calling(check))
     assert set(seen) == {"released"}
     assert np.diff(called).min() >= 0.05
     assert len(called) > 5
@@ -295,7 +301,7 @@ def test_both_sides_are_warmed_again_after_a_check_that_took_long():
     cold = {"candidate": 3, "baseline": 3}
     times = iter([0.0, 1.0] * 1000)
 
-    def check() -> None:
+    def check(*_: object) -> None:
         if took := next(times):
             lab.now += took
             cold.update(candidate=3, baseline=3)
@@ -309,7 +315,7 @@ def test_both_sides_are_warmed_again_after_a_check_that_took_long():
 
         return duration
 
-    result = lab.compare(side("candidate"), side("baseline"), check=check, max_rounds=21, width=0.0)
+    result = lab.compare(side("candidate"), side("baseline"), progress=Calling(check), max_rounds=21, width=0.0)
     assert (result.candidate_ms == 1000 * MS).all() and (result.baseline_ms == 1000 * MS).all()
     assert (result.singles.candidate_ms == 1000 * MS).all()
     assert next(times, None) is not None
@@ -318,20 +324,20 @@ def test_both_sides_are_warmed_again_after_a_check_that_took_long():
 def test_a_warm_up_ends_though_every_check_takes_long_and_every_call_too():
     lab = Lab()
 
-    def check() -> None:
+    def check(*_: object) -> None:
         lab.now += 60.0
 
-    result = lab.compare(steady(1.0), steady(1.0), check=check, budget_s=10.0, max_rounds=1)
+    result = lab.compare(steady(1.0), steady(1.0), progress=Calling(check), budget_s=10.0, max_rounds=1)
     assert (result.candidate_ms == 1000.0).all()
 
 
 def test_the_time_of_checks_is_not_charged_to_the_budget():
     lab = Lab()
 
-    def check() -> None:
+    def check(*_: object) -> None:
         lab.now += 60.0
 
-    result = lab.compare(noisy(1), noisy(2), width=0.0, budget_s=1.0, check=check)
+    result = lab.compare(noisy(1), noisy(2), width=0.0, budget_s=1.0, progress=Calling(check))
     assert result.stopped_by == "budget"
     assert result.rounds > 5
     assert lab.now > 60.0

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.base.progress import Calling
 from paretoscope.measure import machine as module
 from paretoscope.measure.machine import Machine, measure_machine, processor_name
 
@@ -60,12 +61,12 @@ def test_a_check_ends_the_measurement_between_its_pieces():
     class Ended(Exception):
         pass
 
-    def check() -> None:
+    def check(*_: object) -> None:
         if next(calls) == 3:
             raise Ended
 
     with pytest.raises(Ended):
-        measure_machine(check=check)
+        measure_machine(progress=Calling(check))
     assert next(calls) == 4
 
 

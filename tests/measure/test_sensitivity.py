@@ -8,6 +8,7 @@ import pytest
 import torch
 from paretoscope import codec
 from paretoscope.base.errors import ModelError, RecipeError
+from paretoscope.base.progress import Calling
 from paretoscope.measure.sensitivity import (
     GRIDS,
     SETTINGS,
@@ -85,7 +86,9 @@ def test_measures_the_layers_that_are_asked_for_and_leaves_the_subject_alone(sub
 
 def test_reports_progress_and_each_layer_once_it_is_complete(subject, measured):
     reports = []
-    measure_sensitivity(subject, grids=SMALL, check=lambda *report: reports.append(report))
+    measure_sensitivity(
+        subject, grids=SMALL, progress=Calling(lambda share, _, partial: reports.append((share, partial)))
+    )
     shares = [share for share, _ in reports]
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -100,13 +103,13 @@ def test_ends_where_the_check_says_so(subject):
 
     calls = []
 
-    def check(progress, partial):
-        calls.append(progress)
+    def check(share, label, partial):
+        calls.append(share)
         if len(calls) == 12:
             raise Ended
 
     with pytest.raises(Ended):
-        measure_sensitivity(subject, grids=SMALL, check=check)
+        measure_sensitivity(subject, grids=SMALL, progress=Calling(check))
     assert len(calls) == 12
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from paretoscope import codec, runtimes
 from paretoscope.base.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
+from paretoscope.base.progress import Calling
 from paretoscope.measure.rates import rates
 from paretoscope.measure.size import ladder
 from paretoscope.measure.subject import Subject
@@ -180,11 +181,11 @@ def test_a_timing_can_be_stopped_between_its_pairs(subject):
     class Enough(Exception):
         pass
 
-    def stop() -> None:
+    def stop(*_: object) -> None:
         raise Enough
 
     with pytest.raises(Enough):
-        subject.time(subject.compress(Recipe.of(bits=8)), "torch", check=stop)
+        subject.time(subject.compress(Recipe.of(bits=8)), "torch", progress=Calling(stop))
 
 
 def test_a_timing_says_at_which_size_and_in_which_format(resnet):
@@ -349,6 +350,7 @@ INTEGER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", INTEGER, ids=lambda recipe: recipe.describe())
 def test_integer_recipes_predict_what_the_integer_kernels_compute(resnet, recipe):
     compressed = resnet.compress(recipe)

@@ -87,18 +87,21 @@ def check(weight: np.ndarray, values: dict, hessian: np.ndarray | None = None) -
     assert np.all(found <= zeros * (1 + 1e-5))
 
 
+@pytest.mark.slow
 @given(WEIGHTS, QUANTIZED)
 @examples
 def test_quantized_weights(weight, values):
     check(weight, values)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SHARED)
 @examples
 def test_shared_weights(weight, values):
     check(weight, {**values, "moved": values["moved"] if values["population"] else "nearest"})
 
 
+@pytest.mark.slow
 @given(WEIGHTS, QUANTIZED | SHARED)
 @examples
 def test_with_error_compensation(weight, values):

@@ -100,6 +100,7 @@ def test_no_weight_of_two_steps_or_more_becomes_zero():
     assert tensor.codes[large].all()
 
 
+@pytest.mark.slow
 def test_memory_is_linear_in_the_columns():
     with tracing() as peak:
         given = assumed((2, 25_088))
@@ -221,14 +222,16 @@ def curves() -> dict[str, np.ndarray]:
     return {name: curve(name) for name in JUDGED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet-20", "mobilenet-v2"])
 def test_harm_falls_strictly_with_size(name, curves):
-    """vit-tiny misses it at one of nine steps by chance: the README has the figures."""
+    """vit-tiny misses it at one of nine steps by chance: docs/measured.md has the figures."""
     sizes, harms = curves[name]
     assert (np.diff(sizes) < 0).all(), sizes
     assert (np.diff(harms) > 0).all(), harms
 
 
+@pytest.mark.slow
 def test_harm_is_less_at_equal_bytes(curves, monkeypatch):
     monkeypatch.setattr(moments, "assumed", lambda shape: None)
     others, their_harms = np.log(curve("vit-tiny"))[:, ::-1]

@@ -80,6 +80,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_result_is_rebuilt_from_names_and_shapes_and_exported(name, settings):
@@ -123,6 +124,7 @@ def test_a_step_that_does_nothing_gives_an_equal_copy(name):
     assert torch.equal(run(result.module, images(name)), run(model(name), images(name)))
 
 
+@pytest.mark.slow
 def test_torch_pruning_is_imported_by_those_who_need_it_only():
     code = "import sys, paretoscope.methods.simplify; sys.exit('torch_pruning' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -443,6 +445,7 @@ def test_widths(whole, fraction, heads, left):
     assert channels.width(whole, fraction, heads) == left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.3, 0.999])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_layer_but_the_last_has_its_width(name, fraction):

@@ -16,6 +16,8 @@ from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks.zoo import load_data, load_model, models, models_of
 from paretoscope.recipe.recipe import CALIBRATIONS, GRANULARITIES, Recipe
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 20
 # On so few images: 2.3 at most.
 RISE, ROUNDING = 3.0, 1e-6

@@ -13,9 +13,9 @@ from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
-from paretoscope.service.workbench import sweeps
+from paretoscope.service.sweeps import sweeps
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 MODEL = "lenet-300-100"
 LINK = f"/?model={MODEL}&sparsity=0.5&clusters=16&bits=8"

@@ -9,6 +9,8 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.presets import best_known, known, movable
 from streamlit.testing.v1 import AppTest
 
+pytestmark = pytest.mark.slow
+
 APP = str(Path(__file__).parents[2] / "app.py")
 MODEL, OTHER = "lenet-300-100", "resnet-20"
 MOVED = Recipe.of(sparsity=0.6, clusters=12, bits=5)

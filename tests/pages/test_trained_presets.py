@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from paretoscope.base.units import format_bytes, format_percent
 from paretoscope.codec import shelf
-from paretoscope.data import mnist
+from paretoscope.data import dataset, mnist
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import Preset, presets
@@ -14,6 +14,8 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 from paretoscope.service.presets import movable
 from streamlit.testing.v1 import AppTest
+
+pytestmark = pytest.mark.slow
 
 APP = str(Path(__file__).parents[2] / "app.py")
 PAGES = ("explore", "layers", "latency", "export", "methods", "recover")
@@ -27,7 +29,7 @@ def subject_of(preset: Preset) -> Subject:
     if zoo.models.get(preset.model).dataset == "mnist":
         if not mnist.here():
             pytest.skip(f"no MNIST on this machine: set {mnist.ENVIRONMENT} to a folder that has MNIST/raw")
-        zoo.dataset._load_data.cache_clear()
+        dataset._load_data.cache_clear()
     return subjects.load(preset.model)
 
 
@@ -64,7 +66,7 @@ def test_a_trained_preset_opens_with_the_file_that_ships(preset: Preset) -> None
     assert shown["Accuracy"] == format_percent(record.figures.accuracy)
     assert record.figures.n == len(subject.data.test_labels)
     # Another model has not been trained by it, and takes over what can be without the training.
-    other = "simple-cnn" if preset.model == "resnet-20" else "resnet-20"
+    other = "lenet-5" if preset.model == "simple-cnn" else "simple-cnn"
     page = page.selectbox(key="control_model").set_value(other).run()
     page = settled(page.button(key="carry_over").click().run())
     assert not page.exception and not page.error and not page.warning

@@ -7,6 +7,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"onnxruntime", "openvino"}
 HOME = Path("compression/paretoscope/runtimes/libraries.py")
@@ -61,11 +63,13 @@ def reached(tmp_path: Path, code: str) -> tuple[list[str], list[str]]:
     return tried, [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_an_evaluation_reaches_nobody_and_leaves_nothing_in_the_home(tmp_path: Path) -> None:
     # OpenVINO is an extra; the baseline's answers come from ONNX Runtime either way.
     runtime = "openvino" if find_spec("openvino") else "onnxruntime"
     assert reached(tmp_path, EVALUATE.format(runtime=runtime)) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_page_reaches_nobody_and_leaves_nothing_in_the_home(tmp_path: Path) -> None:
     assert reached(tmp_path, PAGE) == ([], [])

@@ -6,8 +6,10 @@ import torch
 from compressed_models import NAMES, compress_module, data_of, model_of, noise, shape_of, subject
 from paretoscope.model.statistics import compressible
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes import ONNX_RUNTIME, Runnable, Runtime, onnx_profile, predict, pytorch, runtimes
-from paretoscope.runtimes.profiles import OTHER, by_weight, node_owners, typical
+from paretoscope.runtimes import Runnable, Runtime, onnx_profile, predict, pytorch, runtimes
+from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
+from paretoscope.runtimes.profiles import OTHER, TRIM, by_weight, node_owners, typical
+from scipy.stats import trim_mean
 from torch import nn
 
 RECIPES = {"fp32": Recipe(), "int8": Recipe.of(bits=8, activations=8)}
@@ -140,3 +142,9 @@ def test_times_are_summed_by_owner_and_the_rest_comes_last():
 def test_the_typical_duration_is_unmoved_by_interruptions():
     assert typical([1, 2, 2, 3, 2, 2, 900, 2]) == 2
     assert typical([1, 2, 1, 2]) == 1.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 30, 101])
+def test_the_typical_duration_is_scipys_trimmed_mean(n):
+    durations = np.random.default_rng(n).exponential(3, n).tolist()
+    assert typical(durations) == trim_mean(durations, TRIM)

@@ -6,8 +6,11 @@ import pytest
 import torch
 from compressed_models import data_of, logits_of, model_of, noise, shape_of
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
-from paretoscope.runtimes import TORCH_COMPILED, Runnable, predict, torch_compiled
+from paretoscope.runtimes import Runnable, predict, torch_compiled
+from paretoscope.runtimes.torch_compiled import TORCH_COMPILED
 from torch import nn
+
+pytestmark = pytest.mark.slow
 
 compiled = pytest.mark.skipif(bool(TORCH_COMPILED.missing), reason=f"install {TORCH_COMPILED.missing}")
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import Calling
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.allot import by_rate, for_harm, for_size
 
@@ -47,7 +48,12 @@ def test_a_generous_wish_gives_the_finest_or_the_coarsest():
 
 def test_progress_rises_and_few_measurements_are_made():
     seen, calls = [], []
-    for_size(RECIPE, 40_000, lambda recipe: calls.append(recipe) or size(recipe), check=seen.append)
+    for_size(
+        RECIPE,
+        40_000,
+        lambda recipe: calls.append(recipe) or size(recipe),
+        progress=Calling(lambda share, *_: seen.append(share)),
+    )
     assert seen == sorted(seen) and seen[0] == 0 and seen[-1] < 1
     assert len(calls) == len(seen) <= 11
 

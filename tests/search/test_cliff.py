@@ -3,6 +3,7 @@ import math
 
 import pytest
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import Calling
 from paretoscope.recipe.recipe import Prune, Recipe
 from paretoscope.search.cliff import GRIDS, find_cliff
 from paretoscope.tasks.classification import Accuracy
@@ -41,7 +42,12 @@ def test_where_accuracy_does_not_fall_evenly_it_finds_a_passing_value_before_a_f
 
 def test_reports_after_each_evaluation():
     reports = []
-    cliff = find_cliff(evaluator(lambda v: v > 0.9), Recipe(), "sparsity", check=lambda *report: reports.append(report))
+    cliff = find_cliff(
+        evaluator(lambda v: v > 0.9),
+        Recipe(),
+        "sparsity",
+        progress=Calling(lambda share, _, partial: reports.append((share, partial))),
+    )
     shares = [share for share, _ in reports]
     assert shares == sorted(shares)
     assert shares[-1] == 1

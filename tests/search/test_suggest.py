@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from paretoscope import codec
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import Calling
 from paretoscope.measure.sensitivity import Point, Sensitivity, coded_bytes, compress_alone
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
@@ -175,7 +176,11 @@ def test_measured_on_the_way_the_drop_is_kept_to_however_wrong_the_prediction_is
 
         reports = []
         found = suggest_measured(
-            sensitivity, statistics, wanted, evaluate, check=lambda *report, reports=reports: reports.append(report)
+            sensitivity,
+            statistics,
+            wanted,
+            evaluate,
+            progress=Calling(lambda share, _, partial, reports=reports: reports.append((share, partial))),
         )
         assert found.reached
         assert found.predicted_drop <= wanted + 0.05

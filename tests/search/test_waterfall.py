@@ -2,6 +2,7 @@ import itertools
 import json
 
 import pytest
+from paretoscope.base.progress import Calling
 from paretoscope.recipe.recipe import Code, Override, Prune, Quantize, Recipe, Repair, Share, Simplify
 from paretoscope.search.waterfall import CODING, attribute, only, steps_of
 
@@ -74,7 +75,7 @@ def test_equal_recipes_are_measured_once_and_in_between_it_checks():
         measured.append(recipe.digest)
         return value(recipe)
 
-    attribute(FULL, measure, DENSE, check=lambda share, partial: shares.append(share))
+    attribute(FULL, measure, DENSE, progress=Calling(lambda share, *_: shares.append(share)))
     assert len(measured) == len(set(measured)) == len(shares) == 64
     assert shares == sorted(shares)
     assert shares[0] == 0
@@ -82,11 +83,11 @@ def test_equal_recipes_are_measured_once_and_in_between_it_checks():
     class Ended(Exception):
         pass
 
-    def end(share, partial):
+    def end(share, label, partial):
         raise Ended
 
     with pytest.raises(Ended):
-        attribute(FULL, measure, DENSE, check=end)
+        attribute(FULL, measure, DENSE, progress=Calling(end))
     assert len(measured) == 64
 
 

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from paretoscope.runtimes import Program, Runnable, Runtime, runtimes
 from paretoscope.service import memory
 from paretoscope.service.memory import measured, session_memory
 from torch import nn
+
+pytestmark = pytest.mark.slow
 
 WEIGHTS = 4 * (784 * 300 + 300 * 100 + 100 * 10)
 
@@ -34,10 +37,11 @@ class Hungry:
         pass
 
 
-def alone(function, *arguments) -> int:
-    """What a function gives in a process of its own: here, what other tests left running would count too."""
+@pytest.fixture(scope="module")
+def alone() -> Iterator[ProcessPoolExecutor]:
+    """One process for what is measured here: in this one, what other tests left running would count too."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result(timeout=120)
+        yield pool
 
 
 def hungry(megabytes: int) -> int:
@@ -54,12 +58,12 @@ def linear(inputs: int, outputs: int) -> int:
 
 
 @pytest.mark.parametrize("megabytes", [32, 128])
-def test_what_a_session_holds_for_a_moment_counts(megabytes):
-    assert alone(hungry, megabytes) == pytest.approx(megabytes << 20, rel=0.1)
+def test_what_a_session_holds_for_a_moment_counts(alone, megabytes):
+    assert alone.submit(hungry, megabytes).result(timeout=120) == pytest.approx(megabytes << 20, rel=0.1)
 
 
-def test_the_weights_of_a_module_count_though_the_program_holds_them():
-    assert alone(linear, 1024, 8192) == pytest.approx(4 * 1024 * 8192, rel=0.1)
+def test_the_weights_of_a_module_count_though_the_program_holds_them(alone):
+    assert alone.submit(linear, 1024, 8192).result(timeout=120) == pytest.approx(4 * 1024 * 8192, rel=0.1)
 
 
 @pytest.mark.parametrize(

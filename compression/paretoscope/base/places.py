@@ -1,17 +1,12 @@
-"""Where the files lie that come with the code: in a checkout beside it, in an installed package within it."""
+"""Where the files of the dashboard lie: beside the package in a checkout, within it once it is installed."""
 
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-# What a Python process needs on its path to find the package.
+# The folder that a Python process needs on its path to find the package.
 SOURCES = PACKAGE.parent
 
-
-def _root() -> Path:
-    checkout = PACKAGE.parents[1]
-    return checkout if (checkout / "assets" / "presets.json").is_file() else PACKAGE / "dashboard"
-
-
-# The folder of app.py, pages/ and assets/.
-ROOT = _root()
+# Where hatch_build.py puts app.py, pages/, assets/ and .streamlit/ when it builds the wheel; a checkout has none.
+_INSTALLED = PACKAGE / "dashboard"
+ROOT = _INSTALLED if _INSTALLED.is_dir() else PACKAGE.parents[1]
 ASSETS = ROOT / "assets"

@@ -1,7 +1,8 @@
 """Ordered registries of named entries: models, datasets, methods, runtimes."""
 
 import reprlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from paretoscope.base.errors import CompressionError, UnknownNameError
@@ -18,12 +19,26 @@ T = TypeVar("T", bound=Named)
 class Registry(Generic[T]):
     """Entries by name, in the order in which they were added.
 
-    kind: what an entry is, in one lower-case word, for messages: `Registry("model")`.
+    kind: what an entry is, in one lower-case word, for messages: `Registry("model")`. first: gives the first entries,
+    at the first look; for entries whose modules are slow to import. Safe from any thread.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, first: Callable[[], Iterable[T]] | None = None) -> None:
         self.kind = kind
-        self._entries: dict[str, T] = {}
+        self._added: dict[str, T] = {}
+        self._first = first
+        self._lock = threading.Lock()
+
+    @property
+    def _entries(self) -> dict[str, T]:
+        if (first := self._first) is not None:
+            # Outside the lock: imports have locks of their own, and an import may look here.
+            entries = {entry.name: entry for entry in first()}
+            with self._lock:
+                if self._first is not None:
+                    self._added |= entries
+                    self._first = None
+        return self._added
 
     def add(self, entry: T) -> T:
         """Append an entry and return it; raises CompressionError when its name is taken."""

@@ -12,6 +12,7 @@ class Unit:
     name: str
     factor: int
 
+
 UNITS = (Unit("B", 1), Unit("KB", 1000), Unit("MB", 1000**2), Unit("GB", 1000**3))
 
 

@@ -14,7 +14,8 @@ from paretoscope.codec import shelf
 from paretoscope.measure.record import Record
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.jobs import Job
+from paretoscope.service.jobs import Job, State
+from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
 from paretoscope.training.interrupted import interrupted
 from paretoscope.training.progress import duration, seconds_left
@@ -96,7 +97,7 @@ def recover(model: str, recipe: Recipe, *, minutes: float | None = None, again: 
 
 
 def _train(bench: Workbench, model: str, recipe: Recipe, minutes: float | None, done: int | None) -> Recovery:
-    job = bench.recover(model, recipe, minutes)
+    job = bench.ask(StudyKind.RECOVER, model, recipe, minutes)
     try:
         with _shown(recipe, done) as show:
             while not job.wait(_LOOK_S):
@@ -106,11 +107,11 @@ def _train(bench: Workbench, model: str, recipe: Recipe, minutes: float | None, 
         _tell("Ending; the best epoch so far is kept.")
         job.cancel()
         job.wait()
-    if job.state == "done":
+    if job.state is State.DONE:
         return job.result
     if job.error:
         raise CompressionError(job.error)
-    kept = bench.recovery(model, recipe)
+    kept = bench.known(StudyKind.RECOVER, model, recipe)
     if kept is None:
         raise CompressionError(
             "a training must reach the end of an epoch to be kept; it was ended before. Let it run longer."
@@ -120,7 +121,7 @@ def _train(bench: Workbench, model: str, recipe: Recipe, minutes: float | None, 
 
 def _result(job: Job) -> Any:
     job.wait()
-    if job.state != "done":
+    if job.state is not State.DONE:
         raise CompressionError(job.error or "an evaluation must not be cancelled; it was. Start it again.")
     return job.result
 

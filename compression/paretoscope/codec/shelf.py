@@ -15,6 +15,7 @@ from paretoscope import codec
 from paretoscope.base import cache, files
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.places import ASSETS
+from paretoscope.base.recent import Recent
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 
@@ -25,7 +26,7 @@ _NAME = re.compile(r"[0-9a-f]{24}-[0-9a-f]{12}\.psc")
 
 _lock = threading.Lock()
 # Of each file of the user's own, by its size and time: what it is of, or why it cannot be opened.
-_headers: dict[tuple[Path, int, int], tuple[str, str] | CompressionError] = {}
+_headers: Recent[tuple[Path, int, int], tuple[str, str] | CompressionError] = Recent(4096)
 
 
 def find(source: str, recipe: Recipe) -> CompressedModel | None:

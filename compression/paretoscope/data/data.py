@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Samples that run at once: figures, harm and conversions are measured in these chunks.
 CHUNK = 100
@@ -25,7 +26,7 @@ class Data(Protocol):
     """
 
     @property
-    def calibration_images(self) -> Tensor: ...
+    def calibration_images(self) -> "Tensor": ...
 
     @property
     def digest(self) -> str: ...
@@ -34,10 +35,10 @@ class Data(Protocol):
         """How many samples a split has."""
         ...
 
-    def samples(self, part: Part, size: int = CHUNK) -> Iterator[Tensor]:
+    def samples(self, part: Part, size: int = CHUNK) -> "Iterator[Tensor]":
         """The split's samples in their order, in chunks of `size`; the last may be smaller."""
         ...
 
-    def labels(self, part: Part, size: int = CHUNK) -> Iterator[Tensor]:
+    def labels(self, part: Part, size: int = CHUNK) -> "Iterator[Tensor]":
         """The labels of the same chunks."""
         ...

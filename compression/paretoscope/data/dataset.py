@@ -1,4 +1,7 @@
-"""Datasets: real images, split once, brought to a model's input shape."""
+"""Datasets: real images, split once, brought to a model's input shape.
+
+Torch is imported by the first that is loaded: their names are to be had without.
+"""
 
 import hashlib
 import threading
@@ -6,15 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.registry import Registry
-from paretoscope.base.torchvision_import import import_torchvision
 from paretoscope.data.data import CHUNK, Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 InputShape = tuple[int, int, int]
 
@@ -29,23 +31,23 @@ class ImageData:
     digest: SHA-256 of the test split as the model is fed with it (64 hexadecimal characters).
     """
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    calibration_images: Tensor
+    train_images: "Tensor"
+    train_labels: "Tensor"
+    test_images: "Tensor"
+    test_labels: "Tensor"
+    calibration_images: "Tensor"
     digest: str
 
     def length(self, part: Part) -> int:
         return len(self._labels(part))
 
-    def samples(self, part: Part, size: int = CHUNK) -> Iterator[Tensor]:
+    def samples(self, part: Part, size: int = CHUNK) -> "Iterator[Tensor]":
         yield from (self.train_images if part is Part.TRAIN else self.test_images).split(size)
 
-    def labels(self, part: Part, size: int = CHUNK) -> Iterator[Tensor]:
+    def labels(self, part: Part, size: int = CHUNK) -> "Iterator[Tensor]":
         yield from self._labels(part).split(size)
 
-    def _labels(self, part: Part) -> Tensor:
+    def _labels(self, part: Part) -> "Tensor":
         return self.train_labels if part is Part.TRAIN else self.test_labels
 
 
@@ -87,7 +89,6 @@ datasets: Registry[DatasetEntry] = Registry("dataset")
 # One lock a dataset: it is read, and downloaded, once for all models on it, while others are read.
 _locks: dict[str, threading.Lock] = {}
 
-DIGITS_TRAIN = 1000
 DIGITS_CALIBRATION = 128
 DIGITS_CLASSES = tuple("0123456789")
 # Mean and standard deviation of a training pixel, ink from 0 to 1; the exact figures matter to no one but the weights.
@@ -116,6 +117,10 @@ def _load_data(name: str, input_shape: InputShape) -> ImageData:
 
 
 def _load_digits(input_shape: InputShape) -> ImageData:
+    import torch
+
+    from paretoscope.data.digits import digits_split
+
     train, train_labels, test, test_labels = digits_split()
     train_images, test_images = (
         as_input(torch.from_numpy(images), 16, DIGITS_MEAN, DIGITS_STD, input_shape) for images in (train, test)
@@ -132,43 +137,22 @@ def _load_digits(input_shape: InputShape) -> ImageData:
     )
 
 
-def digits_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Train images, train labels, test images, test labels of the 1,797 digits, stratified, always the same.
-
-    Images: uint8 (n, 8, 8), ink from 0 to 16. Labels: int64 (n,).
-    """
-    from sklearn.datasets import load_digits  # slow to import, and most callers of the zoo never need it
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    train, test, train_labels, test_labels = train_test_split(
-        digits.images.astype(np.uint8),
-        digits.target.astype(np.int64),
-        train_size=DIGITS_TRAIN,
-        stratify=digits.target,
-        random_state=0,
-    )
-    return train, train_labels, test, test_labels
-
-
-def as_input(images: Tensor, ink: int, mean: float, std: float, input_shape: InputShape) -> Tensor:
+def as_input(images: "Tensor", ink: int, mean: float, std: float, input_shape: InputShape) -> "Tensor":
     """Scans as a model is fed with them: float32 (n, C, H, W), contiguous, resized where they are of another size.
 
     images: uint8 (n, h, w), 0 to `ink`. mean, std: of a pixel whose ink is 0 to 1.
     """
-    import_torchvision()
-    from torchvision.transforms.v2 import functional as F
+    from torch.nn import functional as F
 
     channels, height, width = input_shape
     # In place: the large sets would not fit beside copies of themselves.
     batch = images.unsqueeze(1).float().div_(ink)
-    batch = F.resize(batch, [height, width], antialias=True)
-    if channels == 3:
-        batch = F.grayscale_to_rgb(batch).contiguous()
-    return F.normalize(batch, [mean] * channels, [std] * channels, inplace=True).contiguous()
+    if batch.shape[2:] != (height, width):
+        batch = F.interpolate(batch, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return batch.sub_(mean).div_(std).expand(-1, channels, -1, -1).contiguous()
 
 
-def digest_of(images: Tensor, labels: Tensor) -> str:
+def digest_of(images: "Tensor", labels: "Tensor") -> str:
     """SHA-256 of a split as a model is fed with it."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     digest.update(images.numpy())

@@ -3,26 +3,20 @@
 LeCun, Cortes and Burges, The MNIST database of handwritten digits, 1998.
 """
 
-import http.client
 import os
 import shutil
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from paretoscope.base import cache
 from paretoscope.base.errors import ModelError
 from paretoscope.base.files import temporary_folder
-from paretoscope.base.torchvision_import import import_torchvision
 from paretoscope.data.dataset import (
     DIGITS_CLASSES,
     DatasetEntry,
@@ -33,6 +27,9 @@ from paretoscope.data.dataset import (
     datasets,
     digest_of,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ENVIRONMENT = "PARETOSCOPE_DATA"
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -45,9 +42,6 @@ PACKED_BYTES = 11_594_722
 PATIENCE_S = 10.0
 # What a download that was killed left is removed by the next one once it is so old.
 LEFT_S = 3600.0
-
-# What torchvision raises where a network or a disk fails it.
-_FAILURES = (OSError, RuntimeError, http.client.HTTPException)
 
 # Where files arrive just now.
 _arriving: Path | None = None
@@ -93,14 +87,18 @@ def _load(input_shape: InputShape) -> ImageData:
     )
 
 
-def _by_content(images: Tensor) -> Tensor:
+def _by_content(images: "Tensor") -> "Tensor":
     """Indices of the images in the order of their hashes."""
+    import torch
+
     hashes = [sha256(image).digest() for image in images.numpy()]
     return torch.tensor(sorted(range(len(hashes)), key=hashes.__getitem__))
 
 
-def _read(*, train: bool) -> tuple[Tensor, Tensor]:
+def _read(*, train: bool) -> "tuple[Tensor, Tensor]":
     """Images, uint8 (n, 28, 28), and labels, int64 (n,); raises ModelError where the files are damaged."""
+    from paretoscope.base.torchvision_import import import_torchvision
+
     import_torchvision()
     from torchvision.datasets import MNIST
 
@@ -124,6 +122,10 @@ def _download() -> None:
 
     They arrive in a folder of their own and move when all are whole, so that a try that fails leaves nothing behind.
     """
+    from http.client import HTTPException
+
+    from paretoscope.base.torchvision_import import import_torchvision
+
     import_torchvision()
     from torchvision.datasets import MNIST
 
@@ -148,7 +150,8 @@ def _download() -> None:
             for name in FILES:
                 if not (_raw() / name).is_file():
                     (arriving / name).replace(_raw() / name)
-    except _FAILURES as error:
+    # What torchvision raises where a network or a disk fails it.
+    except (OSError, RuntimeError, HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(
             f"MNIST must be downloaded whole into {_raw()}; that failed ({reason}). Nothing of it was kept: try again, "
@@ -179,6 +182,10 @@ def _patient() -> Iterator[None]:
 
 def _expect_network(mirrors: list[str]) -> None:
     """Raises ModelError where no mirror answers, in seconds; a download itself would wait for minutes."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
     for address in mirrors:
         try:
             urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PATIENCE_S).close()

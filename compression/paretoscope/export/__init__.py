@@ -2,7 +2,7 @@
 away. One file each; this registers them, in the order in which a person sees them."""
 
 from paretoscope.export.artefact import ARTEFACT
-from paretoscope.export.base import Check, Conversion, Format, Source, Verification, differing, formats, stem, zipped
+from paretoscope.export.base import Conversion, Format, Source, Verification, differing, formats, stem, zipped
 from paretoscope.export.bundle import BUNDLE
 from paretoscope.export.config import CONFIG
 from paretoscope.export.measured import figures_of, without_figures
@@ -14,7 +14,6 @@ from paretoscope.export.verify import Checked, convert, produce, verify
 from paretoscope.export.weights import SAFETENSORS, SAFETENSORS_CODES
 
 __all__ = [
-    "Check",
     "Checked",
     "Conversion",
     "Format",

@@ -19,6 +19,7 @@ from torch import nn
 from paretoscope import codec
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.registry import Registry
 from paretoscope.data.data import CHUNK
 from paretoscope.export.measured import figures_of
@@ -30,7 +31,6 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
 
 # Called between pieces of work with the share of them that is done; raises to end the work.
-Check = Callable[[float], None]
 
 # As far as the same sums in another order may be from each other, in units of the largest logit (or of 1).
 TOLERANCE = 1e-4
@@ -99,10 +99,10 @@ class Verification:
 class Source:
     """What conversions of one compressed model are made from and compared with; everything is computed once.
 
-    check: called with the done share of the work.
+    progress: told of the whole work, of which each part reports its own share here (`begin`).
     """
 
-    def __init__(self, subject: Subject, compressed: CompressedModel, check: Check | None = None) -> None:
+    def __init__(self, subject: Subject, compressed: CompressedModel, progress: Progress = SILENT) -> None:
         """Raises ModelError when the compressed model was made from other weights than the subject's."""
         if compressed.source != subject.statistics.digest:
             raise ModelError(
@@ -112,7 +112,7 @@ class Source:
             )
         self.subject = subject
         self.compressed = compressed
-        self._check = check
+        self._progress = progress
         self._span = 0.0, 1.0
         self._done = 0.0
 
@@ -121,13 +121,20 @@ class Source:
         self._span = low, high
         self._done = low if low == 0 else max(self._done, low)
 
-    def check(self, done: float) -> None:
-        """Report the done share of the part in hand; raises to end the work."""
-        if self._check is not None:
-            low, high = self._span
-            # What is computed once, when it is first needed, may fall into any part.
-            self._done = max(self._done, low + (high - low) * done)
-            self._check(self._done)
+    def report(
+        self,
+        done: float | None = None,
+        total: float = 1.0,
+        *,
+        label: str | None = None,
+        partial: Any = None,
+        left: float | None = None,
+    ) -> None:
+        """As `Progress.report`, of the part in hand."""
+        low, high = self._span
+        # What is computed once, when it is first needed, may fall into any part.
+        self._done = max(self._done, low + (high - low) * (done or 0.0) / total)
+        self._progress.report(self._done, label=label, partial=partial, left=left)
 
     @property
     def recipe(self) -> Recipe:
@@ -171,7 +178,7 @@ class Source:
     def record(self) -> Record:
         """The record of an exact evaluation, without latency."""
         for evaluation in self.subject.evaluate_compressed(self.compressed, self.artefact):
-            self.check(evaluation.record.figures.n / len(self.images))
+            self.report(evaluation.record.figures.n / len(self.images))
         return evaluation.record
 
     @cached_property
@@ -204,7 +211,7 @@ class Source:
         images, parts = self.images.numpy(), []
         for start in range(0, len(images), chunk):
             if start % CHUNK == 0:
-                self.check(start / len(images))
+                self.report(start / len(images))
             with machine(exclusive=False):
                 parts.append(np.asarray(forward(images[start : start + chunk])))
         return np.concatenate(parts)

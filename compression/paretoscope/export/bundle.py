@@ -134,7 +134,7 @@ def _expect_reader_agrees(members: Mapping[str, bytes], source: Source) -> None:
         script, file, out = (folder / name for name in ("reader.py", "model.psc", "weights.npz"))
         script.write_bytes(members["reader.py"])
         file.write_bytes(members["model.psc"])
-        run_process([sys.executable, "-I", str(script), str(file), str(out)], lambda: source.check(0.0))
+        run_process([sys.executable, "-I", str(script), str(file), str(out)], source)
         with np.load(out, allow_pickle=False) as arrays:
             for name in source.compressed.order:
                 expected = source.compressed.decode(name)

@@ -6,9 +6,10 @@ import numpy as np
 
 from paretoscope.export.base import Format, Source, alike, close_to_decoded
 from paretoscope.graph.trace import OPSET
-from paretoscope.runtimes import ONNX_RUNTIME, Program
+from paretoscope.runtimes import Program
 from paretoscope.runtimes.integer.onnx_int8 import write_int8
 from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
+from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 
 _REFERENCE = "ONNX, onnx.ai"
 _RUNTIME = f"ONNX Runtime {ONNX_RUNTIME.version}"

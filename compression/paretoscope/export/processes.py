@@ -2,20 +2,20 @@
 
 import subprocess
 import tempfile
-from collections.abc import Callable
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.places import SOURCES
+from paretoscope.base.progress import Progress
 
 PATIENCE_S = 1800
 
 
 @machine(exclusive=False)
-def run_process(command: list[str], check: Callable[[], None], patience: float = PATIENCE_S) -> None:
-    """Run a command without showing its output; `check` is called meanwhile, and what it raises ends the process.
+def run_process(command: list[str], progress: Progress, patience: float = PATIENCE_S) -> None:
+    """Run a command without showing its output; `progress` is asked meanwhile, and what it raises ends the process.
 
-    No timing runs beside it, unless `check` lets go of the machine.
+    No timing runs beside it, unless `progress` lets go of the machine.
     Raises ModelError with the end of the output when it fails or takes longer than `patience` seconds.
     """
     with tempfile.TemporaryFile() as output:
@@ -23,7 +23,7 @@ def run_process(command: list[str], check: Callable[[], None], patience: float =
         try:
             waited = 0.0
             while process.poll() is None and waited < patience:
-                check()
+                progress.report()
                 try:
                     process.wait(0.2)
                 except subprocess.TimeoutExpired:

@@ -23,7 +23,7 @@ def _write(source: Source) -> dict[str, bytes]:
         # A device asks about one image at a time.
         program.write_bytes(torch_export.save(source.module, source.images[:1].clone(), batch=1))
         command = [sys.executable, "-m", "paretoscope.export.tflite_worker", str(program), str(out)]
-        run_process(command, lambda: source.check(0.0))
+        run_process(command, source)
         return {f"{source.stem}.tflite": out.read_bytes()}
 
 

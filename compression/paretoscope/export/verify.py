@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from paretoscope.base.errors import CompressionError
-from paretoscope.base.progress import Cancelled
-from paretoscope.export.base import Check, Conversion, Source, Verification, distance, formats
+from paretoscope.base.progress import SILENT, Cancelled, Progress
+from paretoscope.export.base import Conversion, Source, Verification, distance, formats
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 
@@ -21,7 +21,11 @@ class Checked:
 
 
 def convert(
-    compressed: CompressedModel, format: str, subject: Subject, check: Check | None = None, source: Source | None = None
+    compressed: CompressedModel,
+    format: str,
+    subject: Subject,
+    progress: Progress = SILENT,
+    source: Source | None = None,
 ) -> Conversion:
     """The files of a compressed model in a format.
 
@@ -30,9 +34,9 @@ def convert(
     """
     chosen = formats.get(format)
     chosen.expect_possible(compressed.recipe)
-    source = source or Source(subject, compressed, check)
+    source = source or Source(subject, compressed, progress)
     source.begin(0.0, 0.4)
-    source.check(0.0)
+    source.report(0.0)
     return Conversion(chosen.name, chosen.write(source))
 
 
@@ -40,16 +44,16 @@ def verify(
     conversion: Conversion,
     subject: Subject,
     compressed: CompressedModel,
-    check: Check | None = None,
+    progress: Progress = SILENT,
     source: Source | None = None,
 ) -> Verification:
     """Load a conversion in its own runtime, run the test split, and compare with the network on the screen.
 
-    Never raises for files that are wrong: `problem` of the result says what is. check: called with the done share of
+    Never raises for files that are wrong: `problem` of the result says what is. progress: told of the done share of
     the images; what it raises ends the work.
     """
     chosen = formats.get(conversion.format)
-    source = source or Source(subject, compressed, check)
+    source = source or Source(subject, compressed, progress)
     source.begin(0.4, 0.6)
     expected = source.screen
     source.begin(0.6, 1.0)
@@ -84,12 +88,16 @@ def verify(
 
 
 def produce(
-    compressed: CompressedModel, format: str, subject: Subject, check: Check | None = None, source: Source | None = None
+    compressed: CompressedModel,
+    format: str,
+    subject: Subject,
+    progress: Progress = SILENT,
+    source: Source | None = None,
 ) -> Checked:
     """Convert and verify. What fails is told by the verification, and has no files; raises UnknownNameError only."""
     formats.get(format)
     try:
-        source = source or Source(subject, compressed, check)
+        source = source or Source(subject, compressed, progress)
         conversion = convert(compressed, format, subject, source=source)
     except CompressionError as error:
         return Checked(None, _failed(format, str(error)))

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv
 
 from paretoscope.base import lock as exclusive
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.lock import machine, released
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.record import Latency
 from paretoscope.runtimes import Program, Runtime, runtimes
 
@@ -58,7 +58,6 @@ _COLD_AFTER_S = 0.002
 
 Call = Callable[[], Any]
 Clock = Callable[[], float]
-Check = Callable[[], None]
 Loader = Callable[[], AbstractContextManager[Call]]
 
 
@@ -145,7 +144,7 @@ def compare(
     truth: float | None = None,
     clock: Clock = time.perf_counter,
     seed: int = 0,
-    check: Check | None = None,
+    progress: Progress = SILENT,
 ) -> Comparison:
     """Time two sides against each other; each gives, on entering, the call that is timed.
 
@@ -153,7 +152,7 @@ def compare(
     go on until the interval of the speed-up is no wider than `width` of it, after 15 rounds or more; or until
     `budget_s` seconds have passed, after 5 or more; or to `max_rounds`. The number of rounds is odd, so that the median
     is one of them. truth: a speed-up known beforehand; while the interval misses it, rounds go on for up to 4 budgets.
-    clock: seconds, monotonic. check: called before a round and between pairs, at most every 50 ms; the machine is not
+    clock: seconds, monotonic. progress: asked before a round and between pairs, at most every 50 ms; the machine is not
     held meanwhile, its time is not charged to the budget, and what it raises ends the comparison.
     """
     if not (budget_s > 0 and width >= 0 and max_rounds >= 1):
@@ -161,7 +160,7 @@ def compare(
             "a comparison needs a positive budget_s, a width of at least 0 and at least 1 round; got "
             f"{budget_s}, {width} and {max_rounds}. Leave them out for the defaults."
         )
-    timer = _Timer((candidate, baseline), budget_s, clock, seed, check or _go_on)
+    timer = _Timer((candidate, baseline), budget_s, clock, seed, progress)
     most = max_rounds - 1 + max_rounds % 2
     rounds: list[np.ndarray] = []
     while True:
@@ -193,11 +192,13 @@ class _Timer:
     far had the machine to itself.
     """
 
-    def __init__(self, sides: tuple[Loader, Loader], budget_s: float, clock: Clock, seed: int, check: Check) -> None:
+    def __init__(
+        self, sides: tuple[Loader, Loader], budget_s: float, clock: Clock, seed: int, progress: Progress
+    ) -> None:
         self.sides = sides
         self.warm_up_s = _WARM_UP_SHARE * budget_s
         self.clock = clock
-        self.check = check
+        self.progress = progress
         self.rng = np.random.default_rng(seed)
         self.calls = 0
         self.pairs = 0
@@ -271,7 +272,7 @@ class _Timer:
             return False
         before = exclusive.alone()
         with released():
-            self.check()
+            self.progress.report()
         self.alone = self.alone and exclusive.alone() == before
         self._checked = self.clock()
         self._away += self._checked - start
@@ -323,6 +324,8 @@ def median_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple
     k = (n + 1) / 2. That is the incomplete beta function I(i/n; k, n - k + 1): its inverse gives the ends that
     resampling would approach with more and more resamples.
     """
+    from scipy.special import betaincinv
+
     n = len(values)
     if n % 2 == 0:
         raise CompressionError(f"the exact interval needs an odd number of values; got {n}. Leave one out.")

@@ -24,6 +24,7 @@ from onnx import helper, numpy_helper
 
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.lock import machine
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.threads import torch_threads
 from paretoscope.runtimes.sessions import open_session, session_options
 
@@ -49,7 +50,6 @@ _CONVOLUTION_WORK = 2.0 * _CHANNELS**2 * 9 * _SIDE**2
 _OPSET, _IR_VERSION = 20, 9
 
 Call = Callable[[], Any]
-Check = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,9 @@ _PAIRS = ("convolution", "depthwise")
 
 
 def measure_machine(
-    threads: int = 1, check: Check | None = None, *, passes: int = PASSES, largest: int = LARGEST_SET
+    threads: int = 1, progress: Progress = SILENT, *, passes: int = PASSES, largest: int = LARGEST_SET
 ) -> Machine:
-    """Measure this machine on so many threads: some 2 s. check: called between the pieces; what it raises ends it.
+    """Measure this machine on so many threads: some 2 s. progress: asked between the pieces; what it raises ends it.
 
     Arithmetic: products of square matrices, the best of PyTorch and ONNX Runtime, whose kernels our models run on.
     Bandwidth: every thread sums its share of an array of float32, again and again, after McCalpin (1995), "Memory
@@ -154,7 +154,6 @@ def measure_machine(
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ModelError(f"threads must be a whole number of at least 1; got {threads!r}. Pass e.g. 1.")
-    check = check or (lambda: None)
     sizes = [SMALLEST_SET << i for i in range(int(math.log2(largest / SMALLEST_SET)) + 1)]
     flops, int8_ops, speeds = 0.0, 0.0, np.zeros(len(sizes))
     call_s, layers_s, nodes_s, softmax_s = math.inf, math.inf, math.inf, math.inf
@@ -166,22 +165,22 @@ def measure_machine(
         for _ in range(passes):
             for n in _MATRICES:
                 work = 2.0 * n**3
-                check()
+                progress.report()
                 flops = max(flops, work / _fastest(_torch_product(n)), work / _fastest(_product(n, threads)))
-                check()
+                progress.report()
                 int8_ops = max(int8_ops, work / _fastest(_integer_product(n, threads)))
             for setting, seconds in convolutions_s.items():
-                check()
+                progress.report()
                 convolutions_s[setting] = min(seconds, _fastest(_convolution(*setting, threads)))
             for i, size in enumerate(sizes):
-                check()
+                progress.report()
                 speeds[i] = max(speeds[i], _read_speed(pool, threads, size))
-            check()
+            progress.report()
             softmax_s = min(softmax_s, _fastest(_repeated(_softmax(threads))) / _CALLS)
-            check()
+            progress.report()
             call_s = min(call_s, _fastest(_repeated(_nodes(1, threads))) / _CALLS)
             nodes_s = min(nodes_s, _fastest(_repeated(_nodes(1 + _FURTHER, threads))) / _CALLS)
-            check()
+            progress.report()
             layers_s = min(layers_s, _fastest(_repeated(_convolutions(_FURTHER, threads))) / _CALLS)
     reached = {
         (groups, integer): _CONVOLUTION_WORK / groups / max(seconds - call_s, _TICK_S)

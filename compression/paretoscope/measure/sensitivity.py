@@ -8,7 +8,7 @@ pass, bit for bit.
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from paretoscope import codec
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.text import listed, nearest, shown
 from paretoscope.data.data import CHUNK
 from paretoscope.measure.replay import Replay
@@ -39,8 +40,6 @@ SETTINGS: Mapping[str, Any] = {"calibration": "mse"}
 
 # Bytes of activations that are kept; more test images than fit are measured in several blocks.
 MEMORY = 256 * 2**20
-
-Check = Callable[[float, "Sensitivity | None"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +106,19 @@ def measure_sensitivity(
     layers: Iterable[str] | None = None,
     grids: Mapping[str, Sequence[float]] = GRIDS,
     settings: Mapping[str, Any] = SETTINGS,
-    check: Check | None = None,
+    progress: Progress = SILENT,
     memory: int = MEMORY,
 ) -> Sensitivity:
     """Measure each of `layers` (state-dict names; all by default) at every value of the grids.
 
-    settings: of the recipe, beside the one that varies. check(progress, partial) is called after every chunk of test
-    images, with the curves so far each time that a layer is complete, and None otherwise; what it raises ends the work.
+    settings: of the recipe, beside the one that varies. progress: told after every chunk of test images,
+    with the curves so far each time that a layer is complete; what it raises ends the work.
     memory: bytes of activations to keep at most (one chunk's at least); the working memory of a forward pass over a
     chunk comes on top. Raises ModelError or RecipeError.
     """
     chosen = _chosen(subject, layers)
     _check_grids(grids)
-    run = _Run(subject, chosen, grids, settings, check or (lambda progress, partial: None), memory)
+    run = _Run(subject, chosen, grids, settings, progress, memory)
     return run.measure()
 
 
@@ -132,13 +131,13 @@ class _Run:
         layers: Sequence[str],
         grids: Mapping[str, Sequence[float]],
         settings: Mapping[str, Any],
-        check: Check,
+        progress: Progress,
         memory: int,
     ) -> None:
         self._subject, self._task = subject, subject.task
         self._grids = grids
         self._settings = settings
-        self._check = check
+        self._progress = progress
         model = copy.deepcopy(subject.model).eval()
         self._model = model
         self._weights = {name: model.get_parameter(name) for name in layers}
@@ -174,7 +173,7 @@ class _Run:
             self._n += len(logits)
             self._correct += int(self._task.correct(logits, truth).sum())
             baseline.append(self._task.comparable(logits))
-            self._check(self._done / self._total, None)
+            self._progress.report(self._done, self._total)
         positions = [0] * len(chunks)
         for count, name in enumerate(self._layers, 1):
             for i, replay in enumerate(replays):
@@ -183,7 +182,8 @@ class _Run:
                 positions[i] = cut
             pieces = list(zip(replays, kept, positions, labels, baseline, strict=True))
             self._measure_layer(name, pieces)
-            self._check(self._done / self._total, self._sensitivity(self._layers[:count]) if last else None)
+            partial = self._sensitivity(self._layers[:count]) if last else None
+            self._progress.report(self._done, self._total, partial=partial)
 
     def _measure_layer(
         self, name: str, pieces: Sequence[tuple[Replay, dict[int, Tensor], int, Tensor, Tensor]]
@@ -202,7 +202,7 @@ class _Run:
                     sums[0] += int(self._task.correct(logits, truth).sum())
                     sums[1] += self._divergence(reference, logits)
                     self._done += 1
-                    self._check(self._done / self._total, None)
+                    self._progress.report(self._done, self._total)
         _set(weight, original)
 
     def _confirm(self, logits: Tensor, images: Tensor) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from torch.nn import functional as F
 from paretoscope import codec, runtimes
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.codec import shelf
 from paretoscope.data.data import Data, Part
 from paretoscope.measure.latency import (
     BUDGET_S,
     WIDTH,
-    Check,
     Measurement,
     Noise,
     measure_latency,
@@ -40,8 +41,10 @@ from paretoscope.model.structure import Structure
 from paretoscope.networks.network import Network
 from paretoscope.recipe.recipe import Recipe, Simplify
 from paretoscope.runtimes import Program
-from paretoscope.runtimes.integer.blueprint import Blueprint
 from paretoscope.tasks import Answers, BaselineFigures, Task
+
+if TYPE_CHECKING:
+    from paretoscope.runtimes.integer.blueprint import Blueprint
 
 # Simplified networks that are kept, with their statistics: a few times the model's own memory each.
 KEPT_VARIANTS = 4
@@ -203,7 +206,7 @@ class Subject:
             else:
                 yield module
 
-    def blueprint(self, compressed: CompressedModel) -> Blueprint:
+    def blueprint(self, compressed: CompressedModel) -> "Blueprint":
         """What integer networks of the compressed model's structure are made from; raises ModelError."""
         return self._form(compressed).blueprint
 
@@ -267,11 +270,11 @@ class Subject:
         number_format: str | None = None,
         budget_s: float = BUDGET_S,
         width: float = WIDTH,
-        check: Check | None = None,
+        progress: Progress = SILENT,
     ) -> Measurement:
         """Time a compressed model against the baseline in one runtime, which runs the baseline in fp32.
 
-        size, number_format: as for `program`; the images are resized. budget_s, width, check: as for `compare`.
+        size, number_format: as for `program`; the images are resized. budget_s, width, progress: as for `compare`.
         """
         program = self.program(compressed, runtime, size=size, number_format=number_format)
         return measure_latency(
@@ -284,7 +287,7 @@ class Subject:
             threads=threads,
             budget_s=budget_s,
             width=width,
-            check=check,
+            progress=progress,
         )
 
     def noise(
@@ -296,7 +299,7 @@ class Subject:
         size: int | None = None,
         budget_s: float = BUDGET_S,
         width: float = WIDTH,
-        check: Check | None = None,
+        progress: Progress = SILENT,
     ) -> Noise:
         """Time the baseline against itself, as `time` does: what is left of 1 is noise."""
         return measure_noise(
@@ -307,7 +310,7 @@ class Subject:
             threads=threads,
             budget_s=budget_s,
             width=width,
-            check=check,
+            progress=progress,
         )
 
     def profile(

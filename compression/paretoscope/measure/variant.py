@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
 from paretoscope.recipe.recipe import Recipe, Simplify
-from paretoscope.runtimes.integer.blueprint import Blueprint
+
+if TYPE_CHECKING:
+    from paretoscope.runtimes.integer.blueprint import Blueprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +114,11 @@ class Form:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     @cached_property
-    def blueprint(self) -> Blueprint:
+    def blueprint(self) -> "Blueprint":
         """What integer networks of this form are made from; raises ModelError."""
+        # ONNX is slow to import, and networks on floats need none of it.
+        from paretoscope.runtimes.integer.blueprint import Blueprint
+
         return Blueprint(self.module, self.input_shape)
 
     @contextmanager

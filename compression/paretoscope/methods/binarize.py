@@ -9,9 +9,14 @@ Ternarization (Li et al. 2016, Ternary Weight Networks, equations 3 to 6) adds i
 `ternary` times the mean become zero, and alpha is the mean magnitude of those that are left.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from paretoscope.model.tensors import Integers
+from paretoscope.methods import share
+from paretoscope.methods.quantize import per_row
+from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.model.tensors import Codebook, Integers
 from paretoscope.recipe.recipe import Quantize
 
 # Exponents of the least and the largest power of two in float32.
@@ -63,3 +68,16 @@ def _rounded(alpha: np.ndarray, quantize: Quantize) -> np.ndarray:
     exponent = np.log2(alpha, out=np.zeros(alpha.shape), where=alpha > 0, dtype=np.float64)
     power = np.exp2(np.clip(np.rint(exponent), *EXPONENTS))
     return np.where(alpha > 0, power, 0).astype(np.float32)
+
+
+def _takes(work: Work) -> bool:
+    return work.plan.quantize is not None and work.plan.quantize.bits == 1
+
+
+def _binarize(work: Work) -> Work:
+    if isinstance(work.tensor, Codebook):
+        return share.on_grid(work, grid)
+    return replace(work, tensor=apply(work.weight, work.kept, per_row(work.weight, work.quantize)))
+
+
+weight_methods.add(WeightMethod("binary", Stage.QUANTIZE, _takes, _binarize))

@@ -1,4 +1,7 @@
-"""What each method does, in words, as a formula and with its source: the text of the Methods page."""
+"""What each method does, in words, as a formula and with its source: the text of the Methods page.
+
+It is one file, though long, because it is one text, in the order in which the page shows it.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,8 +9,7 @@ from dataclasses import dataclass
 
 from paretoscope.base.registry import Registry
 from paretoscope.recipe.recipe import (
-    MAX_CLUSTERS,
-    MIN_CLUSTERS,
+    SETTINGS,
     STEPS,
     Override,
     Prune,
@@ -21,12 +23,21 @@ from paretoscope.recipe.recipe import (
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting of a method: its name in a recipe, its allowed values and what it changes."""
+class Row:
+    """What a method can be told: a name, as a setting's in a recipe, what is allowed, and what it means."""
 
     name: str
     values: str
     meaning: str
+
+
+def explained(**symbols: str) -> tuple[Row, ...]:
+    """The rows of these settings, from the schema; each with its symbol in the formula, in LaTeX, "" for none."""
+    rows = []
+    for name, symbol in symbols.items():
+        setting = SETTINGS[name]
+        rows.append(Row(name, setting.kind.values, f"{f'${symbol}$: ' if symbol else ''}{setting.explained}"))
+    return tuple(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,7 @@ class MethodEntry:
     title: str
     summary: str
     formula: str
-    settings: tuple[Setting, ...]
+    settings: tuple[Row, ...]
     reference: str
     step: str | None
     example: Recipe
@@ -86,13 +97,13 @@ methods.add(
             r"\;\xrightarrow{\text{code}}\; \text{bits} \end{gathered}"
         ),
         settings=(
-            Setting("simplify", "on or off", "fewer channels, neurons and layers; all later steps see the result"),
-            Setting("prune", "on or off", "zero is its own symbol; sharing only groups the weights that survive"),
-            Setting("share", "on or off", "the entries of the shared table are what gets rounded"),
-            Setting("quantize", "on or off", "8 bits and below run on integer kernels"),
-            Setting("repair", "on or off", "uses samples of the training split, never of the test split"),
-            Setting("recover", "on or off", "takes minutes; the result still follows all the other steps"),
-            Setting("code", "always on", "without loss: what is read back is exactly what was measured"),
+            Row("simplify", "on or off", "fewer channels, neurons and layers; all later steps see the result"),
+            Row("prune", "on or off", "zero is its own symbol; sharing only groups the weights that survive"),
+            Row("share", "on or off", "the entries of the shared table are what gets rounded"),
+            Row("quantize", "on or off", "8 bits and below run on integer kernels"),
+            Row("repair", "on or off", "uses samples of the training split, never of the test split"),
+            Row("recover", "on or off", "takes minutes; the result still follows all the other steps"),
+            Row("code", "always on", "without loss: what is read back is exactly what was measured"),
         ),
         reference=(
             "Han, Mao and Dally, *Deep Compression: compressing deep neural networks with pruning, trained "
@@ -118,12 +129,7 @@ methods.add(
             r"}\; |\gamma_c| \\ \text{of each } C \text{ channels, remove the } \lfloor \rho\,C \rfloor "
             r"\text{ of least } I_c \end{gathered}"
         ),
-        settings=(
-            Setting("nodes", "0 to below 1", "rho, the fraction of the channels and neurons that is removed"),
-            Setting(
-                "importance", "l1, l2 or bn", "by the norm of its weights, or the scale of its batch normalisation"
-            ),
-        ),
+        settings=explained(nodes=r"\rho", importance=""),
         reference=(
             "Li et al., *Pruning filters for efficient ConvNets*, ICLR 2017, "
             "[arXiv:1608.08710](https://arxiv.org/abs/1608.08710). Fang et al., *DepGraph: towards any structural "
@@ -152,12 +158,7 @@ methods.add(
             r"\Bigl(\beta - \frac{\gamma\,\mu}{\sqrt{\sigma^2 + \varepsilon}}\Bigr) "
             r"\\ W_2\,(W_1 x) \;\to\; (W_2 W_1)\,x \end{gathered}"
         ),
-        settings=(
-            Setting("drop", "names of blocks", "blocks to leave out, for example layer2.1"),
-            Setting("blocks", "0 or more", "how many more blocks to leave out, those of least measured harm first"),
-            Setting("fold", "on or off", "multiply batch normalisation into its convolution"),
-            Setting("merge", "on or off", "multiply consecutive linear maps"),
-        ),
+        settings=explained(drop="", blocks="", fold="", merge=""),
         reference=(
             "Veit, Wilber and Belongie, *Residual networks behave like ensembles of relatively shallow networks*, "
             "NeurIPS 2016, [arXiv:1605.06431](https://arxiv.org/abs/1605.06431). Folding: Jacob et al., "
@@ -193,9 +194,7 @@ methods.add(
             r"V_r^{\top}\bigr) \\ r = \min \Bigl\{ r : \textstyle\sum_{i \le r} \sigma_i^2 \ge e \sum_i \sigma_i^2 "
             r"\Bigr\}, \quad r\,(m + n) < m\,n \end{gathered}"
         ),
-        settings=(
-            Setting("energy", "above 0 to 1", "e, the part of the squared singular values that is kept; 1 is off"),
-        ),
+        settings=explained(energy="e"),
         reference=(
             "Denton et al., *Exploiting linear structure within convolutional networks for efficient evaluation*, "
             "NeurIPS 2014, [arXiv:1404.0736](https://arxiv.org/abs/1404.0736)"
@@ -220,10 +219,7 @@ methods.add(
             r"\begin{gathered} \hat w_i = \begin{cases} 0 & |w_i| \le t \\ w_i & \text{otherwise} \end{cases} "
             r"\\[0.6em] t = \text{the } \lfloor s\,n \rfloor\text{-th smallest } |w_i| \end{gathered}"
         ),
-        settings=(
-            Setting("sparsity", "0 to below 1", "s, the fraction of the weights that becomes zero"),
-            Setting("scope", "global or layer", "rank all layers together, or take the same fraction of each"),
-        ),
+        settings=explained(sparsity="s", scope=""),
         reference=(
             "Han, Pool, Tran and Dally, *Learning both weights and connections for efficient neural networks*, "
             "NeurIPS 2015, [arXiv:1506.02626](https://arxiv.org/abs/1506.02626)"
@@ -243,7 +239,7 @@ methods.add(
             "a weight must be to go. How sparse each layer becomes is then a result, and it is reported."
         ),
         formula=(r"\hat w_i = \begin{cases} 0 & |w_i| < t \\ w_i & \text{otherwise} \end{cases}"),
-        settings=(Setting("threshold", "0 or more", "t, the magnitude below which a weight becomes zero; 0 is off"),),
+        settings=explained(threshold="t"),
         reference=(
             "Han, Pool, Tran and Dally, *Learning both weights and connections for efficient neural networks*, "
             "NeurIPS 2015, [arXiv:1506.02626](https://arxiv.org/abs/1506.02626)"
@@ -267,7 +263,7 @@ methods.add(
             r"\hat w_i = \begin{cases} w_i & |w_i| \text{ among the } N \text{ largest of } M \\ "
             r"0 & \text{otherwise} \end{cases}"
         ),
-        settings=(Setting("pattern", "N:M, for example 2:4", "N of every M consecutive inputs of an output stay"),),
+        settings=explained(pattern=""),
         reference=(
             "Mishra et al., *Accelerating sparse deep neural networks*, 2021, "
             "[arXiv:2104.08378](https://arxiv.org/abs/2104.08378)"
@@ -291,18 +287,7 @@ methods.add(
             r"\begin{gathered} \min_{c,\,a} \sum_{i:\,w_i \ne 0} \bigl(w_i - c_{a(i)}\bigr)^2 \\ "
             r"a(i) \in \{1, \dots, k\} \end{gathered}"
         ),
-        settings=(
-            Setting(
-                "clusters",
-                f"{MIN_CLUSTERS} to {MAX_CLUSTERS}, or off",
-                "k, the values in a layer's table; an index takes at most log2(k + 1) bits, zero included",
-            ),
-            Setting(
-                "start",
-                "optimal, linear, density, k-means++ or best",
-                "where the search for the table begins; best is the least error of the three classic starts",
-            ),
-        ),
+        settings=explained(clusters="k", start=""),
         reference=(
             "Han, Mao and Dally, *Deep Compression*, section 3, [arXiv:1510.00149](https://arxiv.org/abs/1510.00149). "
             "One-dimensional k-means: Wang and Song, *Ckmeans.1d.dp*, The R Journal 2011"
@@ -326,11 +311,7 @@ methods.add(
             r"\begin{gathered} n_j = \lvert \{ i : a(i) = j \} \rvert \\ \text{drop } j \text{ if } n_j < p "
             r"\text{ or } n_j \text{ is among the } r \text{ least} \end{gathered}"
         ),
-        settings=(
-            Setting("population", "0 or more", "p, how many weights a group needs in order to stay"),
-            Setting("rarest", "0 to below clusters", "r, the number of groups that go in any case; one group stays"),
-            Setting("moved", "zero or nearest", "what becomes of the weights of a dropped group"),
-        ),
+        settings=explained(population="p", rarest="r", moved=""),
         reference=(
             "It refines the tables of Han, Mao and Dally, *Deep Compression*, section 3, "
             "[arXiv:1510.00149](https://arxiv.org/abs/1510.00149)"
@@ -354,10 +335,7 @@ methods.add(
             r"\begin{gathered} q = \operatorname{clip}\bigl(\lfloor w / s \rceil, -L, L\bigr), \quad L = 2^{b-1} - 1 "
             r"\\ \hat w = s\,q, \quad s = \tfrac{1}{L} \max |w| \end{gathered}"
         ),
-        settings=(
-            Setting("bits", "2 to 16, or 32", "b, the bits of a code; 32 leaves the weights as they are"),
-            Setting("granularity", "channel or tensor", "one scale s for each output channel, or one for the layer"),
-        ),
+        settings=explained(bits="b", granularity=""),
         reference=(
             "Krishnamoorthi, *Quantizing deep convolutional networks for efficient inference*, 2018, "
             "[arXiv:1806.08342](https://arxiv.org/abs/1806.08342)"
@@ -382,9 +360,7 @@ methods.add(
             r"\frac{\min(w, 0)}{s} \Bigr\rceil \\ q = \operatorname{clip}\bigl(\lfloor w / s \rceil + z, -2^{b-1}, "
             r"2^{b-1} - 1\bigr) \\ \hat w = s\,(q - z) \end{gathered}"
         ),
-        settings=(
-            Setting("symmetric", "on or off", "off adds the zero point; a shared table always has a symmetric grid"),
-        ),
+        settings=explained(symmetric=""),
         reference=(
             "Jacob et al., *Quantization and training of neural networks for efficient integer-arithmetic-only "
             "inference*, CVPR 2018, [arXiv:1712.05877](https://arxiv.org/abs/1712.05877), section 2.1"
@@ -409,14 +385,7 @@ methods.add(
             r"\begin{gathered} c = \arg\min_c \lVert w - \hat w_c \rVert^2 \;\text{ or }\; \operatorname{quantile}_p "
             r"|w| \\ \text{or }\; \arg\min_c \sum_x P_c(x) \log \frac{P_c(x)}{Q_c(x)} \end{gathered}"
         ),
-        settings=(
-            Setting(
-                "calibration",
-                "range, mse, percentile or kl",
-                "no clipping, least squared error, a percentile of the magnitudes, or least KL divergence",
-            ),
-            Setting("percentile", "above 50 to 100", "p, in percent; for the calibration of that name"),
-        ),
+        settings=explained(calibration="", percentile="p"),
         reference=(
             "Banner, Nahshan and Soudry, *Post training 4-bit quantization of convolutional networks for rapid "
             "deployment*, NeurIPS 2019, [arXiv:1810.05723](https://arxiv.org/abs/1810.05723). KL divergence: Migacz, "
@@ -449,11 +418,7 @@ methods.add(
             r"\text{by magnitude:}\quad H = (1 - m)\, I \otimes S + m\, \mathbf{1}\mathbf{1}^{\top}, \quad "
             r"S_{ab} = r^{|a - b|} \end{gathered}"
         ),
-        settings=(
-            Setting("calibration", "rate", "steps by rate and harm; bits are then the most that a code may have"),
-            Setting("exchange", "1e-12 to 1e3", "lambda, in nats of KL divergence for each kilobyte saved"),
-            Setting("weighting", "fisher or magnitude", "F from calibration samples, or from the size of the weights"),
-        ),
+        settings=explained(calibration="", exchange=r"\lambda", weighting="F"),
         reference=(
             "Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss-Markov sources*, IEEE "
             "Transactions on Communications 1990. Haase et al., *Dependent scalar quantization for neural network "
@@ -480,11 +445,7 @@ methods.add(
             r"\begin{gathered} \hat x = s_x \bigl(\operatorname{clip}(\lfloor x / s_x \rceil + z_x, -128, 127) - "
             r"z_x\bigr) \\ y = s_w\,s_x \textstyle\sum_i q_{w,i}\,(q_{x,i} - z_x) + b \end{gathered}"
         ),
-        settings=(
-            Setting(
-                "activations", "32 or 8", "8 for integer kernels, where weights have at most 8 bits; 32 for floats"
-            ),
-        ),
+        settings=explained(activations=""),
         reference=(
             "Jacob et al., *Quantization and training of neural networks for efficient integer-arithmetic-only "
             "inference*, CVPR 2018, [arXiv:1712.05877](https://arxiv.org/abs/1712.05877)"
@@ -509,11 +470,7 @@ methods.add(
             r"\begin{gathered} \hat w_i = \alpha \operatorname{sign}(w_i) \\ "
             r"\alpha = \tfrac{1}{n} \textstyle\sum |w_i| \end{gathered}"
         ),
-        settings=(
-            Setting("bits", "1", "chooses binarization"),
-            Setting("granularity", "channel or tensor", "one magnitude for each output channel, or one for the layer"),
-            Setting("power_of_two", "on or off", "round the magnitude to a power of two: multiplying becomes a shift"),
-        ),
+        settings=explained(bits="b", granularity="", power_of_two=""),
         reference=(
             "Rastegari, Ordonez, Redmon and Farhadi, *XNOR-Net*, ECCV 2016, "
             "[arXiv:1603.05279](https://arxiv.org/abs/1603.05279)"
@@ -538,7 +495,7 @@ methods.add(
             r"\alpha \operatorname{sign}(w_i) & |w_i| \ge \Delta \\ 0 & \text{otherwise} \end{cases} \\ "
             r"\alpha = \text{mean } |w_i| \text{ of those kept} \end{gathered}"
         ),
-        settings=(Setting("ternary", "0 to 3", "t, with 1 bit; 0 is binary, 0.7 is what the paper derives"),),
+        settings=explained(ternary="t"),
         reference=(
             "Li, Zhang and Liu, *Ternary weight networks*, 2016, [arXiv:1605.04711](https://arxiv.org/abs/1605.04711)"
         ),
@@ -564,11 +521,7 @@ methods.add(
             r"b \leftarrow b + \mathbb{E}\,[W x] - \mathbb{E}\,[\hat W \hat x] \\ "
             r"\mu, \sigma^2 \leftarrow \text{mean and variance of } \hat W \hat x \end{gathered}"
         ),
-        settings=(
-            Setting("rounding", "nearest or gptq", "to the nearest value, or each column making good those before it"),
-            Setting("bias", "on or off", "move each layer's mean output back to what it was"),
-            Setting("batchnorm", "on or off", "measure the means and variances of batch normalisation again"),
-        ),
+        settings=explained(rounding="", bias="", batchnorm=""),
         reference=(
             "Frantar et al., *GPTQ*, ICLR 2023, [arXiv:2210.17323](https://arxiv.org/abs/2210.17323). Nagel et al., "
             "*Data-free quantization through weight equalization and bias correction*, ICCV 2019, "
@@ -600,24 +553,20 @@ methods.add(
             r"\frac{\partial L}{\partial c_k} = \sum_{a(i) = k} \frac{\partial L}{\partial w_i} \\ "
             r"\text{sparsity}(t) = S \left(1 - (1 - t)^3\right), \; t \in [0, 1] \end{gathered}"
         ),
-        settings=(
-            Setting("epochs", "0 or more", "passes over the train split, at most; 0 for no training"),
-            Setting("learning_rate", "above 0 to 10", "of Adam, at its peak"),
-            Setting("schedule", "cosine or constant", "whether the learning rate falls to zero or stays"),
-            Setting("minibatch", "1 or more", "images a step of the optimiser"),
-            Setting("ramp", "0 to below 1", "share of the epochs over which sparsity rises and bits fall; 0: one shot"),
-            Setting("distill", "0 to 1", "lambda, the weight of the teacher's answers; the labels have the rest"),
-            Setting("temperature", "0.1 to 100", "T, which softens those answers"),
-            Setting(
-                "teacher", "a model or empty", "whose answers: another model's of the same dataset, or the baseline's"
-            ),
-            Setting("average", "0 to below 1", "decay of a running mean of the weights, which is what is kept; 0: off"),
-            Setting("patience", "0 or more", "epochs without a better one that end the training; 0 for never"),
-            Setting("augment", "on or off", "train on images that are turned, scaled and shifted a little"),
-            Setting("seed", "0 or more", "of the part that chooses the epoch, and of all draws"),
-            Setting(
-                "stopped", "0 or more", "the epoch after which it was ended by hand or by a budget, 0 if it was not"
-            ),
+        settings=explained(
+            epochs="",
+            learning_rate="",
+            schedule="",
+            minibatch="",
+            ramp="",
+            distill=r"\lambda",
+            temperature="T",
+            teacher="",
+            average="",
+            patience="",
+            augment="",
+            seed="",
+            stopped="",
         ),
         reference=(
             "Han et al., *Learning both weights and connections*, NeurIPS 2015, "
@@ -648,10 +597,7 @@ methods.add(
             r"\begin{gathered} \text{settings}(\ell) = \text{recipe} \triangleleft o_1 \triangleleft \cdots "
             r"\triangleleft o_k \\ o_1, \dots, o_k \text{ the overrides that match layer } \ell \end{gathered}"
         ),
-        settings=(
-            Setting("overrides", "a pattern and settings", "settings of the layers whose name matches; later ones win"),
-            Setting("keep_ends", "on or off", "the first and the last layer keep at least 8 bits of their own"),
-        ),
+        settings=explained(overrides="", keep_ends=""),
         reference=(
             "Dong et al., *HAWQ: Hessian aware quantization of neural networks with mixed precision*, ICCV 2019, "
             "[arXiv:1905.03696](https://arxiv.org/abs/1905.03696)"
@@ -678,15 +624,7 @@ methods.add(
             r"\text{ANS} \approx H, \quad H \le \text{Huffman} < H + 1 \\ "
             r"\text{context: } -\textstyle\sum_i \log_2 p(v_i \mid v_1, \dots, v_{i-1}) \end{gathered}"
         ),
-        settings=(
-            Setting("coder", "ans, huffman, context or smallest", "which of them writes the file; smallest is slower"),
-            Setting(
-                "rest",
-                "fp32, fp16 or rate",
-                "the format of biases and normalisation parameters, which are never left out; rate: integers by rate "
-                "and harm",
-            ),
-        ),
+        settings=explained(coder="", rest=""),
         reference=(
             "Huffman, *A method for the construction of minimum-redundancy codes*, Proceedings of the IRE 1952. "
             "Duda, *Asymmetric numeral systems*, 2013, [arXiv:1311.2540](https://arxiv.org/abs/1311.2540). Mahoney, "

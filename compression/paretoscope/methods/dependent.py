@@ -11,9 +11,10 @@ one step an output channel, F being its mean. With second moments of the inputs,
 after them (`compensate`), and F is what such an error costs then, `R_ii^2` in place of `H_ii`. Where harm is weighted
 by magnitude there are no samples, and these moments are assumed (`moments`).
 
-Codes are the path of the trellis (`paretoscope.model.trellis`) that is best for bits and harm together (Viterbi algorithm;
-dependent quantization, Schwarz et al. 2019; for neural networks Haase et al. 2020). Bits are those of a Laplacian
-source. Paths run down the output channels of one column, so that column after column can make good what was lost.
+Codes are the path of the trellis (`paretoscope.model.trellis`) that is best for bits and harm together (Viterbi
+algorithm; dependent quantization, Schwarz et al. 2019; for neural networks Haase et al. 2020). Bits are those of a
+Laplacian source. Paths run down the output channels of one column, so that column after column can make good what was
+lost.
 
 Steps are widened where the largest weight needs more than the largest code; of 2 to 4 bits no wider than is best for
 the squared error, or most other weights would be zero. Codes of 2 bits are -1, 0 and 1, and no path of the trellis
@@ -25,17 +26,21 @@ stays at most that of zeros.
 """
 
 import math
+from dataclasses import replace
 
 import numba
 import numpy as np
 
+from paretoscope.base.errors import RecipeError
+from paretoscope.methods import moments
 from paretoscope.methods import quantize as plain
 from paretoscope.methods.compensate import BLOCK, Steps, factorised, round_with_compensation
 from paretoscope.methods.moments import Assumed
+from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
 from paretoscope.model import powers
 from paretoscope.model.tensors import LARGEST, Integers
 from paretoscope.model.trellis import NEXT
-from paretoscope.recipe.recipe import Quantize
+from paretoscope.recipe.recipe import Quantize, Recipe
 
 # Of one layer with magnitudes alone to go by: the nats that errors as large as its weights are taken to cost twice
 # over. Between 0.05 and 0.12 on our models.
@@ -346,3 +351,45 @@ def _best_path(target, pivots, kept, bits, top, price, following, path):
     for row in range(count - 1, -1, -1):
         path[row] = chosen[row, state]
         state = came[row, state]
+
+
+def sensitivity(values: np.ndarray, step: Quantize, fisher: np.ndarray | None) -> np.ndarray:
+    """What errors of each row of values are taken to cost; raises RecipeError where it needs samples and has none."""
+    if step.weighting == "magnitude":
+        return magnitude_sensitivity(values)
+    if fisher is None:
+        raise RecipeError(
+            'weighting "fisher" needs calibration samples; there are none here. Choose weighting "magnitude".'
+        )
+    return fisher
+
+
+def _takes(work: Work) -> bool:
+    step = work.plan.quantize
+    return step is not None and step.bits > 1 and step.calibration == "rate" and work.tensor is None
+
+
+def _by_rate(work: Work) -> Work:
+    step, hessian = plain.per_row(work.weight, work.quantize), work.hessian
+    # Codes of 2 bits are rounded one by one, and make nothing good.
+    if hessian is None and step.weighting == "magnitude" and step.bits > 2:
+        hessian = moments.assumed(work.weight.shape)
+    weight = work.layer.weight if hessian is not None else work.weight
+    tensor = quantize(
+        weight,
+        work.kept,
+        sensitivity(weight, step, work.fisher),
+        hessian,
+        exchange=step.exchange,
+        bits=step.bits,
+        per_channel=step.granularity == "channel",
+    )
+    return replace(work, tensor=tensor, settled=True)
+
+
+def _keeping(recipe: Recipe) -> str:
+    by_rate = recipe.quantize is not None and recipe.quantize.calibration == "rate"
+    return "a lower exchange rate" if by_rate else ""
+
+
+weight_methods.add(WeightMethod("rate", Stage.QUANTIZE, _takes, _by_rate, keeping=_keeping))

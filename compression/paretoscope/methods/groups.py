@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from paretoscope.methods import share
+from paretoscope.methods import bound, share
+from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
 from paretoscope.model.tensors import Codebook, Integers, Plain
 
 
@@ -38,3 +39,27 @@ def _taken(entries: Plain | Integers, kept: np.ndarray) -> Plain | Integers:
     if isinstance(entries, Plain):
         return Plain(entries.values[kept])
     return dataclasses.replace(entries, codes=entries.codes[kept])
+
+
+def merged(codebook: Codebook) -> Codebook:
+    """The codebook without what rounding made equal or zero: zero has its own symbol, and every entry one."""
+    entries = codebook.entries
+    codes = entries.codes if isinstance(entries, Integers) else entries.values
+    kept = np.unique(codes[codes != 0])
+    if len(kept) == len(codes):
+        return codebook
+    table = np.zeros(len(codes) + 1, np.uint8 if len(kept) <= 255 else np.uint16)
+    table[1:] = np.where(codes == 0, 0, np.searchsorted(kept, codes) + 1)
+    unique = Integers(kept, entries.scale, entries.bits) if isinstance(entries, Integers) else Plain(kept)
+    return Codebook(table[codebook.indices], unique)
+
+
+def _regroup(work: Work) -> Work:
+    codebook, step = merged(work.tensor), work.plan.share
+    if step.population or step.rarest:
+        codebook = drop(codebook, step.population, step.rarest, step.moved, work.weight)
+        codebook = bound.bounded(work.weight, codebook, None)
+    return dataclasses.replace(work, tensor=codebook)
+
+
+weight_methods.add(WeightMethod("groups", Stage.REGROUP, lambda work: isinstance(work.tensor, Codebook), _regroup))

@@ -34,8 +34,6 @@ _BUFFERS = re.compile(
 _LEAST_TIED = 64
 
 
-
-
 def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[str, str] | None = None) -> PackedModel:
     """Compress the tensors of a state dict: floats of two or more axes are weights, everything else is the rest.
 
@@ -241,5 +239,3 @@ def _held(name: str, tensor: torch.Tensor, weight: bool) -> np.ndarray:
         f"tensors must be of a type of {', '.join(DTYPES)} or whole numbers or F32; {name} is {tensor.dtype}. "
         "Convert it to one of these."
     )
-
-

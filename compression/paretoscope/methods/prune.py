@@ -9,13 +9,15 @@ first. By a threshold: all magnitudes below it. By a pattern N:M: all but the N 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 
+from paretoscope.base.text import listed
+from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
-from paretoscope.recipe.recipe import LayerRecipe, Prune
+from paretoscope.recipe.recipe import LayerRecipe, Prune, Recipe
 
 INFINITY_BITS = 0x7F800000
 
@@ -164,3 +166,54 @@ def _count_equal(ordered: np.ndarray, magnitude: float) -> int:
     value = ordered.dtype.type(magnitude)
     both = {value, -value}
     return sum(int(np.searchsorted(ordered, v, side="right") - np.searchsorted(ordered, v, side="left")) for v in both)
+
+
+def _cut_away(work: Work) -> Work:
+    return replace(work, weight=apply(work.weight, work.prepared["magnitude"]))
+
+
+def _has_pattern(work: Work) -> bool:
+    step = work.plan.prune
+    return (
+        "magnitude" not in work.prepared and bool(step and step.pattern) and divides(work.weight.shape, step.kept_of[1])
+    )
+
+
+def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, LayerRecipe]) -> list[str]:
+    dense: dict[str, list[str]] = {}
+    for name, plan in plans.items():
+        pattern = plan.prune.pattern if plan.prune else ""
+        if pattern and not divides(shapes[name], plan.prune.kept_of[1]):
+            dense.setdefault(pattern, []).append(name)
+    return [
+        f"Left dense, because the inputs of a weight do not divide into groups of {pattern.split(':')[1]}: "
+        f"{listed(names)}."
+        for pattern, names in dense.items()
+    ]
+
+
+def _keeping(recipe: Recipe) -> str:
+    if (step := recipe.prune) is None:
+        return ""
+    return "scope layer" if step.sparsity and step.scope == "global" else "less pruning"
+
+
+weight_methods.add(
+    WeightMethod(
+        "magnitude",
+        Stage.PRUNE,
+        takes=lambda work: "magnitude" in work.prepared,
+        apply=_cut_away,
+        prepare=lambda statistics, plans, recipe: cuts_of(statistics, plans, recipe.prune),
+        keeping=_keeping,
+    )
+)
+weight_methods.add(
+    WeightMethod(
+        "pattern",
+        Stage.PRUNE,
+        takes=_has_pattern,
+        apply=lambda work: replace(work, weight=apply_pattern(work.weight, *work.plan.prune.kept_of)),
+        notes=_left_dense,
+    )
+)

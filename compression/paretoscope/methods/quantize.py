@@ -12,11 +12,15 @@ TensorRT). The divergence says nothing where a histogram has fewer weights than 
 values a code: "kl" is "mse" for such tensors and codebooks. Above 8 bits it clips nothing.
 """
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 
-from paretoscope.model.tensors import LARGEST, Integers
-from paretoscope.recipe.recipe import Quantize
+from paretoscope.methods import share
+from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.model.tensors import LARGEST, Codebook, Integers
+from paretoscope.recipe.recipe import CLIPPINGS, Quantize
 
 # Clip ratios 1 .. 1/64 in quarter octaves, then twice finer steps around the best one.
 RATIOS = (2.0 ** (-np.arange(25) / 4), 2.0 ** (np.arange(-7, 8) / 32), 2.0 ** (np.arange(-7, 8) / 256))
@@ -309,3 +313,24 @@ def _least_divergence(histogram, top):
             least, best = divergence, kept
         kept -= BINS_PER_STEP
     return best / BINS
+
+
+def per_row(weight: np.ndarray, quantize: Quantize) -> Quantize:
+    """The step for a weight: of one dimension, a row would be one value with a scale of its own."""
+    one_value = weight.ndim < 2 and quantize.granularity == "channel"
+    return replace(quantize, granularity="tensor") if one_value else quantize
+
+
+def _takes(work: Work) -> bool:
+    step = work.plan.quantize
+    return step is not None and step.bits > 1 and step.calibration in CLIPPINGS
+
+
+def _quantize(work: Work) -> Work:
+    if isinstance(work.tensor, Codebook):
+        return share.on_grid(work, grid)
+    step = per_row(work.weight, work.quantize)
+    return replace(work, tensor=apply(work.weight, work.layer.channel_max, step))
+
+
+weight_methods.add(WeightMethod("integers", Stage.QUANTIZE, _takes, _quantize))

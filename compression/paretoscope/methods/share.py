@@ -17,10 +17,16 @@ Compression, section 3.1) and "k-means++" (Arthur & Vassilvitskii 2007).
 Zero is its own symbol: pruned weights stay zero and are not clustered.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numba
 import numpy as np
 
+from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
 from paretoscope.model.statistics import BLOCK, LayerStatistics
+from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.recipe.recipe import Quantize
 
 # Measured: 6 cells a cluster stay within 0.5 % of the optimum.
 CELLS_PER_CLUSTER = 6
@@ -474,3 +480,32 @@ def _plus_plus(ordered, centre, sums, negatives, gap, draws):
         for i in range(max(place - 1, 0), min(place + 2, used)):
             distances[i] = _distance(ordered, centre, sums, negatives, gap, edges[i], edges[i + 1], entries[i])
     return entries[:used]
+
+
+def _share(work: Work) -> Work:
+    """A codebook of floats; equal entries are still apart."""
+    layer, weight, step = work.layer, work.weight, work.plan.share
+    negatives, positives = np.count_nonzero(weight < 0), np.count_nonzero(weight > 0)
+    # Survivors of a pattern are not those of largest magnitude, so only their own statistics describe them.
+    scattered = negatives + positives < weight.size and work.plan.prune is not None and work.plan.prune.pattern
+    described = LayerStatistics.of(layer.name, weight[weight != 0]) if scattered and negatives + positives else layer
+    entries = fit(described, negatives, positives, step.clusters, step.start)
+    return replace(work, tensor=Codebook(assign(weight, entries), Plain(entries)))
+
+
+def on_grid(work: Work, grid: Callable[[np.ndarray, np.ndarray, Quantize], Integers]) -> Work:
+    """A layer whose codebook of floats is rounded by `grid`: of entries, their counts and the step of quantization."""
+    codebook, step = work.tensor, work.quantize
+    entries = codebook.entries.values
+    if len(entries) == 0:
+        kind = np.int8 if step.bits <= 8 else np.int16
+        rounded = Integers(np.zeros(0, kind), np.float32(1).reshape(()), step.bits)
+    else:
+        # The largest weight does not ask how often each entry is used; every other choice of a scale does.
+        weighted = step.calibration != "range"
+        counts = np.bincount(codebook.indices.reshape(-1), minlength=len(entries) + 1)[1:]
+        rounded = grid(entries, counts if weighted else np.ones(len(entries)), step)
+    return replace(work, tensor=Codebook(codebook.indices, rounded))
+
+
+weight_methods.add(WeightMethod("share", Stage.SHARE, lambda work: work.plan.share is not None, _share))

@@ -95,4 +95,3 @@ class CompressedModel:
     def _tensor(self, name: str) -> CompressedTensor:
         name = self.ties.get(name, name)
         return self.weights[name] if name in self.weights else self.rest[name]
-

@@ -46,7 +46,7 @@ class Integers:
     codes: int8 (bits <= 8) or int16, any shape, |code| < 2**(bits - 1), or in {-1, 0, 1} for 1 bit; with a zero point
     -2**(bits - 1) too. scale: float32, shape () for one scale or (codes.shape[0],) for one per output channel.
     zero: the zero points of an asymmetric grid, of the type of the codes and the shape of the scale; None for all 0.
-    trellis: whether the codes are paths of the trellis down their first axis (`paretoscope.model.trellis`), which coders use.
+    trellis: whether the codes are paths of the trellis (`paretoscope.model.trellis`) down their first axis.
     """
 
     codes: np.ndarray

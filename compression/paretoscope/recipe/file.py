@@ -15,7 +15,8 @@ from yaml.scanner import Scanner
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.recipe import effects
-from paretoscope.recipe.recipe import STEPS, Recipe, loads, unique
+from paretoscope.recipe.plain import loads, unique
+from paretoscope.recipe.recipe import STEPS, Recipe
 
 LARGEST = 1 << 16
 # A recipe has four: itself, its overrides, an override, a value.
@@ -105,8 +106,6 @@ def to_yaml(recipe: Recipe) -> str:
 def dump(fields: Mapping[str, Any]) -> str:
     """Plain data as YAML, in their order."""
     return yaml.dump(dict(fields), Dumper=_Dumper, sort_keys=False)
-
-
 
 
 def open_recipe(path: Path, counted_on: Mapping[str, Any] | None = None) -> Recipe:

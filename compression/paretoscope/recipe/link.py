@@ -9,39 +9,15 @@ from typing import Any
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import MOST_NAMES, nearest, shown
-from paretoscope.recipe.recipe import (
-    CALIBRATIONS,
-    CODERS,
-    DEFAULTS,
-    GRANULARITIES,
-    IMPORTANCES,
-    MOVES,
-    REST_FORMATS,
-    ROUNDINGS,
-    SCHEDULES,
-    SCOPES,
-    STARTS,
-    WEIGHTINGS,
-    Recipe,
-    loads,
-)
+from paretoscope.recipe.migrations import migrated_query
+from paretoscope.recipe.plain import loads
+from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, Recipe
+from paretoscope.recipe.values import Choice
 
 # The nearest right name is looked for so many times; a link may hold thousands of names.
 GUESSED = 8
 
-_CHOICES = {
-    "importance": IMPORTANCES,
-    "scope": SCOPES,
-    "start": STARTS,
-    "moved": MOVES,
-    "granularity": GRANULARITIES,
-    "calibration": CALIBRATIONS,
-    "weighting": WEIGHTINGS,
-    "rounding": ROUNDINGS,
-    "schedule": SCHEDULES,
-    "coder": CODERS,
-    "rest": REST_FORMATS,
-}
+_CHOICES = {name: each.kind.names for name, each in SETTINGS.items() if isinstance(each.kind, Choice)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +38,7 @@ def read(query: Mapping[str, str], *, beside: Iterable[str] = ()) -> Reading:
 
     beside: names that the link may have besides the recipe's settings; they count as right names, nothing more.
     """
+    query = migrated_query(query)
     known = (*DEFAULTS, *beside)
     wrong: dict[str, list[str]] = {}
     settings: dict[str, Any] = {}

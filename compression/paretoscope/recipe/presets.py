@@ -11,7 +11,6 @@ from paretoscope.recipe.recipe import Recipe
 PATH = ASSETS / "presets.json"
 
 
-
 @dataclass(frozen=True, slots=True)
 class Preset:
     """A recipe, its title for a button and one sentence for a person.
@@ -24,8 +23,6 @@ class Preset:
     summary: str
     recipe: Recipe
     model: str | None = None
-
-
 
 
 def _load() -> Registry[Preset]:
@@ -54,27 +51,3 @@ def preset_for(name: str, model: str | None = None) -> Preset:
             f"Choose one of: {known}."
         )
     return found
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -9,41 +9,27 @@ so that two recipes with the same effect have the same digest.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from paretoscope.base.errors import RecipeError
-from paretoscope.base.text import MOST_NAMES, listed, nearest, shown
-from paretoscope.recipe.steps import (
-    BITS,
-    CALIBRATIONS,
-    CLIPPINGS,
-    CODERS,
-    FULL_PRECISION,
-    GRANULARITIES,
-    IMPORTANCES,
-    INTEGER_BITS,
-    MAX_CLUSTERS,
-    MIN_CLUSTERS,
-    MOVES,
-    REST_FORMATS,
-    ROUNDINGS,
-    SCHEDULES,
-    SCOPES,
-    STARTS,
-    WEIGHTINGS,
-    Code,
-    Prune,
-    Quantize,
-    Recover,
-    Repair,
-    Share,
-    Simplify,
-    check_name,
-    switch,
-)
+from paretoscope.base.text import listed, nearest, shown
+from paretoscope.recipe import schema
+from paretoscope.recipe.conditions import FULL_PRECISION, INTEGER_BITS, shared
+from paretoscope.recipe.migrations import VERSION, migrated, migrated_query
+from paretoscope.recipe.overrides import LAYER_SETTINGS, LAYER_STEPS, LayerRecipe, Override, Overrides, overrides_of
+from paretoscope.recipe.plain import loads, mapping
+from paretoscope.recipe.schema import Effect, Setting, setting
+from paretoscope.recipe.steps import STEPS, Code, Prune, Quantize, Recover, Repair, Share, Simplify
+from paretoscope.recipe.steps.code import Coder, Rest
+from paretoscope.recipe.steps.prune import RULES, Scope
+from paretoscope.recipe.steps.quantize import BITS, Calibration, Granularity, Weighting
+from paretoscope.recipe.steps.recover import Schedule
+from paretoscope.recipe.steps.repair import Rounding
+from paretoscope.recipe.steps.share import MAX_CLUSTERS, MIN_CLUSTERS, Moved, Start
+from paretoscope.recipe.steps.simplify import Importance
+from paretoscope.recipe.values import Switch, names
 
 __all__ = [
     "BITS",
@@ -64,6 +50,7 @@ __all__ = [
     "RULES",
     "SCHEDULES",
     "SCOPES",
+    "SETTINGS",
     "STARTS",
     "STEPS",
     "VERSION",
@@ -80,55 +67,18 @@ __all__ = [
     "Simplify",
 ]
 
-VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """Other settings for some layers: those whose name matches the pattern `layers`, e.g. "layer1.*".
-
-    settings: pairs (name, value) of settings of prune, share and quantize that differ from the recipe's. A layer with a
-    sparsity, threshold or pattern of its own is pruned alone and not ranked with the others.
-    """
-
-    layers: str
-    settings: tuple[tuple[str, Any], ...]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.layers, str) or not self.layers:
-            raise RecipeError(
-                f'an override must say for which layers; got {shown(self.layers)}. Pass a name or a pattern, "conv*".'
-            )
-        check_name("layers of an override", self.layers)
-        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
-        try:
-            settings = {name: value for name, value in pairs}
-        except (TypeError, ValueError):
-            raise RecipeError(
-                f"the settings of an override must be names with values; got {shown(self.settings)}. "
-                'Pass e.g. {"bits": 8}.'
-            ) from None
-        unknown = sorted((name for name in settings if name not in LAYER_SETTINGS), key=shown)
-        if unknown or not settings:
-            raise RecipeError(
-                f"an override may set {', '.join(LAYER_SETTINGS)}; got {listed(map(shown, unknown)) or 'nothing'}. "
-                "Name one of these."
-            )
-        object.__setattr__(self, "settings", tuple(sorted(settings.items())))
-
-    def matches(self, layer: str) -> bool:
-        """Whether it is meant for a layer, by its name with or without ".weight"."""
-        return fnmatchcase(layer, self.layers) or fnmatchcase(layer.removesuffix(".weight"), self.layers)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerRecipe:
-    """The steps for one layer. own_rate: whether an override prunes it alone."""
-
-    prune: Prune | None
-    share: Share | None
-    quantize: Quantize | None
-    own_rate: bool = False
+IMPORTANCES = names(Importance)
+SCOPES = names(Scope)
+STARTS = names(Start)
+MOVES = names(Moved)
+GRANULARITIES = names(Granularity)
+CALIBRATIONS = names(Calibration)
+CLIPPINGS = tuple(name for name in CALIBRATIONS if name != Calibration.RATE)
+WEIGHTINGS = names(Weighting)
+ROUNDINGS = names(Rounding)
+SCHEDULES = names(Schedule)
+CODERS = names(Coder)
+REST_FORMATS = names(Rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +96,26 @@ class Recipe:
     repair: Repair | None = None
     recover: Recover | None = None
     code: Code = field(default_factory=Code)
-    keep_ends: bool = False
-    overrides: tuple[Override, ...] = ()
+    keep_ends: bool = setting(
+        False,
+        of=Switch(),
+        label="First and last layer at 8 bits",
+        help="The first and the last layer keep at least 8 bits of their own: they are small and sensitive.",
+        reference="mixed precision with first and last layers of 8 bits, Dong et al. 2019",
+        effect=Effect(
+            lambda s: shared(s) or s["bits"] < INTEGER_BITS,
+            "clusters or fewer than 8 bits elsewhere",
+            lambda s: {"bits": 4},
+            layers=True,
+        ),
+    )
+    overrides: tuple[Override, ...] = setting(
+        (),
+        of=Overrides(),
+        label="Overrides",
+        help='Other settings for some layers, by name or pattern: [{"layers": "conv1*", "bits": 8}]. Later ones win.',
+        reference="mixed precision, layerwise configuration, Dong et al. 2019",
+    )
 
     def __post_init__(self) -> None:
         for name, kind in STEPS.items():
@@ -156,17 +124,7 @@ class Recipe:
                 raise RecipeError(
                     f"{name} must be a {kind.__name__} step; got {shown(value)}. Pass {kind.__name__}(...)."
                 )
-        switch("keep_ends", self.keep_ends)
-        if not isinstance(self.overrides, (list, tuple)) or not all(isinstance(o, Override) for o in self.overrides):
-            raise RecipeError(
-                f"overrides must be a list of overrides; got {shown(self.overrides)}. Pass [Override(...)]."
-            )
-        if len(self.overrides) > MOST_NAMES:
-            raise RecipeError(
-                f"a recipe may have at most {MOST_NAMES} overrides; got {len(self.overrides)}. "
-                'Join layers of equal settings by a pattern, "conv*".'
-            )
-        object.__setattr__(self, "overrides", tuple(self.overrides))
+        schema.check(self)
         if self.simplify == Simplify():
             object.__setattr__(self, "simplify", None)
         if self.prune is not None and not (self.prune.sparsity or self.prune.threshold or self.prune.pattern):
@@ -209,7 +167,7 @@ class Recipe:
             for name, kind in STEPS.items()
             if name != "share" or settings["clusters"] is not None
         }
-        return cls(**steps, keep_ends=settings["keep_ends"], overrides=_overrides(settings["overrides"]))
+        return cls(**steps, keep_ends=settings["keep_ends"], overrides=overrides_of(settings["overrides"]))
 
     def settings(self) -> dict[str, Any]:
         """The flat settings: `Recipe.of(**recipe.settings()) == recipe`."""
@@ -239,8 +197,7 @@ class Recipe:
     def _with(self, settings: tuple[tuple[str, Any], ...]) -> "Recipe":
         """The recipe for a layer that has these settings of its own."""
         own = dict(settings)
-        everywhere = (*LAYER_SETTINGS, "weighting", "activations")
-        values = {name: value for name, value in self.settings().items() if name in everywhere}
+        values = {name: value for name, value in self.settings().items() if SETTINGS[name].step in LAYER_STEPS}
         if own.keys() & set(RULES):
             values.update({name: DEFAULTS[name] for name in RULES})
         values.update(own)
@@ -268,11 +225,10 @@ class Recipe:
 
     def to_query(self) -> dict[str, str]:
         """The settings as the texts of a link: the three sliders always, the others where they are not the default."""
-        always = ("sparsity", "clusters", "bits")
         return {
-            name: _TEXTS.get(name, _text)(value)
+            name: SETTINGS[name].kind.write(value)
             for name, value in self.settings().items()
-            if name in always or value != DEFAULTS[name]
+            if SETTINGS[name].prominent or value != DEFAULTS[name]
         }
 
     @classmethod
@@ -283,13 +239,14 @@ class Recipe:
     @staticmethod
     def parsed(query: Mapping[str, str]) -> dict[str, Any]:
         """The flat settings that a link states, as it states them; raises RecipeError."""
+        query = migrated_query(query)
         unknown = sorted(set(query) - set(DEFAULTS))
         if unknown:
             raise RecipeError(
                 f"a link may set what a recipe has; got {listed(map(shown, unknown))}."
                 f"{nearest(unknown[0], DEFAULTS)} Remove what is no setting."
             )
-        return {name: _parsed(name, text) for name, text in query.items()}
+        return {name: SETTINGS[name].kind.read(name, text, SETTINGS[name].sample) for name, text in query.items()}
 
     @property
     def bits(self) -> int:
@@ -368,14 +325,14 @@ class Recipe:
     @classmethod
     def from_dict(cls, data: object) -> "Recipe":
         """Read plain data from outside; raises RecipeError on anything that `to_dict` could not have written."""
-        fields = _mapping("a recipe", data, ("version", *STEPS, "keep_ends", "overrides"))
+        fields = mapping("a recipe", migrated(data), ("version", *STEPS, *schema.described(cls)))
         version = fields.pop("version", None)
         if type(version) is not int or version != VERSION:
             raise RecipeError(
                 f'version must be {VERSION}; got {shown(version)}. Add "version": {VERSION}, '
                 "or export the recipe again."
             )
-        keep_ends, overrides = fields.pop("keep_ends", False), _overrides(fields.pop("overrides", []))
+        keep_ends, overrides = fields.pop("keep_ends", False), overrides_of(fields.pop("overrides", []))
         steps = {name: _step(name, value) for name, value in fields.items()}
         return cls(**steps, keep_ends=keep_ends, overrides=overrides)
 
@@ -385,135 +342,25 @@ class Recipe:
         return cls.from_dict(loads(text, "a recipe"))
 
 
-STEPS = {
-    "simplify": Simplify,
-    "prune": Prune,
-    "share": Share,
-    "quantize": Quantize,
-    "repair": Repair,
-    "recover": Recover,
-    "code": Code,
+SETTINGS: dict[str, Setting] = {
+    name: each for step, owner in (*STEPS.items(), ("", Recipe)) for name, each in schema.described(owner, step).items()
 }
 
-# Written even at their default, so that a recipe's text says what the sliders do.
-_ALWAYS = ("sparsity", "scope", "clusters", "bits", "granularity", "calibration", "coder", "rest")
-
-LAYER_SETTINGS = tuple(
-    each.name
-    for kind in (Prune, Share, Quantize)
-    for each in dataclasses.fields(kind)
-    if each.name not in ("weighting", "activations")
-)
-
-# Of pruning: one at a time.
-RULES = ("sparsity", "threshold", "pattern")
-
-DEFAULTS: dict[str, Any] = {
-    **{
-        each.name: {"clusters": None, "bits": FULL_PRECISION}.get(each.name, each.default)
-        for kind in STEPS.values()
-        for each in dataclasses.fields(kind)
-    },
-    "keep_ends": False,
-    "overrides": (),
-}
-
-_SAMPLES = {"sparsity": "0.8", "clusters": "16", "bits": "8", "pattern": "2:4"}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "off" if value is None else str(value)
-
-
-_TEXTS = {
-    "drop": ",".join,
-    "overrides": lambda overrides: json.dumps(
-        [{"layers": o.layers, **dict(o.settings)} for o in overrides], separators=(",", ":")
-    ),
-}
-
-
-def _parsed(name: str, text: str) -> Any:
-    """The value of a setting from the text of a link."""
-    default = DEFAULTS[name]
-    if name in ("overrides",):
-        return text
-    if name == "drop":
-        return tuple(filter(None, text.split(",")))
-    if name == "clusters" and text == "off":
-        return None
-    if isinstance(default, bool):
-        if text not in ("on", "off"):
-            raise RecipeError(f"{name} in a link must be on or off; got {shown(text)}. Write e.g. {name}=on.")
-        return text == "on"
-    kind = int if name == "clusters" else type(default)
-    try:
-        return kind(text)
-    except ValueError:
-        raise RecipeError(
-            f"{name} in a link must be a number; got {shown(text)}. Write e.g. {name}={_SAMPLES.get(name, default)}."
-        ) from None
-
-
-def loads(text: str | bytes, what: str) -> Any:
-    """Plain data from JSON text; raises RecipeError, also where a name stands twice in an object."""
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise RecipeError(f"{what} must be JSON text; {reason}. Export one to see the form.") from None
-
-
-def unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """An object of a file; raises ValueError where a name stands twice: which of the two was meant?"""
-    result: dict[Any, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise ValueError(f"{shown(name)} stands twice")
-        result[name] = value
-    return result
-
-
-def _overrides(value: object) -> tuple[Override, ...]:
-    """Overrides from a list of them, of mappings, or from JSON text."""
-    if isinstance(value, str):
-        value = loads(value, "overrides")
-    if not isinstance(value, (list, tuple)):
-        raise RecipeError(f"overrides must be a list; got {shown(value)}. Write it as [{{...}}].")
-    return tuple(each if isinstance(each, Override) else _override(each) for each in value)
-
-
-def _override(data: object) -> Override:
-    values = _mapping("an override", data, ("layers", *LAYER_SETTINGS))
-    return Override(values.pop("layers", None), tuple(values.items()))
+DEFAULTS: dict[str, Any] = {name: each.default for name, each in SETTINGS.items()}
 
 
 def _written(step: Any) -> dict[str, Any]:
     return {
         each.name: list(value) if isinstance(value, tuple) else value
         for each in dataclasses.fields(step)
-        if (value := getattr(step, each.name)) != each.default or each.name in _ALWAYS
+        if (value := getattr(step, each.name)) != each.default or SETTINGS[each.name].written
     }
-
-
-def _mapping(what: str, data: object, allowed: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise RecipeError(f"{what} must be a JSON object; got {shown(data)}. Write it as {{...}}.")
-    unknown = sorted((name for name in data if name not in allowed), key=shown)
-    if unknown:
-        raise RecipeError(
-            f"{what} may have the fields {', '.join(allowed)}; got {listed(map(shown, unknown))}."
-            f"{nearest(unknown[0], allowed)} Remove or rename what is not in that list."
-        )
-    return dict(data)
 
 
 def _step(name: str, data: object) -> Any:
     kind = STEPS[name]
     fields = dataclasses.fields(kind)
-    values = _mapping(name, data, tuple(f.name for f in fields))
+    values = mapping(name, data, tuple(f.name for f in fields))
     for f in fields:
         if f.default is dataclasses.MISSING and f.name not in values:
             raise RecipeError(f"{name} must state {f.name}; it is missing. Add it, or leave the step out.")

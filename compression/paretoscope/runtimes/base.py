@@ -13,7 +13,6 @@ from torch import nn
 
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
-from paretoscope.base.registry import Registry
 from paretoscope.model.tensors import CompressedTensor
 
 
@@ -127,9 +126,6 @@ class Runtime:
         """Raises RuntimeUnavailableError when something must be installed first."""
         if self.missing:
             raise RuntimeUnavailableError(f"{self.title} must be installed to run here. Install {self.missing}.")
-
-
-runtimes: Registry[Runtime] = Registry("runtime")
 
 
 def as_input(images: np.ndarray, input_shape: tuple[int, int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import nn
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.tensors import Integers
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
 from paretoscope.runtimes.integer.onnx_int8 import export_int8
 from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
@@ -118,16 +118,14 @@ def _build(runnable: Runnable, number_format: str) -> Program:
     return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), tuple(runnable.input_shape), data)
 
 
-ONNX_RUNTIME = runtimes.add(
-    Runtime(
-        name="onnxruntime",
-        title="ONNX Runtime",
-        summary="Optimised graphs: integer kernels (static QDQ int8) where activations have 8 bits, else float32.",
-        reference="ONNX Runtime developers, onnxruntime.ai; Jacob et al. 2018 for the integer arithmetic",
-        number_formats=("fp32", "int8"),
-        version=onnxruntime.__version__,
-        build_as=_build,
-        open=OnnxSession,
-        profile=_profile,
-    )
+ONNX_RUNTIME = Runtime(
+    name="onnxruntime",
+    title="ONNX Runtime",
+    summary="Optimised graphs: integer kernels (static QDQ int8) where activations have 8 bits, else float32.",
+    reference="ONNX Runtime developers, onnxruntime.ai; Jacob et al. 2018 for the integer arithmetic",
+    number_formats=("fp32", "int8"),
+    version=onnxruntime.__version__,
+    build_as=_build,
+    open=OnnxSession,
+    profile=_profile,
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 from paretoscope.base.errors import RuntimeUnavailableError
 from paretoscope.graph.trace import INPUT
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
 from paretoscope.runtimes.libraries import openvino
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_runtime import onnx_file
@@ -126,17 +126,15 @@ def _build(runnable: Runnable, number_format: str) -> Program:
 
 _INSTALLED = find_spec("openvino") is not None
 
-OPENVINO = runtimes.add(
-    Runtime(
-        name="openvino",
-        title="OpenVINO",
-        summary="Intel's runtime, on the CPU: integer kernels for our int8 codes where activations have 8 bits.",
-        reference="OpenVINO documentation, docs.openvino.ai",
-        number_formats=("fp32", "int8"),
-        version=metadata.version("openvino") if _INSTALLED else "",
-        build_as=_build,
-        open=OpenVinoSession,
-        profile=_profile,
-        missing="" if _INSTALLED else REQUIREMENT,
-    )
+OPENVINO = Runtime(
+    name="openvino",
+    title="OpenVINO",
+    summary="Intel's runtime, on the CPU: integer kernels for our int8 codes where activations have 8 bits.",
+    reference="OpenVINO documentation, docs.openvino.ai",
+    number_formats=("fp32", "int8"),
+    version=metadata.version("openvino") if _INSTALLED else "",
+    build_as=_build,
+    open=OpenVinoSession,
+    profile=_profile,
+    missing="" if _INSTALLED else REQUIREMENT,
 )

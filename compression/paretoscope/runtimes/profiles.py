@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import onnx
-from scipy.stats import trim_mean
 
 OTHER = "other"
 WARM_UP_RUNS = 5
@@ -19,7 +19,9 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 
 def typical(durations: Iterable[float]) -> float:
     """Interquartile mean: finer than the clock's ticks, unlike a median, and unmoved by interruptions."""
-    return float(trim_mean(list(durations), TRIM))
+    values = np.array(list(durations), np.float64)
+    cut = int(TRIM * len(values))
+    return float(np.partition(values, (cut, len(values) - cut - 1))[cut : len(values) - cut].mean())
 
 
 def by_weight(times: Mapping[str, float], owners: Mapping[str, str]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from paretoscope.base.threads import torch_threads
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
 from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, typical
 
 
@@ -117,16 +117,14 @@ def _structure(module: nn.Module) -> str:
     return hashlib.sha256("\n".join([repr(module), *types, *tensors]).encode()).hexdigest()
 
 
-PYTORCH = runtimes.add(
-    Runtime(
-        name="torch",
-        title="PyTorch",
-        summary="Eager execution in float32: the same speed whatever the recipe, as long as the shapes stay.",
-        reference="Paszke et al., PyTorch: An Imperative Style, High-Performance Deep Learning Library, 2019",
-        number_formats=("fp32",),
-        version=torch.__version__,
-        build_as=lambda runnable, number_format: build_module(runnable, PYTORCH.name),
-        open=PyTorchSession,
-        profile=_profile,
-    )
+PYTORCH = Runtime(
+    name="torch",
+    title="PyTorch",
+    summary="Eager execution in float32: the same speed whatever the recipe, as long as the shapes stay.",
+    reference="Paszke et al., PyTorch: An Imperative Style, High-Performance Deep Learning Library, 2019",
+    number_formats=("fp32",),
+    version=torch.__version__,
+    build_as=lambda runnable, number_format: build_module(runnable, PYTORCH.name),
+    open=PyTorchSession,
+    profile=_profile,
 )

@@ -1,7 +1,5 @@
 """How many threads libraries may use. Small work is done on one: waking workers costs more than they save."""
 
-
-
 from paretoscope.runtimes.libraries import onnxruntime
 
 

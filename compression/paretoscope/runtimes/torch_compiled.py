@@ -25,7 +25,7 @@ from paretoscope.base.files import lasting_folder
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
 from paretoscope.base.tracing import TRACING
-from paretoscope.runtimes.base import Program, Runtime, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runtime, as_input
 from paretoscope.runtimes.onnx_graph import verify
 from paretoscope.runtimes.pytorch import build_module
 
@@ -150,17 +150,15 @@ def _compiler() -> str | None:
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *_COMPILERS))), None)
 
 
-TORCH_COMPILED = runtimes.add(
-    Runtime(
-        name="torch-compiled",
-        title="PyTorch, compiled",
-        summary="PyTorch's compiler makes C++ of the network: fused loops in float32. The first timing compiles, 10 s.",
-        reference="Ansel et al., PyTorch 2: Faster Machine Learning Through Dynamic Python Bytecode Transformation and "
-        "Graph Compilation, 2024",
-        number_formats=("fp32",),
-        version=torch.__version__,
-        build_as=lambda runnable, number_format: build_module(runnable, TORCH_COMPILED.name),
-        open=CompiledSession,
-        missing="" if _compiler() else "a C++ compiler (g++ or clang++)",
-    )
+TORCH_COMPILED = Runtime(
+    name="torch-compiled",
+    title="PyTorch, compiled",
+    summary="PyTorch's compiler makes C++ of the network: fused loops in float32. The first timing compiles, 10 s.",
+    reference="Ansel et al., PyTorch 2: Faster Machine Learning Through Dynamic Python Bytecode Transformation and "
+    "Graph Compilation, 2024",
+    number_formats=("fp32",),
+    version=torch.__version__,
+    build_as=lambda runnable, number_format: build_module(runnable, TORCH_COMPILED.name),
+    open=CompiledSession,
+    missing="" if _compiler() else "a C++ compiler (g++ or clang++)",
 )

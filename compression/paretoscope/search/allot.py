@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from paretoscope import codec
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Quantize, Recipe
 
@@ -44,25 +45,23 @@ def allot(
     *,
     size: int | None = None,
     harm: float | None = None,
-    check: Callable[[float], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Allotment:
     """The exchange rate that meets a wanted size of the artefact, in bytes, or a wanted harm over the train split, in
     nats; raises RecipeError unless it is one of them."""
     if (size is None) == (harm is None):
         raise RecipeError(f"allot needs a wanted size or a wanted harm, one of them; got {size} and {harm}. Pass one.")
     if size is not None:
-        return for_size(recipe, size, lambda each: len(codec.write(subject.compress(each))), check)
-    return for_harm(recipe, harm, lambda each: subject.train_harm(subject.compress(each)), check)
+        return for_size(recipe, size, lambda each: len(codec.write(subject.compress(each))), progress)
+    return for_harm(recipe, harm, lambda each: subject.train_harm(subject.compress(each)), progress)
 
 
-def for_size(
-    recipe: Recipe, wanted: int, measure: Callable[[Recipe], int], check: Callable[[float], None] | None = None
-) -> Allotment:
+def for_size(recipe: Recipe, wanted: int, measure: Callable[[Recipe], int], progress: Progress = SILENT) -> Allotment:
     """The lowest exchange rate at which `measure` gives at most `wanted` bytes.
 
-    check: is called with the fraction that is done before each measurement.
+    progress: told before each measurement; what it raises ends the search.
     """
-    return _search(recipe, wanted, measure, check, fits_from_above=True)
+    return _search(recipe, wanted, measure, progress, fits_from_above=True)
 
 
 def pack_for_size(recipe: Recipe, plain: Sequence[Recipe], wanted: int, measure: Callable[[Recipe], int]) -> Recipe:
@@ -95,20 +94,21 @@ def pack_for_size(recipe: Recipe, plain: Sequence[Recipe], wanted: int, measure:
 
 
 def for_harm(
-    recipe: Recipe, wanted: float, measure: Callable[[Recipe], float], check: Callable[[float], None] | None = None
+    recipe: Recipe, wanted: float, measure: Callable[[Recipe], float], progress: Progress = SILENT
 ) -> Allotment:
     """The highest exchange rate at which `measure` gives at most `wanted` nats."""
-    return _search(recipe, wanted, measure, check, fits_from_above=False)
+    return _search(recipe, wanted, measure, progress, fits_from_above=False)
 
 
-def _search(recipe, wanted, measure, check, *, fits_from_above: bool) -> Allotment:
+def _search(
+    recipe: Recipe, wanted: float, measure: Callable[[Recipe], float], progress: Progress, *, fits_from_above: bool
+) -> Allotment:
     recipe = by_rate(recipe)
     found: dict[int, float] = {}
     total = (GREATEST - LEAST).bit_length() + 1
 
     def fits(place: int) -> bool:
-        if check is not None:
-            check(len(found) / total)
+        progress.report(len(found), total)
         found[place] = measure(_at(recipe, place))
         return found[place] <= wanted
 

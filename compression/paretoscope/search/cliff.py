@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.record import FIRST_TASK
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks import Figures, tasks
@@ -60,13 +61,13 @@ def find_cliff(
     recipe: Recipe,
     setting: str,
     grid: Sequence[float] | None = None,
-    check: Callable[[float, Cliff], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Cliff:
     """Bisect `setting` ("sparsity", "clusters" or "bits") of the recipe; every other setting stays.
 
     evaluate: the exact figures of a recipe; called at most log2(len(grid)) + 2 times. grid: values from the mildest to
-    the strongest, GRIDS[setting] by default. check(progress, cliff so far) is called after each evaluation; what it
-    raises ends the search. Raises RecipeError.
+    the strongest, GRIDS[setting] by default. progress: told after each evaluation, with the cliff so far;
+    what it raises ends the search. Raises RecipeError.
     """
     if setting not in GRIDS:
         raise RecipeError(f"the cliff is found along {', '.join(GRIDS)}; got {setting!r}. Name one of these.")
@@ -90,6 +91,5 @@ def find_cliff(
             failing = middle
         else:
             passing = middle
-        if check is not None:
-            check(1.0 if failing - passing <= 1 else len(steps) / (most + 1), cliff())
+        progress.report(1.0 if failing - passing <= 1 else len(steps) / (most + 1), partial=cliff())
     return cliff()

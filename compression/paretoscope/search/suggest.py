@@ -25,6 +25,7 @@ from sklearn.isotonic import isotonic_regression
 
 from paretoscope import codec
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.sensitivity import Point, Sensitivity, compress_alone
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
@@ -111,14 +112,14 @@ def suggest_measured(
     drop: float,
     evaluate: Callable[[Recipe], float],
     base: Recipe | None = None,
-    check: Callable[[float, Suggestion], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Suggestion:
     """The smallest recipe, along the path of rising prices, that loses at most `drop` points where it is measured.
 
     evaluate: the points of accuracy that a recipe loses, measured; called about log2 of the number of steps times, 6 to
-    9 for the models of the zoo. It begins with the prediction and bisects from there. check(progress, suggestion) is
-    called after each evaluation; what it raises ends the search. The suggestion's drop is the measured one. `base` is
-    as for `suggest`; with a repair step in it the search sees what repair wins back.
+    9 for the models of the zoo. It begins with the prediction and bisects from there. progress: told after each
+    evaluation, with the suggestion that was tried; what it raises ends the search. The suggestion's drop is the
+    measured one. `base` is as for `suggest`; with a repair step in it the search sees what repair wins back.
     """
     plan = _Plan(sensitivity, statistics, base)
     target = Target(drop=drop)
@@ -137,9 +138,8 @@ def suggest_measured(
             low, best = middle, tried
         else:
             high = middle
-        if check is not None:
-            left = math.log2(max(1, high - low))
-            check(evaluations / (evaluations + left), tried)
+        left = math.log2(max(1, high - low))
+        progress.report(evaluations, evaluations + left, partial=tried)
         middle = (low + high) // 2
     return best
 
@@ -151,15 +151,16 @@ def find(
     base: Recipe,
     measure: Callable[[Recipe], int],
     evaluate: Callable[[Recipe], float],
-    check: Callable[[float, Suggestion], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Suggestion:
     """`suggest` for a wanted size, `suggest_measured` for a wanted loss: either is met where it is measured.
 
-    measure: bytes of a recipe's artefact. evaluate: points of accuracy that it loses. check: as for `suggest_measured`.
+    measure: bytes of a recipe's artefact. evaluate: points of accuracy that it loses. progress: as for
+    `suggest_measured`.
     """
     if target.drop is None:
         return suggest(sensitivity, statistics, target, base, measure)
-    return suggest_measured(sensitivity, statistics, target.drop, evaluate, base, check)
+    return suggest_measured(sensitivity, statistics, target.drop, evaluate, base, progress)
 
 
 class _Plan:

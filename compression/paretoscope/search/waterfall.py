@@ -17,6 +17,7 @@ from fractions import Fraction
 from itertools import chain, combinations
 from typing import Any
 
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.recipe.recipe import STEPS, Code, Override, Recipe
 
 CODING = "coding"
@@ -67,13 +68,13 @@ def attribute(
     recipe: Recipe,
     measure: Measure,
     dense_bytes: int,
-    check: Callable[[float, None], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Waterfall:
     """Attribute bytes saved and accuracy lost to the steps of a recipe.
 
     measure: bytes of a recipe's artefact and its accuracy in [0, 1]; called once for each different recipe among the
-    2**N subsets of the N steps, at most 64. dense_bytes: of the uncompressed fp32 model. check(progress, None) is
-    called before each evaluation; what it raises ends the work.
+    2**N subsets of the N steps, at most 64. dense_bytes: of the uncompressed fp32 model. progress: told
+    before each evaluation; what it raises ends the work.
     """
     steps = steps_of(recipe)
     subsets = [frozenset(subset) for subset in _subsets(steps)]
@@ -81,8 +82,7 @@ def attribute(
     different = {part.digest: part for part in parts.values()}
     measured: dict[str, tuple[int, float]] = {}
     for done, (digest, part) in enumerate(different.items()):
-        if check is not None:
-            check(done / len(different), None)
+        progress.report(done, len(different))
         measured[digest] = measure(part)
     # Fractions, so that the contributions add up to the difference, but for the last rounding.
     sizes = {subset: Fraction(measured[part.digest][0]) for subset, part in parts.items()}

@@ -1,21 +1,24 @@
 """Everything of a recipe's latency by one call: measured where it is not known, and gathered in a report."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.devices import devices, project
 from paretoscope.measure.latency import Samples
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Record
 from paretoscope.measure.roofline import Estimate, LayerWork, estimate
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.pytorch import PYTORCH
 from paretoscope.runtimes.sparse.runtime import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
-from paretoscope.service.jobs import Job
+from paretoscope.service.jobs import Job, State
 from paretoscope.service.latency_report import (
     QUANTILES,
     Calls,
@@ -26,12 +29,12 @@ from paretoscope.service.latency_report import (
     RuntimeDetails,
     TimingRow,
 )
-from paretoscope.service.workbench import Task, Timing, Workbench, alternatives, study_timings
+from paretoscope.service.study import StudyKind
+from paretoscope.service.timing import Task, Timing, alternatives, study_timings
+from paretoscope.service.workbench import Workbench
 
 ALL = "all"
 _PAUSE_S = 0.05
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +56,35 @@ class Question:
         baselines = list(dict.fromkeys(_unbound(timing) for timing in there))
         profiled = [(recipe, timing) for timing in there] + [(Recipe(), timing) for timing in baselines]
         return [
-            *(Task(f"Timing {_name(timing)}", "time", recipe, timing) for timing in there),
+            *(Task(f"Timing {_name(timing)}", StudyKind.TIME, recipe, timing) for timing in there),
             *(
-                Task(f"Profiling {_side(each)} {_name(timing)}", "profile", each, timing)
+                Task(f"Profiling {_side(each)} {_name(timing)}", StudyKind.PROFILE, each, timing)
                 for each, timing in profiled
                 if timing.chosen.profile is not None
             ),
             *(
-                Task(f"Choosing the form of each layer {_name(timing)}", "plan", recipe, timing)
+                Task(f"Choosing the form of each layer {_name(timing)}", StudyKind.PLAN, recipe, timing)
                 for timing in there
                 if timing.chosen.sees_zeros
             ),
             *(
-                Task(f"Timing the baseline against itself {_name(timing)}", "noise", Recipe(), timing)
+                Task(f"Timing the baseline against itself {_name(timing)}", StudyKind.NOISE, Recipe(), timing)
                 for timing in baselines
             ),
             *(
                 Task(f"{label} {name} {_name(_unbound(self.main))}", what, each, _unbound(self.main))
                 for name, each in alternatives(recipe, self.main).items()
-                for label, what in (("Timing", "time"), ("Evaluating", "evaluate"))
+                for label, what in (("Timing", StudyKind.TIME), ("Evaluating", StudyKind.EVALUATE))
                 if not self.main.chosen.missing
             ),
             *(
-                Task(f"Timing {_name(timing)}", "time", recipe, timing)
+                Task(f"Timing {_name(timing)}", StudyKind.TIME, recipe, timing)
                 for timing in self.grid
                 if timing not in self.first and not timing.chosen.missing
             ),
-            Task("Measuring this machine", "machine", recipe, self.main),
+            Task("Measuring this machine", StudyKind.MACHINE, recipe, self.main),
             *(
-                Task(f"Measuring the memory of {_side(each)} {_name(timing)}", "memory", each, timing)
+                Task(f"Measuring the memory of {_side(each)} {_name(timing)}", StudyKind.MEMORY, each, timing)
                 for each, timing in profiled
             ),
         ]
@@ -110,7 +113,7 @@ def ask(
     if size == subject.resized(None).shape[2]:
         size = None
     # PyTorch takes what the model takes: a size that it cannot is told before anything is measured.
-    subject.program(bench.compressed(model, recipe), runtimes.PYTORCH.name, size=size)
+    subject.program(bench.compressed(model, recipe), PYTORCH.name, size=size)
     main = Timing(chosen[0], batches[0], threads[0], size)
     order = [timing for timing in study_timings(recipe, main)["runtimes"] if timing.runtime in chosen]
     own = main.chosen.number_format(recipe.integer)
@@ -119,22 +122,22 @@ def ask(
     return Question(model, recipe, order[0], tuple(order), tuple(grid))
 
 
-def study(bench: Workbench, question: Question, tell: Tell = lambda text: None) -> LatencyReport:
-    """Measure what is not known yet and gather everything. tell: gets a line about what is being done.
+def study(bench: Workbench, question: Question, progress: Progress = SILENT) -> LatencyReport:
+    """Measure what is not known yet and gather everything. progress: told what is being done, by its label.
 
     Raises CompressionError where nothing at all could be timed, with the first reason.
     """
     model, recipe = question.model, question.recipe
     known = {timing: bench.latency(model, recipe, timing) for timing in question.grid}
     stored = {timing for timing, latency in known.items() if latency is not None and latency.decided}
-    tell(f"Evaluating {recipe.describe()}")
+    progress.report(label=f"Evaluating {recipe.describe()}")
     record = _wait(bench.evaluate(model, recipe)).record
-    tasks = question.tasks()
-    _wait(bench.measure(model, tasks), lambda label, done: tell(f"{label} ({done + 1} of {len(tasks)})"), len(tasks))
+    tasks = tuple(question.tasks())
+    _wait(bench.ask(StudyKind.MEASURE, model, tasks), progress, len(tasks))
     rows = tuple(_rows(bench, question, stored))
     if all(row.latency is None for row in rows):
         raise CompressionError(rows[0].note)
-    machine = bench.machine(question.main.threads)
+    machine = bench.known(StudyKind.MACHINE, question.main.threads)
     details = tuple(
         _details(bench, question, timing, machine) for timing in question.first if not timing.chosen.missing
     )
@@ -156,19 +159,19 @@ def study(bench: Workbench, question: Question, tell: Tell = lambda text: None) 
     )
 
 
-def _wait(job: Job, report: Callable[[str, int], None] | None = None, tasks: int = 0):
-    """The result of a job; raises CompressionError where it failed."""
+def _wait(job: Job, progress: Progress = SILENT, tasks: int = 0) -> Any:
+    """The result of a job; raises CompressionError where it failed. tasks: that it tells of, one after the other."""
     told = None
     try:
         while not job.wait(_PAUSE_S):
             job.keep()
-            if report is not None and job.partial not in (None, told):
-                told = job.partial
-                report(told, round(job.progress * tasks))
+            if tasks and job.partial not in (None, told):
+                told, done = job.partial, round(job.progress * tasks)
+                progress.report(done, tasks, label=f"{told} ({done + 1} of {tasks})")
     except BaseException:
         job.cancel()
         raise
-    if job.state != "done":
+    if job.state is not State.DONE:
         raise CompressionError(job.error or "a measurement must not be cancelled; it was. Start it again.")
     return job.result
 
@@ -201,7 +204,7 @@ def _rows(bench: Workbench, question: Question, stored: set[Timing]) -> Iterator
             latency=bench.latency(model, recipe, timing),
         )
         if row.latency is None:
-            problem = bench.problem(model, recipe, timing, "time")
+            problem = bench.problem(model, recipe, timing, StudyKind.TIME)
             missing = timing.chosen.missing
             yield replace(row, note=f"not installed; install {missing}" if missing else f"did not run: {problem}")
             continue
@@ -224,7 +227,7 @@ def _calls(samples: Samples | None) -> Calls | None:
 
 def _details(bench: Workbench, question: Question, timing: Timing, machine: Machine | None) -> RuntimeDetails:
     model, recipe, beside = question.model, question.recipe, _unbound(timing)
-    plan = (timing.chosen.sees_zeros and bench.plan(model, recipe, timing)) or []
+    plan = (timing.chosen.sees_zeros and bench.known(StudyKind.PLAN, model, recipe, timing)) or []
     sparse = {each.weight: each.density for each in plan if each.is_sparse}
     work = [
         layer.sparse(sparse[layer.name]) if layer.name in sparse else layer
@@ -233,16 +236,16 @@ def _details(bench: Workbench, question: Question, timing: Timing, machine: Mach
     own = baseline = None
     if machine is not None:
         own, baseline = (estimate(each, machine) for each in (work, bench.work(model, Recipe(), beside)))
-    asked = [(recipe, timing, what) for what in ("profile", "plan", "memory")]
-    asked += [(Recipe(), beside, what) for what in ("profile", "noise", "memory")]
+    asked = [(recipe, timing, what) for what in (StudyKind.PROFILE, StudyKind.PLAN, StudyKind.MEMORY)]
+    asked += [(Recipe(), beside, what) for what in (StudyKind.PROFILE, StudyKind.NOISE, StudyKind.MEMORY)]
     problems = (bench.problem(model, *each) for each in asked)
     return RuntimeDetails(
         title=timing.chosen.title,
         runtime=timing.runtime,
         number_format=timing.number_format,
-        noise=bench.noise(model, beside),
-        memory=bench.memory(model, recipe, timing),
-        baseline_memory=bench.memory(model, Recipe(), beside),
+        noise=bench.known(StudyKind.NOISE, model, beside),
+        memory=bench.known(StudyKind.MEMORY, model, recipe, timing),
+        baseline_memory=bench.known(StudyKind.MEMORY, model, Recipe(), beside),
         estimate_ms=None if own is None else 1e3 * own.seconds,
         baseline_estimate_ms=None if baseline is None else 1e3 * baseline.seconds,
         layers=tuple(_layers(bench, question, timing, work, own)),
@@ -255,8 +258,8 @@ def _layers(
     bench: Workbench, question: Question, timing: Timing, work: Sequence[LayerWork], found: Estimate | None
 ) -> Iterator[LayerTime]:
     """None where the runtime keeps no profile; layers that the recipe took out come last."""
-    own = bench.profile(question.model, question.recipe, timing)
-    baseline = bench.profile(question.model, Recipe(), _unbound(timing)) or {}
+    own = bench.known(StudyKind.PROFILE, question.model, question.recipe, timing)
+    baseline = bench.known(StudyKind.PROFILE, question.model, Recipe(), _unbound(timing)) or {}
     if own is None:
         return
     estimates = {layer.name: layer for layer in found.layers} if found is not None else {}

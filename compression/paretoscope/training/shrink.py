@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.subject import Subject
 from paretoscope.model.structure import blocks
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.training.train import Check, Epoch, Recovery, Split
+from paretoscope.training.train import Epoch, Recovery, Split
 
 AXES = ("width", "depth")
 # Shares of the channels and neurons that are removed.
@@ -79,14 +80,15 @@ def required_accuracy(subject: Subject, recipe: Recipe, points: float) -> float:
 
 
 def shrink(
-    recipes: Iterable[Recipe], train: Train, required: float, check: Check = lambda: None
+    recipes: Iterable[Recipe], train: Train, required: float, progress: Progress = SILENT
 ) -> Iterator[ShrinkStep]:
     """Train one student after another, the largest first, to the first that misses the required accuracy, included.
 
-    train: gives what training by a recipe came to, anew or from where it is kept. check: called before each; may raise.
+    train: gives what training by a recipe came to, anew or from where it is kept. progress: asked before each;
+    what it raises ends the work.
     """
     for recipe in recipes:
-        check()
+        progress.report()
         found = train(recipe)
         step = ShrinkStep(found.recipe, found.best, found.epochs, None)
         # Accuracies are counts over one number of images: half of one is less than any difference.

@@ -17,7 +17,7 @@ entropy penalized reparameterization).
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, RecipeError
 from paretoscope.base.lock import machine
+from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.text import shown
 from paretoscope.data.dataset import digest_of
 from paretoscope.measure.subject import Subject
@@ -55,8 +56,6 @@ WARM_UP_SHARE = 0.05
 NEARLY_HALF = np.float32(0.49)
 # Twins that cannot follow every step of the optimiser are put back on what can be represented this often.
 PROJECT_EVERY = 20
-
-Check = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +197,12 @@ class Trainer:
         impatient = patience and done - max(gained, ramp) >= patience
         return done >= (self.step.stopped or self.step.epochs) or bool(impatient)
 
-    def run(self, check: Check = lambda: None) -> Iterator[Epoch]:
-        """Train to the end, an epoch at a time; `check` is called before each batch and may raise to stop."""
+    def run(self, progress: Progress = SILENT) -> Iterator[Epoch]:
+        """Train to the end, an epoch at a time; `progress` is asked before each batch and may raise to stop."""
         if not self.epochs:
             yield self._start()
         while not self.ended:
-            yield self._epoch(self.epochs[-1].number + 1, check)
+            yield self._epoch(self.epochs[-1].number + 1, progress)
 
     def result(self) -> Recovered:
         """The best epoch so far in which the recipe held, or the start; raises CompressionError before the first."""
@@ -226,7 +225,7 @@ class Trainer:
         self._enter(first, begun, _floats(self.variant.statistics))
         return self._note(0, whole, None, None, 0.0, holds=True, seconds=0.0)
 
-    def _epoch(self, number: int, check: Check) -> Epoch:
+    def _epoch(self, number: int, progress: Progress) -> Epoch:
         now = stage(self.recipe, number)
         if now != self._stage:
             state = self._student.float_state()
@@ -241,7 +240,7 @@ class Trainer:
             order = torch.randperm(len(labels))
             for place, batch in enumerate(order.split(step.minibatch)):
                 paused = time.perf_counter()
-                check()
+                progress.report()
                 waited += time.perf_counter() - paused
                 if place % PROJECT_EVERY == 0:
                     self._reproject()

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from typing import TYPE_CHECKING
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.places import ASSETS
 from paretoscope.base.registry import Registry
 from paretoscope.data.dataset import InputShape
-from paretoscope.networks.zoo.lenet import lenet_5, lenet_300_100
-from paretoscope.networks.zoo.mobilenet import mobilenet_v2
-from paretoscope.networks.zoo.resnet import resnet_20
-from paretoscope.networks.zoo.simple_cnn import simple_cnn
-from paretoscope.networks.zoo.vit import vit_tiny
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WEIGHTS_FOLDER = ASSETS / "models"
 DEFAULT_MODEL = "simple-cnn"
@@ -54,11 +51,21 @@ class ModelEntry:
     reference: str
     input_shape: InputShape
     dataset: str
-    build: Callable[[], nn.Module]
+    build: "Callable[[], nn.Module]"
     training: TrainingSettings
 
 
 models: Registry[ModelEntry] = Registry("model")
+
+
+@cache
+def _builder(module: str, function: str) -> "Callable[[], nn.Module]":
+    """A builder, one for each function, that imports its module and torch when it is called: names need neither."""
+
+    def build() -> "nn.Module":
+        return getattr(import_module(f"paretoscope.networks.zoo.{module}"), function)()
+
+    return build
 
 
 def models_of(dataset: str) -> tuple[str, ...]:
@@ -73,16 +80,19 @@ def teachers_of(name: str) -> tuple[str, ...]:
     return tuple(each.name for each in models if (each.dataset, each.input_shape) == asked and each is not known)
 
 
-def build(name: str) -> nn.Module:
+def build(name: str) -> "nn.Module":
     """The model with random weights (from torch's global generator), in eval mode; raises UnknownNameError."""
     return models.get(name).build().eval()
 
 
-def load_model(name: str) -> nn.Module:
+def load_model(name: str) -> "nn.Module":
     """The model with the weights that we trained, in eval mode.
 
     Raises UnknownNameError, or ModelError when the weights are missing, damaged or another model's.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     model = build(name)
     path = weights_path(name)
     remedy = f"Restore the file, or write it again with: python -m paretoscope train {name}"
@@ -108,7 +118,7 @@ models.add(
         reference="LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998",
         input_shape=(1, 28, 28),
         dataset="digits",
-        build=lenet_300_100,
+        build=_builder("lenet", "lenet_300_100"),
         training=TrainingSettings(epochs=150, learning_rate=2e-3),
     )
 )
@@ -120,7 +130,7 @@ models.add(
         reference="LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998",
         input_shape=(1, 28, 28),
         dataset="digits",
-        build=lenet_5,
+        build=_builder("lenet", "lenet_5"),
         training=TrainingSettings(epochs=60, learning_rate=2e-3),
     )
 )
@@ -132,7 +142,7 @@ models.add(
         reference="A textbook net in the manner of LeNet, for colour images",
         input_shape=(3, 32, 32),
         dataset="digits",
-        build=simple_cnn,
+        build=_builder("simple_cnn", "simple_cnn"),
         training=TrainingSettings(epochs=60, learning_rate=2e-3),
     )
 )
@@ -144,7 +154,7 @@ models.add(
         reference="He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2015",
         input_shape=(3, 32, 32),
         dataset="digits",
-        build=resnet_20,
+        build=_builder("resnet", "resnet_20"),
         training=TrainingSettings(epochs=30, learning_rate=5e-3),
     )
 )
@@ -156,7 +166,7 @@ models.add(
         reference="Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 2018",
         input_shape=(3, 32, 32),
         dataset="digits",
-        build=mobilenet_v2,
+        build=_builder("mobilenet", "mobilenet_v2"),
         training=TrainingSettings(epochs=60, learning_rate=5e-3),
     )
 )
@@ -168,7 +178,7 @@ models.add(
         reference="Dosovitskiy et al., An Image is Worth 16x16 Words, 2020",
         input_shape=(3, 32, 32),
         dataset="digits",
-        build=vit_tiny,
+        build=_builder("vit", "vit_tiny"),
         training=TrainingSettings(epochs=150, learning_rate=1e-3),
     )
 )
@@ -183,7 +193,7 @@ models.add(
         reference="Han, Mao and Dally, Deep Compression, 2015, table 1",
         input_shape=(1, 28, 28),
         dataset="mnist",
-        build=lenet_300_100,
+        build=_builder("lenet", "lenet_300_100"),
         training=TrainingSettings(epochs=30, learning_rate=2e-3, **_MANY_SAMPLES),
     )
 )
@@ -195,7 +205,7 @@ models.add(
         reference="Han, Mao and Dally, Deep Compression, 2015, table 1",
         input_shape=(1, 28, 28),
         dataset="mnist",
-        build=lenet_5,
+        build=_builder("lenet", "lenet_5"),
         training=TrainingSettings(epochs=15, learning_rate=2e-3, **_MANY_SAMPLES),
     )
 )

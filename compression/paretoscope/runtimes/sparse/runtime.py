@@ -17,7 +17,7 @@ import llvmlite
 import numba
 import numpy as np
 
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, runtimes
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_profile import session_times
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxSession
@@ -217,17 +217,15 @@ def _kernel_times(loaded: Loaded, stretch: Stretch, runs: int) -> list[float]:
     return [max(each - empty, 0.0) for each in spent]
 
 
-SPARSE = runtimes.add(
-    Runtime(
-        name="sparse",
-        title="Sparse kernels",
-        summary="Float32 kernels that skip zero weights wherever that measures faster here, ONNX Runtime for the rest.",
-        reference="Elsen et al., Fast Sparse ConvNets, 2019; Gale et al., Sparse GPU Kernels for Deep Learning, 2020",
-        number_formats=("fp32",),
-        version=f"numba {numba.__version__}, llvmlite {llvmlite.__version__}",
-        build_as=_build,
-        open=SparseSession,
-        profile=_profile,
-        sees_zeros=True,
-    )
+SPARSE = Runtime(
+    name="sparse",
+    title="Sparse kernels",
+    summary="Float32 kernels that skip zero weights wherever that measures faster here, ONNX Runtime for the rest.",
+    reference="Elsen et al., Fast Sparse ConvNets, 2019; Gale et al., Sparse GPU Kernels for Deep Learning, 2020",
+    number_formats=("fp32",),
+    version=f"numba {numba.__version__}, llvmlite {llvmlite.__version__}",
+    build_as=_build,
+    open=SparseSession,
+    profile=_profile,
+    sees_zeros=True,
 )

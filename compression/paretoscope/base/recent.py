@@ -1,0 +1,82 @@
+"""A mapping that keeps what was used last: every cache of this package that grows with use has such a bound."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, TypeVar
+
+from paretoscope.base.errors import CompressionError
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+D = TypeVar("D")
+
+
+class Recent(Generic[K, V]):
+    """At most so much of what was set or got last; setting more drops what was not used for the longest time.
+
+    most: entries, or the sum of their `weight`. The last entry stays, however much it weighs. Threads: any number; its
+    lock is held for each call alone, and nothing else is called under it but `weight`.
+    """
+
+    def __init__(self, most: float, weight: Callable[[V], float] = lambda value: 1) -> None:
+        if not most >= 1:
+            raise CompressionError(f"a cache must have room for at least 1; got {most}. Pass e.g. 100.")
+        self.most = most
+        self._weight = weight
+        self._lock = threading.RLock()
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._total = 0.0
+
+    def get(self, key: K, default: D = None) -> V | D:
+        """The value of a key, which is used by that, or the default."""
+        with self._lock:
+            return self[key] if key in self._entries else default
+
+    def pop(self, key: K) -> None:
+        """Forget a key, where it is known."""
+        with self._lock:
+            if key in self._entries:
+                self._total -= self._weight(self._entries.pop(key))
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._entries.clear()
+            self._total = 0.0
+
+    def items(self) -> list[tuple[K, V]]:
+        """All entries, the least recently used first; looking at them uses none."""
+        with self._lock:
+            return list(self._entries.items())
+
+    def values(self) -> list[V]:
+        """All values, in the order of `items`."""
+        with self._lock:
+            return list(self._entries.values())
+
+    def __getitem__(self, key: K) -> V:
+        """The value of a key, which is used by that; raises KeyError."""
+        with self._lock:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        with self._lock:
+            self.pop(key)
+            self._entries[key] = value
+            self._total += self._weight(value)
+            while self._total > self.most and len(self._entries) > 1:
+                self.pop(next(iter(self._entries)))
+
+    def __contains__(self, key: object) -> bool:
+        with self._lock:
+            return key in self._entries
+
+    def __iter__(self) -> Iterator[K]:
+        with self._lock:
+            return iter(list(self._entries))
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._entries)

@@ -1,0 +1,120 @@
+"""`paretoscope evaluate`, `compress`: what a recipe makes of a model, measured or written."""
+
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paretoscope.base import files
+from paretoscope.base import lock as exclusive
+from paretoscope.base.errors import CompressionError, StoreError
+from paretoscope.cli.options import RecipeOptions, with_recipe
+from paretoscope.cli.shared import LATENCY_PANEL, Json, Model, ModelOrFile, reporting, tell
+from paretoscope.cli.subjects import compressed_subject, is_name, makes, recipe_for
+from paretoscope.cli.summary import summary
+
+if TYPE_CHECKING:
+    from paretoscope.measure.record import Record
+    from paretoscope.measure.subject import Evaluation, Subject
+    from paretoscope.model.compressed import CompressedModel
+
+
+@reporting
+@with_recipe
+def evaluate(
+    options: RecipeOptions,
+    model: ModelOrFile,
+    as_json: Json = False,
+    runtime: Annotated[
+        str, typer.Option(help="Runtime that is timed: onnxruntime, torch or none.", rich_help_panel=LATENCY_PANEL)
+    ] = "onnxruntime",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Samples a batch. (default 1)", rich_help_panel=LATENCY_PANEL)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads. (default 1)", rich_help_panel=LATENCY_PANEL)
+    ] = None,
+) -> None:
+    """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history.
+
+    Those of an artefact do where this version makes the same file of its recipe.
+    """
+    from paretoscope.networks import zoo
+
+    if is_name(model):
+        # First: to tell a misspelt name takes no time, to import what runs models takes seconds.
+        zoo.models.get(model)
+    timed = [name for name, value in (("--batch", batch), ("--threads", threads)) if value is not None]
+    if runtime != "none":
+        from paretoscope.runtimes import runtimes
+
+        runtimes.get(runtime)
+    elif timed:
+        raise CompressionError(
+            f"{' and '.join(timed)} have an effect only where a runtime is timed; got --runtime none. Leave them out, "
+            "or name a runtime."
+        )
+    subject, compressed, artefact = compressed_subject(model, options)
+    *_, evaluation = subject.evaluate_compressed(compressed, artefact)
+    kept = is_name(model) or (compressed.description is None and makes(subject, compressed.recipe, artefact))
+    record = _timed(subject, compressed, evaluation, runtime, batch or 1, threads or 1, kept)
+    print(record.to_json(indent=2) if as_json else summary(record))
+    tell([*compressed.notes, *filter(None, [exclusive.trouble()])])
+    if not kept:
+        tell(["These figures are not kept in the history: this version does not make this file of its recipe."])
+
+
+@reporting
+@with_recipe
+def compress(
+    options: RecipeOptions,
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
+) -> None:
+    """Compress a model and write the artefact."""
+    from paretoscope import codec
+    from paretoscope.measure.wording import smaller
+    from paretoscope.service import subjects
+
+    recipe = recipe_for(model, options)
+    subject = subjects.load(model)
+    compressed = subject.compress(recipe)
+    data = codec.write_checked(compressed)
+    files.write_atomically(out, data)
+    ratio = subject.baseline.size_bytes / len(data)
+    print(f"{out}: {len(data):,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
+    tell(compressed.notes)
+
+
+def _timed(
+    subject: "Subject",
+    compressed: "CompressedModel",
+    evaluation: "Evaluation",
+    runtime: str,
+    batch: int,
+    threads: int,
+    kept: bool,
+) -> "Record":
+    """The record with its timing; both join the history where they are to be kept."""
+    from paretoscope.runtimes import runtimes
+    from paretoscope.service.store import Store, TimingKey
+
+    record, timing = evaluation.record, None
+    if runtime != "none":
+        timing = subject.time(compressed, runtime, batch, threads)
+    if kept:
+        store = Store()
+        with suppress(StoreError):  # both wait, and are tried together
+            store.put(evaluation)
+        try:
+            if timing is not None:
+                chosen = runtimes.get(runtime)
+                key = TimingKey.of(record.digests.model, compressed.recipe, chosen, batch=batch, threads=threads)
+                store.put_latency(key, timing.latency, timing.samples)
+            store.close()
+        except StoreError as error:
+            print(f"Not kept in the history: {error}", file=sys.stderr)
+    return replace(record, latency=timing.latency if timing else None)

@@ -1,0 +1,37 @@
+"""A record for a person to read."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paretoscope.measure.record import Record
+
+
+def summary(record: "Record") -> str:
+    """Accuracy, size, rates and, where it was timed, latency, a line or two each."""
+    from paretoscope.measure.paired import paired_ms
+    from paretoscope.measure.wording import NOT_ALONE, UNDECIDED_WHY, smaller, speed
+
+    figures, size, rates = record.figures, record.size, record.rates
+    change = 100 * (figures.accuracy - record.baseline.accuracy)
+    verdict = f"{'' if figures.distinguishable else 'in'}distinguishable from the baseline"
+    lines = [
+        f"{record.model} on {record.dataset}: {record.recipe.describe()}",
+        f"accuracy   {figures.accuracy:.2%} [{figures.accuracy_low:.2%}, {figures.accuracy_high:.2%}], "
+        f"{figures.correct} of {figures.n}",
+        f"           {change:+.2f} points, {verdict} (McNemar p = {figures.p_value:.3g}); macro F1 {figures.f1:.4f}",
+        f"           harm {figures.harm:.3g} nats (mean KL divergence from the baseline's outputs)",
+        f"size       {size.artefact:,} bytes, {smaller(record.ratio)} than fp32, {record.baseline.size_bytes:,} bytes",
+        f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "
+        f"> ans {size.ans:,}",
+        f"rates      {rates.sparse_rate:.1%} zero, {rates.shared_rate:.1%} shared, "
+        f"{rates.architecture_simplification:.1%} of the parameters kept",
+    ]
+    if (latency := record.latency) is not None:
+        lines += [
+            f"latency    {paired_ms(latency, latency.baseline_median_ms):.3f} ms beside "
+            f"{latency.baseline_median_ms:.3f} ms of the baseline, {speed(latency)}",
+            f"           {latency.runtime} {latency.number_format}, batch {latency.batch}, {latency.threads} thread(s)",
+            *([] if latency.decided else [f"           {UNDECIDED_WHY}"]),
+            *([f"           {NOT_ALONE}"] if latency.alone is False else []),
+        ]
+    return "\n".join(lines)

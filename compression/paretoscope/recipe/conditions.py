@@ -1,0 +1,55 @@
+"""When settings have an effect, in terms of other settings: what the descriptions of several steps share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from paretoscope.recipe.schema import Effect, Settings
+
+FULL_PRECISION = 32
+INTEGER_BITS = 8
+# Among the settings of a plan: whether an override gives a rule of pruning, so that the layer is pruned alone.
+ALONE = "alone"
+
+# Examples of what gives other settings an effect.
+PRUNED = {"sparsity": 0.5}
+SHARED = {"clusters": 16}
+QUANTIZED = {"bits": 8}
+TRAINED = {"epochs": 10}
+QUANTIZED_BY_RATE: Mapping[str, Any] = {"bits": 8, "clusters": None, "calibration": "rate"}
+
+
+def quantized(settings: Settings) -> bool:
+    return settings["bits"] < FULL_PRECISION
+
+
+def spread(settings: Settings) -> bool:
+    """More than one bit, whose scale is the mean magnitude, and a grid at all."""
+    return 1 < settings["bits"] < FULL_PRECISION
+
+
+def by_rate(settings: Settings) -> bool:
+    return spread(settings) and settings["calibration"] == "rate" and settings["clusters"] is None
+
+
+def shared(settings: Settings) -> bool:
+    return settings["clusters"] is not None
+
+
+def trained(settings: Settings) -> bool:
+    return settings["epochs"] > 0
+
+
+def pruned(settings: Settings) -> bool:
+    return bool(settings["sparsity"] or settings["threshold"] or settings["pattern"])
+
+
+def changed(settings: Settings) -> bool:
+    """Whether weights are other than they were."""
+    anything = pruned(settings) or shared(settings) or quantized(settings)
+    return anything or settings["batchnorm"] or settings["rest"] != "fp32"
+
+
+SHARING = Effect(shared, "clusters", lambda s: SHARED, layers=True)
+TRAINING = Effect(trained, "epochs", lambda s: TRAINED)
+BINARY = Effect(lambda s: s["bits"] == 1, "1 bit", lambda s: {"bits": 1}, layers=True)
+BY_RATE = Effect(by_rate, "2 to 16 bits, calibration rate and no clusters", lambda s: QUANTIZED_BY_RATE, layers=True)

@@ -1,0 +1,349 @@
+"""What is known of networks, recipes and this machine, in memory and in the store; and how a study is done here.
+
+It is all that a study needs: a process without a scheduler carries out a request with it (`Knowledge.run`). What is in
+memory is shared by the pages' threads and the jobs', and is read and written under one lock, which is held for look-ups
+alone: never while something is measured, read from the store or waited for. Every cache has a bound; what is dropped is
+read from the store again, or made anew.
+"""
+
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from paretoscope import codec
+from paretoscope.base import cache
+from paretoscope.base.errors import CompressionError, StoreError
+from paretoscope.base.progress import Progress
+from paretoscope.base.recent import Recent
+from paretoscope.codec import shelf
+from paretoscope.export import Conversion
+from paretoscope.measure.latency import BUDGET_S, WIDTH, Measurement, Samples
+from paretoscope.measure.paired import paired_ms
+from paretoscope.measure.record import Latency, Record
+from paretoscope.measure.roofline import LayerWork, layer_work
+from paretoscope.measure.subject import Evaluation, Subject
+from paretoscope.model.compressed import CompressedModel
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
+from paretoscope.service.latencies import Latencies
+from paretoscope.service.limits import NONE, Limits
+from paretoscope.service.store import Store, TimingKey
+from paretoscope.service.stored import Stored
+from paretoscope.service.study import Study, StudyKind, plain
+from paretoscope.service.sweeps import ANCHORS
+from paretoscope.service.timing import Timing
+from paretoscope.tasks import tasks
+from paretoscope.training import interrupted
+
+# Networks that are kept open, each with its data and its records.
+NETWORKS = 16
+# Records of one network: a few kilobytes each.
+RECORDS = 20_000
+# Bytes of predictions of evaluations: 12 a sample.
+EVALUATION_BYTES = 1 << 26
+# Results of studies, and what layers compute and move.
+STUDIES = 512
+WORKS = 256
+# Bytes of converted files that are kept for download.
+KEPT_BYTES = 1 << 28
+
+
+class Knowledge:
+    """What is known, for all sessions of a process.
+
+    table: the kinds of studies. again: whether timings and studies are taken anew even where the store has them.
+    budget_s, width: of each timing, as for `paretoscope.measure.latency.compare`. limits: what may be asked for.
+    """
+
+    def __init__(
+        self,
+        table: Mapping[StudyKind, Study],
+        store: Store | None = None,
+        *,
+        again: bool = False,
+        budget_s: float = BUDGET_S,
+        width: float = WIDTH,
+        limits: Limits = NONE,
+    ) -> None:
+        self.table = table
+        self.store = store or Store()
+        self.effort = {"budget_s": budget_s, "width": width}
+        self.limits = limits
+        cache.tidy()
+        self._again = again
+        self._stored = Stored(self.store)
+        self._lock = threading.Lock()
+        self._subjects: Recent[str, Future[Subject]] = Recent(NETWORKS)
+        # Of the networks that are open: all records, and the digests of recipes that another revision measured.
+        self._records: dict[str, Recent[str, Record]] = {}
+        self._earlier: dict[str, frozenset[str]] = {}
+        self._evaluations: Recent[tuple[str, str], Evaluation] = Recent(EVALUATION_BYTES, _predicted_bytes)
+        self._latencies = Latencies(self._stored, self._lock, again=again)
+        self._work: Recent[TimingKey, list[LayerWork]] = Recent(WORKS)
+        self._studies: Recent[tuple[str, str], Any] = Recent(STUDIES)
+        self._conversions: Recent[tuple[str, str, str], Conversion] = Recent(KEPT_BYTES, lambda files: files.size)
+
+    def close(self) -> None:
+        """Write what is not on disk, where it can be."""
+        with suppress(StoreError):  # it tells when the process ends
+            self.store.close()
+
+    @property
+    def store_error(self) -> str | None:
+        """How many results are not on disk and why, or why the last look at the store failed; None where all is well.
+
+        Measurements go on without the store.
+        """
+        return self._stored.problem
+
+    def store_notes(self, model: str) -> tuple[str, ...]:
+        """What a person should know of a model's history: what is left out of it, and what is lost."""
+        with self._lock:
+            known = self._records.get(model, ())
+            count = len([each for each in self._earlier.get(model, ()) if each not in known])
+        earlier = (
+            f"{count:,} records of another version are not shown; they are measured again when they are opened."
+            if count > 1
+            else "1 record of another version is not shown; it is measured again when it is opened."
+        )
+        return *[earlier] * bool(count), *self.store.notes, *shelf.left_out(), *interrupted.unreadable()
+
+    def run(self, kind: StudyKind, progress: Progress, *arguments: Any) -> Any:
+        """Do a study here and now, or give what is known of it; its result is kept. Raises CompressionError."""
+        study = self.table[kind]
+        if study.kept and (known := self.known(kind, *arguments)) is not None:
+            return known
+        found = study.run(self, progress, *arguments)
+        if study.kept and found is not None:
+            self.keep(kind, arguments, found)
+        return found
+
+    def known(self, kind: StudyKind, *arguments: Any) -> Any:
+        """What a study found, if it was done before, by this process or another; None where it was not."""
+        study = self.table[kind]
+        if study.find is not None:
+            return study.find(self, *arguments)
+        if study.place is None:
+            return None
+        document, key = study.place(self, *arguments)
+        with self._lock:
+            if (document, key) in self._studies:
+                return self._studies.get((document, key))
+        text = None
+        if not (self._again and study.anew):
+            text = self._stored.call(lambda store: store.get_document(document, key, any_revision=study.lasting))
+        try:
+            found = None if text is None else study.read(json.loads(text))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, CompressionError):
+            found = None
+            self.store.unread_document(document, key)
+        if found is not None:
+            with self._lock:
+                self._studies[document, key] = found
+        return found
+
+    def keep(self, kind: StudyKind, arguments: Iterable[Any], found: Any) -> None:
+        """Keep what a study found as the document of these arguments."""
+        document, key = self.table[kind].place(self, *arguments)
+        text = json.dumps(found, default=plain)
+        with self._lock:
+            self._studies[document, key] = found
+        self._stored.call(lambda store: store.put_document(document, key, text))
+
+    def subject(self, model: str) -> Subject:
+        """The subject of that name, loaded once, and anew after an error; raises UnknownNameError or ModelError."""
+        found, mine = self._claim(model)
+        if mine:
+            self._load(model, found)
+        return found.result()
+
+    def load(self, model: str) -> "Future[Subject]":
+        """The same without waiting: it is loaded in a thread of its own, for all who ask meanwhile."""
+        found, mine = self._claim(model)
+        if mine:
+            threading.Thread(target=self._load, args=(model, found), name=f"load {model}", daemon=True).start()
+        return found
+
+    def _claim(self, model: str) -> "tuple[Future[Subject], bool]":
+        """Where the subject is or will be, and whether it is the caller who must load it."""
+        with self._lock:
+            found = self._subjects.get(model)
+            if found is not None:
+                return found, False
+            self._subjects[model] = claimed = Future()
+            for closed in [each for each in self._records if each not in self._subjects]:
+                del self._records[closed], self._earlier[closed]
+            return claimed, True
+
+    def _load(self, model: str, claimed: "Future[Subject]") -> None:
+        try:
+            subject = subjects.load(model)
+            digests = subject.statistics.digest, subject.data.digest
+            stored = self._stored.call(lambda store: store.records(*digests))
+            earlier = self._stored.call(lambda store: store.earlier(*digests))
+            records: Recent[str, Record] = Recent(RECORDS)
+            for record in stored or ():
+                records[record.digests.recipe] = record
+            with self._lock:
+                self._records[model], self._earlier[model] = records, earlier or frozenset()
+            claimed.set_result(subject)
+        except BaseException as error:  # whatever it is, others wait for it
+            with self._lock:
+                self._subjects.pop(model)
+            claimed.set_exception(error)
+
+    def loaded(self, model: str) -> bool:
+        """Whether `subject` would answer at once."""
+        with self._lock:
+            found = self._subjects.get(model)
+        return found is not None and found.done()
+
+    def records(self, model: str, timing: Timing) -> list[Record]:
+        """Every exact record of a model, with its latency under `timing` where that is known."""
+        self.subject(model)
+        with self._lock:
+            known = list(self._records[model].values()) if model in self._records else []
+        keys = [self.timing_key(model, record.recipe, timing) for record in known]
+        latencies = {key: self._latencies.find(key) for key in set(keys)}
+        return [replace(record, latency=latencies[key]) for record, key in zip(known, keys, strict=True)]
+
+    def recorded(self, model: str, recipe: Recipe) -> bool:
+        """Whether a recipe is among `records`."""
+        with self._lock:
+            return recipe.digest in self._records.get(model, ())
+
+    def find(self, model: str, recipe: Recipe) -> Evaluation | None:
+        """The exact evaluation of a recipe, if it was made before, by this process or another."""
+        subject = self.subject(model)
+        with self._lock:
+            known = self._evaluations.get((model, recipe.digest))
+        if known is None:
+            digests = subject.statistics.digest, subject.data.digest, recipe.digest
+            known = self._stored.call(lambda store: store.get(*digests))
+            if known is not None:
+                self._remember(known)
+        return known
+
+    def keep_evaluation(self, evaluation: Evaluation) -> None:
+        """Keep an exact evaluation."""
+        self._stored.call(lambda store: store.put(evaluation))
+        self._remember(evaluation)
+
+    def _remember(self, evaluation: Evaluation) -> None:
+        record = evaluation.record
+        with self._lock:
+            self._evaluations[record.model, record.digests.recipe] = evaluation
+            if record.model in self._records:
+                self._records[record.model][record.digests.recipe] = record
+
+    def compressed(self, model: str, recipe: Recipe) -> CompressedModel:
+        """A model compressed by a recipe; raises CompressionError."""
+        return self.subject(model).compress(recipe)
+
+    def artefact(self, model: str, recipe: Recipe) -> bytes:
+        """The file of a recipe; made anew, byte for byte the one that was measured."""
+        return codec.write(self.compressed(model, recipe))
+
+    def resumable(self, model: str, recipe: Recipe) -> bool:
+        """Whether training by a recipe was interrupted and can go on from a checkpoint."""
+        return shelf.checkpoint_path(self.subject(model).statistics.digest, recipe).exists()
+
+    def conversion(self, model: str, recipe: Recipe, format: str) -> Conversion | None:
+        """The files of a conversion that passed its check, while they are kept."""
+        with self._lock:
+            return self._conversions.get((model, recipe.digest, format))
+
+    def keep_conversion(self, model: str, recipe: Recipe, conversion: Conversion) -> None:
+        """Keep the files of a conversion, for a while."""
+        with self._lock:
+            self._conversions[model, recipe.digest, conversion.format] = conversion
+
+    def timing_key(self, model: str, recipe: Recipe, timing: Timing) -> TimingKey:
+        """What a timing depends on; raises CompressionError for an unknown model or runtime."""
+        return TimingKey.of(
+            self.subject(model).statistics.digest,
+            recipe,
+            timing.chosen,
+            timing.number_format,
+            batch=timing.batch,
+            threads=timing.threads,
+            size=timing.size,
+        )
+
+    def latency(self, model: str, recipe: Recipe, timing: Timing) -> Latency | None:
+        """The timing of a recipe's graph and number format, if it was taken before on this machine.
+
+        It may be one that is not `decided`: `due` says whether it is to be taken again.
+        """
+        return self._latencies.find(self.timing_key(model, recipe, timing))
+
+    def keep_timing(self, model: str, recipe: Recipe, timing: Timing, found: Measurement) -> None:
+        """Keep a timing, with the single calls behind it."""
+        self._latencies.keep(self.timing_key(model, recipe, timing), found)
+
+    def due(self, model: str, recipe: Recipe, timing: Timing) -> bool:
+        """Whether a recipe is to be timed: it was not yet, or its interval is too wide and the machine had a rest."""
+        return self._latencies.due(self.timing_key(model, recipe, timing))
+
+    def seconds_until_again(self, model: str, recipe: Recipe, timing: Timing) -> float | None:
+        """Until a timing that is not decided is taken again; None where none is to come."""
+        return self._latencies.seconds_until_again(self.timing_key(model, recipe, timing))
+
+    def reference_ms(self, model: str, timing: Timing) -> float | None:
+        """Milliseconds of the baseline under a timing, by which all recipes' are told; None until one was timed."""
+        return self._latencies.reference_ms(self.timing_key(model, Recipe(), timing))
+
+    def samples(self, model: str, recipe: Recipe, timing: Timing) -> Samples | None:
+        """The single calls behind `latency`."""
+        return self._latencies.samples(self.timing_key(model, recipe, timing))
+
+    def note_problem(self, model: str, recipe: Recipe, timing: Timing, what: StudyKind, problem: str | None) -> None:
+        """Keep why a task of a study could not be done, or None where it was done."""
+        self._latencies.note(self.timing_key(model, recipe, timing), what, problem)
+
+    def problem(self, model: str, recipe: Recipe, timing: Timing, what: StudyKind | None = None) -> str | None:
+        """Why a task of a study could not be done, or None. what: the one that is meant, None for the first of all."""
+        return self._latencies.problem(self.timing_key(model, recipe, timing), what)
+
+    def work(self, model: str, recipe: Recipe, timing: Timing) -> list[LayerWork]:
+        """What the layers of a recipe's network have to compute and to move; raises CompressionError."""
+        key = self.timing_key(model, recipe, timing)
+        with self._lock:
+            known = self._work.get(key)
+        if known is not None:
+            return known
+        found = layer_work(
+            self.subject(model), self.compressed(model, recipe), timing.batch, timing.size, key.number_format
+        )
+        with self._lock:
+            self._work[key] = found
+        return found
+
+    def expected(self, model: str, records: Iterable[Record], timing: Timing) -> dict[str, float]:
+        """Milliseconds that are predicted for records whose speed-up is not known, by their digest.
+
+        Only where the time depends on the zeros: interpolated over the sparsity between recipes that were timed.
+        """
+        if not timing.chosen.sees_zeros:
+            return {}
+        anchors = [(sparsity, Recipe.of(sparsity=sparsity) if sparsity else Recipe()) for sparsity in (0.0, *ANCHORS)]
+        reference = self.reference_ms(model, timing)
+        timed = [(at, found) for at, each in anchors if (found := self.latency(model, each, timing)) and found.decided]
+        if len(timed) < 2 or reference is None:
+            return {}
+        known = [(at, paired_ms(found, reference)) for at, found in timed]
+        return {
+            record.digests.recipe: float(np.interp(record.rates.sparse_rate, *zip(*known, strict=True)))
+            for record in records
+            if (record.latency is None or not record.latency.decided) and record.recipe.simplify is None
+        }
+
+
+def _predicted_bytes(evaluation: Evaluation) -> int:
+    return len(evaluation.predictions) * sum(tasks.get(evaluation.record.task).answer_bytes)

@@ -1,0 +1,81 @@
+"""Evaluations, and the studies that are made of them."""
+
+from paretoscope.base.progress import Progress, Within
+from paretoscope.measure.layers import LayerRow, layer_table
+from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
+from paretoscope.measure.subject import Evaluation
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.search import allot as rates
+from paretoscope.search.allot import Allotment
+from paretoscope.search.cliff import Cliff, find_cliff
+from paretoscope.search.suggest import Suggestion, Target, find
+from paretoscope.search.waterfall import Waterfall, attribute
+from paretoscope.service.knowledge import Knowledge
+from paretoscope.service.study import StudyKind
+
+
+def evaluate(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> Evaluation:
+    """The exact evaluation of a recipe; running estimates are its partial results."""
+    known = bench.find(model, recipe)
+    if known is not None:
+        return known
+    subject = bench.subject(model)
+    for evaluation in subject.evaluate(recipe):
+        progress.report(evaluation.record.figures.n, len(subject.labels), partial=evaluation)
+    bench.keep_evaluation(evaluation)
+    return evaluation
+
+
+def layers(bench: Knowledge, progress: Progress, model: str) -> list[LayerRow]:
+    """The table of a model's layers, with their shares of size and time."""
+    return layer_table(bench.subject(model))
+
+
+def sensitivity(bench: Knowledge, progress: Progress, model: str) -> Sensitivity:
+    """The curves of a model; partial results hold the layers that are complete."""
+    return measure_sensitivity(bench.subject(model), progress=progress)
+
+
+def waterfall(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> Waterfall:
+    """What each step of a recipe contributes, by all subsets of its steps."""
+
+    def measure(each: Recipe) -> tuple[int, float]:
+        record = evaluate(bench, Within(progress), model, each).record
+        return record.size.artefact, record.figures.value
+
+    return attribute(recipe, measure, bench.subject(model).baseline.size_bytes, progress=progress)
+
+
+def cliff(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, setting: str) -> Cliff:
+    """The last value of a slider that cannot be told from the baseline."""
+    within = Within(progress)
+    return find_cliff(
+        lambda each: evaluate(bench, within, model, each).record.figures, recipe, setting, progress=progress
+    )
+
+
+def suggest(bench: Knowledge, progress: Progress, model: str, target: Target, base: Recipe) -> Suggestion:
+    """From the model's sensitivity, which is measured where it is not known, to a recipe for a target."""
+    subject, within = bench.subject(model), Within(progress)
+    curves = bench.run(StudyKind.SENSITIVITY, within, model)
+
+    def lost(recipe: Recipe) -> float:
+        figures = evaluate(bench, within, model, recipe).record.figures
+        return subject.task.words.factor * (subject.baseline.value - figures.value)
+
+    return find(
+        curves,
+        subject.statistics,
+        target,
+        base,
+        lambda recipe: len(bench.artefact(model, recipe)),
+        lost,
+        progress=progress,
+    )
+
+
+def allot(
+    bench: Knowledge, progress: Progress, model: str, recipe: Recipe, size: int | None, harm: float | None
+) -> Allotment:
+    """The exchange rate of a wanted size, in bytes, or a wanted harm, in nats."""
+    return rates.allot(bench.subject(model), recipe, size=size, harm=harm, progress=progress)

@@ -1,0 +1,56 @@
+"""What the plots need around a recipe: timings, the presets, the three sweeps."""
+
+from collections.abc import Iterator
+
+from paretoscope.base.progress import Progress, Within
+from paretoscope.codec import shelf
+from paretoscope.recipe.presets import presets_of
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.knowledge import Knowledge
+from paretoscope.service.presets import movable
+from paretoscope.service.store import TimingKey
+from paretoscope.service.sweeps import ANCHORS, sweeps
+from paretoscope.service.timing import Timing
+from paretoscope.service.works.evaluating import evaluate
+from paretoscope.service.works.timing import time
+
+
+def fill(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> None:
+    """Time and evaluate what is missing."""
+    wanted = untimed(bench, model, recipe, timing)
+    # Those with training first: they were tuned for this model.
+    unknown = sorted(unevaluated(bench, model, recipe), key=lambda each: each.recover is None)
+    total, within = len(wanted) + len(unknown), Within(progress)
+    for done, each in enumerate(wanted):
+        progress.report(done, total)
+        time(bench, within, model, each, timing)
+    for done, each in enumerate(unknown, len(wanted)):
+        progress.report(done, total)
+        evaluate(bench, within, model, each)
+
+
+def missing(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> bool:
+    """Whether `fill` would have anything to do."""
+    return bool(untimed(bench, model, recipe, timing)) or next(unevaluated(bench, model, recipe), None) is not None
+
+
+def unevaluated(bench: Knowledge, model: str, recipe: Recipe) -> Iterator[Recipe]:
+    """Of what the plots show around a recipe, that which was not evaluated and can be.
+
+    A preset with training can where its model is on the shelf; reading it takes a while, so that is looked up last.
+    """
+    source = bench.subject(model).statistics.digest
+    swept = [each for sweep in sweeps(movable(model, recipe)).values() for each in sweep]
+    around = dict.fromkeys([preset.recipe for preset in presets_of(model)] + swept)
+    unknown = [each for each in around if not bench.recorded(model, each)]
+    yield from (each for each in unknown if each.recover is None)
+    yield from (each for each in unknown if each.recover is not None and shelf.find(source, each) is not None)
+
+
+def untimed(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
+    """One recipe for each graph and number format that is to be timed, the current recipe's own first."""
+    recipes: dict[TimingKey, Recipe] = {}
+    anchors = [Recipe.of(sparsity=sparsity) for sparsity in ANCHORS] if timing.chosen.sees_zeros else []
+    for each in (recipe, Recipe(), Recipe.of(bits=8, activations=8), *anchors):
+        recipes.setdefault(bench.timing_key(model, each, timing), each)
+    return [each for each in recipes.values() if bench.due(model, each, timing)]

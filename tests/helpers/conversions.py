@@ -1,0 +1,37 @@
+"""Conversions of models of the zoo, each made once in a process."""
+
+from functools import cache
+
+import pytest
+from paretoscope.export import Conversion, Source, convert, formats, verify
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import subjects
+
+INT8 = Recipe.of(bits=8, activations=8, rest="fp16")
+RATE = {
+    "bits": 8, "calibration": "rate", "exchange": 1e-4, "weighting": "magnitude", "rest": "rate", "coder": "context",
+    "activations": 8,
+}  # fmt: skip
+QUICKEST = "lenet-300-100"
+
+
+@cache
+def source(model: str, recipe: Recipe = INT8) -> Source:
+    subject = subjects.load(model)
+    return Source(subject, subject.compress(recipe))
+
+
+@cache
+def converted(model: str, format: str, recipe: Recipe = INT8) -> Conversion:
+    each = source(model, recipe)
+    return convert(each.compressed, format, each.subject, source=each)
+
+
+def checked(conversion: Conversion, recipe: Recipe = INT8):
+    each = source(QUICKEST, recipe)
+    return verify(conversion, each.subject, each.compressed, source=each)
+
+
+def needs(format: str) -> None:
+    if problem := formats.get(format).missing():
+        pytest.skip(problem)
