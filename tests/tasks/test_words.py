@@ -18,7 +18,6 @@ UNSEEN = {
     "confusion_view": "the key of a widget",
     "plot_confusion": "the key of a figure",
     "confusion": "the identity by which Plotly keeps a zoom",
-    "least KL divergence": "a calibration of ranges, which has that name whatever the task",
 }
 
 

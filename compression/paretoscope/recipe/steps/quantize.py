@@ -193,7 +193,7 @@ class Quantize:
         of=Either(INTEGER_BITS, FULL_PRECISION, "Pass 8 for integer kernels, or 32."),
         label="Integer kernels",
         help="8, with weights of 8 bits or fewer: what flows between the layers is rounded to 8 bits too, so that the "
-        "network runs on integers. Accuracy and latency are then those of the integer network.",
+        "network runs on integers. All figures are then those of the integer network.",
         reference="activation quantization, integer-arithmetic-only inference, Jacob et al. 2018",
         effect=Effect(lambda s: s["bits"] <= INTEGER_BITS, "8 bits or fewer", lambda s: QUANTIZED),
         whole=True,
