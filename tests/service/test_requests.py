@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from paretoscope.base.progress import SILENT
 from paretoscope.codec import shelf
+from paretoscope.export import formats
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.suggest import Target
 from paretoscope.service import subjects
@@ -157,7 +158,7 @@ def test_every_request_gives_the_same_in_another_process(tmp_path: Path, monkeyp
         bench.close()
     found = stored(there)
     assert found == stored(here)
-    kept = {"sensitivity", "waterfall", "cliff bits", "conversion onnx in ONNX Runtime", "recovery"}
+    kept = {"sensitivity", "waterfall", "cliff bits", f"conversion onnx in {formats.get('onnx').runtime}", "recovery"}
     assert {key[1] for key in found if key[0] == "documents"} == kept
     assert len([key for key in found if key[0] == "records"]) > 30
     other = Workbench(Store(there))

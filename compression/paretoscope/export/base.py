@@ -30,8 +30,6 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
 
-# Called between pieces of work with the share of them that is done; raises to end the work.
-
 # As far as the same sums in another order may be from each other, in units of the largest logit (or of 1).
 TOLERANCE = 1e-4
 
