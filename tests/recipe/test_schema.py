@@ -13,7 +13,7 @@ import pytest
 import typer
 from paretoscope.base.errors import RecipeError
 from paretoscope.cli.main import app
-from paretoscope.cli.recipe_options import help_of
+from paretoscope.cli.options import help_of
 from paretoscope.methods.catalogue import methods
 from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, STEPS, Recipe
 from paretoscope.recipe.values import Choice, Either, Number, Switch, Term, Text, Whole
