@@ -15,7 +15,7 @@ import torch
 from conversions import INT8, QUICKEST, RATE, checked, converted, needs, source
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, ModelError, UnknownNameError
-from paretoscope.base.progress import Calling, Cancelled
+from paretoscope.base.progress import SILENT, Calling, Cancelled
 from paretoscope.export import (
     Conversion,
     convert,
@@ -283,8 +283,8 @@ def test_a_process_is_ended_when_its_work_is_cancelled(tmp_path) -> None:
 
 def test_a_process_that_fails_or_takes_too_long_is_told() -> None:
     with pytest.raises(ModelError, match="No such luck"):
-        run_process([sys.executable, "-c", "raise SystemExit('No such luck')"], lambda: None)
+        run_process([sys.executable, "-c", "raise SystemExit('No such luck')"], SILENT)
     with pytest.raises(ModelError, match="longer than 0 s"):
-        run_process([sys.executable, "-c", "import time; time.sleep(60)"], lambda: None, patience=0.3)
+        run_process([sys.executable, "-c", "import time; time.sleep(60)"], SILENT, patience=0.3)
     with pytest.raises(CompressionError, match="it said nothing"):
-        run_process([sys.executable, "-c", "import os; os._exit(3)"], lambda: None)
+        run_process([sys.executable, "-c", "import os; os._exit(3)"], SILENT)

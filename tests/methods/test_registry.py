@@ -36,9 +36,9 @@ def added(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
         prepare=lambda statistics, plans, recipe: {"fc.weight": "prepared"},
     )
     quantizer = weight_methods.get("integers")
-    monkeypatch.setattr(weight_methods, "_entries", dict(weight_methods._entries))
+    monkeypatch.setattr(weight_methods, "_added", dict(weight_methods._added))
     weight_methods.add(method)
-    weight_methods._entries["integers"] = replace(quantizer, takes=lambda w: w.tensor is None and quantizer.takes(w))
+    weight_methods._added["integers"] = replace(quantizer, takes=lambda w: w.tensor is None and quantizer.takes(w))
     return seen
 
 
