@@ -439,7 +439,7 @@ def test_a_training_is_started_watched_loaded_and_drawn_with_an_arrow(page) -> N
     page.locator(".st-key-train button").click()
     load = page.get_by_role("button", name="Load the result")
     load.wait_for()
-    for quantity in ("loss", "accuracy", "size"):
+    for quantity in ("loss", "figure", "size"):
         page.locator(f".st-key-plot_{quantity} .main-svg").first.wait_for()
         xs = page.evaluate(
             """quantity => document.querySelector(`.st-key-plot_${quantity} .js-plotly-plot`).data

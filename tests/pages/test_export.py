@@ -137,7 +137,7 @@ def test_every_model_is_checked_with_the_recipe_on_the_screen(few: None) -> None
                 assert known is None and not isinstance(cell, str)
     page.segmented_control(key="matrix_figure").set_value("Accuracy").run()
     known = state.workbench().known(StudyKind.CONVERT, "resnet-20", recipe, "onnx")
-    assert matrix(page).loc["ONNX", models.get("resnet-20").title] == f"{known.correct / 797:.2%}"
+    assert matrix(page).loc["ONNX", models.get("resnet-20").title] == f"{100 * known.correct / 797:.2f} %"
 
 
 def test_work_on_all_models_ends_with_a_cancel_and_with_another_recipe(few: None) -> None:
