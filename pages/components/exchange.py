@@ -3,7 +3,6 @@
 import streamlit as st
 
 from compression.errors import CompressionError
-from compression.presets import movable
 from compression.search.allot import Allotment
 from pages.components import plain, state
 
@@ -29,8 +28,7 @@ def render() -> None:
 
 
 def _look(wish: str | None) -> None:
-    bench, model = state.workbench(), state.current_model()
-    recipe = movable(model, state.current_recipe())
+    bench, model, recipe = state.workbench(), state.current_model(), state.changeable()
     wanted = (
         {"harm": st.session_state.allot_harm} if wish == "harm" else {"size": int(1000 * st.session_state.allot_size)}
     )

@@ -1,6 +1,6 @@
 """The parts of the Layers page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from compression.figures.theme import Theme, format_bytes, format_percent, forma
 from compression.jobs import Job
 from compression.measure.layers import LayerRow
 from compression.measure.sensitivity import GRIDS, Sensitivity
-from compression.presets import movable
 from compression.recipe import Override, Recipe
 from compression.search.suggest import Suggestion, Target
 from compression.search.waterfall import Waterfall, steps_of
@@ -313,8 +312,8 @@ def _replace(name: str, settings: dict[str, Any]) -> None:
     others = tuple(override for override in recipe.overrides if override.layers != name)
     try:
         added = (Override(name, tuple(settings.items())),) if settings else ()
-        start = movable(state.current_model(), recipe)
-        state.load_recipe(Recipe.of(**{**start.settings(), "overrides": (*others, *added)}))
+        changed = Recipe.of(**{**state.changeable().settings(), "overrides": (*others, *added)})
+        state.load_changed(replace(state.view(), recipe=changed))
         st.session_state.own_error = None
     except CompressionError as error:
         st.session_state.own_error = str(error)

@@ -20,13 +20,15 @@ from compression.limits import LimitError, Limits
 from compression.measure.record import Latency, Record
 from compression.measure.subject import Evaluation, Subject
 from compression.pipeline import CompressedModel
-from compression.presets import best_known
+from compression.presets import best_known, movable
 from compression.recipe import Recipe
 from compression.statistics import ModelStatistics
 from compression.workbench import Timing, Workbench
 from compression.zoo import DEFAULT_MODEL, datasets, models
 from pages.components import plain, visitors
 
+# The page that trains what its sliders say, whatever it is worth before.
+RECOVER = "recover"
 CONTROLS = "control_"
 TIMING = ("runtime", "batch", "threads", "size")
 BATCHES = (1, 8, 32, 128)
@@ -180,6 +182,21 @@ def load(new: View) -> None:
 
 def load_recipe(recipe: Recipe) -> None:
     load(replace(view(), recipe=recipe))
+
+
+def changeable() -> Recipe:
+    """What a change of the view's recipe starts from: what is bearable without training, or what is to be trained."""
+    now = view()
+    training = st.session_state.get("controls_on") == RECOVER
+    return now.recipe.untrained if training else movable(now.model, now.recipe)
+
+
+def load_changed(new: View) -> None:
+    """`load` for a change that began at `changeable`; where that is not what the recipe says, the page tells it."""
+    before, began = view(), changeable()
+    load(new)
+    if began != before.recipe.untrained:
+        st.session_state.left_training = before, new, began
 
 
 def change(new: View) -> None:
