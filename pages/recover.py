@@ -6,7 +6,7 @@ from paretoscope.figures import theme
 from pages.components import controls, figure, history, notes, recover, state, students
 
 look = theme.named(st.context.theme.type)
-controls.open_view(controls.RECOVER)
+controls.open_view(state.RECOVER)
 controls.draw()
 view, bench = state.view(), state.workbench()
 state.open_subject(view.model)

@@ -16,8 +16,6 @@ from paretoscope.service.presets import known, movable, told_figures
 from pages.components import exchange, link, notes, plain, state, visitors, widgets
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
-# The page that trains what its sliders say, whatever it is worth before.
-RECOVER = "recover"
 PRUNED_BY = {
     "sparsity": "the smallest, by a rate",
     "threshold": "below a threshold",
@@ -52,8 +50,8 @@ def open_view(page: str) -> None:
             before, new = state.view(), _changed(state.view())
             if new.model != before.model:
                 _switch(new)
-            elif page != RECOVER and before.recipe.recover is not None and new.recipe != before.recipe:
-                state.load(_without_training(before, new))
+            elif new.recipe != before.recipe and state.changeable() != before.recipe.untrained:
+                state.load_changed(_without_training(before, new))
             else:
                 state.change(new)
             st.session_state.control_error = None
@@ -90,22 +88,17 @@ def _changed(view: View) -> View:
 
 def _without_training(before: View, moved: View) -> View:
     """What was moved of a recipe with training, on what is bearable without."""
-    trained, start = before.recipe.untrained, movable(before.model, before.recipe)
-    if start == trained:
-        return moved
-    settings = trained.settings()
+    settings = before.recipe.untrained.settings()
     own = {name: value for name, value in moved.recipe.settings().items() if value != settings[name]}
-    new = replace(moved, recipe=Recipe.of(**{**start.settings(), **own}))
-    st.session_state.left_training = before, new
-    return new
+    return replace(moved, recipe=Recipe.of(**{**state.changeable().settings(), **own}))
 
 
 def _offer_training() -> None:
-    """After a move away from a preset that does not hold without its training: where it went, and the way back."""
-    before, new = st.session_state.get("left_training") or (None, None)
+    """After a change to a preset that does not hold without its training: where it was made, and the way back."""
+    before, new, start = st.session_state.get("left_training", (None, None, None))
     if new != state.view():
         return
-    start, worth = movable(before.model, before.recipe), known(before.model, before.recipe.untrained)
+    worth = known(before.model, before.recipe.untrained)
     words = state.words()
     right = f"{words.factor * worth.accuracy:.1f} {words.unit} {words.right}"
     named = next((each.title for each in presets_of(before.model) if each.recipe == start), start.describe())
@@ -235,8 +228,8 @@ def _preset(column, preset: Preset, view: View) -> None:
 
 
 def _remove_overrides() -> None:
-    start = movable(state.current_model(), state.current_recipe())
-    state.load_recipe(Recipe.of(**{**start.settings(), "overrides": ()}))
+    recipe = Recipe.of(**{**state.changeable().settings(), "overrides": ()})
+    state.load_changed(replace(state.view(), recipe=recipe))
 
 
 def _group(view: View, settings: Mapping[str, Any], steps: tuple[str, ...]) -> None:

@@ -3,7 +3,6 @@
 import streamlit as st
 from paretoscope.base.errors import CompressionError
 from paretoscope.search.allot import Allotment
-from paretoscope.service.presets import movable
 from paretoscope.service.study import StudyKind
 
 from pages.components import plain, state
@@ -32,8 +31,7 @@ def render() -> None:
 
 
 def _look(wish: str | None) -> None:
-    bench, model = state.workbench(), state.current_model()
-    recipe = movable(model, state.current_recipe())
+    bench, model, recipe = state.workbench(), state.current_model(), state.changeable()
     size, harm = None, None
     if wish == "harm":
         harm = st.session_state.allot_harm

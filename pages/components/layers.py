@@ -1,6 +1,6 @@
 """The parts of the Layers page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from paretoscope.recipe.recipe import Override, Recipe
 from paretoscope.search.suggest import Suggestion, Target
 from paretoscope.search.waterfall import Waterfall, steps_of
 from paretoscope.service.jobs import Job
-from paretoscope.service.presets import movable
 from paretoscope.service.study import StudyKind
 
 from pages.components import failures, figure, plain, state
@@ -318,8 +317,8 @@ def _replace(name: str, settings: dict[str, Any]) -> None:
     others = tuple(override for override in recipe.overrides if override.layers != name)
     try:
         added = (Override(name, tuple(settings.items())),) if settings else ()
-        start = movable(state.current_model(), recipe)
-        state.load_recipe(Recipe.of(**{**start.settings(), "overrides": (*others, *added)}))
+        changed = Recipe.of(**{**state.changeable().settings(), "overrides": (*others, *added)})
+        state.load_changed(replace(state.view(), recipe=changed))
         st.session_state.own_error = None
     except CompressionError as error:
         st.session_state.own_error = str(error)

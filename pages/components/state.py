@@ -23,7 +23,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError, Limits
 from paretoscope.service.parties import Party, asking
-from paretoscope.service.presets import best_known
+from paretoscope.service.presets import best_known, movable
 from paretoscope.service.scheduler import told_wait
 from paretoscope.service.subjects import task_of
 from paretoscope.service.timing import Timing
@@ -32,6 +32,8 @@ from paretoscope.tasks import Words
 
 from pages.components import plain, visitors
 
+# The page that trains what its sliders say, whatever it is worth before.
+RECOVER = "recover"
 CONTROLS = "control_"
 TIMING = ("runtime", "batch", "threads", "size")
 BATCHES = (1, 8, 32, 128)
@@ -192,6 +194,21 @@ def load(new: View) -> None:
 
 def load_recipe(recipe: Recipe) -> None:
     load(replace(view(), recipe=recipe))
+
+
+def changeable() -> Recipe:
+    """What a change of the view's recipe starts from: what is bearable without training, or what is to be trained."""
+    now = view()
+    training = st.session_state.get("controls_on") == RECOVER
+    return now.recipe.untrained if training else movable(now.model, now.recipe)
+
+
+def load_changed(new: View) -> None:
+    """`load` for a change that began at `changeable`; where that is not what the recipe says, the page tells it."""
+    before, began = view(), changeable()
+    load(new)
+    if began != before.recipe.untrained:
+        st.session_state.left_training = before, new, began
 
 
 def change(new: View) -> None:

@@ -106,6 +106,22 @@ def test_a_slider_leaves_a_preset_that_only_its_training_made_hold_and_tells_it(
         assert not [each for each in page.button if each.key == "back_to_training"]
 
 
+def test_settings_of_one_layer_leave_such_a_preset_likewise() -> None:
+    page = open_page("layers", model=MODEL)
+    page.session_state["layers_tab"] = "One layer"
+    page.run()
+    start = best_known(MODEL, trained=False)
+    next(each for each in page.select_slider if (each.key or "").startswith("own_bits_")).set_value(4)
+    page.button(key="own_apply").click().run()
+    assert not page.exception and not page.error
+    model, recipe = view_of(page)
+    assert len(recipe.overrides) == 1
+    assert (model, Recipe.of(**{**recipe.settings(), "overrides": ()})) == (MODEL, start.recipe)
+    assert any(f"your change was made to {start.title} instead." in each.value for each in page.caption)
+    page.button(key="remove_overrides").click().run()
+    assert view_of(page) == (MODEL, start.recipe)
+
+
 def test_the_page_recover_keeps_what_is_to_be_trained() -> None:
     page = open_page("recover", model=MODEL)
     trained = best_known(MODEL).recipe
