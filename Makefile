@@ -37,6 +37,7 @@ test-all:
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -76,5 +77,5 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml requirements.txt requirements-de
 	@touch $@ $(VENV)/.run
 
 clean:
-	rm -rf .venv .venv-* $(VENV) dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* $(VENV) dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
