@@ -1,0 +1,102 @@
+"""A graph of a network as a module: its layers are modules at their paths, its nodes are called one after another."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paretoscope.base.errors import ModelError
+from paretoscope.graph import layers
+from paretoscope.graph.network_graph import Argument, NetworkGraph, Node, TensorName, Value
+from paretoscope.graph.operators import function_of
+
+
+class GraphModule(nn.Module):
+    """graph: what it was made from. Its state dict has the names of the network that was imported."""
+
+    def __init__(self, graph: NetworkGraph) -> None:
+        super().__init__()
+        self.graph = graph
+        for path, (kind, settings) in graph.layers.items():
+            _place(self, path, layers.make(kind, settings, path))
+        for name, spec in graph.tensors.items():
+            from paretoscope.graph.network_graph import DTYPES
+
+            tensor = torch.zeros(spec.shape, dtype=DTYPES[spec.dtype])
+            owner, leaf = _owner(self, name)
+            if spec.kind == "parameter":
+                owner.register_parameter(leaf, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+            else:
+                owner.register_buffer(leaf, tensor)
+        for name, other in graph.ties.items():
+            owner, leaf = _owner(self, name)
+            owner.register_parameter(leaf, self.get_parameter(other))
+        self._dying = _last_reads(graph)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """inputs: (n, *shape) each, in the order of the graph's."""
+        if len(inputs) != len(self.graph.inputs):
+            raise ModelError(f"this network takes {len(self.graph.inputs)} inputs; got {len(inputs)}.")
+        values: dict[str, Any] = {each.name: x for each, x in zip(self.graph.inputs, inputs, strict=True)}
+        for node, dying in zip(self.graph.nodes, self._dying, strict=True):
+            values[node.name] = self._call(node, values)
+            for name in dying:
+                del values[name]
+        return self._resolved(self.graph.output, values)
+
+    def _call(self, node: Node, values: dict[str, Any]) -> Any:
+        function: Callable[..., Any]
+        layer = node.layer
+        function = self.get_submodule(layer) if layer is not None else function_of(node.operator)
+        args = [self._resolved(each, values) for each in node.args]
+        kwargs = {key: self._resolved(each, values) for key, each in node.kwargs.items()}
+        return function(*args, **kwargs)
+
+    def _resolved(self, argument: Argument, values: dict[str, Any]) -> Any:
+        if isinstance(argument, Value):
+            return values[argument.name]
+        if isinstance(argument, TensorName):
+            owner, leaf = _owner(self, argument.name)
+            return getattr(owner, leaf)
+        if isinstance(argument, list):
+            return [self._resolved(each, values) for each in argument]
+        return argument
+
+
+def _last_reads(graph: NetworkGraph) -> Sequence[tuple[str, ...]]:
+    """Names of the values that no node after each node reads."""
+    from paretoscope.graph.network_graph import _parts
+
+    last: dict[str, int] = {each.name: 0 for each in graph.inputs}
+    for place, node in enumerate(graph.nodes):
+        last[node.name] = place
+        for name in node.reads():
+            last[name] = place
+    for part in _parts([graph.output]):
+        if isinstance(part, Value):
+            last.pop(part.name, None)
+    dying: list[list[str]] = [[] for _ in graph.nodes]
+    for name, place in last.items():
+        if dying:
+            dying[place].append(name)
+    return [tuple(names) for names in dying]
+
+
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that has the tensor or layer of that dotted name, made where it is missing; and the last part."""
+    path, _, leaf = name.rpartition(".")
+    for part in path.split(".") if path else ():
+        if part not in module._modules:
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    return module, leaf
+
+
+def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
+    owner, leaf = _owner(root, path)
+    existing = owner._modules.get(leaf)
+    if existing is not None:  # a container that was made for what lies within
+        for name, child in existing._modules.items():
+            layer.add_module(name, child)
+    owner.add_module(leaf, layer)
