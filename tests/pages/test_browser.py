@@ -436,6 +436,7 @@ def test_a_training_is_started_watched_loaded_and_drawn_with_an_arrow(page) -> N
     epochs = page.locator(".st-key-training_epochs input")
     epochs.fill("3")
     epochs.press("Enter")
+    settle(page)
     page.locator(".st-key-train button").click()
     load = page.get_by_role("button", name="Load the result")
     load.wait_for()
