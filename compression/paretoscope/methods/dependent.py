@@ -34,9 +34,10 @@ import numpy as np
 from paretoscope.base.errors import RecipeError
 from paretoscope.methods import moments
 from paretoscope.methods import quantize as plain
+from paretoscope.methods.catalogue import MethodEntry, Section, explained
 from paretoscope.methods.compensate import BLOCK, Steps, factorised, round_with_compensation
 from paretoscope.methods.moments import Assumed
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.registry import Sampled, Stage, WeightMethod, Work
 from paretoscope.model import powers
 from paretoscope.model.tensors import LARGEST, Integers
 from paretoscope.model.trellis import NEXT
@@ -387,9 +388,48 @@ def _by_rate(work: Work) -> Work:
     return replace(work, tensor=tensor, settled=True)
 
 
+def _samples(recipe: Recipe) -> tuple[Sampled, ...]:
+    return (Sampled.FISHER,) * recipe.by_fisher
+
+
 def _keeping(recipe: Recipe) -> str:
     by_rate = recipe.quantize is not None and recipe.quantize.calibration == "rate"
     return "a lower exchange rate" if by_rate else ""
 
 
-weight_methods.add(WeightMethod("rate", Stage.QUANTIZE, _takes, _by_rate, keeping=_keeping))
+METHODS = (
+    WeightMethod("rate", Stage.QUANTIZE, _takes, _by_rate, keeping=_keeping, samples=_samples),
+    MethodEntry(
+        name="rate",
+        title="Quantization by rate and harm",
+        summary=(
+            "An error harms much in one place and hardly in another. How much is measured on samples (Fisher "
+            "information), or guessed from magnitudes; errors are then made good for inputs that share a mean, which "
+            "the sum of a channel's errors would move. One exchange rate between bytes and harm sets all steps. Codes "
+            "follow a trellis: each says which may come next, and at equal bits they lie closer to the weights. Of "
+            "2 bits no such path is left, and codes are rounded one by one."
+        ),
+        formula=(
+            r"\begin{gathered} D_{\mathrm{KL}} \approx \tfrac{1}{2} \sum_i F_i (w_i - \hat w_i)^2, \quad "
+            r"F = \mathbb{E}_x \sum_y p_y \Bigl(\frac{\partial \log p_y}{\partial w}\Bigr)^2 \\ "
+            r"-\frac{\partial D}{\partial R} = \lambda \;\text{ everywhere:}\quad "
+            r"s = \sqrt{\frac{\lambda}{\ln 2\; c\, F}} \\ "
+            r"\text{by magnitude:}\quad H = (1 - m)\, I \otimes S + m\, \mathbf{1}\mathbf{1}^{\top}, \quad "
+            r"S_{ab} = r^{|a - b|} \end{gathered}"
+        ),
+        settings=explained(calibration="", exchange=r"\lambda", weighting="F"),
+        reference=(
+            "Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss-Markov sources*, IEEE "
+            "Transactions on Communications 1990. Haase et al., *Dependent scalar quantization for neural network "
+            "compression*, ICIP 2020. Shoham and Gersho, *Efficient bit allocation for an arbitrary set of "
+            "quantizers*, IEEE Transactions on Acoustics, Speech and Signal Processing 1988. Hassibi and Stork, "
+            "*Second order derivatives for network pruning: Optimal Brain Surgeon*, NIPS 1992"
+        ),
+        section=Section.QUANTIZE,
+        place=30,
+        example=Recipe(quantize=Quantize(8, calibration="rate", exchange=1e-3, weighting="magnitude")),
+        used_by=lambda recipe: (
+            (step := recipe.quantize) is not None and step.bits in range(2, 17) and step.calibration == "rate"
+        ),
+    ),
+)

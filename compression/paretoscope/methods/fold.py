@@ -5,12 +5,16 @@ Both leave the function of the network as it was, but for rounding; they are exa
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError
+from paretoscope.base.lock import machine
 from paretoscope.base.tracing import traced
+from paretoscope.methods import recalibrate
+from paretoscope.methods.registry import NetworkMethod, NetworkWork
 from paretoscope.model import structure
 
 Pair = tuple[str, str]
@@ -122,3 +126,28 @@ def _neighbours(module: nn.Module) -> Iterator[Pair]:
                 break
         if follower is not node and follower.op == "call_module" and calls[node.target] == calls[follower.target] == 1:
             yield node.target, follower.target
+
+
+def _fold(work: NetworkWork) -> NetworkWork:
+    report = list(work.report)
+    if work.reestimate and work.images is not None:
+        entries = recalibrate.reestimate_batchnorm(work.module, work.images)
+        work.module.load_state_dict({name: torch.from_numpy(value) for name, value in entries.items()}, strict=False)
+        report += ["Batch normalisation re-estimated before it was folded."] * bool(entries)
+    with machine(exclusive=False):
+        folded = fold(work.module)
+    report.append(f"{len(folded)} batch normalisations folded." if folded else "No batch normalisation to fold.")
+    return replace(work, structure=replace(work.structure, folded=folded), report=tuple(report))
+
+
+def _merge(work: NetworkWork) -> NetworkWork:
+    with machine(exclusive=False):
+        merged, sentences = merge(work.module)
+    report = (*work.report, *(sentences or ["No consecutive linear maps to merge."]))
+    return replace(work, structure=replace(work.structure, merged=merged), report=report)
+
+
+METHODS = (
+    NetworkMethod("fold", lambda step: step.fold, _fold, place=30),
+    NetworkMethod("merge", lambda step: step.merge, _merge, place=40),
+)

@@ -6,8 +6,10 @@ import numpy as np
 
 from paretoscope.methods import bound, compensate, quantize
 from paretoscope.methods.compensate import Entries, Steps
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.registry import Sampled, Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.recipe.steps.repair import Rounding
 
 
 def compensated(
@@ -38,10 +40,15 @@ def _takes(work: Work) -> bool:
     return isinstance(tensor, Integers) or (isinstance(tensor, Codebook) and tensor.entries.shape[0] > 0)
 
 
+def _samples(recipe: Recipe) -> tuple[Sampled, ...]:
+    wanted = recipe.repair is not None and recipe.repair.rounding == Rounding.GPTQ
+    return (Sampled.SECOND_MOMENTS,) * wanted
+
+
 def _apply(work: Work) -> Work:
     weight = work.layer.weight
     tensor = compensated(weight, work.kept, work.tensor, work.hessian)
     return replace(work, tensor=bound.bounded(weight, tensor, work.hessian))
 
 
-weight_methods.add(WeightMethod("gptq", Stage.REPAIR, _takes, _apply))
+METHODS = (WeightMethod("gptq", Stage.REPAIR, _takes, _apply, samples=_samples),)

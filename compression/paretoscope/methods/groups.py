@@ -7,8 +7,10 @@ import dataclasses
 import numpy as np
 
 from paretoscope.methods import bound, share
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.catalogue import MethodEntry, Section, explained
+from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers, Plain
+from paretoscope.recipe.recipe import Recipe, Share
 
 
 def drop(codebook: Codebook, population: int, rarest: int, moved: str, weight: np.ndarray) -> Codebook:
@@ -62,4 +64,28 @@ def _regroup(work: Work) -> Work:
     return dataclasses.replace(work, tensor=codebook)
 
 
-weight_methods.add(WeightMethod("groups", Stage.REGROUP, lambda work: isinstance(work.tensor, Codebook), _regroup))
+METHODS = (
+    WeightMethod("groups", Stage.REGROUP, lambda work: isinstance(work.tensor, Codebook), _regroup),
+    MethodEntry(
+        name="groups",
+        title="Group dropping",
+        summary=(
+            "Some values of a shared table are used by a handful of weights only. Dropping them makes the table and "
+            "the codes of all other weights a little shorter. Their weights become zero, or take the nearest value "
+            "that is left."
+        ),
+        formula=(
+            r"\begin{gathered} n_j = \lvert \{ i : a(i) = j \} \rvert \\ \text{drop } j \text{ if } n_j < p "
+            r"\text{ or } n_j \text{ is among the } r \text{ least} \end{gathered}"
+        ),
+        settings=explained(population="p", rarest="r", moved=""),
+        reference=(
+            "It refines the tables of Han, Mao and Dally, *Deep Compression*, section 3, "
+            "[arXiv:1510.00149](https://arxiv.org/abs/1510.00149)"
+        ),
+        section=Section.SHARE,
+        place=10,
+        example=Recipe(share=Share(16, rarest=8)),
+        used_by=lambda recipe: recipe.share is not None and (recipe.share.population > 0 or recipe.share.rarest > 0),
+    ),
+)

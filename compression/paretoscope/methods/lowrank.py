@@ -1,9 +1,15 @@
 """Low rank: a linear map becomes two thinner ones, by its singular value decomposition (Denton et al. 2014)."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from paretoscope.base.lock import machine
+from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
+from paretoscope.methods.registry import NetworkMethod, NetworkWork
 from paretoscope.model import structure
+from paretoscope.recipe.recipe import Recipe, Simplify
 
 
 def factor(module: nn.Module, energy: float) -> tuple[tuple[tuple[str, int], ...], list[str]]:
@@ -43,3 +49,38 @@ def rank_at(values: Tensor, energy: float) -> int:
     lost = squares.flip(0).cumsum(0)
     droppable = int((lost <= (1 - energy) * lost[-1]).sum())
     return max(1, len(values) - droppable)
+
+
+def _apply(work: NetworkWork) -> NetworkWork:
+    with machine(exclusive=False):
+        factored, sentences = factor(work.module, work.step.energy)
+    return replace(work, structure=replace(work.structure, factored=factored), report=(*work.report, *sentences))
+
+
+METHODS = (
+    NetworkMethod("low-rank", lambda step: step.energy < 1, _apply, place=50),
+    MethodEntry(
+        name="low-rank",
+        title="Low-rank layers",
+        summary=(
+            "A large matrix that mostly repeats a few patterns is nearly the product of two thin ones. A layer is "
+            "replaced by such a pair where that takes fewer weights; how thin they may be is decided by how much of "
+            "the matrix they must keep."
+        ),
+        formula=(
+            r"\begin{gathered} W = U \Sigma V^{\top} \approx \bigl(U_r \Sigma_r^{1/2}\bigr)\bigl(\Sigma_r^{1/2} "
+            r"V_r^{\top}\bigr) \\ r = \min \Bigl\{ r : \textstyle\sum_{i \le r} \sigma_i^2 \ge e \sum_i \sigma_i^2 "
+            r"\Bigr\}, \quad r\,(m + n) < m\,n \end{gathered}"
+        ),
+        settings=explained(energy="e"),
+        reference=(
+            "Denton et al., *Exploiting linear structure within convolutional networks for efficient evaluation*, "
+            "NeurIPS 2014, [arXiv:1404.0736](https://arxiv.org/abs/1404.0736)"
+        ),
+        section=Section.SIMPLIFY,
+        place=20,
+        example=Recipe(simplify=Simplify(energy=0.9)),
+        used_by=lambda recipe: recipe.simplify is not None and recipe.simplify.energy < 1,
+        picture=Picture.SIZE,
+    ),
+)

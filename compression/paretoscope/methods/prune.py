@@ -15,7 +15,8 @@ import numba
 import numpy as np
 
 from paretoscope.base.text import listed
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.catalogue import MethodEntry, Section, explained
+from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.recipe.recipe import LayerRecipe, Prune, Recipe
 
@@ -168,6 +169,12 @@ def _count_equal(ordered: np.ndarray, magnitude: float) -> int:
     return sum(int(np.searchsorted(ordered, v, side="right") - np.searchsorted(ordered, v, side="left")) for v in both)
 
 
+def _prune(work: Work) -> Prune:
+    """The step of pruning, of a plan that has one."""
+    assert work.plan.prune is not None  # asked for only where a method takes a plan with this step
+    return work.plan.prune
+
+
 def _cut_away(work: Work) -> Work:
     return replace(work, weight=apply(work.weight, work.prepared["magnitude"]))
 
@@ -177,6 +184,10 @@ def _has_pattern(work: Work) -> bool:
     return (
         "magnitude" not in work.prepared and bool(step and step.pattern) and divides(work.weight.shape, step.kept_of[1])
     )
+
+
+def _cut_by_pattern(work: Work) -> Work:
+    return replace(work, weight=apply_pattern(work.weight, *_prune(work).kept_of))
 
 
 def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, LayerRecipe]) -> list[str]:
@@ -198,7 +209,7 @@ def _keeping(recipe: Recipe) -> str:
     return "scope layer" if step.sparsity and step.scope == "global" else "less pruning"
 
 
-weight_methods.add(
+METHODS = (
     WeightMethod(
         "magnitude",
         Stage.PRUNE,
@@ -206,14 +217,67 @@ weight_methods.add(
         apply=_cut_away,
         prepare=lambda statistics, plans, recipe: cuts_of(statistics, plans, recipe.prune),
         keeping=_keeping,
-    )
-)
-weight_methods.add(
-    WeightMethod(
-        "pattern",
-        Stage.PRUNE,
-        takes=_has_pattern,
-        apply=lambda work: replace(work, weight=apply_pattern(work.weight, *work.plan.prune.kept_of)),
-        notes=_left_dense,
-    )
+    ),
+    WeightMethod("pattern", Stage.PRUNE, takes=_has_pattern, apply=_cut_by_pattern, notes=_left_dense, place=10),
+    MethodEntry(
+        name="prune",
+        title="Magnitude pruning",
+        summary=(
+            "Most weights of a trained network are close to zero and hardly change its answers. Pruning sets the "
+            "smallest ones to exactly zero. A zero costs almost nothing to store, so the file shrinks; ordinary "
+            "kernels still multiply by it, so the network does not get faster by this alone."
+        ),
+        formula=(
+            r"\begin{gathered} \hat w_i = \begin{cases} 0 & |w_i| \le t \\ w_i & \text{otherwise} \end{cases} "
+            r"\\[0.6em] t = \text{the } \lfloor s\,n \rfloor\text{-th smallest } |w_i| \end{gathered}"
+        ),
+        settings=explained(sparsity="s", scope=""),
+        reference=(
+            "Han, Pool, Tran and Dally, *Learning both weights and connections for efficient neural networks*, "
+            "NeurIPS 2015, [arXiv:1506.02626](https://arxiv.org/abs/1506.02626)"
+        ),
+        section=Section.PRUNE,
+        example=Recipe(prune=Prune(0.8)),
+        used_by=lambda recipe: recipe.prune is not None and recipe.prune.sparsity > 0,
+    ),
+    MethodEntry(
+        name="threshold",
+        title="Threshold pruning",
+        summary=(
+            "The same idea with the question turned round: instead of saying how many weights should go, say how small "
+            "a weight must be to go. How sparse each layer becomes is then a result, and it is reported."
+        ),
+        formula=(r"\hat w_i = \begin{cases} 0 & |w_i| < t \\ w_i & \text{otherwise} \end{cases}"),
+        settings=explained(threshold="t"),
+        reference=(
+            "Han, Pool, Tran and Dally, *Learning both weights and connections for efficient neural networks*, "
+            "NeurIPS 2015, [arXiv:1506.02626](https://arxiv.org/abs/1506.02626)"
+        ),
+        section=Section.PRUNE,
+        place=10,
+        example=Recipe(prune=Prune(threshold=0.02)),
+        used_by=lambda recipe: recipe.prune is not None and recipe.prune.threshold > 0,
+    ),
+    MethodEntry(
+        name="pattern",
+        title="N:M pruning",
+        summary=(
+            "Zeros in a regular pattern: of every four neighbouring weights two stay, say. Some accelerators skip such "
+            "zeros, which they cannot do with zeros in random places, so this kind of pruning can make a network "
+            "faster there. A layer whose inputs do not divide into whole groups is left as it is."
+        ),
+        formula=(
+            r"\hat w_i = \begin{cases} w_i & |w_i| \text{ among the } N \text{ largest of } M \\ "
+            r"0 & \text{otherwise} \end{cases}"
+        ),
+        settings=explained(pattern=""),
+        reference=(
+            "Mishra et al., *Accelerating sparse deep neural networks*, 2021, "
+            "[arXiv:2104.08378](https://arxiv.org/abs/2104.08378)"
+        ),
+        section=Section.PRUNE,
+        place=20,
+        example=Recipe(prune=Prune(pattern="2:4")),
+        used_by=lambda recipe: recipe.prune is not None and recipe.prune.pattern != "",
+    ),
 )

@@ -18,9 +18,10 @@ import numba
 import numpy as np
 
 from paretoscope.methods import share
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
+from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.tensors import LARGEST, Codebook, Integers
-from paretoscope.recipe.recipe import CLIPPINGS, Quantize
+from paretoscope.recipe.recipe import CLIPPINGS, Quantize, Recipe
 
 # Clip ratios 1 .. 1/64 in quarter octaves, then twice finer steps around the best one.
 RATIOS = (2.0 ** (-np.arange(25) / 4), 2.0 ** (np.arange(-7, 8) / 32), 2.0 ** (np.arange(-7, 8) / 256))
@@ -333,4 +334,101 @@ def _quantize(work: Work) -> Work:
     return replace(work, tensor=apply(work.weight, work.layer.channel_max, step))
 
 
-weight_methods.add(WeightMethod("integers", Stage.QUANTIZE, _takes, _quantize))
+METHODS = (
+    WeightMethod("integers", Stage.QUANTIZE, _takes, _quantize),
+    MethodEntry(
+        name="quantize",
+        title="Integer quantization",
+        summary=(
+            "Weights are rounded to whole numbers on an evenly spaced grid, with one scale factor to turn them back. "
+            "Fewer bits mean a coarser grid and a smaller file. With 8 bits or fewer the network can run on integer "
+            "kernels, which is what makes it faster on processors that have them."
+        ),
+        formula=(
+            r"\begin{gathered} q = \operatorname{clip}\bigl(\lfloor w / s \rceil, -L, L\bigr), \quad L = 2^{b-1} - 1 "
+            r"\\ \hat w = s\,q, \quad s = \tfrac{1}{L} \max |w| \end{gathered}"
+        ),
+        settings=explained(bits="b", granularity=""),
+        reference=(
+            "Krishnamoorthi, *Quantizing deep convolutional networks for efficient inference*, 2018, "
+            "[arXiv:1806.08342](https://arxiv.org/abs/1806.08342)"
+        ),
+        section=Section.QUANTIZE,
+        example=Recipe(quantize=Quantize(4)),
+        used_by=lambda recipe: recipe.bits in range(2, 17),
+    ),
+    MethodEntry(
+        name="asymmetric",
+        title="Asymmetric integers",
+        summary=(
+            "Where a channel's weights lie mostly on one side of zero, a grid that is centred on zero wastes half of "
+            "its values. An asymmetric grid reaches from the smallest to the largest weight. A zero point, one more "
+            "number for each grid, says which value is zero, so that zero stays exact."
+        ),
+        formula=(
+            r"\begin{gathered} s = \frac{\max(w, 0) - \min(w, 0)}{2^b - 1} \\ z = \Bigl\lfloor -2^{b-1} - "
+            r"\frac{\min(w, 0)}{s} \Bigr\rceil \\ q = \operatorname{clip}\bigl(\lfloor w / s \rceil + z, -2^{b-1}, "
+            r"2^{b-1} - 1\bigr) \\ \hat w = s\,(q - z) \end{gathered}"
+        ),
+        settings=explained(symmetric=""),
+        reference=(
+            "Jacob et al., *Quantization and training of neural networks for efficient integer-arithmetic-only "
+            "inference*, CVPR 2018, [arXiv:1712.05877](https://arxiv.org/abs/1712.05877), section 2.1"
+        ),
+        section=Section.QUANTIZE,
+        place=10,
+        example=Recipe(quantize=Quantize(4, symmetric=False)),
+        used_by=lambda recipe: recipe.quantize is not None and not recipe.quantize.symmetric,
+    ),
+    MethodEntry(
+        name="statistics",
+        title="Clipping by statistics",
+        summary=(
+            "A few large weights stretch the grid and make it coarse for all the others. Clipping them costs a little "
+            "there and wins more everywhere else. Where to clip is read off the weights: where the squared error is "
+            "least, at a percentile, or where the distribution changes least. That last one needs some thousand "
+            "weights and at most 8 bits to go by: beyond, it is the least squared error, or no clipping."
+        ),
+        formula=(
+            r"\begin{gathered} c = \arg\min_c \lVert w - \hat w_c \rVert^2 \;\text{ or }\; \operatorname{quantile}_p "
+            r"|w| \\ \text{or }\; \arg\min_c \sum_x P_c(x) \log \frac{P_c(x)}{Q_c(x)} \end{gathered}"
+        ),
+        settings=explained(calibration="", percentile="p"),
+        reference=(
+            "Banner, Nahshan and Soudry, *Post training 4-bit quantization of convolutional networks for rapid "
+            "deployment*, NeurIPS 2019, [arXiv:1810.05723](https://arxiv.org/abs/1810.05723). KL divergence: Migacz, "
+            "*8-bit inference with TensorRT*, GTC 2017"
+        ),
+        section=Section.QUANTIZE,
+        place=20,
+        example=Recipe(quantize=Quantize(4, calibration="mse")),
+        used_by=lambda recipe: (
+            (step := recipe.quantize) is not None
+            and step.bits in range(2, 17)
+            and step.calibration in ("mse", "percentile", "kl")
+        ),
+    ),
+    MethodEntry(
+        name="activations",
+        title="Activation quantization",
+        summary=(
+            "Integer kernels multiply whole numbers with whole numbers, so what flows between the layers is rounded "
+            "to 8 bits too. The range of each layer's input is measured once, on samples of the training split. The "
+            "accuracy shown then includes this rounding, as the integer kernels compute it."
+        ),
+        formula=(
+            r"\begin{gathered} \hat x = s_x \bigl(\operatorname{clip}(\lfloor x / s_x \rceil + z_x, -128, 127) - "
+            r"z_x\bigr) \\ y = s_w\,s_x \textstyle\sum_i q_{w,i}\,(q_{x,i} - z_x) + b \end{gathered}"
+        ),
+        settings=explained(activations=""),
+        reference=(
+            "Jacob et al., *Quantization and training of neural networks for efficient integer-arithmetic-only "
+            "inference*, CVPR 2018, [arXiv:1712.05877](https://arxiv.org/abs/1712.05877)"
+        ),
+        section=Section.QUANTIZE,
+        place=40,
+        example=Recipe(quantize=Quantize(8, activations=8)),
+        used_by=lambda recipe: recipe.integer,
+        picture=Picture.NONE,
+    ),
+)

@@ -9,7 +9,7 @@ the outputs that the biases were fitted to.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,11 @@ from torch.nn import functional as F
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
+from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
 from paretoscope.methods.compensate import LayerCalls
+from paretoscope.methods.registry import OutputMethod, OutputWork
+from paretoscope.model.structure import Structure
+from paretoscope.recipe.recipe import Quantize, Recipe, Repair
 
 
 @machine(exclusive=False)
@@ -211,3 +215,50 @@ def _along(shift: Tensor, y: Tensor, axis: int) -> Tensor:
     shape = [1] * y.ndim
     shape[axis] = -1
     return shift.reshape(shape)
+
+
+def _without_normalisation(structure: Structure, changed: Iterable[str]) -> tuple[str, ...]:
+    nothing = not any(changed) and not structure.folded
+    return ("There is no batch normalisation to re-estimate.",) * nothing
+
+
+def _reestimate(work: OutputWork) -> dict[str, np.ndarray]:
+    return reestimate_batchnorm(work.compressed, work.images)
+
+
+def _correct(work: OutputWork) -> dict[str, np.ndarray]:
+    return correct_bias(work.reference, work.compressed, work.images)
+
+
+METHODS = (
+    OutputMethod("batchnorm", lambda step: step.batchnorm, _reestimate, notes=_without_normalisation),
+    # Biases last: re-estimated statistics would undo what their correction puts there.
+    OutputMethod("bias", lambda step: step.bias, _correct, place=10),
+    MethodEntry(
+        name="repair",
+        title="Repair without training",
+        summary=(
+            "Rounding shifts what each layer puts out, and much of that shift can be undone with a few hundred samples "
+            "of the training split, in seconds and without a single training step: later weights make good the errors "
+            "of earlier ones, biases are moved back to where the outputs were, and batch normalisation is given the "
+            "averages of the network as it now is."
+        ),
+        formula=(
+            r"\begin{gathered} \min_{\hat W} \lVert W X - \hat W X \rVert^2, \quad H = 2 X X^{\top} \\ "
+            r"w_{>j} \leftarrow w_{>j} - \frac{w_j - \hat w_j}{[H^{-1}]_{jj}}\,[H^{-1}]_{j,>j} \\ "
+            r"b \leftarrow b + \mathbb{E}\,[W x] - \mathbb{E}\,[\hat W \hat x] \\ "
+            r"\mu, \sigma^2 \leftarrow \text{mean and variance of } \hat W \hat x \end{gathered}"
+        ),
+        settings=explained(rounding="", bias="", batchnorm=""),
+        reference=(
+            "Frantar et al., *GPTQ*, ICLR 2023, [arXiv:2210.17323](https://arxiv.org/abs/2210.17323). Nagel et al., "
+            "*Data-free quantization through weight equalization and bias correction*, ICCV 2019, "
+            "[arXiv:1906.04721](https://arxiv.org/abs/1906.04721). Sun et al., *Hybrid 8-bit floating point training "
+            "and inference*, NeurIPS 2019, for batch normalisation"
+        ),
+        section=Section.REPAIR,
+        example=Recipe(quantize=Quantize(4), repair=Repair("gptq", bias=True, batchnorm=True)),
+        used_by=lambda recipe: recipe.repair is not None,
+        picture=Picture.NONE,
+    ),
+)

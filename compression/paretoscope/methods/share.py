@@ -23,10 +23,11 @@ from dataclasses import replace
 import numba
 import numpy as np
 
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.catalogue import MethodEntry, Section, explained
+from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.statistics import BLOCK, LayerStatistics
 from paretoscope.model.tensors import Codebook, Integers, Plain
-from paretoscope.recipe.recipe import Quantize
+from paretoscope.recipe.recipe import Quantize, Recipe, Share
 
 # Measured: 6 cells a cluster stay within 0.5 % of the optimum.
 CELLS_PER_CLUSTER = 6
@@ -508,4 +509,27 @@ def on_grid(work: Work, grid: Callable[[np.ndarray, np.ndarray, Quantize], Integ
     return replace(work, tensor=Codebook(codebook.indices, rounded))
 
 
-weight_methods.add(WeightMethod("share", Stage.SHARE, lambda work: work.plan.share is not None, _share))
+METHODS = (
+    WeightMethod("share", Stage.SHARE, lambda work: work.plan.share is not None, _share),
+    MethodEntry(
+        name="share",
+        title="Weight sharing",
+        summary=(
+            "Instead of millions of slightly different numbers, each layer keeps a short table of typical values, "
+            "and every weight only says which of them it uses. The table is chosen so that the weights move as "
+            "little as possible."
+        ),
+        formula=(
+            r"\begin{gathered} \min_{c,\,a} \sum_{i:\,w_i \ne 0} \bigl(w_i - c_{a(i)}\bigr)^2 \\ "
+            r"a(i) \in \{1, \dots, k\} \end{gathered}"
+        ),
+        settings=explained(clusters="k", start=""),
+        reference=(
+            "Han, Mao and Dally, *Deep Compression*, section 3, [arXiv:1510.00149](https://arxiv.org/abs/1510.00149). "
+            "One-dimensional k-means: Wang and Song, *Ckmeans.1d.dp*, The R Journal 2011"
+        ),
+        section=Section.SHARE,
+        example=Recipe(share=Share(16)),
+        used_by=lambda recipe: recipe.share is not None,
+    ),
+)
