@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from paretoscope.methods import compensate, simplify
+from paretoscope.methods import input_moments, simplify
 from paretoscope.methods.fisher import diagonal_fisher
 from paretoscope.methods.pipeline import compress, repair_outputs, samples
 from paretoscope.methods.registry import Sampled
@@ -66,7 +66,7 @@ class Variant:
     @cached_property
     def hessians(self) -> dict[str, np.ndarray]:
         """Second moments of the inputs of every layer, over the calibration images."""
-        return compensate.hessians(self.module, self.images, self.statistics.layers)
+        return input_moments.hessians(self.module, self.images, self.statistics.layers)
 
     @cached_property
     def fisher(self) -> Mapping[str, np.ndarray]:

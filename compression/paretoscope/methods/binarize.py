@@ -54,13 +54,14 @@ def grid(entries: np.ndarray, counts: np.ndarray, quantize: Quantize) -> Integer
         codes[magnitude < quantize.ternary * np.average(magnitude, weights=counts)] = 0
     used = (codes != 0) & (counts > 0)
     alpha = np.average(magnitude[used], weights=counts[used]) if used.any() else 0.0
-    return Integers(codes, _rounded(np.float32(alpha), quantize).reshape(()), 1)
+    return Integers(codes, _rounded(np.array(alpha, np.float32), quantize).reshape(()), 1)
 
 
 def _means(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Mean magnitude of each row over the weights whose code is not zero, float64; 0 without any."""
     count = np.count_nonzero(codes.reshape(rows.shape), axis=1)
-    return np.abs(rows).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+    means: np.ndarray = np.abs(rows).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+    return means
 
 
 def _rounded(alpha: np.ndarray, quantize: Quantize) -> np.ndarray:

@@ -43,7 +43,8 @@ def _harms(module: nn.Module, images: Tensor, reference: Tensor) -> dict[str, fl
 
 def _log_softmax(module: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad(), machine(exclusive=False):
-        return module(images).double().log_softmax(1)
+        logits: Tensor = module(images)
+        return logits.double().log_softmax(1)
 
 
 def _drop(module: nn.Module, step: Simplify, images: Tensor | None) -> tuple[tuple[str, ...], list[str]]:
@@ -66,14 +67,17 @@ def _drop(module: nn.Module, step: Simplify, images: Tensor | None) -> tuple[tup
             f"blocks must be at most {len(known) - len(step.drop)}, as many as there are to drop; got {step.blocks}. "
             "Pass fewer."
         )
-    if step.blocks and (images is None or not len(images)):
+    dropped, report = list(step.drop), [f"{name} dropped." for name in step.drop]
+    if not step.blocks:
+        for name in step.drop:
+            structure.drop(module, name)
+        return tuple(dropped), report
+    if images is None or not len(images):
         raise ModelError("blocks are dropped by their harm on images; got none. Pass calibration images.")
-    calibration = None if images is None else images[:HARM_IMAGES]
-    reference = _log_softmax(module, calibration) if step.blocks else None
+    calibration = images[:HARM_IMAGES]
+    reference = _log_softmax(module, calibration)
     for name in step.drop:
         structure.drop(module, name)
-    report = [f"{name} dropped." for name in step.drop]
-    dropped = list(step.drop)
     for _ in range(step.blocks):
         measured = _harms(module, calibration, reference)
         name = min(measured, key=measured.__getitem__)

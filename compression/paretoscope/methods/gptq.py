@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from paretoscope.methods import bound, compensate, quantize
-from paretoscope.methods.compensate import Entries, Steps
+from paretoscope.methods import bound, clipping, compensate
+from paretoscope.methods.compensate import Entries, EvenGrid
 from paretoscope.methods.registry import Sampled, Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers
 from paretoscope.recipe.recipe import Recipe
@@ -27,9 +27,9 @@ def compensated(
         alpha = np.broadcast_to(tensor.scale, (len(weight),))
         symbols = rounded(weight, hessian, tensor.codes != 0, Entries(np.stack([-alpha, alpha], axis=1)))
         return replace(tensor, codes=np.array([0, -1, 1], np.int8)[symbols])
-    top = quantize.levels(tensor.bits)
+    top = clipping.levels(tensor.bits)
     low = -top if tensor.zero is None else -top - 1
-    codes = rounded(weight, hessian, kept, Steps(tensor.scale, low, top, tensor.zero))
+    codes = rounded(weight, hessian, kept, EvenGrid(tensor.scale, low, top, tensor.zero))
     return replace(tensor, codes=codes.astype(tensor.codes.dtype))
 
 
@@ -47,6 +47,7 @@ def _samples(recipe: Recipe) -> tuple[Sampled, ...]:
 
 def _apply(work: Work) -> Work:
     weight = work.layer.weight
+    assert isinstance(work.tensor, Integers | Codebook) and work.hessian is not None  # or it had not been taken
     tensor = compensated(weight, work.kept, work.tensor, work.hessian)
     return replace(work, tensor=bound.bounded(weight, tensor, work.hessian))
 

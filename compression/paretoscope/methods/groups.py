@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from paretoscope.methods import bound, share
+from paretoscope.methods import bound, kmeans
 from paretoscope.methods.catalogue import MethodEntry, Section, explained
 from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers, Plain
@@ -23,7 +23,7 @@ def drop(codebook: Codebook, population: int, rarest: int, moved: str, weight: n
     count = codebook.entries.shape[0]
     uses = np.bincount(codebook.indices.reshape(-1), minlength=count + 1)[1:]
     order = np.argsort(uses, kind="stable")
-    dropped = min(max(np.count_nonzero(uses < population), rarest), count - 1)
+    dropped = min(max(int(np.count_nonzero(uses < population)), rarest), count - 1)
     if dropped <= 0:
         return codebook
     kept = np.sort(order[dropped:])
@@ -33,7 +33,7 @@ def drop(codebook: Codebook, population: int, rarest: int, moved: str, weight: n
     indices = table[codebook.indices]
     if moved == "nearest":
         homeless = (indices == 0) & (codebook.indices != 0)
-        indices[homeless] = share.assign(weight[homeless], entries.decode())
+        indices[homeless] = kmeans.assign(weight[homeless], entries.decode())
     return Codebook(indices, entries)
 
 
@@ -57,7 +57,7 @@ def merged(codebook: Codebook) -> Codebook:
 
 
 def _regroup(work: Work) -> Work:
-    codebook, step = merged(work.tensor), work.plan.share
+    codebook, step = merged(work.codebook), work.share
     if step.population or step.rarest:
         codebook = drop(codebook, step.population, step.rarest, step.moved, work.weight)
         codebook = bound.bounded(work.weight, codebook, None)

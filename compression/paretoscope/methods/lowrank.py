@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from paretoscope.base.lock import machine
+from paretoscope.methods import fold
 from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
 from paretoscope.methods.registry import NetworkMethod, NetworkWork
 from paretoscope.model import structure
@@ -19,7 +20,8 @@ def factor(module: nn.Module, energy: float) -> tuple[tuple[tuple[str, int], ...
     factored, and a sentence for those that were and one for those that were not.
     """
     factored, done, whole = [], [], []
-    for name, layer in [(n, part) for n, part in module.named_modules() if structure.factorable(part)]:
+    for name in [name for name, part in module.named_modules() if structure.factorable(part)]:
+        layer = fold.linear_map(module.get_submodule(name))
         weight = layer.weight.detach().double().flatten(1)
         outputs, inputs = weight.shape
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
@@ -29,11 +31,11 @@ def factor(module: nn.Module, energy: float) -> tuple[tuple[tuple[str, int], ...
             continue
         # Half of each singular value to either side, so that both have weights of one scale.
         root = values[:rank].sqrt()
-        first, second = structure.factor(module, name, rank)
+        first, second = (fold.linear_map(part) for part in structure.factor(module, name, rank))
         with torch.no_grad():
             first.weight.copy_((root[:, None] * right[:rank]).reshape(first.weight.shape))
             second.weight.copy_((left[:, :rank] * root).reshape(second.weight.shape))
-            if layer.bias is not None:
+            if layer.bias is not None and second.bias is not None:
                 second.bias.copy_(layer.bias)
         factored.append((name, rank))
         done.append(f"{name} ({rank} of {min(inputs, outputs)})")

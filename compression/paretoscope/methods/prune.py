@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.text import listed
 from paretoscope.methods.catalogue import MethodEntry, Section, explained
 from paretoscope.methods.registry import Stage, WeightMethod, Work
@@ -91,8 +91,8 @@ def apply_pattern(weight: np.ndarray, kept: int, group: int) -> np.ndarray:
     return _apply_pattern(blocks, kept).reshape(weight.shape)
 
 
-@numba.njit(cache=True, nogil=True)
-def _apply(weights, threshold, ties):
+@compiled()
+def _apply(weights: np.ndarray, threshold: np.float32, ties: int) -> np.ndarray:
     pruned = np.empty_like(weights)
     for i in range(len(weights)):
         magnitude = abs(weights[i])
@@ -103,8 +103,8 @@ def _apply(weights, threshold, ties):
     return pruned
 
 
-@numba.njit(cache=True, nogil=True)
-def _apply_pattern(blocks, kept):
+@compiled()
+def _apply_pattern(blocks: np.ndarray, kept: int) -> np.ndarray:
     count, group, kernel = blocks.shape
     result = np.empty_like(blocks)
     magnitudes = np.empty(group, np.float32)
@@ -147,10 +147,10 @@ def _search(layers: Sequence[LayerStatistics], sparsity: float) -> Cut:
     return Cut(float(np.uint32(low).view(np.float32)), count - below)
 
 
-@numba.njit(cache=True, nogil=True)
-def _count_up_to(ordered, magnitude):
+@compiled()
+def _count_up_to(ordered: np.ndarray, magnitude: np.float32) -> int:
     """How many of the ascending values have at most this magnitude."""
-    return np.searchsorted(ordered, magnitude, side="right") - np.searchsorted(ordered, -magnitude, side="left")
+    return int(np.searchsorted(ordered, magnitude, side="right") - np.searchsorted(ordered, -magnitude, side="left"))
 
 
 def _shared_out(whole: Cut, layers: Sequence[LayerStatistics]) -> dict[str, Cut]:
@@ -169,33 +169,27 @@ def _count_equal(ordered: np.ndarray, magnitude: float) -> int:
     return sum(int(np.searchsorted(ordered, v, side="right") - np.searchsorted(ordered, v, side="left")) for v in both)
 
 
-def _prune(work: Work) -> Prune:
-    """The step of pruning, of a plan that has one."""
-    assert work.plan.prune is not None  # asked for only where a method takes a plan with this step
-    return work.plan.prune
-
-
 def _cut_away(work: Work) -> Work:
     return replace(work, weight=apply(work.weight, work.prepared["magnitude"]))
 
 
 def _has_pattern(work: Work) -> bool:
     step = work.plan.prune
-    return (
-        "magnitude" not in work.prepared and bool(step and step.pattern) and divides(work.weight.shape, step.kept_of[1])
-    )
+    if step is None or not step.pattern or "magnitude" in work.prepared:
+        return False
+    return divides(work.weight.shape, step.kept_of[1])
 
 
 def _cut_by_pattern(work: Work) -> Work:
-    return replace(work, weight=apply_pattern(work.weight, *_prune(work).kept_of))
+    return replace(work, weight=apply_pattern(work.weight, *work.prune.kept_of))
 
 
 def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, LayerRecipe]) -> list[str]:
     dense: dict[str, list[str]] = {}
     for name, plan in plans.items():
-        pattern = plan.prune.pattern if plan.prune else ""
-        if pattern and not divides(shapes[name], plan.prune.kept_of[1]):
-            dense.setdefault(pattern, []).append(name)
+        step = plan.prune
+        if step is not None and step.pattern and not divides(shapes[name], step.kept_of[1]):
+            dense.setdefault(step.pattern, []).append(name)
     return [
         f"Left dense, because the inputs of a weight do not divide into groups of {pattern.split(':')[1]}: "
         f"{listed(names)}."

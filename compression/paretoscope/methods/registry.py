@@ -17,8 +17,8 @@ from paretoscope.base.registry import Registry
 from paretoscope.methods.all import declared
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.model.structure import Structure
-from paretoscope.model.tensors import CompressedTensor
-from paretoscope.recipe.recipe import LayerRecipe, Quantize, Recipe, Repair, Simplify
+from paretoscope.model.tensors import Codebook, CompressedTensor
+from paretoscope.recipe.recipe import LayerRecipe, Prune, Quantize, Recipe, Repair, Share, Simplify
 
 Plans = Mapping[str, LayerRecipe]
 
@@ -97,6 +97,24 @@ class Work:
         """The step of quantization, of a plan that has one."""
         assert self.plan.quantize is not None  # a method asks for it only where it takes a plan with this step
         return self.plan.quantize
+
+    @property
+    def prune(self) -> Prune:
+        """The step of pruning, of a plan that has one."""
+        assert self.plan.prune is not None  # see `quantize`
+        return self.plan.prune
+
+    @property
+    def share(self) -> Share:
+        """The step of sharing, of a plan that has one."""
+        assert self.plan.share is not None  # see `quantize`
+        return self.plan.share
+
+    @property
+    def codebook(self) -> Codebook:
+        """The tensor of a layer whose weights are shared."""
+        assert isinstance(self.tensor, Codebook)  # see `quantize`
+        return self.tensor
 
 
 @dataclass(frozen=True, eq=False, slots=True)
