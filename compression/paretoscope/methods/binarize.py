@@ -19,6 +19,7 @@ from paretoscope.methods.quantize import per_row
 from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers
 from paretoscope.recipe.recipe import Quantize, Recipe
+from paretoscope.recipe.steps.quantize import Granularity
 
 # Exponents of the least and the largest power of two in float32.
 EXPONENTS = (-149, 127)
@@ -33,7 +34,7 @@ def apply(weight: np.ndarray, kept: np.ndarray | None, quantize: Quantize) -> In
     codes = np.where(weight < 0, np.int8(-1), np.int8(1))
     if kept is not None:
         codes *= kept
-    channels = quantize.granularity == "channel"
+    channels = quantize.granularity == Granularity.CHANNEL
     rows = weight.reshape(weight.shape[0] if channels else 1, -1)
     if quantize.ternary:
         small = np.abs(rows) < quantize.ternary * _means(rows, codes)[:, None]

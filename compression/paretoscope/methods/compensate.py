@@ -21,10 +21,12 @@ import numpy as np
 from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ModelError
 
-# Columns whose errors are fed back one by one; those of earlier blocks come in one matrix product.
+# Columns whose errors are fed back one by one; those of earlier blocks come in one matrix product. Chosen by hand; no
+# benchmark.
 BLOCK = 64
-# Measured: they mostly end by themselves before that.
+# Sweeps mostly end by themselves before that: chosen by hand, no benchmark.
 SWEEPS = 10
+# Part of the mean second moment that is added to the diagonal: python -m benchmarks.constants.
 DAMPING = 0.01
 
 
@@ -96,7 +98,7 @@ _Rows = tuple[np.ndarray, np.ndarray, int, int, np.ndarray]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Allowed:
-    """A grid row by row, as the compiled loop takes it: entries (rows, k) with k > 0 or else steps."""
+    """A grid row by row, as the compiled loops take it: entries (rows, k) where k > 0, else evenly spaced values."""
 
     scale: np.ndarray
     zero: np.ndarray
@@ -139,7 +141,7 @@ def _round(
 
 
 def factorised(hessian: np.ndarray, damping: float = DAMPING) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """H, damped and of a mean diagonal near 1; its upper triangular R, H = R R^T, over R's diagonal; that, squared.
+    """H after damping, its mean diagonal near 1; R over its diagonal; that diagonal squared; H = R R^T, R triangular.
 
     hessian: float64 (columns, columns), is overwritten. damping: part of the mean second moment of live inputs.
     """

@@ -42,19 +42,22 @@ from paretoscope.model import powers
 from paretoscope.model.tensors import LARGEST, Integers
 from paretoscope.model.trellis import NEXT
 from paretoscope.recipe.recipe import Quantize, Recipe
+from paretoscope.recipe.steps.quantize import Calibration, Granularity, Weighting
 
-# Of one layer with magnitudes alone to go by: the nats that errors as large as its weights are taken to cost twice
-# over. Between 0.05 and 0.12 on our models.
+# By magnitudes alone, errors as large as the weights of a layer are taken to cost twice so many nats. The value that
+# explains measured harm lies between 0.05 and 0.12 on our models: python -m benchmarks.constants.
 NATS = 0.1
-# Channels that hardly matter on calibration samples may matter on others.
+# The least sensitivity of a channel, as a part of the mean: channels that hardly matter on calibration samples may
+# matter on others. python -m benchmarks.constants.
 LEAST_SENSITIVITY = 0.01
 # Up to so many bits the largest weights are clipped, to steps so many times those of least error for evenly spaced
-# codes: each state of the trellis leaves out every other code. Measured on our models.
+# codes: each state of the trellis leaves out every other code. python -m benchmarks.constants.
 FEW_BITS, ROOM = 4, 1.25
 # Squared error of the trellis' codes in squared steps, at high rates: 1.15 dB less than that of every other integer.
+# python -m benchmarks.constants.
 DISTORTION = 4 / 12 * 10**-0.115
 # Bits count less than the exchange rate says when codes are chosen, and not at all where errors are made good: errors
-# toward zero, which save bits, are harm in one direction and add up. Measured on our models.
+# toward zero, which save bits, are harm in one direction and add up. python -m benchmarks.constants.
 BITS = 0.2
 
 KILOBYTE = 8000  # bits
@@ -65,7 +68,7 @@ _TOP = 2**15 - 1
 
 
 def magnitude_sensitivity(values: np.ndarray) -> np.ndarray:
-    """Without data: the same relative error is taken to be the same harm in every tensor; float64 (len(values),)."""
+    """Sensitivity without data: equal relative errors are taken to be equal harm in every tensor; float64 (rows,)."""
     energy = float(np.square(values, dtype=np.float64).sum())
     return np.full(len(values), NATS / energy if energy else 0.0)
 
@@ -178,7 +181,10 @@ def _ternary(rows: np.ndarray, mask: np.ndarray, hessian: np.ndarray | None, ste
 
 
 class _Layer:
-    """What errors cost: sensitivity float64 (rows,), of a weight whose errors are made good as far as they can be."""
+    """What errors of a layer's weights cost, those that later columns make good being left out.
+
+    sensitivity: float64 (rows,), mean diagonal Fisher information, in nats a squared unit.
+    """
 
     def __init__(
         self, sensitivity: np.ndarray, order: np.ndarray, hessian: Moments, feedback: Moments, pivots: np.ndarray
@@ -216,7 +222,7 @@ class _Layer:
         return cls(sensitivity, order, *made, pivots)
 
     def codes(self, rows: np.ndarray, mask: np.ndarray, steps: np.ndarray, top: int) -> np.ndarray:
-        """int32 of the shape of rows; steps (rows,)."""
+        """Codes of the trellis, int32 of the shape of rows. mask: False where a code is 0; steps: float64 (rows,)."""
         count, columns = rows.shape
         weight = np.ascontiguousarray(rows[:, self._order])
         kept = np.ascontiguousarray(mask[:, self._order]).astype(np.int8)
@@ -253,7 +259,7 @@ class _Layer:
         return result
 
     def gain(self, weight: np.ndarray, decoded: np.ndarray, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
-        """What a row's scale is to be multiplied by, so that w H q becomes w H w, and what it may be at most: (rows,).
+        """Factors of the rows' scales: by which w H q becomes w H w, and the largest one allowed; float64 (rows,) each.
 
         Beyond the second, 2 w H q / q H q, the squared error w H w - 2 w H q + q H q is more than that of zeros.
         """
@@ -272,7 +278,7 @@ class _Layer:
         return np.divide(wanted, found, out=most.copy(), where=found > 0), most
 
     def _seen(self, rows: np.ndarray, group: int) -> np.ndarray:
-        """Rows of a group times its moments."""
+        """The rows of a group times its second moments."""
         if self._hessian is None:
             return rows
         return self._hessian.times(rows) if isinstance(self._hessian, Assumed) else rows @ self._hessian[group]
@@ -280,7 +286,7 @@ class _Layer:
 
 def sensitivity(values: np.ndarray, step: Quantize, fisher: np.ndarray | None) -> np.ndarray:
     """What errors of each row of values are taken to cost; raises RecipeError where it needs samples and has none."""
-    if step.weighting == "magnitude":
+    if step.weighting == Weighting.MAGNITUDE:
         return magnitude_sensitivity(values)
     if fisher is None:
         raise RecipeError(
@@ -291,14 +297,14 @@ def sensitivity(values: np.ndarray, step: Quantize, fisher: np.ndarray | None) -
 
 def _takes(work: Work) -> bool:
     step = work.plan.quantize
-    return step is not None and step.bits > 1 and step.calibration == "rate" and work.tensor is None
+    return step is not None and step.bits > 1 and step.calibration == Calibration.RATE and work.tensor is None
 
 
 def _by_rate(work: Work) -> Work:
     step = plain.per_row(work.weight, work.quantize)
     hessian: Moments = work.hessian
     # Codes of 2 bits are rounded one by one, and make nothing good.
-    if hessian is None and step.weighting == "magnitude" and step.bits > 2:
+    if hessian is None and step.weighting == Weighting.MAGNITUDE and step.bits > 2:
         hessian = moments.assumed(work.weight.shape)
     weight = work.layer.weight if hessian is not None else work.weight
     tensor = quantize(
@@ -308,7 +314,7 @@ def _by_rate(work: Work) -> Work:
         hessian,
         exchange=step.exchange,
         bits=step.bits,
-        per_channel=step.granularity == "channel",
+        per_channel=step.granularity == Granularity.CHANNEL,
     )
     return replace(work, tensor=tensor, settled=True)
 
@@ -318,7 +324,7 @@ def _samples(recipe: Recipe) -> tuple[Sampled, ...]:
 
 
 def _keeping(recipe: Recipe) -> str:
-    by_rate = recipe.quantize is not None and recipe.quantize.calibration == "rate"
+    by_rate = recipe.quantize is not None and recipe.quantize.calibration == Calibration.RATE
     return "a lower exchange rate" if by_rate else ""
 
 
@@ -354,7 +360,7 @@ METHODS = (
         place=30,
         example=Recipe(quantize=Quantize(8, calibration="rate", exchange=1e-3, weighting="magnitude")),
         used_by=lambda recipe: (
-            (step := recipe.quantize) is not None and step.bits in range(2, 17) and step.calibration == "rate"
+            (step := recipe.quantize) is not None and step.bits in range(2, 17) and step.calibration == Calibration.RATE
         ),
     ),
 )

@@ -11,6 +11,7 @@ from paretoscope.methods.catalogue import MethodEntry, Section, explained
 from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers, Plain
 from paretoscope.recipe.recipe import Recipe, Share
+from paretoscope.recipe.steps.share import Moved
 
 
 def drop(codebook: Codebook, population: int, rarest: int, moved: str, weight: np.ndarray) -> Codebook:
@@ -31,7 +32,7 @@ def drop(codebook: Codebook, population: int, rarest: int, moved: str, weight: n
     table = np.zeros(count + 1, np.uint8 if len(kept) <= 255 else np.uint16)
     table[kept + 1] = np.arange(1, len(kept) + 1)
     indices = table[codebook.indices]
-    if moved == "nearest":
+    if moved == Moved.NEAREST:
         homeless = (indices == 0) & (codebook.indices != 0)
         indices[homeless] = kmeans.assign(weight[homeless], entries.decode())
     return Codebook(indices, entries)

@@ -14,7 +14,7 @@ from paretoscope.base.lock import machine
 from paretoscope.methods.calls import Extent, Function, LayerCalls
 from paretoscope.model import layouts
 
-# Images of a forward pass, and floats of unfolded patches (32 MiB), at a time.
+# Images of a forward pass, and floats of unfolded patches (32 MiB), at a time: chosen by hand, no benchmark.
 CHUNK = 32
 PATCH_FLOATS = 1 << 23
 
@@ -85,7 +85,7 @@ class _SecondMoments(LayerCalls):
         self._accumulate(weight, moments * len(flat[0]), len(flat[0]))
 
     def _add(self, weight: Tensor, columns: Tensor) -> None:
-        """columns: float32 (groups, columns, samples)."""
+        """Add the moments of these inputs, float32 (groups, columns, samples)."""
         self._accumulate(weight, (columns @ columns.mT).double(), columns.shape[2])
 
     def _accumulate(self, weight: Tensor, moments: Tensor, count: int) -> None:
@@ -114,7 +114,7 @@ def _patches(
 
 
 def _spread(x: Tensor, weight: Tensor, stride: Extent, padding: Extent, extra: Extent, dilation: Extent) -> Tensor:
-    """x with stride - 1 zeros between its values, and at its sides what a transposed convolution reaches."""
+    """x with stride - 1 zeros between its values and padded as a transposed convolution needs it."""
     kernel = weight.shape[2:]
     strides, paddings, extras, gaps = (_each(value, kernel) for value in (stride, padding, extra, dilation))
     sizes = [(size - 1) * step + 1 for size, step in zip(x.shape[2:], strides, strict=True)]
@@ -171,5 +171,5 @@ def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[
 
 
 def _column_count(weight: Tensor, groups: int | None) -> int:
-    """Weights of an output channel; groups: of a transposed convolution."""
+    """The number of weights of an output channel. groups: those of a transposed convolution, None for other layers."""
     return weight[0].numel() if groups is None else len(weight) // groups * weight[0, 0].numel()

@@ -16,6 +16,7 @@ from paretoscope.model.packed import _PATTERNS, DTYPES, PackedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.recipe.steps.code import Rest
 
 # Types that are held as they are.
 _SAME = (
@@ -31,6 +32,7 @@ _BUFFERS = re.compile(
     rf"anchor_grid|{_STATISTICS})"
 )
 # Tensors of fewer values are stored under each of their names: that a handful are equal says nothing.
+# Chosen by hand; no benchmark.
 _LEAST_TIED = 64
 
 
@@ -59,7 +61,7 @@ def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[st
         label = next((label for label, kind in DTYPES.items() if kind == tensor.dtype), None)
         if label is not None and (weight or label != "F64"):
             dtypes[name] = label
-    if recipe.code.rest != "fp32":
+    if recipe.code.rest != Rest.FP32:
         kept = _kept_of_the_rest({name: own[name] for name in rest}) | kept
     statistics = ModelStatistics.of_arrays(weights, rest, tuple(state), ties)
     compressed = compress(statistics, recipe)

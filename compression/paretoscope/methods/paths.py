@@ -12,7 +12,7 @@ NOT_ZERO = 2
 
 
 def laplace_bits(weight: np.ndarray, kept: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """(rows, 2, 3): bits of code index 0, of +-1 and of each further one, in both quantizers, for Laplacian weights."""
+    """Bits of code index 0, of +-1 and of each further one, in both quantizers, for Laplacian weights: (rows, 2, 3)."""
     count = np.maximum(kept.sum(axis=1), 1)
     mean = np.abs(weight, where=kept, out=np.zeros(weight.shape)).sum(axis=1) / count
     # Indices are two steps apart; the second quantizer's zero is half as wide.

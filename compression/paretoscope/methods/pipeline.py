@@ -29,7 +29,7 @@ from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plai
 from paretoscope.recipe import effects
 from paretoscope.recipe.recipe import INTEGER_BITS, RULES, LayerRecipe, Override, Quantize, Recipe
 
-# Measured: below about this much work, handing layers to threads costs more than it saves.
+# Below about so many weights, handing layers to threads costs more than it saves: chosen by hand, no benchmark.
 WEIGHTS_FOR_THREADS = 1_000_000
 
 

@@ -19,6 +19,7 @@ from paretoscope.methods.catalogue import MethodEntry, Section, explained
 from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.recipe.recipe import LayerRecipe, Prune, Recipe
+from paretoscope.recipe.steps.prune import Scope
 
 INFINITY_BITS = 0x7F800000
 
@@ -37,7 +38,7 @@ def cuts(statistics: ModelStatistics, prune: Prune) -> dict[str, Cut]:
         return {}
     if prune.threshold:
         return dict.fromkeys(statistics.layers, Cut(prune.threshold, 0))
-    if prune.scope == "layer":
+    if prune.scope == Scope.LAYER:
         return {name: _cut(layer.magnitudes, prune.sparsity) for name, layer in statistics.layers.items()}
     return _shared_out(_cut(statistics.magnitudes, prune.sparsity), list(statistics.layers.values()))
 
@@ -58,7 +59,7 @@ def cuts_of(statistics: ModelStatistics, plans: Mapping[str, LayerRecipe], prune
             continue
         if step.threshold:
             result[name] = Cut(step.threshold, 0)
-        elif step.scope == "layer" or plans[name].own_rate:
+        elif step.scope == Scope.LAYER or plans[name].own_rate:
             result[name] = _search([layer], step.sparsity)
         else:
             ranked.append(layer)
@@ -82,7 +83,7 @@ def apply_pattern(weight: np.ndarray, kept: int, group: int) -> np.ndarray:
     """A copy of `weight` in which only the `kept` largest of every `group` consecutive inputs are not zero.
 
     weight: float32 (outputs, inputs, *kernel); inputs are taken for each output and each kernel position by itself.
-    Of equal magnitudes the first stay. A weight that `divides` refuses is left dense.
+    Among equal magnitudes the first stay. A weight that `divides` refuses is left dense.
     """
     if not divides(weight.shape, group):
         return weight.copy()
@@ -200,7 +201,7 @@ def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, Layer
 def _keeping(recipe: Recipe) -> str:
     if (step := recipe.prune) is None:
         return ""
-    return "scope layer" if step.sparsity and step.scope == "global" else "less pruning"
+    return "scope layer" if step.sparsity and step.scope == Scope.GLOBAL else "less pruning"
 
 
 METHODS = (

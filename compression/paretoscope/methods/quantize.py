@@ -20,6 +20,7 @@ from paretoscope.methods.clipping import grids, levels, symmetric
 from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers
 from paretoscope.recipe.recipe import CLIPPINGS, Quantize, Recipe
+from paretoscope.recipe.steps.quantize import Calibration, Granularity
 
 
 def apply(weight: np.ndarray, channel_max: np.ndarray, quantize: Quantize) -> Integers:
@@ -41,7 +42,7 @@ def scales(weight: np.ndarray, channel_max: np.ndarray, quantize: Quantize) -> t
     Both of shape (shape[0],) for granularity "channel", or () for "tensor". With "kl", channels of fewer than 2048
     non-zero weights are clipped by one ratio, that of the whole tensor with each channel scaled to its largest weight.
     """
-    channels = quantize.granularity == "channel"
+    channels = quantize.granularity == Granularity.CHANNEL
     rows = weight.reshape(weight.shape[0] if channels else 1, -1)
     largest = channel_max if channels else channel_max.max(keepdims=True)
     scale, zero = grids(rows, np.ones(rows.shape[1], np.int64), largest, quantize)
@@ -74,7 +75,7 @@ def _round(rows: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, bits: i
 
 def per_row(weight: np.ndarray, quantize: Quantize) -> Quantize:
     """The step for a weight: of one dimension, a row would be one value with a scale of its own."""
-    one_value = weight.ndim < 2 and quantize.granularity == "channel"
+    one_value = weight.ndim < 2 and quantize.granularity == Granularity.CHANNEL
     return replace(quantize, granularity="tensor") if one_value else quantize
 
 
@@ -161,7 +162,7 @@ METHODS = (
         used_by=lambda recipe: (
             (step := recipe.quantize) is not None
             and step.bits in range(2, 17)
-            and step.calibration in ("mse", "percentile", "kl")
+            and step.calibration in (Calibration.MSE, Calibration.PERCENTILE, Calibration.KL)
         ),
     ),
     MethodEntry(

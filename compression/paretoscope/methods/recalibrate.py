@@ -67,7 +67,7 @@ def reestimate_batchnorm(module: nn.Module, images: Tensor) -> dict[str, np.ndar
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Output:
-    """mean: float64 (channels,), of a layer's outputs; of those of the normalisation that follows it, if any."""
+    """The mean output of a layer, float64 (channels,), or that of the normalisation that directly follows it."""
 
     mean: Tensor
     normalised: bool
@@ -81,7 +81,7 @@ class _Outputs(LayerCalls):
         self.last: Tensor | None = None
 
     def see(self, mean: Tensor, bias: Tensor | None) -> Tensor | None:
-        """A layer has this mean with this bias, both of (channels,); returns the bias that it shall have."""
+        """Take note of a layer's mean output and bias, (channels,) each; returns the bias to use."""
         raise NotImplementedError
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -147,7 +147,7 @@ class _Correction(_Outputs):
 
     @property
     def corrected(self) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of a tensor and what becomes of it."""
+        """Pairs of a tensor and its corrected value."""
         if next(self._layers, None) is not None:
             raise _unlike()
         return list(self._corrected.values())
@@ -193,7 +193,7 @@ class _Statistics(LayerCalls):
 
     @property
     def estimated(self) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of a statistic and what becomes of it: the mean over the calls of a norm that runs several times."""
+        """Pairs of a statistic and its estimate: the mean over the calls of a norm that runs several times."""
         return [(old, torch.stack(found).mean(0)) for old, found in self._found.values()]
 
     def normalise(

@@ -15,6 +15,7 @@ from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.statistics import LayerStatistics
 from paretoscope.model.tensors import Codebook, Integers, Plain
 from paretoscope.recipe.recipe import Quantize, Recipe, Share
+from paretoscope.recipe.steps.quantize import Calibration
 
 
 def _share(work: Work) -> Work:
@@ -37,7 +38,7 @@ def on_grid(work: Work, grid: Callable[[np.ndarray, np.ndarray, Quantize], Integ
         rounded = Integers(np.zeros(0, kind), np.ones((), np.float32), step.bits)
     else:
         # The largest weight does not ask how often each entry is used; every other choice of a scale does.
-        weighted = step.calibration != "range"
+        weighted = step.calibration != Calibration.RANGE
         counts = np.bincount(codebook.indices.reshape(-1), minlength=len(entries) + 1)[1:]
         rounded = grid(entries, counts if weighted else np.ones(len(entries)), step)
     return replace(work, tensor=Codebook(codebook.indices, rounded))

@@ -22,6 +22,7 @@ from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.methods import fold
 from paretoscope.model import structure
+from paretoscope.recipe.steps.simplify import Importance
 
 MAKES = (
     function.prune_conv_out_channels,
@@ -117,7 +118,7 @@ def scores_of(group: Group, importance: str, scales: dict[nn.Module, Tensor]) ->
 
     scales: what batch normalisation multiplies the outputs of a convolution with.
     """
-    power = 1 if importance == "l1" else 2
+    power = 1 if importance == Importance.L1 else 2
     made: Tensor
     used: Tensor
     scaled: Tensor
@@ -141,7 +142,7 @@ def scores_of(group: Group, importance: str, scales: dict[nn.Module, Tensor]) ->
                 made.index_add_(0, roots, _norms(weight, power)[channels])
             else:
                 used.index_add_(0, roots, _norms(weight.transpose(0, 1), power)[channels])
-    if importance != "bn":
+    if importance != Importance.BN:
         return made * used
     if not normalised:
         raise RecipeError(
