@@ -357,7 +357,7 @@ def divergence_by_hand(magnitudes: np.ndarray, peak: float, kept: int, top: int)
     for code in np.unique(codes):
         filled = (codes == code) & (p > 0)
         if filled.any():
-            q[filled] = max(histogram[:kept][codes == code].sum(), quantize.ALMOST_NONE) / filled.sum()
+            q[filled] = max(histogram[:kept][codes == code].sum(), clipping.ALMOST_NONE) / filled.sum()
     p, q = p[p > 0] / p.sum(), q[p > 0] / histogram[:kept].sum()
     return float((p * np.log(p / q)).sum())
 

@@ -13,7 +13,7 @@ sums, so no pass over the weights is needed to find them:
 The classic starts are there to compare with, each followed by Lloyd's iterations: "linear" and "density" (Deep
 Compression, section 3.1) and "k-means++" (Arthur & Vassilvitskii 2007).
 
-The file is a little over 400 lines: one algorithm, whose compiled parts share their prefix sums.
+The file has over 400 lines: one algorithm, whose compiled parts share their prefix sums.
 """
 
 import numpy as np
