@@ -93,8 +93,11 @@ def trouble() -> str | None:
 
 def awaited(thread: int | None) -> str | None:
     """What a thread (its `ident`) waits for, in words, if it has waited for a second or longer."""
-    since, what = _waits.get(thread, (0.0, None))
-    return what if what is not None and time.monotonic() - since >= TOLD_AFTER_S else None
+    waiting = None if thread is None else _waits.get(thread)
+    if waiting is None:
+        return None
+    since, what = waiting
+    return what if time.monotonic() - since >= TOLD_AFTER_S else None
 
 
 def _hold(exclusive: bool | None) -> None:

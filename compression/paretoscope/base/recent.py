@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 from paretoscope.base.errors import CompressionError
 
@@ -28,7 +28,13 @@ class Recent(Generic[K, V]):
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._total = 0.0
 
-    def get(self, key: K, default: D = None) -> V | D:
+    @overload
+    def get(self, key: K) -> V | None: ...
+
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
+
+    def get(self, key: K, default: D | None = None) -> V | D | None:
         """The value of a key, which is used by that, or the default."""
         with self._lock:
             return self[key] if key in self._entries else default

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Of a layer or a block, or of a pattern of layers; and of how many of them a recipe may speak.
+# Most characters of a name of a layer or block, or of a pattern; most names in a recipe.
 LONGEST_NAME, MOST_NAMES = 200, 256
 
 

@@ -36,7 +36,7 @@ FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in (
 CALIBRATION = 128
 # Mean and standard deviation of a training pixel, ink from 0 to 1.
 MEAN, STD = 0.1307, 0.3081
-# Of the four files as they are downloaded, packed.
+# The size of the four files as they are downloaded, packed.
 PACKED_BYTES = 11_594_722
 # A network that is silent for so long has failed.
 PATIENCE_S = 10.0

@@ -21,7 +21,7 @@ MIXES = {"Add", "GlobalAveragePool"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Step:
+class Operation:
     """A node, with the batch normalisation and the activation that follow it and nothing else reads before them.
 
     sources: the values that it takes, without weights and constants.
@@ -43,7 +43,7 @@ class Step:
         return self.node.input[1]
 
 
-class Steps:
+class Operations:
     """The steps of an fp32 graph, in the order of execution.
 
     constants: the initializers that are no weights; weights: the names of those that are, as in a state dict.
@@ -58,7 +58,7 @@ class Steps:
         self._known = frozenset(initializers)
         self.steps = self._grouped(model.graph.node)
         self.producers = {step.output: step for step in self.steps}
-        self.readers: dict[str, list[Step]] = {}
+        self.readers: dict[str, list[Operation]] = {}
         for step in self.steps:
             for name in step.sources:
                 self.readers.setdefault(name, []).append(step)
@@ -71,7 +71,7 @@ class Steps:
     def _is_layer(self, node: onnx.NodeProto) -> bool:
         return node.op_type in ("Conv", "Gemm") and node.input[1] in self.weights and node.input[0] not in self._known
 
-    def _grouped(self, nodes: Sequence[onnx.NodeProto]) -> list[Step]:
+    def _grouped(self, nodes: Sequence[onnx.NodeProto]) -> list[Operation]:
         readers: dict[str, list[onnx.NodeProto]] = {}
         for node in nodes:
             for name in node.input:
@@ -81,7 +81,7 @@ class Steps:
             following = readers.get(node.output[0], [])
             return following[0] if len(following) == 1 and following[0].op_type in ops else None
 
-        steps: list[Step] = []
+        steps: list[Operation] = []
         followers: set[str] = set()
         for node in nodes:
             if node.output[0] in followers:
@@ -93,7 +93,7 @@ class Steps:
                 activation = None
             followers.update(part.output[0] for part in (norm, activation) if part is not None)
             sources = tuple(name for name in node.input if name not in self._known)
-            steps.append(Step(node, norm, activation, layer, sources))
+            steps.append(Operation(node, norm, activation, layer, sources))
         return steps
 
     def _keeps_zero(self, activation: onnx.NodeProto) -> bool:
@@ -111,7 +111,7 @@ class Codes:
     that have a scale of their own; the others are moved and have the scale of what they were.
     """
 
-    def __init__(self, steps: Steps, layers: frozenset[str]) -> None:
+    def __init__(self, steps: Operations, layers: frozenset[str]) -> None:
         self._steps = steps
         self.integer = self._integer_steps(layers)
         integer = [step for step in steps.steps if step.output in self.integer]

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from paretoscope.base.errors import ModelError
-from paretoscope.graph.operations import Steps
+from paretoscope.graph.operations import Operations
 from paretoscope.graph.trace import BATCH, OUTPUT, record
 from paretoscope.measure.layers import OTHER, count_macs, layer_kinds
 from paretoscope.measure.subject import Subject
@@ -124,7 +124,7 @@ def module_work(
         ) from None
     graph = make_model(trace.nodes, trace.initializers, trace.name(logits), input_shape, logits.shape[1:])
     shapes = {**trace.shapes, OUTPUT: tuple(logits.shape)}
-    steps = Steps(graph, weights)
+    steps = Operations(graph, weights)
     codes = steps.codes(_integer_outputs(steps, weights) if number_format == "int8" else frozenset())
 
     def activation_bytes(name: str) -> int:
@@ -153,7 +153,7 @@ def module_work(
     return list(rows.values())
 
 
-def _integer_outputs(steps: Steps, weights: Mapping[str, CompressedTensor]) -> frozenset[str]:
+def _integer_outputs(steps: Operations, weights: Mapping[str, CompressedTensor]) -> frozenset[str]:
     """The outputs of the layers whose weights integer kernels can take."""
     integer = {name for name, tensor in weights.items() if integers_of(tensor) is not None}
     return frozenset(step.output for step in steps.steps if step.is_layer and step.weight in integer)

@@ -96,7 +96,7 @@ def integers_of(tensor: CompressedTensor) -> Integers | None:
 
 
 def as_integers(tensor: CompressedTensor) -> Integers:
-    """The same tensor as integer codes of at most 8 bits, for integer kernels; decodes to the same floats.
+    """This tensor as integer codes of at most 8 bits, for integer kernels; decodes to the same floats.
 
     Raises ModelError for a tensor that does not lie on a grid of 8 bits or fewer.
     """

@@ -47,7 +47,7 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample of the first input."""
+        """The shape of one sample of the first input."""
         return self.inputs[0].shape
 
 
@@ -70,7 +70,7 @@ sources: Registry[NetworkSource] = Registry("source")
 
 
 def names() -> tuple[str, ...]:
-    """Of the networks of all sources."""
+    """The names of the networks of all sources."""
     return tuple(name for source in sources for name in source.names())
 
 

@@ -19,12 +19,12 @@ QUANTIZED_BY_RATE: Mapping[str, Any] = {"bits": 8, "clusters": None, "calibratio
 
 
 def quantized(settings: Settings) -> bool:
-    return settings["bits"] < FULL_PRECISION
+    return bool(settings["bits"] < FULL_PRECISION)
 
 
 def spread(settings: Settings) -> bool:
     """More than one bit, whose scale is the mean magnitude, and a grid at all."""
-    return 1 < settings["bits"] < FULL_PRECISION
+    return bool(1 < settings["bits"] < FULL_PRECISION)
 
 
 def by_rate(settings: Settings) -> bool:
@@ -36,7 +36,7 @@ def shared(settings: Settings) -> bool:
 
 
 def trained(settings: Settings) -> bool:
-    return settings["epochs"] > 0
+    return bool(settings["epochs"] > 0)
 
 
 def pruned(settings: Settings) -> bool:

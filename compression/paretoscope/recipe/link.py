@@ -10,6 +10,7 @@ from typing import Any
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import MOST_NAMES, nearest, shown
 from paretoscope.recipe.migrations import migrated_query
+from paretoscope.recipe.overrides import Override
 from paretoscope.recipe.plain import loads
 from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, Recipe
 from paretoscope.recipe.values import Choice
@@ -96,7 +97,8 @@ def _with_overrides(settings: Mapping[str, Any], text: str) -> tuple[Recipe, lis
         entries = None
     if not isinstance(entries, list) or len(entries) > MOST_NAMES:
         return Recipe.of(**settings), [problem]
-    kept, problems = [], []
+    kept: list[Override] = []
+    problems: list[str] = []
     for entry in entries:
         try:
             kept += Recipe.of(**settings, overrides=[entry]).overrides

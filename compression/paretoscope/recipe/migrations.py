@@ -1,4 +1,4 @@
-"""Recipes that older versions wrote, brought to the form of this one: files, links, headers of artefacts, records.
+"""Recipes that older versions wrote, brought to this version: files, links, headers of artefacts, records.
 
 A migration stands for one step of the version, at the place of the version that it leaves: the first one makes
 version 2 of version 1. Whoever renames a setting adds one here, and nothing that was written before is lost.
@@ -28,18 +28,21 @@ class Migration:
 MIGRATIONS: list[Migration] = []
 
 
-# Of recipes that are written now.
+# The version of recipes that are written now.
 VERSION = len(MIGRATIONS) + 1
 
 
 def migrated(data: object) -> object:
-    """A recipe as plain data of an older version, in the form of this one; anything else as it is."""
-    found = data.get("version") if isinstance(data, dict) else None
+    """A recipe as plain data of an older version, as one of this version; anything else as it is."""
+    if not isinstance(data, dict):
+        return data
+    found = data.get("version")
     if type(found) is not int or not 1 <= found <= len(MIGRATIONS):
         return data
+    fields: dict[str, Any] = data
     for migration in MIGRATIONS[found - 1 :]:
-        data = migration.more({name: _renamed(value, migration) for name, value in _names(data, migration)})
-    return {**data, "version": len(MIGRATIONS) + 1}
+        fields = migration.more({name: _renamed(value, migration) for name, value in _names(fields, migration)})
+    return {**fields, "version": len(MIGRATIONS) + 1}
 
 
 def migrated_query(query: Mapping[str, str]) -> dict[str, str]:

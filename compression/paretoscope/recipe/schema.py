@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paretoscope.recipe.values import Kind, Switch
+from paretoscope.recipe.values import Switch, ValueType
 
 Settings = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ class Setting:
 
     name: str
     step: str
-    kind: Kind
+    kind: ValueType
     default: Any
     flag: str
     label: str
@@ -83,7 +83,7 @@ class Setting:
 def setting(
     default: Any = dataclasses.MISSING,
     *,
-    of: Kind,
+    of: ValueType,
     label: str,
     help: str,
     reference: str,

@@ -54,8 +54,11 @@ class Field:
     format: str | None = None
 
 
-class Kind(ABC):
-    """A kind of values. type: of an option of the command line. metavar: what stands for a value in its help."""
+class ValueType(ABC):
+    """What a setting's values may be.
+
+    type: of an option of the command line. metavar: what stands for a value in its help.
+    """
 
     __slots__ = ()
     type: ClassVar[type] = str
@@ -84,7 +87,7 @@ class Kind(ABC):
         return str(value)
 
 
-class _Numeric(Kind):
+class _Numeric(ValueType):
     __slots__ = ()
 
     def read(self, name: str, text: str, sample: str) -> Any:
@@ -210,7 +213,7 @@ class Either(_Numeric):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Kind):
+class Choice(ValueType):
     """One of some terms."""
 
     terms: type[Term]
@@ -243,7 +246,7 @@ class Choice(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Switch(Kind):
+class Switch(ValueType):
     """On or off."""
 
     type: ClassVar[type] = bool
@@ -267,7 +270,7 @@ class Switch(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Kind):
+class Text(ValueType):
     """A text of some form. holds: whether one has it. rule, remedy: of the message. empty: what "" is called."""
 
     holds: Callable[[str], bool]
@@ -288,7 +291,7 @@ class Text(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Names(Kind):
+class Names(ValueType):
     """Names of blocks, each once and sorted."""
 
     values: ClassVar[str] = "names of blocks"

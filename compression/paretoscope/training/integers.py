@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paretoscope.graph.operations import MOVES, Step
+from paretoscope.graph.operations import MOVES, Operation
 from paretoscope.graph.torch_ops import operator
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.compressed import CompressedModel
@@ -74,7 +74,7 @@ class RoundedActivations(nn.Module):
             return codes[name]
         return floats[name]
 
-    def _run(self, step: Step, sources: list[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+    def _run(self, step: Operation, sources: list[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         given = iter(sources)
         inputs = [next(given) if name in step.sources else self._tensor(name, tensors) for name in step.node.input]
         value = operator(step.node)(*inputs)
@@ -87,7 +87,7 @@ class RoundedActivations(nn.Module):
             value = value.clamp(min=low, max=high)
         return value
 
-    def _bounds(self, step: Step) -> tuple[float, float | None]:
+    def _bounds(self, step: Operation) -> tuple[float, float | None]:
         if step.activation.op_type == "Relu":
             return 0.0, None
         low, high = (float(self._steps.constants[name]) for name in step.activation.input[1:])

@@ -10,7 +10,7 @@ from paretoscope.base.errors import CompressionError
 from paretoscope.codec import shelf
 from paretoscope.recipe.recipe import Recipe
 
-# Of a header: a checkpoint's is some tens of kilobytes.
+# Most bytes of a header: a checkpoint's is some tens of kilobytes.
 _LARGEST = 1 << 24
 
 

@@ -40,7 +40,7 @@ class ShrinkStep:
 
     @property
     def accuracy(self) -> float:
-        """Of the epoch that was kept, on the validation part."""
+        """The accuracy of the epoch that was kept, on the validation part."""
         return self.epochs[self.best].validation_accuracy
 
 

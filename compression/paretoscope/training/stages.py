@@ -41,7 +41,7 @@ def ramp_epochs(recipe: Recipe) -> int:
 
 
 def pruning_of(recipe: Recipe) -> Recipe:
-    """The same pruning and nothing else: what tells pruned weights from those that rounding makes zero."""
+    """The recipe's pruning and nothing else: what tells pruned weights from those that rounding makes zero."""
     rules = ("sparsity", "scope", "threshold", "pattern")
     overrides = [
         {"layers": override.layers, **own}

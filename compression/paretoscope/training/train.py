@@ -49,10 +49,10 @@ from paretoscope.training.integers import RoundedActivations
 from paretoscope.training.stages import pruning_of, ramp_epochs, stage
 from paretoscope.training.student import Student
 
-# Of the train split, and at most so many images: enough to choose an epoch by. A draw of its own for each seed.
+# The validation part is this share of the train split, at most so many images; each seed draws its own.
 VALIDATION_SHARE, VALIDATION_LIMIT = 0.15, 5_000
 WARM_UP_SHARE = 0.05
-# Of a step; a half might round to either side.
+# A part of a quantization step; a half might round to either side.
 NEARLY_HALF = np.float32(0.49)
 # Twins that cannot follow every step of the optimiser are put back on what can be represented this often.
 PROJECT_EVERY = 20
@@ -282,7 +282,7 @@ class Trainer:
         return loss
 
     def _cost_of_size(self) -> Tensor | float:
-        """Of weights by rate, in nats: what the recipe takes a file of their size to be worth."""
+        """What the recipe takes the file size of weights by rate to be worth, in nats."""
         return sum(price * twin.bits() for price, twin in self._prices)
 
     def _learning_rate(self, done: int, steps: int) -> float:
@@ -481,6 +481,6 @@ def _as_bytes(tensor: Tensor) -> bytes:
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """Of a safetensors file: the JSON header's `__metadata__`."""
+    """The metadata of a safetensors file: the JSON header's `__metadata__`."""
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]).get("__metadata__", {})

@@ -37,7 +37,7 @@ _DISTILLED = Effect(
 
 
 def _outlasted(name: str) -> Effect:
-    """Of a number of epochs that means something where there are more."""
+    """The effect of a number of epochs that means something only where training has more of them."""
     return Effect(
         lambda s: trained(s) and s[name] < s["epochs"],
         "more epochs than that",

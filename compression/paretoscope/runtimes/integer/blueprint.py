@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.graph.folds import Fold, fold_layers, state_of
-from paretoscope.graph.operations import MOVES, Codes, Step, Steps
+from paretoscope.graph.operations import MOVES, Codes, Operation, Operations
 from paretoscope.graph.torch_ops import operator
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.tensors import CompressedTensor, Integers, integers_of
@@ -113,7 +113,7 @@ class Blueprint:
         self.input_shape = tuple(input_shape)
         model = trace(module, input_shape)
         self.classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        self.steps = Steps(model, state)
+        self.steps = Operations(model, state)
         self._shapes = {name: state[name].shape for name in self.steps.weights}
         images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
         verify(lambda: self._floats(fold_layers(self.steps, state), state)(images).numpy(), module, images.numpy())
@@ -224,7 +224,7 @@ class _Executor:
 
     def __init__(
         self,
-        steps: Steps,
+        steps: Operations,
         folds: Mapping[str, Fold],
         state: Mapping[str, Tensor],
         codes: Codes,
@@ -268,7 +268,7 @@ class _Executor:
         self._calls.append((function, list(sources), output))
         self._there.add(output)
 
-    def _add(self, step: Step) -> None:
+    def _add(self, step: Operation) -> None:
         name, integer = step.output, step.output in self._codes.integer
         sources = [_coded(source) if integer else self._floats(source) for source in step.sources]
         gives_codes = self._codes.gives_codes(name)
@@ -296,7 +296,7 @@ class _Executor:
         grid = self._grids[name]
         self._call(lambda x: _saturated(x / float(grid.scale), grid), [name], _coded(name))
 
-    def _with_constants(self, step: Step) -> Callable[..., Tensor]:
+    def _with_constants(self, step: Operation) -> Callable[..., Tensor]:
         """The operator of a step as a function of its sources, the weights and constants being given."""
         function = operator(step.node)
         if list(step.sources) == list(step.node.input):
@@ -312,7 +312,7 @@ class _Executor:
     def _tensor(self, name: str) -> Tensor:
         return self._state[name] if name in self._state else torch.from_numpy(np.array(self._steps.constants[name]))
 
-    def _activated(self, function: Callable[..., Tensor], step: Step) -> Callable[..., Tensor]:
+    def _activated(self, function: Callable[..., Tensor], step: Operation) -> Callable[..., Tensor]:
         """The function with the activation of a step, in place."""
         if step.activation is None:
             return function
@@ -321,7 +321,7 @@ class _Executor:
         low, high = (float(self._steps.constants[name]) for name in step.activation.input[1:])
         return lambda *values: function(*values).clamp_(low, high)
 
-    def _layer(self, step: Step) -> Callable[..., Tensor]:
+    def _layer(self, step: Operation) -> Callable[..., Tensor]:
         if step.output in self._integer:
             return self._integer_layer(step)
         fold, function, weight = self._folds[step.output], operator(step.node), self._folds[step.output].weight
@@ -331,7 +331,7 @@ class _Executor:
         bias = None if fold.bias is None else torch.from_numpy(fold.bias.astype(np.float32))
         return self._activated(lambda x: function(x, weight, bias), step)
 
-    def _integer_layer(self, step: Step) -> Callable[..., Tensor]:
+    def _integer_layer(self, step: Operation) -> Callable[..., Tensor]:
         layer, function = self._integer[step.output], operator(step.node)
         weight = _channels_last(layer.steps)
         bias = None if layer.bias is None else torch.from_numpy(layer.bias).float()
@@ -344,7 +344,7 @@ class _Executor:
         # Codes saturate at the ends of the observed range, which lies within the bounds of the activation.
         return lambda x: _saturated(function(x, weight, bias).mul_(ratio), grid)
 
-    def _mix(self, step: Step) -> Callable[..., Tensor]:
+    def _mix(self, step: Operation) -> Callable[..., Tensor]:
         """An addition or a mean of codes, to codes of another scale."""
         grid, given = self._grids[step.output], [self._grids[source] for source in step.sources]
         if step.node.op_type == "GlobalAveragePool":
@@ -355,7 +355,7 @@ class _Executor:
         scale, constant = float(given[0].scale), self._constant(step)
         return lambda a: _saturated((a * scale).add_(constant).div_(float(grid.scale)), grid)
 
-    def _constant(self, step: Step) -> Tensor:
+    def _constant(self, step: Operation) -> Tensor:
         (name,) = (name for name in step.node.input if name not in step.sources)
         return self._tensor(name)
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper
 from torch import nn
 
-from paretoscope.graph.operations import MOVES, Step
+from paretoscope.graph.operations import MOVES, Operation
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.tensors import CompressedTensor
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
@@ -68,7 +68,7 @@ class _Writer:
         for step in steps.steps:
             self._write(step)
 
-    def _write(self, step: Step) -> None:
+    def _write(self, step: Operation) -> None:
         name, integer = step.output, step.output in self.codes.integer
         inputs = [self._read(source, integer) for source in step.node.input]
         norm, activation = step.norm, step.activation
@@ -105,7 +105,7 @@ class _Writer:
         self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}:codes"]))
         self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}:codes", *parameters], [f"{name}:decoded"]))
 
-    def _layer(self, step: Step) -> list[str]:
+    def _layer(self, step: Operation) -> list[str]:
         """Weight and bias of a layer as decoded integers: the names under which the node reads them."""
         layer, weight = self.network.layers[step.output], step.weight
         if weight in self.written:

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from paretoscope.graph.folds import fold_layers, state_of
-from paretoscope.graph.operations import Step, Steps
+from paretoscope.graph.operations import Operation, Operations
 from paretoscope.graph.trace import INPUT, OPSET, OUTPUT
 from paretoscope.runtimes.onnx_graph import IR_VERSION, serialize, trace
 from paretoscope.runtimes.sessions import open_session
@@ -60,9 +60,9 @@ class Network:
     def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
         self.model = trace(module, input_shape)
         state = state_of(module)
-        grouped = Steps(self.model, state)
+        grouped = Operations(self.model, state)
         self.input_shape = tuple(input_shape)
-        self.steps: list[Step] = grouped.steps
+        self.steps: list[Operation] = grouped.steps
         self.constants = grouped.constants
         self.values = self._values()
         self.layers = {}
@@ -93,7 +93,7 @@ class Network:
             values[name] = Value(single.shape, axis, single.dtype)
         return values
 
-    def bounds(self, step: Step) -> tuple[float, float]:
+    def bounds(self, step: Operation) -> tuple[float, float]:
         """The least and the largest value that the activation of a step lets through."""
         activation = step.activation or step.node
         if activation.op_type == "Relu":
@@ -103,10 +103,10 @@ class Network:
             return low, high
         return -np.inf, np.inf
 
-    def attributes(self, step: Step) -> dict[str, object]:
+    def attributes(self, step: Operation) -> dict[str, object]:
         return {a.name: helper.get_attribute_value(a) for a in step.node.attribute}
 
-    def is_own(self, step: Step) -> bool:
+    def is_own(self, step: Operation) -> bool:
         """Whether the kernels of this package can run a step."""
         kind, a = step.node.op_type, self.attributes(step)
         if not all(self.values[name].by_image for name in (*step.sources, step.output)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paretoscope.graph.operations import Step
+from paretoscope.graph.operations import Operation
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.runtimes.sessions import open_session, session_options
 from paretoscope.runtimes.sparse import kernels
@@ -172,7 +172,7 @@ class _Layout:
         table = np.array(operations, np.int64).reshape(-1, kernels.FIELDS)
         return Stretch(first, last, table, owners=tuple(owners))
 
-    def _operation(self, step: Step, engine: str) -> list[int]:
+    def _operation(self, step: Operation, engine: str) -> list[int]:
         at, (source, *others) = self.positions, step.sources
         shape, out = self.network.values[source].shape, self.network.values[step.output].shape
         kind, a = step.node.op_type, self.network.attributes(step)
@@ -191,7 +191,9 @@ class _Layout:
         floats = self.network.values[source].floats
         return [kernels.CLAMP, at[source], at[step.output], floats, self._bounds(step)]
 
-    def _conv(self, step: Step, shape: tuple[int, ...], out: tuple[int, ...], a: Mapping[str, object]) -> list[int]:
+    def _conv(
+        self, step: Operation, shape: tuple[int, ...], out: tuple[int, ...], a: Mapping[str, object]
+    ) -> list[int]:
         layer, (_, channels, height, width) = self.layers[step.output], shape
         planes = Planes(
             height,
@@ -211,7 +213,7 @@ class _Layout:
         places = [planes.kernel[1], planes.dilation[1], at, *out[1:], *weights, self._bias(step, layer)]
         return [kernels.CONV, self.positions[step.sources[0]], self.positions[step.output], *sizes, *places]
 
-    def _linear(self, step: Step, shape: tuple[int, ...], out: tuple[int, ...], engine: str) -> list[int]:
+    def _linear(self, step: Operation, shape: tuple[int, ...], out: tuple[int, ...], engine: str) -> list[int]:
         layer, at = self.layers[step.output], self.positions
         ends = [at[step.sources[0]], at[step.output], shape[0], shape[1], out[1]]
         if engine in BLOCKS:
@@ -232,10 +234,10 @@ class _Layout:
             _append(self.offsets, packed.offsets),
         ]
 
-    def _bias(self, step: Step, layer: Layer) -> int:
+    def _bias(self, step: Operation, layer: Layer) -> int:
         return _append(self.weights, np.array([*layer.bias, *self.network.bounds(step)], np.float32))
 
-    def _bounds(self, step: Step) -> int:
+    def _bounds(self, step: Operation) -> int:
         return _append(self.weights, np.array(self.network.bounds(step), np.float32))
 
     def _place(self, name: str, step: int) -> None:
