@@ -20,14 +20,14 @@ from paretoscope.base.errors import ArtefactError, ModelError
 from paretoscope.codec import predict
 from paretoscope.codec.contexts import ContextDecoder, ContextEncoder
 from paretoscope.codec.header import Header
-from paretoscope.codec.kinds import Kind
+from paretoscope.codec.kinds import TensorKind
 from paretoscope.codec.layout import read_narrow, read_wide, write_narrow, write_wide
 from paretoscope.codec.side import (
     GROUPS,
     MIXED,
+    Cursor,
     Described,
     Side,
-    Source,
     bits_float,
     collected,
     counted,
@@ -35,6 +35,7 @@ from paretoscope.codec.side import (
     from_pattern,
     from_values,
     halves,
+    stored,
     to_pattern,
     to_values,
     unsigned,
@@ -72,8 +73,8 @@ class Payload(Protocol):
 
 def write_streams(model: CompressedModel, coder: str) -> Payload:
     """All streams of a model, ready to be coded with `coder`; raises ModelError for tensors that cannot be held."""
-    weights = {name: (Kind.of(each, False), each) for name, each in _in_order(model, model.weights)}
-    rest = [(Kind.of(each, True), each) for _, each in _in_order(model, model.rest)]
+    weights = {name: (TensorKind.of(each, False), each) for name, each in _in_order(model, model.weights)}
+    rest = [(TensorKind.of(each, True), each) for _, each in _in_order(model, model.rest)]
     _expect_readable(model)
     side = collected([*weights.values(), *rest])
     if coder in ORDER_ZERO:
@@ -84,7 +85,7 @@ def write_streams(model: CompressedModel, coder: str) -> Payload:
 def _expect_readable(model: CompressedModel) -> None:
     """Refuse what reading would."""
     for name, tensor in (*model.weights.items(), *model.rest.items()):
-        if not _is_finite(Kind.of(tensor, name in model.rest), tensor):
+        if not _is_finite(TensorKind.of(tensor, name in model.rest), tensor):
             raise ModelError(
                 f"codes must stand for finite numbers; those of {name!r:.60} do not, its values or their training went "
                 "beyond all bounds. Leave the tensor as it is, or train with a lower learning rate."
@@ -123,7 +124,7 @@ def _read_groups(reader: StreamReader, counts: dict[str, int], groups: Iterable[
 
 
 class _OrderZero:
-    def __init__(self, weights: Mapping[str, tuple[Kind, CompressedTensor]], side: Side, coder: str) -> None:
+    def __init__(self, weights: Mapping[str, tuple[TensorKind, CompressedTensor]], side: Side, coder: str) -> None:
         self._writer = StreamWriter(coder)
         self.bits: dict[str, float] = {}
         for name, (kind, tensor) in weights.items():
@@ -141,18 +142,18 @@ class _OrderZero:
         return self._writer.finish()
 
 
-def _write_weight(writer: StreamWriter, kind: Kind, tensor: CompressedTensor) -> None:
+def _write_weight(writer: StreamWriter, kind: TensorKind, tensor: CompressedTensor) -> None:
     if kind.plain:
-        write_wide(writer, float_bits(tensor.values))
+        write_wide(writer, float_bits(stored(tensor)))
     elif kind.form == "k":
-        write_narrow(writer, tensor.indices, kind.entries + 1, 0)
+        write_narrow(writer, stored(tensor), kind.entries + 1, 0)
     elif kind.form == "d":
-        _write_paths(writer, tensor.codes)
+        _write_paths(writer, stored(tensor))
     elif kind.bits > 8:
-        write_wide(writer, zigzag(_steps(kind, tensor)))
+        write_wide(writer, zigzag(_steps(tensor)))
     else:
         offset, alphabet = _narrow(kind)
-        write_narrow(writer, (_steps(kind, tensor) + np.int16(offset)).astype(np.uint8), alphabet, offset)
+        write_narrow(writer, (_steps(tensor) + np.int16(offset)).astype(np.uint8), alphabet, offset)
 
 
 def _read_order_zero(
@@ -165,7 +166,7 @@ def _read_order_zero(
     return codes, side
 
 
-def _read_weight(reader: StreamReader, kind: Kind, shape: tuple[int, ...]) -> np.ndarray:
+def _read_weight(reader: StreamReader, kind: TensorKind, shape: tuple[int, ...]) -> np.ndarray:
     count = _count(shape)
     if kind.plain:
         flat = bits_float(read_wide(reader, count, np.uint32))
@@ -199,7 +200,7 @@ def _write_paths(writer: StreamWriter, codes: np.ndarray) -> None:
             write_wide(writer, zigzag(part))
 
 
-def _read_paths(reader: StreamReader, kind: Kind, shape: tuple[int, ...]) -> np.ndarray:
+def _read_paths(reader: StreamReader, kind: TensorKind, shape: tuple[int, ...]) -> np.ndarray:
     count = _count(shape)
     top = reader.number(2 ** (kind.bits - 2))
     if top == 0:
@@ -211,7 +212,7 @@ def _read_paths(reader: StreamReader, kind: Kind, shape: tuple[int, ...]) -> np.
             parts.append(read_narrow(reader, size, 2 * top + 1, top).astype(np.int32) - top)
         else:
             parts.append(unzigzag(read_wide(reader, size, np.uint16)))
-    codes = join(*parts, shape)
+    codes = join(parts[0], parts[1], shape)
     if codes is None:
         raise ArtefactError(
             f"{odds} of {count} codes must be of the odd quantizer; the trellis has others. The file is damaged: "
@@ -220,7 +221,7 @@ def _read_paths(reader: StreamReader, kind: Kind, shape: tuple[int, ...]) -> np.
     return codes
 
 
-def _narrow(kind: Kind) -> tuple[int, int]:
+def _narrow(kind: TensorKind) -> tuple[int, int]:
     """What is added to a code to make it a symbol, and how many symbols there are."""
     if kind.form == "a":
         return 2 ** (kind.bits - 1), 2**kind.bits
@@ -236,8 +237,8 @@ _COUNTED = tuple(group for group in GROUPS if group not in MIXED)
 class _Contexts:
     def __init__(
         self,
-        weights: Mapping[str, tuple[Kind, CompressedTensor]],
-        rest: list[tuple[Kind, CompressedTensor]],
+        weights: Mapping[str, tuple[TensorKind, CompressedTensor]],
+        rest: list[tuple[TensorKind, CompressedTensor]],
         side: Side,
         coder: str,
     ) -> None:
@@ -250,7 +251,7 @@ class _Contexts:
             encoder, bits, found = ContextEncoder(coder), {}, {}
             for name in lanes[lane]:
                 kind, tensor = coded[name]
-                values = _ranks(tensor) if isinstance(tensor, Codebook) else _steps(kind, tensor)
+                values = _ranks(tensor) if isinstance(tensor, Codebook) else _steps(tensor)
                 bits[name] = encoder.add(_grid(values), kind.form == "d")
                 if kind.powers:
                     found[name] = predict.levels(values, kind.scales(values.shape))
@@ -259,9 +260,9 @@ class _Contexts:
         results = _each(encoded, count)
         found = {name: bits for _, own, _ in results for name, bits in own.items()}
         levels = {name: own for _, _, every in results for name, own in every.items()}
-        codes = [tensor.codes for kind, tensor in rest if kind.bits]
+        codes = [stored(tensor) for kind, tensor in rest if kind.bits]
         foreseen = [levels[name] for name, (kind, _) in coded.items() if kind.powers]
-        foreseen += [predict.levels(tensor.codes, kind.scales(tensor.shape)) for kind, tensor in rest if kind.powers]
+        foreseen += [predict.levels(stored(tensor), kind.scales(tensor.shape)) for kind, tensor in rest if kind.powers]
         self.side_bits = 0.0
         for group in MIXED:
             if group == "codes":
@@ -342,8 +343,8 @@ def _take_side(
             values = np.concatenate([np.zeros(0, np.int64), *map(decoder.take_values, sizes)])
             side[group] = from_values(group, [values])
         elif group == "powers" and counts[group]:
-            source = Source(side)
-            own = [(kind, source.take("codes", _count(shape)), shape) for kind, shape in rest if kind.bits]
+            cursor = Cursor(side)
+            own = [(kind, cursor.take("codes", _count(shape)), shape) for kind, shape in rest if kind.bits]
             levels = [predict.levels(codes, kind.scales(shape)) for kind, codes, shape in own if kind.powers]
             unit = from_values(group, [decoder.take_values(1)])[0]
             values = from_values(group, [decoder.take_values(counts[group])])
@@ -405,7 +406,7 @@ def _axes(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return rows, columns, math.prod(taps)
 
 
-def _take(decoder: ContextDecoder, kind: Kind, shape: tuple[int, ...]) -> np.ndarray:
+def _take(decoder: ContextDecoder, kind: TensorKind, shape: tuple[int, ...]) -> np.ndarray:
     codes = decoder.take(_axes(shape), kind.form == "d").reshape(shape)
     low, high = _range(kind)
     if codes.size and (codes.min() < low or codes.max() > high):
@@ -428,18 +429,18 @@ def _assembled(
     ranked: bool,
 ) -> dict[str, CompressedTensor]:
     """The tensors. ranked: whether the codes of codebooks are ranks, and not symbols."""
-    source = Source({**side, "powers": _powers(side["powers"])})
+    cursor = Cursor({**side, "powers": _powers(side["powers"])})
     tensors: dict[str, CompressedTensor] = {}
     for name, (kind, shape) in (*weights.items(), *rest.items()):
-        scale = source.take("powers" if kind.powers else "scales", kind.scales(shape))
+        scale = cursor.take("powers" if kind.powers else "scales", kind.scales(shape))
         if kind.bits and not kind.per_row:
             scale = scale.reshape(())
-        grid = source.take("integers", kind.integers(shape))
+        grid = cursor.take("integers", kind.integers(shape))
         if kind.plain:
-            tensors[name] = Plain(source.take(kind.plain, _count(shape)).reshape(shape) if kind.rest else codes[name])
+            tensors[name] = Plain(cursor.take(kind.plain, _count(shape)).reshape(shape) if kind.rest else codes[name])
         elif kind.form == "k":
-            own = _within(grid, kind).astype(kind.width)
-            found = Integers(own, scale, kind.bits) if kind.bits else Plain(source.take("entries", kind.floats()))
+            own: np.ndarray = _within(grid, kind).astype(kind.width)
+            found = Integers(own, scale, kind.bits) if kind.bits else Plain(cursor.take("entries", kind.floats()))
             symbols = _symbols(codes[name], found) if ranked else codes[name]
             tensors[name] = Codebook(symbols, found)
         elif kind.form == "a":
@@ -447,14 +448,14 @@ def _assembled(
             steps = _wrapped(codes[name].astype(np.int32) + _beside(zero, codes[name]), kind.bits)
             tensors[name] = Integers(steps.astype(kind.width), scale, kind.bits, zero.astype(kind.width))
         else:
-            own = source.take("codes", _count(shape)).reshape(shape) if kind.rest else codes[name]
+            own = cursor.take("codes", _count(shape)).reshape(shape) if kind.rest else codes[name]
             own = _within(own, kind).astype(kind.width)
             tensors[name] = Integers(own, scale, kind.bits, trellis=kind.form == "d")
         _expect_finite(name, kind, tensors[name])
     return tensors
 
 
-def _expect_finite(name: str, kind: Kind, tensor: CompressedTensor) -> None:
+def _expect_finite(name: str, kind: TensorKind, tensor: CompressedTensor) -> None:
     """Codes stand for numbers. What is not finite is only ever written as it is, among plain values."""
     if not _is_finite(kind, tensor):
         raise ArtefactError(
@@ -462,22 +463,22 @@ def _expect_finite(name: str, kind: Kind, tensor: CompressedTensor) -> None:
         )
 
 
-def _is_finite(kind: Kind, tensor: CompressedTensor) -> bool:
+def _is_finite(kind: TensorKind, tensor: CompressedTensor) -> bool:
     return bool(kind.plain) or all(np.isfinite(part).all() for part in _finest(tensor))
 
 
 def _finest(tensor: CompressedTensor) -> Iterable[np.ndarray]:
     """Floats that are finite exactly where all that a tensor decodes to is; the whole of it only where in doubt."""
     grid = tensor.entries if isinstance(tensor, Codebook) else tensor
-    if isinstance(grid, Plain):
-        return [grid.values]
+    if not isinstance(grid, Integers):
+        return [stored(grid)]
     with np.errstate(over="ignore", invalid="ignore"):
         # No step from a zero point is larger than 2**bits.
         most = np.abs(grid.scale) * np.float32(2**grid.bits)
         return [most] if np.isfinite(most).all() else [grid.scale, grid.decode()]
 
 
-def _within(codes: np.ndarray, kind: Kind) -> np.ndarray:
+def _within(codes: np.ndarray, kind: TensorKind) -> np.ndarray:
     if codes.size and (codes.min() < -kind.top or codes.max() > kind.top):
         raise ArtefactError(
             f"codes of kind {kind.label} must be in {-kind.top}..{kind.top}; got {codes.min()}..{codes.max()}. "
@@ -496,18 +497,18 @@ def _powers(steps: np.ndarray) -> np.ndarray:
     return scales
 
 
-def _range(kind: Kind) -> tuple[int, int]:
+def _range(kind: TensorKind) -> tuple[int, int]:
     """The least and the greatest number that stands for a code."""
     if kind.form == "k":
         return -kind.entries, kind.entries
     return (-(2 ** (kind.bits - 1)), 2 ** (kind.bits - 1) - 1) if kind.form == "a" else (-kind.top, kind.top)
 
 
-def _steps(kind: Kind, tensor: Integers) -> np.ndarray:
+def _steps(tensor: CompressedTensor) -> np.ndarray:
     """What is coded of integer codes: themselves, or their distance from the zero point modulo 2**bits."""
-    if kind.form != "a":
-        return tensor.codes.astype(np.int16)
-    return _wrapped(tensor.codes.astype(np.int32) - _beside(tensor.zero, tensor.codes), kind.bits)
+    if not isinstance(tensor, Integers) or tensor.zero is None:
+        return stored(tensor).astype(np.int16)
+    return _wrapped(tensor.codes.astype(np.int32) - _beside(tensor.zero, tensor.codes), tensor.bits)
 
 
 def _ranks(tensor: Codebook) -> np.ndarray:
@@ -530,7 +531,7 @@ def _symbols(ranks: np.ndarray, entries: Plain | Integers) -> np.ndarray:
 
 
 def _below(entries: Plain | Integers) -> int:
-    return int(np.count_nonzero((entries.codes if isinstance(entries, Integers) else entries.values) < 0))
+    return int(np.count_nonzero(stored(entries) < 0))
 
 
 def _beside(zero: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -541,7 +542,8 @@ def _beside(zero: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def _wrapped(steps: np.ndarray, bits: int) -> np.ndarray:
     """Integers modulo 2**bits, into -2**(bits - 1) .. 2**(bits - 1) - 1: int16."""
     half = 2 ** (bits - 1)
-    return (((steps + half) & (2 * half - 1)) - half).astype(np.int16)
+    wrapped: np.ndarray = ((steps + half) & (2 * half - 1)) - half
+    return wrapped.astype(np.int16)
 
 
 def _count(shape: tuple[int, ...]) -> int:
