@@ -6,11 +6,11 @@ Each recipe is timed against the baseline in interleaved pairs, fp32, batch 1, o
 multiplications runs at least 1.4 times as fast.
 """
 
-import argparse
-
 from paretoscope.measure.layers import count_macs
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
+
+from benchmarks.measured import INTERVAL, PERCENT, Table, columns, keep, parser
 
 RECIPES = (
     {"nodes": 0.1},
@@ -22,13 +22,21 @@ RECIPES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet-20")
-    subject = subjects.load(parser.parse_args().model)
+    asked = parser(__doc__)
+    asked.add_argument("--model", default="resnet-20")
+    options = asked.parse_args()
+    subject = subjects.load(options.model)
     image = subject.data.test_images[:1]
     whole = sum(count_macs(subject.model, image).values())
-    print("| recipe | multiplications | accuracy | with batch norm re-estimated | speed-up, 95 % interval |")
-    print("| --- | --- | --- | --- | --- |")
+    table = Table(
+        columns(
+            "recipe",
+            ("multiplications", "{:.0f} %"),
+            ("accuracy", PERCENT),
+            ("with batch norm re-estimated", PERCENT),
+            ("speed-up, 95 % interval", INTERVAL),
+        )
+    )
     for settings in RECIPES:
         recipe = Recipe.of(**settings)
         compressed = subject.compress(recipe)
@@ -36,10 +44,11 @@ def main() -> None:
         accuracies = []
         for batchnorm in (False, True):
             *_, last = subject.evaluate(Recipe.of(**settings, batchnorm=batchnorm))
-            accuracies.append(f"{last.record.figures.accuracy:.2%}")
+            accuracies.append(100 * last.record.figures.accuracy)
         latency = subject.time(compressed, "onnxruntime").latency
-        speed = f"{latency.speedup:.2f} [{latency.speedup_low:.2f}, {latency.speedup_high:.2f}]"
-        print(f"| {recipe.describe()} | {macs:.0%} | {' | '.join(accuracies)} | {speed} |", flush=True)
+        speed = latency.speedup, latency.speedup_low, latency.speedup_high
+        table.add(recipe.describe(), 100 * macs, *accuracies, speed)
+    keep("simplify", [table], options)
 
 
 if __name__ == "__main__":
