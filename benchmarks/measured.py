@@ -33,9 +33,6 @@ WITHOUT_SECTION = {
 }
 INTERVAL = "{:.2f} [{:.2f}, {:.2f}]"
 PERCENT = "{:.2f} %"
-# Before the benchmark's own work: what else the machine had to do.
-LOAD_AT_START = os.getloadavg()[0]
-
 # A number, text, nothing, or several numbers that one form writes together.
 Cell = float | str | None | Sequence[float]
 
@@ -87,6 +84,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks have."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--write", action="store_true", help="replace this benchmark's sections of docs/measured.md")
+    # Both as they are before the benchmark's own work, during which the code may change.
+    made.set_defaults(commit=_commit(), load=round(os.getloadavg()[0], 1))
     return made
 
 
@@ -97,7 +96,8 @@ def keep(section: str, tables: Sequence[Table], options: argparse.Namespace) -> 
     if f"<!-- benchmarks.{section} -->" not in PAGE.read_text():
         raise SystemExit(f"{PAGE} has no section for it. Add the lines <!-- benchmarks.{section} --> and <!-- end -->.")
     KEPT.mkdir(exist_ok=True)
-    (KEPT / f"{section}.json").write_text(to_json({**_provenance(), "tables": [_as_json(table) for table in tables]}))
+    document = {**_provenance(options), "tables": [_as_json(table) for table in tables]}
+    (KEPT / f"{section}.json").write_text(to_json(document))
     PAGE.write_text(rendered(PAGE.read_text(), KEPT))
     print(f"Written: the section {section} of {PAGE.relative_to(ROOT)}")
 
@@ -108,7 +108,7 @@ def rendered(page: str, kept: Path) -> str:
     sections = [found["name"] for found in SECTION.finditer(page)]
     if odd := sorted(set(sections) ^ files.keys()):
         raise SystemExit(
-            f"docs/measured.md and docs/measured/*.json must have the same sections: {sorted(odd)} do not."
+            f"docs/measured.md and docs/measured/*.json must have the same sections; {odd} stand in one alone."
         )
     return SECTION.sub(lambda found: _section(found["name"], json.loads(files[found["name"]].read_text())), page)
 
@@ -150,7 +150,7 @@ def _from_json(kept: dict[str, Any]) -> Table:
     return Table([Column(each["title"], each["form"]) for each in kept["columns"]], kept["title"], kept["rows"])
 
 
-def _provenance() -> dict[str, Any]:
+def _provenance(options: argparse.Namespace) -> dict[str, Any]:
     """How the figures came about: the command, the day, the version and the machine, by its processor alone."""
     from paretoscope.measure.machine import processor_name
 
@@ -160,8 +160,8 @@ def _provenance() -> dict[str, Any]:
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *arguments]),
         "date": datetime.date.today().isoformat(),
         "version": __version__,
-        "commit": _commit(),
-        "machine": {"processor": processor_name(), "cores": os.cpu_count(), "load": round(LOAD_AT_START, 1)},
+        "commit": options.commit,
+        "machine": {"processor": processor_name(), "cores": os.cpu_count(), "load": options.load},
         "note": "",
     }
 
