@@ -11,7 +11,6 @@ on where it was, and one that is done is not repeated. --ship puts the artefact 
 assets/recovered.
 """
 
-import argparse
 import statistics
 import sys
 from dataclasses import dataclass, replace
@@ -24,6 +23,8 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
 from paretoscope.training.train import Recovery
+
+from benchmarks.measured import Cell, Table, columns, keep, parser
 
 # Ratio, kilobytes, test error of the network as it is, and compressed.
 PAPER = {"lenet-300-100-mnist": (40, 27, 0.0164, 0.0158), "lenet-5-mnist": (39, 44, 0.0080, 0.0074)}
@@ -96,35 +97,46 @@ def pruned_only(recipe: Recipe) -> Recipe:
     return replace(recipe, share=None, quantize=None, code=replace(recipe.code, rest="fp32"))
 
 
-def report(bench: Workbench, name: str, row: Row, seeds: list[int]) -> None:
-    """Train the row with every seed and print its stages beside the paper's."""
+def report(bench: Workbench, name: str, row: Row, seeds: list[int]) -> tuple[Table, list[Cell]]:
+    """Train the row with every seed: its stages beside the paper's, and its row of the summary."""
     baseline = bench.subject(row.model).baseline
     results = [trained(bench, row.model, seeded(row.recipe, seed), f"{name}, seed {seed}") for seed in seeds]
     ratio, kilobytes, before, after = PAPER[row.model]
     allowed = 1 - baseline.accuracy if row.error is None else row.error
     minutes = _span([result.seconds / 60 for result in results], "{:.1f}")
-    print(f"\n{name}: {row.recipe.describe()}; {minutes} minutes of training\n")
-    print("| stage | bytes | ratio | test error |\n| --- | --- | --- | --- |")
-    print(f"| paper, baseline | {baseline.size_bytes:,} | 1x | {before:.2%} |")
-    print(f"| paper, P+Q+H | {kilobytes * 1000:,} | {ratio}x | {after:.2%} |")
-    print(f"| baseline | {baseline.size_bytes:,} | 1x | {1 - baseline.accuracy:.2%} |")
+    title = presets.get(row.preset).title
+    table = Table(columns("stage", "bytes", "ratio", "test error"), f"{row.model}, {title}: {row.recipe.describe()}")
+    print()
+    table.add("paper, baseline", f"{baseline.size_bytes:,}", "1x", f"{before:.2%}")
+    table.add("paper, P+Q+H", f"{kilobytes * 1000:,}", f"{ratio}x", f"{after:.2%}")
+    table.add("baseline", f"{baseline.size_bytes:,}", "1x", f"{1 - baseline.accuracy:.2%}")
     if row.pruned:
         pruned = [(seed, pruned_only(seeded(row.recipe, seed))) for seed in seeds]
         first = [trained(bench, row.model, recipe, f"{name}, pruned only, seed {seed}") for seed, recipe in pruned]
-        print(_stage("P", baseline.size_bytes, [result.record.size.sparse for result in first], first))
+        table.add(*_stage("P", baseline.size_bytes, [result.record.size.sparse for result in first], first))
     for stage, rung in (("P+Q", "packed"), ("P+Q+H", "huffman"), ("file", "artefact")):
-        print(_stage(stage, baseline.size_bytes, [getattr(r.record.size, rung) for r in results], results))
+        table.add(*_stage(stage, baseline.size_bytes, [getattr(r.record.size, rung) for r in results], results))
     ratios, errors = [result.record.ratio for result in results], [result.error for result in results]
     # Errors are counts over 10,000: equal ones must not differ by a rounding of their mean.
     holds = statistics.mean(ratios) >= row.ratio and round(statistics.mean(errors) - allowed, 9) <= 0
     wanted = f"{row.ratio:g}x at no more than {allowed:.2%}"
-    print(f"\nWanted: {wanted}, as a mean of {len(seeds)}: {'reached' if holds else 'MISSED'}.", flush=True)
+    verdict = f"{wanted}: {'reached' if holds else 'MISSED'}"
+    print(f"\nWanted, as a mean of {len(seeds)}: {verdict}.", flush=True)
+    paper = f"{ratio}x, {after:.2%}"
+    file = table.rows[-1]
+    return table, [row.model, title, len(seeds), paper, *file[2:], f"{1 - baseline.accuracy:.2%}", verdict, minutes]
 
 
-def _stage(name: str, whole: int, sizes: list[int], results: list[Result]) -> str:
+def _stage(name: str, whole: int, sizes: list[int], results: list[Result]) -> list[Cell]:
     errors = [100 * result.error for result in results]
     ratios = [whole / size for size in sizes]
-    return f"| {name} | {_span(sizes, '{:,.0f}')} | {_span(ratios, '{:.1f}')}x | {_span(errors, '{:.2f}')} % |"
+    return [name, _span(sizes, "{:,.0f}"), f"{_span(ratios, '{:.1f}')}x", f"{_span(errors, '{:.2f}')} %"]
+
+
+def summary() -> Table:
+    """A line a preset: what its file takes and gets wrong."""
+    heads = "net", "preset", "seeds", "paper", "file", "test error", "our baseline", "wanted", "minutes of training"
+    return Table(columns(*heads))
 
 
 def _span(values: list[float], form: str) -> str:
@@ -134,20 +146,28 @@ def _span(values: list[float], form: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--ship", action="store_true")
-    options = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
+    asked.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--ship", action="store_true")
+    options = asked.parse_args()
     torch.set_num_threads(options.threads)
     bench = Workbench()
+    stages, lines = [], []
     for name in options.only:
-        report(bench, name, ROWS[name], options.seeds)
+        table, line = report(bench, name, ROWS[name], options.seeds)
+        stages.append(table)
+        lines.append(line)
         if options.ship:
             source = bench.subject(ROWS[name].model).statistics.digest
             recipe = seeded(ROWS[name].recipe, options.seeds[0])
             print(f"Shipped: {shelf.put(shelf.find(source, recipe), folder=shelf.SHIPPED).name}")
+    total = summary()
+    print()
+    for line in lines:
+        total.add(*line)
+    keep("deep_compression", [total, *stages], options)
 
 
 if __name__ == "__main__":
