@@ -103,12 +103,13 @@ def main() -> None:
         else:
             print(f"{entry.name}: left out, its data ({entry.dataset}) are not here.")
     print()
-    page.keep("presets", [table(found)], options)
+    made = table(found)
     if options.write:
         before = load_figures() if FIGURES.exists() else ()
         kept = {name: [each for each in before if each.model == name] for name in zoo.models.names()}
         text = to_json(chain.from_iterable((kept | found).values()))
         files.write_atomically(FIGURES, text.encode())
+        page.keep("presets", [made], options)
 
 
 if __name__ == "__main__":
