@@ -55,6 +55,7 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.no_training $(ARGS)
 	$(BIN)/python -m benchmarks.coding --figure assets/coding.svg $(ARGS)
 	$(BIN)/python -m benchmarks.moments $(ARGS)
+	$(BIN)/python -m benchmarks.constants $(ARGS)
 	$(BIN)/python -m benchmarks.conversions $(ARGS)
 	$(BIN)/python -m benchmarks.latency $(ARGS)
 	$(BIN)/python -m benchmarks.lookup $(ARGS)
