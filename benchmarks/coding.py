@@ -59,7 +59,7 @@ class Point:
     accuracy: float
 
 
-# By model and way.
+# Curves stand under the model, then the way.
 Curves = dict[str, dict[str, list[list[Point]]]]
 
 

@@ -67,7 +67,7 @@ def cost(subject: Subject, recipe: Recipe) -> tuple[float, Cell]:
 
 
 def blocks(model: str) -> Table:
-    """The same share of channels cut out, in multiples of 1, 4 and 8."""
+    """One share of the channels is cut out, in multiples of 1, 4 and 8."""
     recipe = Recipe.of(nodes=0.2)
     heads = columns("channels in multiples of", ("multiplications", "{:.0f} %"), ("speed-up, 95 % interval", INTERVAL))
     table = Table(heads, f"{model}, {recipe.describe()}")
