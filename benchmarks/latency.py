@@ -121,8 +121,11 @@ def main() -> None:
         for row in measured(subjects.load(name), chosen, setting):
             rows.append(row)
             own.add(row.recipe, row.runtime, row.number_format, row.median_ms, row.own.cell, row.onnx.cell)
-    print()
-    keep("latency", [across(rows), patterns(rows)], options)
+    tables = []
+    for make in (across, patterns):
+        print()
+        tables.append(make([row for row in rows if not repeats(row)]))
+    keep("latency", tables, options)
     missed = siblings(rows) + wanted(rows, setting)
     sys.exit(missed > 0)
 
@@ -184,6 +187,11 @@ def loader(runtime: Runtime, program: Program, images, setting: Setting) -> Load
             yield session.bind(batch)
 
     return loaded
+
+
+def repeats(row: Row) -> bool:
+    """Whether a row is the baseline's again: of an integer recipe, in a runtime that takes its floats."""
+    return RECIPES[row.recipe].integer and row.number_format == "fp32"
 
 
 def across(rows: list[Row]) -> Table:
