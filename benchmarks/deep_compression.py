@@ -130,16 +130,16 @@ def report(bench: Workbench, name: str, row: Row, seeds: list[int], stages: Tabl
 def _stage(name: str, whole: int, sizes: list[int], results: list[Result]) -> list[Cell]:
     errors = [100 * result.error for result in results]
     ratios = [whole / size for size in sizes]
-    return [name, _span(sizes, "{:,.0f}"), f"{_span(ratios, '{:.1f}')}x", f"{_span(errors, '{:.2f}')} %"]
+    return [name, _span(sizes, "{:,.0f}"), _span(ratios, "{:.1f}", "x"), _span(errors, "{:.2f}", " %")]
 
 
 def percent(share: float) -> str:
     return PERCENT.format(100 * share)
 
 
-def _span(values: list[float], form: str) -> str:
+def _span(values: list[float], form: str, unit: str = "") -> str:
     """The mean, and the lowest and the highest where there are several."""
-    mean = form.format(statistics.mean(values))
+    mean = form.format(statistics.mean(values)) + unit
     return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
 
 
