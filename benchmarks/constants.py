@@ -1,11 +1,12 @@
 """What becomes of harm and size as the constants that were chosen by measuring take other values.
 
-    python -m benchmarks.constants [--models NAME ...] [--only CONSTANT ...]
+    python -m benchmarks.constants [--models NAME ...] [--only CONSTANT ...] [--integers]
 
 Harm is the mean KL divergence from the baseline over 500 images of the train split, calibration images among them.
 A cell is harm at equal bytes over that with the value in the code, geometric mean over the sizes that both reach; where
 a constant says how coarse the finest step of few bits is, harm and bytes at the finest step over those with the value
-in the code; for integer kernels, harm over that with the value in the code. Below 1 the other value would be better.
+in the code. Below 1 the other value would be better. `CALIBRATION_IMAGES` of integer kernels: harm over that with the
+value in the code; --integers asks for that table alone.
 
 Further: the nats that explain measured harm by relative errors (`NATS`), the squared error of the trellis
 (`DISTORTION`), and the squared error of shared values over the least that there is (`CELLS_PER_CLUSTER`).
@@ -73,7 +74,6 @@ CASES = (
     Case(dependent, "FEW_BITS", (5,), WITH_DATA | {"bits": 5}, FINEST),
     Damping(dependent, "DAMPING", (0.001, 0.1), WITH_DATA),
     Case(fisher, "DRAWS", (1, 16), WITH_DATA),
-    Case(blueprint, "CALIBRATION_IMAGES", (16, 32, 128), INT8, ()),
 )
 
 
@@ -83,7 +83,7 @@ def subject_of(name: str) -> Subject:
 
 
 def images_of(subject: Subject) -> torch.Tensor:
-    """Some hundred images of the train split, as `benchmarks.moments` takes them."""
+    """The images that harm is taken over, of the train split, as `benchmarks.moments` takes them."""
     images = subject.data.train_images
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:IMAGES]]
 
@@ -105,9 +105,13 @@ def points(subject: Subject, settings: Mapping[str, Any], rates: Sequence[float]
     return np.array(found)
 
 
-def integer_harm(subject: Subject) -> float:
-    """Harm of the integer network."""
-    with subject.running(subject.compress(Recipe.of(**INT8))) as forward:
+def integer_harm(name: str, images: int) -> float:
+    """Harm of the integer network whose ranges are those of so many images."""
+    subject = subject_of(name)
+    with (
+        mock.patch.object(blueprint, "CALIBRATION_IMAGES", images),
+        subject.running(subject.compress(Recipe.of(**INT8))) as forward,
+    ):
         return harm_of(subject, forward)
 
 
@@ -117,8 +121,6 @@ def compared(case: Case, value: float, name: str) -> Cell:
     with case.having(value):
         # What a model's statistics are is kept with it: another draw of them needs it anew.
         other = subjects.load(name) if case.module is not dependent else own
-        if not case.rates:
-            return integer_harm(other) / _integer_harm(name)
         found = points(other, case.settings, case.rates)
     reference = _points(name, tuple(case.settings.items()), case.rates)
     if len(case.rates) > 1:
@@ -130,11 +132,6 @@ def compared(case: Case, value: float, name: str) -> Cell:
 @cache
 def _points(name: str, settings: tuple[tuple[str, Any], ...], rates: tuple[float, ...]) -> np.ndarray:
     return points(subject_of(name), dict(settings), rates)
-
-
-@cache
-def _integer_harm(name: str) -> float:
-    return integer_harm(subject_of(name))
 
 
 def vary(cases: Sequence[Case], models: Sequence[str]) -> Table:
@@ -149,6 +146,18 @@ def vary(cases: Sequence[Case], models: Sequence[str]) -> Table:
             ratios = [each for each in cells if isinstance(each, float)]
             mean = float(np.exp(np.log(ratios).mean())) if ratios else None
             table.add(f"{case.constant}{bits}", f"{held:g}", f"{value:g}", *cells, mean)
+    return table
+
+
+def integers(models: Sequence[str]) -> Table:
+    """Harm of integer networks by the images that their ranges are of, over that with as many as the code takes."""
+    held = blueprint.CALIBRATION_IMAGES
+    ratio = "{:.2f}"
+    table = Table(columns("CALIBRATION_IMAGES", *((name, ratio) for name in models)), f"{held} in the code")
+    reference = [integer_harm(name, held) for name in models]
+    for images in (16, 32, 128):
+        found = [integer_harm(name, images) for name in models]
+        table.add(images, *(harm / own for harm, own in zip(found, reference, strict=True)))
     return table
 
 
@@ -229,8 +238,13 @@ def main() -> None:
     asked.add_argument("--models", nargs="+", default=zoo.models_of("digits"), metavar="NAME")
     names = [*dict.fromkeys(case.constant for case in CASES)]
     asked.add_argument("--only", nargs="+", default=names, choices=names, metavar="CONSTANT")
+    asked.add_argument("--integers", action="store_true", help="the images of integer kernels alone")
     options = asked.parse_args()
     torch.set_num_threads(1)
+    keep("constants-integers", [integers(options.models)], options)
+    if options.integers:
+        return
+    print()
     tables: list[Table] = []
     for make in (distortion, cells, partial(nats, options.models)):
         tables.append(make())
