@@ -35,10 +35,9 @@ def main() -> None:
         for title, *cells in zip(titles, *found, strict=True):
             tables[-1].add(title, *cells)
         print()
-    for each in formats:
-        if problem := each.missing():
-            print(f"Left out: {problem}")
-    keep("conversions", tables, options)
+    note = " ".join(f"Left out: {problem}." for each in formats if (problem := each.missing()))
+    print(note)
+    keep("conversions", tables, options, note)
 
 
 def column(model: str, recipe: Recipe, available: list[Format]) -> list[Cell]:

@@ -89,14 +89,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def keep(section: str, tables: Sequence[Table], options: argparse.Namespace) -> None:
-    """With --write: keep the tables as JSON and render the page anew."""
+def keep(section: str, tables: Sequence[Table], options: argparse.Namespace, note: str = "") -> None:
+    """With --write: keep the tables as JSON and render the page anew. note: a sentence that stands under them."""
     if not options.write:
         return
     if f"<!-- benchmarks.{section} -->" not in PAGE.read_text():
         raise SystemExit(f"{PAGE} has no section for it. Add the lines <!-- benchmarks.{section} --> and <!-- end -->.")
     KEPT.mkdir(exist_ok=True)
-    document = {**_provenance(options), "tables": [_as_json(table) for table in tables]}
+    document = {**_provenance(options), "note": note, "tables": [_as_json(table) for table in tables]}
     (KEPT / f"{section}.json").write_text(to_json(document))
     PAGE.write_text(rendered(PAGE.read_text(), KEPT))
     print(f"Written: the section {section} of {PAGE.relative_to(ROOT)}")
@@ -162,7 +162,6 @@ def _provenance(options: argparse.Namespace) -> dict[str, Any]:
         "version": __version__,
         "commit": options.commit,
         "machine": {"processor": processor_name(), "cores": os.cpu_count(), "load": options.load},
-        "note": "",
     }
 
 
