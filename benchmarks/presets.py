@@ -9,10 +9,10 @@ train split (`paretoscope.training.train.Split`), beside the baseline's on the s
 chosen by it; the baselines did train on it. Trained ones are measured without their training too, because sliders move
 what is left of a recipe without it (`paretoscope.service.presets.movable`).
 
---write replaces assets/preset_figures.json; lines of models whose data are not here stay.
+--write replaces assets/preset_figures.json, where lines of models whose data are not here stay, and the section of
+docs/measured.md.
 """
 
-import argparse
 from itertools import chain
 
 import numpy as np
@@ -21,12 +21,14 @@ from paretoscope.base import files
 from paretoscope.data.data import CHUNK
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
-from paretoscope.recipe.presets import presets_of
+from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
 from paretoscope.service import subjects
 from paretoscope.service.presets import FIGURES, Figures, chosen, load_figures, to_json
 from paretoscope.training.train import Split
+
+from benchmarks import measured as page
 
 
 def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
@@ -79,10 +81,20 @@ def told(figures: Figures) -> Figures:
     return figures
 
 
+def table(found: dict[str, list[Figures]]) -> page.Table:
+    """Every model under the presets that all are offered: bytes and right answers, of the test split."""
+    common = [preset for preset in presets if preset.model is None]
+    made = page.Table(page.columns("model", *((each.title, "{:.1f} KB, {:.2f} %") for each in common), "opens on"))
+    for model, figures in found.items():
+        by_name = {each.preset: each for each in figures}
+        cells = [(by_name[each.name].size / 1000, 100 * by_name[each.name].accuracy) for each in common]
+        opens = chosen([(preset, by_name[preset.name]) for preset in presets_of(model)])
+        made.add(model, *cells, opens.title)
+    return made
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="replace the file that ships")
-    write = parser.parse_args().write
+    options = page.parser(__doc__).parse_args()
     print(f"{'model':<20}{'preset':<46}{'bytes':>9}{'test':>9}{'validation':>12}{'p':>9}")
     found: dict[str, list[Figures]] = {}
     for entry in zoo.models:
@@ -90,11 +102,14 @@ def main() -> None:
             found[entry.name] = of_model(entry.name)
         else:
             print(f"{entry.name}: left out, its data ({entry.dataset}) are not here.")
-    if write:
+    print()
+    made = table(found)
+    if options.write:
         before = load_figures() if FIGURES.exists() else ()
         kept = {name: [each for each in before if each.model == name] for name in zoo.models.names()}
         text = to_json(chain.from_iterable((kept | found).values()))
         files.write_atomically(FIGURES, text.encode())
+        page.keep("presets", [made], options)
 
 
 if __name__ == "__main__":
