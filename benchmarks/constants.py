@@ -25,7 +25,7 @@ import torch
 from paretoscope import codec
 from paretoscope.data.data import CHUNK
 from paretoscope.measure.subject import Subject
-from paretoscope.methods import compensate, dependent, fisher, share
+from paretoscope.methods import compensate, dependent, fisher, kmeans
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.integer import blueprint
@@ -212,7 +212,7 @@ def cells() -> Table:
     ]
     table = Table(
         columns("CELLS_PER_CLUSTER", *((f"{clusters} clusters: greatest, mean", form) for clusters in CLUSTERS)),
-        f"Squared error over the least, {len(layers)} layers; {share.CELLS_PER_CLUSTER} in the code",
+        f"Squared error over the least, {len(layers)} layers; {kmeans.CELLS_PER_CLUSTER} in the code",
     )
     for count in (3, 6, 12):
         found = []
@@ -226,9 +226,9 @@ def cells() -> Table:
 def _error(layer: Any, clusters: int, cells_per_cluster: int) -> float:
     """Squared error of the codebook of all weights; with a cell for each weight it is the least."""
     count = len(layer.ordered)
-    with mock.patch.object(share, "CELLS_PER_CLUSTER", cells_per_cluster):
+    with mock.patch.object(kmeans, "CELLS_PER_CLUSTER", cells_per_cluster):
         # Not the compiled function, which holds the constants that it was compiled with.
-        entries = share._fit.py_func(layer.ordered, layer.centre, layer.block_sums, count, 0, clusters)
+        entries = kmeans._fit.py_func(layer.ordered, layer.centre, layer.block_sums, count, 0, clusters)
     nearest = np.abs(layer.ordered[:, None].astype(np.float64) - np.unique(entries)[None]).min(axis=1)
     return float(np.square(nearest).sum())
 

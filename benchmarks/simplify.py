@@ -13,7 +13,7 @@ from unittest import mock
 
 from paretoscope.measure.layers import count_macs
 from paretoscope.measure.subject import Subject
-from paretoscope.methods import channels
+from paretoscope.methods.structured import channels
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 
