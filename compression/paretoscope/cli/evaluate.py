@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretoscope.base import files
 from paretoscope.base import lock as exclusive
 from paretoscope.base.errors import CompressionError, StoreError
 from paretoscope.cli.options import RecipeOptions, with_recipe
@@ -42,11 +41,11 @@ def evaluate(
 
     Those of an artefact do where this version makes the same file of its recipe.
     """
-    from paretoscope.networks import zoo
+    from paretoscope.networks import sources
 
     if is_name(model):
         # First: to tell a misspelt name takes no time, to import what runs models takes seconds.
-        zoo.models.get(model)
+        sources.find(model)
     timed = [name for name, value in (("--batch", batch), ("--threads", threads)) if value is not None]
     if runtime != "none":
         from paretoscope.runtimes import runtimes
@@ -75,17 +74,16 @@ def compress(
     out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
 ) -> None:
     """Compress a model and write the artefact."""
-    from paretoscope import codec
+    from paretoscope import api
     from paretoscope.measure.wording import smaller
     from paretoscope.service import subjects
 
     recipe = recipe_for(model, options)
     subject = subjects.load(model)
     compressed = subject.compress(recipe)
-    data = codec.write_checked(compressed)
-    files.write_atomically(out, data)
-    ratio = subject.baseline.size_bytes / len(data)
-    print(f"{out}: {len(data):,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
+    size = api.save(compressed, out)
+    ratio = subject.baseline.size_bytes / size
+    print(f"{out}: {size:,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
     tell(compressed.notes)
 
 
