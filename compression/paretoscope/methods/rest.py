@@ -9,12 +9,13 @@ from paretoscope.recipe.recipe import Recipe
 
 def coded(array: np.ndarray, recipe: Recipe, fisher: np.ndarray | None) -> Plain | Integers:
     """An entry in the recipe's format. fisher: its diagonal Fisher information, where there is one."""
-    if recipe.code.rest == "rate" and array.dtype == np.float32 and array.size:
-        by_magnitude = recipe.quantize.weighting == "magnitude"
+    step = recipe.quantize
+    if recipe.code.rest == "rate" and step is not None and array.dtype == np.float32 and array.size:
+        by_magnitude = step.weighting == "magnitude"
         # Variances and gains span orders of magnitude, and no harm is known of statistics: they keep their digits.
         if (fisher is not None or by_magnitude) and not (array > 0).all() and np.isfinite(array).all():
-            sensitivity = float(dependent.sensitivity(array.reshape(1, -1), recipe.quantize, fisher).mean())
-            return dependent.round_values(array, sensitivity, recipe.quantize.exchange)
+            sensitivity = float(dependent.sensitivity(array.reshape(1, -1), step, fisher).mean())
+            return dependent.round_values(array, sensitivity, step.exchange)
     return _plain(array, recipe.code.rest)
 
 
