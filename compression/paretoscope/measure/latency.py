@@ -70,7 +70,7 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Comparison:
+class PairedTiming:
     """All samples of a comparison, and what they say.
 
     candidate_ms, baseline_ms: float64 (rounds, pairs), milliseconds a call, in the order of measurement. calls: how
@@ -145,7 +145,7 @@ def compare(
     clock: Clock = time.perf_counter,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> Comparison:
+) -> PairedTiming:
     """Time two sides against each other; each gives, on entering, the call that is timed.
 
     A round loads both sides, warms them up, measures pairs and then single calls; orders are drawn with `seed`. Rounds
@@ -181,7 +181,7 @@ def compare(
             continue
         singles = Samples(*(1e3 * np.array(side) for side in timer.singles))
         times = 1e3 * candidate_s, 1e3 * baseline_s
-        return Comparison(*times, timer.calls, singles, speedup, low, high, stopped_by, timer.alone)
+        return PairedTiming(*times, timer.calls, singles, speedup, low, high, stopped_by, timer.alone)
 
 
 class _Timer:
@@ -355,7 +355,7 @@ def compare_programs(
     batch: int = 1,
     threads: int = 1,
     **settings: Any,
-) -> Comparison:
+) -> PairedTiming:
     """`compare` two programs of a runtime on a batch of images, float32 (n, C, H, W), repeated if there are too few.
 
     settings: those of `compare`. Raises ModelError, or RuntimeUnavailableError when a program cannot be loaded.

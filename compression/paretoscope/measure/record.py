@@ -45,7 +45,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Bytes of the whole model under each form, biases, normalisation, scales and codebooks always included.
+    """Bytes of the whole model in each encoding, biases, normalisation, scales and codebooks always included.
 
     dense: fp32. sparse: fp32 non-zeros with relative indices. packed: bit-packed codes. huffman, ans: entropy
     coded codes. artefact: the length of the file as written.

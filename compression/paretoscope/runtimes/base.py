@@ -6,7 +6,7 @@ prepares a session of it with a pinned number of threads. Programs can be compar
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from torch import nn
@@ -27,7 +27,7 @@ class Runnable:
     """
 
     module: nn.Module
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     integer: bool = False
     weights: Mapping[str, CompressedTensor] | None = None
     calibration_images: np.ndarray | None = None
@@ -44,12 +44,12 @@ class Program:
     runtime: str
     number_format: str
     graph: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     content: Any
 
 
 class Session(Protocol):
-    """A program that is loaded and ready."""
+    """A program that is loaded and ready. After `close`, `run` and `bind` raise ModelError."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits (n, classes) of images float32 (n, C, H, W), n >= 1; raises ModelError for other images."""
@@ -64,7 +64,7 @@ class Session(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the session holds; it cannot run afterwards."""
+        """Give back what the session holds."""
         ...
 
 
@@ -128,7 +128,7 @@ class Runtime:
             raise RuntimeUnavailableError(f"{self.title} must be installed to run here. Install {self.missing}.")
 
 
-def as_input(images: np.ndarray, input_shape: tuple[int, int, int]) -> np.ndarray:
+def as_input(images: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
     """The images as sessions take them, contiguous float32 (n, C, H, W); raises ModelError for anything else."""
     if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or len(images) < 1 or images.dtype != np.float32:
         raise ModelError(
@@ -136,6 +136,16 @@ def as_input(images: np.ndarray, input_shape: tuple[int, int, int]) -> np.ndarra
             f"got {images.dtype} {images.shape}. Load the dataset at the model's input shape."
         )
     return np.ascontiguousarray(images)
+
+
+Held = TypeVar("Held")
+
+
+def still_open(held: Held | None) -> Held:
+    """What a session holds; raises ModelError when it has given it back."""
+    if held is None:
+        raise ModelError("a session cannot run after `close`; this one was closed. Prepare another of its program.")
+    return held
 
 
 def predict(session: Session, images: np.ndarray, chunk: int = 256) -> np.ndarray:
