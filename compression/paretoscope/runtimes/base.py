@@ -14,6 +14,7 @@ from torch import nn
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.model.tensors import CompressedTensor
+from paretoscope.runtimes.plans import LayerPlan
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +77,8 @@ class Runtime:
     open: makes a session of a program with that many threads. version: of the library behind it, "" where it is not
     installed. profile: microseconds a call that each weight's layer takes, by state-dict name, and the rest ("other"),
     by the runtime's own profile of a program on a batch of images with so many threads, over so many runs; None where
-    it has none. sees_zeros: whether the time depends on which weights are zero, so that each recipe has its own.
+    it has none. plan: what it does with the zeros of each layer of a program, on a batch of images with so many
+    threads; None where it skips none. sees_zeros: whether the time depends on which weights are zero, so that each recipe has its own.
     missing: what must be installed before it can run, "" where nothing is.
     """
 
@@ -89,6 +91,7 @@ class Runtime:
     build_as: Callable[[Runnable, str], Program]
     open: Callable[[Program, int], Session]
     profile: Callable[[Program, np.ndarray, int, int], dict[str, float]] | None = None
+    plan: Callable[[Program, np.ndarray, int], list[LayerPlan]] | None = None
     sees_zeros: bool = False
     missing: str = ""
 

@@ -9,7 +9,7 @@ taken.
 import hashlib
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, stil
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_profile import session_times
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxSession
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, node_owners, typical
 from paretoscope.runtimes.sessions import session_options
 from paretoscope.runtimes.sparse import kernels
@@ -46,35 +47,6 @@ class Content:
         if key not in self.choices:
             self.choices[key] = choose(self.network, images, threads)
         return self.choices[key]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerPlan:
-    """How a layer runs.
-
-    weight: its state-dict name. density: non-zero weights / weights. form: "dense" in ONNX Runtime, or the storage of
-    its weights ("rows", "blocks of 8"), by the name that is kept in stored plans. multiplied: weights that are
-    multiplied. break_even: the density below which zeros without a pattern pay. dense_us, sparse_us: microseconds in
-    ONNX Runtime and in the best storage, by the measured lines; None where no storage is possible.
-    """
-
-    weight: str
-    density: float
-    form: str
-    multiplied: int
-    break_even: float
-    dense_us: float
-    sparse_us: float | None
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether its zeros are skipped."""
-        return self.form != Engine.DENSE
-
-
-def sparse_layers(plan: Sequence[LayerPlan]) -> tuple[int, int]:
-    """How many layers of a plan skip their zeros, of how many."""
-    return sum(layer.is_sparse for layer in plan), len(plan)
 
 
 class SparseSession:
@@ -154,7 +126,7 @@ class SparseSession:
 
 
 def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPlan]:
-    """How each layer of a sparse program runs on a batch of images, and why."""
+    """How each layer of a sparse program runs on a batch of images, float32 (n, C, H, W), and why."""
     content: Content = program.content
     choice = content.choice(as_input(images, program.input_shape), threads)
     known: BreakEven = break_even(content.network, images, threads)
@@ -236,5 +208,6 @@ SPARSE = Runtime(
     build_as=_build,
     open=SparseSession,
     profile=_profile,
+    plan=plan,
     sees_zeros=True,
 )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from paretoscope.graph.operations import Step
 from paretoscope.graph.trace import INPUT, OUTPUT
+from paretoscope.runtimes import plans
 from paretoscope.runtimes.sessions import open_session, session_options
 from paretoscope.runtimes.sparse import kernels
 from paretoscope.runtimes.sparse.layers import (
@@ -32,7 +33,7 @@ from paretoscope.runtimes.sparse.network import Layer, SparseNetwork, integers
 class Engine(StrEnum):
     """What runs a step that has no sparse weights: ONNX Runtime, or a kernel of this package."""
 
-    DENSE = "dense"
+    DENSE = plans.DENSE
     OWN = "own"
 
 
