@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from paretoscope.base.errors import CompressionError
-from paretoscope.measure.latency import BUDGET_S, Call, Loader, PairedTiming, compare, repeated
+from paretoscope.measure.interleaved import BUDGET_S, Call, Loader, PairedTiming, compare
+from paretoscope.measure.latency import repeated
 from paretoscope.measure.machine import measure_machine
 from paretoscope.measure.roofline import estimate, layer_work
 from paretoscope.measure.subject import Subject

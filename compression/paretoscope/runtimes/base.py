@@ -78,8 +78,8 @@ class Runtime:
     installed. profile: microseconds a call that each weight's layer takes, by state-dict name, and the rest ("other"),
     by the runtime's own profile of a program on a batch of images with so many threads, over so many runs; None where
     it has none. plan: what it does with the zeros of each layer of a program, on a batch of images with so many
-    threads; None where it skips none. sees_zeros: whether the time depends on which weights are zero, so that each recipe has its own.
-    missing: what must be installed before it can run, "" where nothing is.
+    threads; None where it skips none. sees_zeros: whether the time depends on which weights are zero, so that each
+    recipe has its own. missing: what must be installed before it can run, "" where nothing is.
     """
 
     name: str
