@@ -28,7 +28,7 @@ def evaluate(
     model: ModelOrFile,
     as_json: Json = False,
     runtime: Annotated[
-        str, typer.Option(help="Runtime that is timed: onnxruntime, torch or none.", rich_help_panel=LATENCY_PANEL)
+        str, typer.Option(help="Name of the runtime that is timed, or none.", rich_help_panel=LATENCY_PANEL)
     ] = "onnxruntime",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Samples a batch. (default 1)", rich_help_panel=LATENCY_PANEL)

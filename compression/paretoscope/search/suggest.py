@@ -26,7 +26,7 @@ from sklearn.isotonic import isotonic_regression
 from paretoscope import codec
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.progress import SILENT, Progress
-from paretoscope.measure.sensitivity import Point, Sensitivity, compress_alone
+from paretoscope.measure.sensitivity import Sensitivity, SensitivityPoint, compress_alone
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers
@@ -347,7 +347,9 @@ def _ranks(weight: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _saved(tensor: CompressedTensor, ranks: np.ndarray, sparsities: Sequence[Point]) -> Iterator[tuple[Point, float]]:
+def _saved(
+    tensor: CompressedTensor, ranks: np.ndarray, sparsities: Sequence[SensitivityPoint]
+) -> Iterator[tuple[SensitivityPoint, float]]:
     """For each sparsity, the bits a weight by which the entropy of the codes falls."""
     codes, zero = _symbols(tensor)
     whole = _entropy(codes)

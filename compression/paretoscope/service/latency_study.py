@@ -15,8 +15,8 @@ from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Record
 from paretoscope.measure.roofline import Estimate, LayerWork, estimate
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.plans import sparse_layers
 from paretoscope.runtimes.pytorch import PYTORCH
-from paretoscope.runtimes.sparse.runtime import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.latency_report import (
