@@ -88,7 +88,7 @@ def test_a_table_for_people(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["onnx", "config", "all"])
 def test_what_fails_its_check_is_not_written(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "onnx" if format == "all" else format
-    broken = dataclasses.replace(formats.get(name), run=lambda files, source: np.zeros_like(source.screen))
+    broken = dataclasses.replace(formats.get(name), run=lambda files, original: np.zeros_like(original.screen))
     monkeypatch.setitem(formats._entries, name, broken)
     result = run(MODEL, "--format", format, "--out", tmp_path / "out")
     assert result.exit_code == 1 and result.stdout == ""

@@ -2,7 +2,7 @@
 
 import onnx
 import pytest
-from conversions import INT8, QUICKEST, RATE, checked, converted, needs, source
+from conversions import INT8, QUICKEST, RATE, checked, converted, needs, original
 from paretoscope import codec
 from paretoscope.base.errors import RecipeError
 from paretoscope.export import Conversion, Format, convert, formats, produce, verify
@@ -30,8 +30,8 @@ def test_it_is_described(each: Format) -> None:
 @pytest.mark.parametrize("model", zoo.models_of("digits"))
 def test_every_model_in_every_format_says_what_the_screen_says(model: str, format: str) -> None:
     needs(format)
-    given, conversion = source(model), converted(model, format)
-    found = verify(conversion, given.subject, given.compressed, source=given)
+    given, conversion = original(model), converted(model, format)
+    found = verify(conversion, given.subject, given.compressed, original=given)
     assert found.problem is None and found.passed
     assert (found.format, found.n) == (format, 797)
     assert found.size == sum(len(data) for data in conversion.files.values()) > 0
@@ -45,7 +45,7 @@ def test_every_model_in_every_format_says_what_the_screen_says(model: str, forma
 @pytest.mark.parametrize("format", [name for name in INSTALLED if name not in INTEGER_ONLY])
 def test_float_recipes_have_the_accuracy_of_the_screen_in_every_format(format: str) -> None:
     recipe = Recipe.of(sparsity=0.7, bits=6, symmetric=False, rest="fp16")
-    given, conversion = source(QUICKEST, recipe), converted(QUICKEST, format, recipe)
+    given, conversion = original(QUICKEST, recipe), converted(QUICKEST, format, recipe)
     found = checked(conversion, recipe)
     assert found.passed and found.differing == 0 and found.largest < 1e-4
     assert found.correct == given.record.figures.correct
@@ -56,10 +56,10 @@ def test_float_recipes_have_the_accuracy_of_the_screen_in_every_format(format: s
 @pytest.mark.parametrize("model", ["resnet-20", "vit-tiny"])
 def test_codes_on_a_trellis_and_integer_rest_in_every_format(model: str, format: str) -> None:
     recipe = Recipe.of(**RATE)
-    given, conversion = source(model, recipe), converted(model, format, recipe)
+    given, conversion = original(model, recipe), converted(model, format, recipe)
     assert all(tensor.trellis for tensor in given.compressed.weights.values())
     assert any(isinstance(tensor, Integers) for tensor in given.compressed.rest.values())
-    found = verify(conversion, given.subject, given.compressed, source=given)
+    found = verify(conversion, given.subject, given.compressed, original=given)
     assert found.problem is None and found.differing <= 8
     if format == "safetensors-codes":
         (data,) = conversion.files.values()
@@ -114,7 +114,7 @@ def test_the_file_of_another_recipe_fails_its_check(format: str) -> None:
 @pytest.mark.parametrize("format", INTEGER_ONLY)
 def test_integer_files_of_a_float_recipe_are_refused_with_the_remedy(format: str) -> None:
     needs(format)
-    given = source(QUICKEST, Recipe.of(bits=8))
+    given = original(QUICKEST, Recipe.of(bits=8))
     with pytest.raises(RecipeError, match=r"needs integer activations; the recipe is: 8 bits\. Choose 8 bits or fewer"):
         convert(given.compressed, format, given.subject)
     result = produce(given.compressed, format, given.subject)
@@ -128,6 +128,6 @@ def test_names_of_all_formats_are_different() -> None:
 
 @pytest.mark.parametrize("format", [name for name in INSTALLED if name not in OTHERS])
 def test_equal_models_give_equal_files(format: str) -> None:
-    given = source(QUICKEST)
+    given = original(QUICKEST)
     again = convert(given.subject.compress(INT8), format, given.subject)
     assert again.files == converted(QUICKEST, format).files

@@ -14,12 +14,16 @@ from paretoscope.measure.record import Digests, Ladder, Latency, Rates, Record
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Runtime
 from paretoscope.search import verdict
-from paretoscope.search.verdict import Alternative, judge
-from paretoscope.tasks.classification import Accuracy, Baseline
+from paretoscope.search.verdict import Alternative, Verdict
+from paretoscope.tasks.classification import Accuracy, Baseline, Classification
 
 SPARSE = Recipe.of(sparsity=0.9)
 INTEGER = Recipe.of(bits=8, activations=8)
 HALF = Recipe.of(nodes=0.5)
+
+
+def judge(recipe: Recipe, latency: Latency, **others) -> Verdict:
+    return verdict.judge(recipe, latency, Classification.words, **others)
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ def train(
 
     from paretoscope.networks import zoo
     from paretoscope.networks.zoo import train as training
+    from paretoscope.service import subjects
 
     if every == (name is not None):
         raise CompressionError("train must be told what: one NAME or --all; got neither or both. Name one of them.")
@@ -34,7 +35,7 @@ def train(
             "--out must name the file of one model; got it with --all. Train one model, or drop --out."
         )
     here = tuple(entry.name for entry in zoo.models if zoo.datasets.get(entry.dataset).here())
-    names = here if every else (zoo.models.get(name).name,)
+    names = here if name is None else (zoo.models.get(name).name,)
     with Progress(console=Console(stderr=True)) as progress:
         for each in names:
             task = progress.add_task(each, total=zoo.models.get(each).training.epochs)
@@ -45,8 +46,9 @@ def train(
 
             result = training.train(each, seed=seed, progress=show)
             path = training.save(result, each, out)
+            figure = subjects.task_of(each).words.name
             print(
-                f"{each}: test accuracy {result.test_accuracy:.4f}, train accuracy {result.train_accuracy:.4f}, "
+                f"{each}: test {figure} {result.test_accuracy:.4f}, train {figure} {result.train_accuracy:.4f}, "
                 f"{result.epochs} epochs, {result.seconds:.0f} s, seed {result.seed}, written to {path}"
             )
 
