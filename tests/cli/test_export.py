@@ -125,9 +125,18 @@ def test_a_missing_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_names_every_format() -> None:
-    text = " ".join(run("--help").output.replace("│", " ").split())
-    assert all(name in text for name in formats.names())
+def test_every_format_is_listed_with_what_its_check_asks() -> None:
+    result = CliRunner().invoke(app, ["formats"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(formats.names())
+    for line, each in zip(lines, formats, strict=True):
+        assert each.summary in line and f"Asked: {each.promise}." in line
+        assert (each.missing() or "") in line
+    rows = json.loads(CliRunner().invoke(app, ["formats", "--json"]).stdout)
+    assert [row["name"] for row in rows] == list(formats.names())
+    assert [row["missing"] for row in rows] == [each.missing() for each in formats]
+    assert "which the command formats lists" in " ".join(run("--help").output.replace("│", " ").split())
 
 
 def test_a_folder_appears_with_all_files_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

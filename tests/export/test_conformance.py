@@ -1,11 +1,14 @@
 """What every export format promises: whatever is registered and installed is walked, a new one as the others."""
 
+import sys
+from pathlib import Path
+
 import onnx
 import pytest
 from conversions import INT8, QUICKEST, RATE, checked, converted, needs, original
-from paretoscope import codec
+from paretoscope import codec, export
 from paretoscope.base.errors import RecipeError
-from paretoscope.export import Conversion, Format, convert, formats, produce, verify
+from paretoscope.export import Conversion, Format, base, convert, formats, produce, verify
 from paretoscope.export.weights import read_codes
 from paretoscope.model.tensors import Integers
 from paretoscope.networks import zoo
@@ -23,6 +26,21 @@ def test_it_is_described(each: Format) -> None:
     assert formats.get(each.name) is each
     assert each.title.strip() and each.summary.strip()
     assert each.available() == (each.missing() is None)
+
+
+def test_a_module_of_the_folder_adds_its_formats_and_nothing_else_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tested.py").write_text(
+        "import dataclasses\n"
+        "from paretoscope.export.config import CONFIG\n"
+        "FORMATS = [dataclasses.replace(CONFIG, name='tested', place=35)]\n"
+    )
+    (tmp_path / "tested_worker.py").write_text("raise AssertionError('imported')\n")
+    monkeypatch.setattr(export, "__path__", [*export.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "paretoscope.export.tested", raising=False)
+    names = [each.name for each in base._registered()]
+    assert names[3] == "tested" and tuple(name for name in names if name != "tested") == formats.names()
 
 
 @pytest.mark.slow

@@ -63,6 +63,16 @@ def record(recipe: Recipe, zeros: float = 0.0, left: float = 1.0, accuracy: floa
     )
 
 
+def test_another_task_is_told_in_its_own_words() -> None:
+    words = replace(Classification.words, name="error", factor=1, unit="m", change_unit="m")
+    half = Alternative("half the channels", HALF, timed(1.6), record(HALF, left=0.3, accuracy=0.873))
+    known = record(SPARSE, zeros=0.9)
+    said = verdict.judge(SPARSE, timed(1.0), words, record=known, alternatives=[half])
+    assert said.advice.endswith("would save 38 % of the time, at 0.9 m error (-0.0 m).")
+    untried = verdict.judge(SPARSE, timed(1.0), words, record=known, alternatives=[replace(half, record=None)])
+    assert untried.advice.endswith("; the error is measured when you try it.")
+
+
 def test_zeros_in_a_dense_runtime_are_not_faster_and_half_the_channels_would_be() -> None:
     half = Alternative("half the channels", HALF, timed(1.6), record(HALF, left=0.3, accuracy=0.873))
     said = judge(SPARSE, timed(1.0), record=record(SPARSE, zeros=0.9), noise=noise(0.99, 1.01), alternatives=[half])

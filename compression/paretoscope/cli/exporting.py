@@ -1,4 +1,4 @@
-"""`paretoscope export`: files for other tools."""
+"""`paretoscope formats`, `export`: files for other tools."""
 
 import json
 from pathlib import Path
@@ -13,20 +13,52 @@ from paretoscope.cli.subjects import compressed_subject
 
 
 @reporting
+def formats(as_json: Json = False) -> None:
+    """List the formats that a compressed model can be exported to, and what the check of each asks."""
+    from paretoscope.export import formats
+
+    rows = [
+        {
+            "name": each.name,
+            "title": each.title,
+            "summary": each.summary,
+            "reference": each.reference,
+            "extension": each.extension,
+            "runtime": each.runtime,
+            "promise": each.promise,
+            "integer_only": each.integer_only,
+            "missing": each.missing(),
+        }
+        for each in formats
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'format':<19}{'files':<20}summary; what the check asks")
+    for each in formats:
+        missing = each.missing()
+        told = f"{each.summary} Asked: {each.promise}.{'' if missing is None else f' {missing}'}"
+        print(f"{each.name:<19}{each.extension:<20}{told}")
+
+
+@reporting
 @with_recipe
 def export(
     options: RecipeOptions,
     model: ModelOrFile,
     format: Annotated[
-        list[str], typer.Option(help="Name of a format, or all; may be given more than once.", metavar="FORMAT")
+        list[str],
+        typer.Option(
+            help="Name of a format, which the command formats lists, or all; may be given more than once.",
+            metavar="FORMAT",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The file, or a new folder where there are several files.", metavar="PATH")],
     as_json: Json = False,
 ) -> None:
     """Convert a compressed model for other tools: each file is run in its own runtime before it is written.
 
-    Formats: artefact, bundle, config, safetensors, safetensors-codes, onnx, onnx-int8, torch-export, openvino,
-    openvino-int8, tflite. Where one fails its check, nothing is written and the exit status is 1.
+    Where one fails its check, nothing is written and the exit status is 1.
     """
     from paretoscope.export import Original, formats, output, produce
     from paretoscope.tasks.plain import figure

@@ -29,7 +29,9 @@ def latency(
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(help="Images a batch; may be given more than once. (default 1)", rich_help_panel=LATENCY_PANEL),
+        typer.Option(
+            help="Samples in a batch; may be given more than once. (default 1)", rich_help_panel=LATENCY_PANEL
+        ),
     ] = None,
     threads: Annotated[
         list[int] | None,
@@ -41,12 +43,12 @@ def latency(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(help="Seconds that a timing may take. (default 1.5)", rich_help_panel=LATENCY_PANEL),
+        typer.Option(help="Most seconds that a timing may take. (default 1.5)", rich_help_panel=LATENCY_PANEL),
     ] = None,
     width: Annotated[
         float | None,
         typer.Option(
-            help="Share of the ratio that its interval is to be narrower than, which ends a timing. (default 0.02)",
+            help="A timing ends when the interval of the speed-up is narrower than this share of it. (default 0.02)",
             rich_help_panel=LATENCY_PANEL,
         ),
     ] = None,

@@ -21,13 +21,16 @@ def pack(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="WEIGHTS", help="Any state dict: .safetensors, .pt, .pth, or the .index.json of shards."
+            metavar="WEIGHTS",
+            help="Any state dict: .safetensors, .pt, .pth, .bin, .ckpt, or the .index.json of shards.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
     size: Annotated[
         int | None,
-        typer.Option(help="Wanted bytes, at most: lossless where that fits, else the exchange rate that meets it."),
+        typer.Option(
+            help="Most bytes of the artefact: lossless where that fits, else by the exchange rate that meets it."
+        ),
     ] = None,
 ) -> None:
     """Compress the weights of any network, without its architecture or data; what was written is read back."""
@@ -103,7 +106,7 @@ def decompress(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
     out: Annotated[Path, typer.Option(help="Where to write the full state dict.", metavar="WEIGHTS.safetensors")],
 ) -> None:
-    """Decode an artefact to a full state dict, bit for bit what was evaluated."""
+    """Decode an artefact to a full state dict of floats, bit for bit what was evaluated."""
     from paretoscope import codec
     from paretoscope.export.weights import decoded
 

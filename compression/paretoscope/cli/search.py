@@ -1,4 +1,4 @@
-"""`paretoscope allot`, `suggest`: recipes that are found for a wish."""
+"""`paretoscope allot`, `suggest`: recipes that are found for a wanted size, harm or loss."""
 
 import dataclasses
 import sys
@@ -20,7 +20,7 @@ from paretoscope.recipe.recipe import DEFAULTS, INTEGER_BITS, Code, Recipe, Repa
 def allot(
     options: RecipeOptions,
     model: Model,
-    size: Annotated[int | None, typer.Option(help="Wanted bytes of the artefact, at most.")] = None,
+    size: Annotated[int | None, typer.Option(help="Most bytes of the artefact.")] = None,
     harm: Annotated[
         float | None,
         typer.Option(
@@ -29,7 +29,7 @@ def allot(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
 ) -> None:
-    """Find the exchange rate of bits and harm that meets a wanted size or harm, and measure what it gives."""
+    """Find the exchange rate (lambda) of bytes and harm that meets a size or a harm, and measure what it gives."""
     from paretoscope.search import allot as search
     from paretoscope.service import subjects
 
@@ -61,11 +61,11 @@ def allot(
 def suggest(
     options: RecipeOptions,
     model: Model,
-    size: Annotated[int | None, typer.Option(help="Wanted bytes of the artefact, at most.")] = None,
-    loss: Annotated[float | None, typer.Option(help="Wanted loss of accuracy, at most, in percentage points.")] = None,
+    size: Annotated[int | None, typer.Option(help="Most bytes of the artefact.")] = None,
+    loss: Annotated[float | None, typer.Option(help="Most accuracy that may be lost, in percentage points.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
 ) -> None:
-    """Find a recipe that treats each layer as it can bear, for a wanted size or loss, and measure it."""
+    """Find settings for each layer, as it can bear, that meet a size or a loss of accuracy, and measure them."""
     from paretoscope import codec
     from paretoscope.measure.sensitivity import measure_sensitivity
     from paretoscope.search import suggest as search

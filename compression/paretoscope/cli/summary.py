@@ -11,7 +11,7 @@ def summary(record: "Record") -> str:
     from paretoscope.measure.paired import paired_ms
     from paretoscope.measure.wording import NOT_ALONE, UNDECIDED_WHY, smaller, speed
     from paretoscope.tasks import tasks
-    from paretoscope.tasks.plain import counted, figure, tester
+    from paretoscope.tasks.plain import counted, figure, judged_by
 
     figures, size, rates = record.figures, record.size, record.rates
     task = tasks.get(record.task)
@@ -23,7 +23,7 @@ def summary(record: "Record") -> str:
     lines = [
         f"{record.model} on {record.dataset}: {record.recipe.describe()}",
         f"{words.name:<11}{figure(words, figures.value)} [{low}, {high}], {counted(figures, figures.n)}",
-        f"           {change:+.2f} {words.points}, {verdict} ({tester(words)} p = {figures.p_value:.3g}){further}",
+        f"           {change:+.2f} {words.points}, {verdict} ({judged_by(words)} p = {figures.p_value:.3g}){further}",
         f"           harm {figures.harm:.3g} {words.harm_unit} (mean {words.divergence} from the baseline's outputs)",
         f"size       {size.artefact:,} bytes, {smaller(record.ratio)} than fp32, {record.baseline.size_bytes:,} bytes",
         f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "

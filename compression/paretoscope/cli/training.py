@@ -15,10 +15,14 @@ from paretoscope.cli.summary import summary
 
 @reporting
 def train(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a model.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Name of a model; the command models lists them.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Train all models whose data are on this machine.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the start and of the order of samples.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write here instead of over the shipped weights.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first weights and of the order of the samples.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Write here instead of over the weights that ship.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Train a model from scratch and write its weights."""
     from rich.console import Console
@@ -59,7 +63,7 @@ def recover(
     options: RecipeOptions,
     model: Model,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many minutes, with the best epoch so far.", metavar="M")
+        float | None, typer.Option(help="End after so many minutes, with the best epoch so far.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the trained artefact here too.", metavar="FILE")] = None,
     again: Annotated[bool, typer.Option("--again", help="Train anew what was trained before.")] = False,

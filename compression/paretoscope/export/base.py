@@ -11,7 +11,6 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -302,9 +301,9 @@ class Format:
 
 def _registered() -> list[Format]:
     """The formats of all modules beside this one: one that has a `FORMATS` adds them."""
-    folder = [str(Path(__file__).parent)]
-    names = [each.name for each in iter_modules(folder) if not each.name.endswith(WORKER)]
-    modules = [import_module(f"{__package__}.{name}") for name in names]
+    package = "paretoscope.export"
+    names = [each.name for each in iter_modules(import_module(package).__path__) if not each.name.endswith(WORKER)]
+    modules = [import_module(f"{package}.{name}") for name in names]
     found = [each for module in modules for each in getattr(module, "FORMATS", ())]
     return sorted(found, key=lambda each: (each.place, each.name))
 

@@ -23,7 +23,7 @@ def counted(figures: object, n: int) -> str:
     return f"{figures.correct} of {n}" if isinstance(figures, Counted) else str(n)
 
 
-def tester(words: Words) -> str:
+def judged_by(words: Words) -> str:
     """The paired test in a word, e.g. "McNemar" for "McNemar's exact test"."""
     return words.test.partition("'s ")[0]
 
