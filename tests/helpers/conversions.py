@@ -3,7 +3,7 @@
 from functools import cache
 
 import pytest
-from paretoscope.export import Conversion, Original, convert, formats, verify
+from paretoscope.export import Conversion, Original, Verification, convert, formats, verify
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 
@@ -25,6 +25,13 @@ def original(model: str, recipe: Recipe = INT8) -> Original:
 def converted(model: str, format: str, recipe: Recipe = INT8) -> Conversion:
     each = original(model, recipe)
     return convert(each.compressed, format, each.subject, original=each)
+
+
+@cache
+def verified(model: str, format: str, recipe: Recipe = INT8) -> Verification:
+    """The check of a conversion as it was made."""
+    each = original(model, recipe)
+    return verify(converted(model, format, recipe), each.subject, each.compressed, original=each)
 
 
 def checked(conversion: Conversion, recipe: Recipe = INT8):

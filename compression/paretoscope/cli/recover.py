@@ -25,6 +25,7 @@ from paretoscope.training.progress import duration, seconds_left
 from paretoscope.training.train import Epoch, Recovery, best_of
 from paretoscope.training.worth import Worth, weigh
 
+# Seconds between two looks at the training.
 _LOOK_S = 0.1
 
 

@@ -32,7 +32,8 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
 
-# As far as the same sums in another order may be from each other, in units of the largest logit (or of 1).
+# How far sums that are added up in another order may differ, in units of the largest logit (or of 1). Chosen by hand;
+# what conversions of the zoo come to is printed by: python -m benchmarks.conversions.
 TOLERANCE = 1e-4
 
 # How the name of a module ends that is run in a process of its own and never imported here.
@@ -246,7 +247,7 @@ Judge = Callable[[np.ndarray, Original], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What the screen and the command line know of a format.
+    """A format: what people are told of it, how its files are written, run and judged.
 
     extension: of what is downloaded. runtime: what the files are run in. promise: what the check asks, for a person.
     modules: what must be importable; install: how to get it, where that is not part of the requirements.

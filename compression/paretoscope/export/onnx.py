@@ -58,6 +58,7 @@ ONNX_INT8 = Format(
     promise="at most 0.5 % other predictions, logits off by 0.1 % on average",
     write=lambda original: {f"{original.stem}.int8.onnx": int8(original)},
     run=lambda files, original: _run("int8", files, original),
+    # Chosen by hand; what the zoo comes to is printed by: python -m benchmarks.conversions.
     judge=alike(flips=0.005, mean=0.001),
     integer_only=True,
     place=51,

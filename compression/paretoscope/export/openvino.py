@@ -71,6 +71,7 @@ OPENVINO_INT8 = Format(
     promise="at most 1 % other predictions, logits off by 1 % on average",
     write=lambda original: _write(int8(original), f"{original.stem}.int8"),
     run=_run_int8,
+    # Chosen by hand; what the zoo comes to is printed by: python -m benchmarks.conversions.
     judge=alike(flips=0.01, mean=0.01),
     modules=("openvino",),
     install=REQUIREMENT,
