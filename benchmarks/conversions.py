@@ -9,7 +9,7 @@ difference of a logit. Failed: not offered, because the check failed.
 
 import argparse
 
-from paretoscope.export import Format, Source, Verification, formats, produce
+from paretoscope.export import Format, Original, Verification, formats, produce
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
@@ -42,9 +42,9 @@ def column(model: str, recipe: Recipe, available: list[Format]) -> tuple[str, li
     """The head and the cells of one model."""
     subject = subjects.load(model)
     compressed = subject.compress(recipe)
-    source = Source(subject, compressed)
-    cells = [cell(produce(compressed, each.name, subject, source=source).verification) for each in available]
-    return f"{model}, {source.record.figures.accuracy:.2%}", cells
+    original = Original(subject, compressed)
+    cells = [cell(produce(compressed, each.name, subject, original=original).verification) for each in available]
+    return f"{model}, {original.record.figures.accuracy:.2%}", cells
 
 
 def cell(found: Verification) -> str:

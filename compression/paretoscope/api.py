@@ -122,9 +122,9 @@ def convert(
     from paretoscope.export import output
 
     subject = _opened(_network(compressed.architecture if network is None else network))
-    source = export.Source(subject, compressed, progress)
-    conversion = export.convert(compressed, format, subject, source=source)
-    checked = export.verify(conversion, subject, compressed, source=source)
+    original = export.Original(subject, compressed, progress)
+    conversion = export.convert(compressed, format, subject, original=original)
+    checked = export.verify(conversion, subject, compressed, original=original)
     if checked.problem is not None:
         raise ModelError(checked.problem)
     output.write(path, conversion.files)

@@ -81,6 +81,7 @@ def _judge(work: Work, timings: list[Timing], noise: Noise | None) -> Verdict:
     return judge(
         view.recipe,
         work.latency,
+        state.words(),
         record=record,
         noise=noise,
         others=[latency for latency in timed if latency is not None],

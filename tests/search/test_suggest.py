@@ -195,6 +195,10 @@ def test_measured_on_the_way_the_drop_is_kept_to_however_wrong_the_prediction_is
 
 def test_harm_rises_with_divergence(sensitivity):
     harm = Harm.of(sensitivity)
+    # A task whose figure is no percentage has points of its own.
+    own = Harm.of(sensitivity, factor=1.0)
+    np.testing.assert_allclose(100 * own.points, harm.points)
+    assert 100 * own.tolerance == pytest.approx(harm.tolerance)
     drops = [harm.drop(kl) for kl in np.linspace(0, 2 * harm.kl[-1], 50)]
     assert drops == sorted(drops)
     assert drops[0] == 0

@@ -28,18 +28,25 @@ def evaluate(
     model: ModelOrFile,
     as_json: Json = False,
     runtime: Annotated[
-        str, typer.Option(help="Name of the runtime that is timed, or none.", rich_help_panel=LATENCY_PANEL)
+        str,
+        typer.Option(
+            help="Name of the runtime that is timed, e.g. onnxruntime, torch or sparse; none: without a timing. "
+            "(default onnxruntime)",
+            metavar="NAME|none",
+            rich_help_panel=LATENCY_PANEL,
+            show_default=False,
+        ),
     ] = "onnxruntime",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Samples a batch. (default 1)", rich_help_panel=LATENCY_PANEL)
+        int | None, typer.Option(min=1, help="Samples in a batch. (default 1)", rich_help_panel=LATENCY_PANEL)
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads. (default 1)", rich_help_panel=LATENCY_PANEL)
     ] = None,
 ) -> None:
-    """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history.
+    """Measure accuracy, size and latency of a recipe, or of an artefact.
 
-    Those of an artefact do where this version makes the same file of its recipe.
+    Results join the dashboard's history; those of an artefact do where this version makes the same file of its recipe.
     """
     from paretoscope.networks import sources
 
@@ -73,7 +80,7 @@ def compress(
     model: Model,
     out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
 ) -> None:
-    """Compress a model and write the artefact."""
+    """Compress a model by a recipe and write the artefact."""
     from paretoscope import api
     from paretoscope.measure.wording import smaller
     from paretoscope.service import subjects

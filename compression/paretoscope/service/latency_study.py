@@ -32,6 +32,7 @@ from paretoscope.service.latency_report import (
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Task, Timing, alternatives, study_timings
 from paretoscope.service.workbench import Workbench
+from paretoscope.tasks import tasks
 
 ALL = "all"
 _PAUSE_S = 0.05
@@ -304,6 +305,7 @@ def _verdict(
     return judge(
         recipe,
         latency,
+        tasks.get(record.task).words,
         record=record,
         noise=details[0].noise,
         others=[each for each in timed if each is not None],
