@@ -7,7 +7,7 @@ many are predicted otherwise than by the network on the screen, whose accuracy i
 because the check failed.
 """
 
-from paretoscope.export import Format, Source, Verification, formats, produce
+from paretoscope.export import Format, Original, Verification, formats, produce
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
@@ -44,9 +44,9 @@ def column(model: str, recipe: Recipe, available: list[Format]) -> list[Cell]:
     """The cells of one model: its accuracy, then each format."""
     subject = subjects.load(model)
     compressed = subject.compress(recipe)
-    source = Source(subject, compressed)
-    cells = [cell(produce(compressed, each.name, subject, source=source).verification) for each in available]
-    return [f"{100 * source.record.figures.accuracy:.2f} %", *cells]
+    original = Original(subject, compressed)
+    cells = [cell(produce(compressed, each.name, subject, original=original).verification) for each in available]
+    return [f"{100 * original.record.figures.accuracy:.2f} %", *cells]
 
 
 def cell(found: Verification) -> Cell:

@@ -15,7 +15,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from paretoscope.base.errors import CompressionError
-from paretoscope.measure.latency import BUDGET_S, Call, Comparison, Loader, compare, repeated
+from paretoscope.measure.interleaved import BUDGET_S, Call, Loader, PairedTiming, compare
+from paretoscope.measure.latency import repeated
 from paretoscope.measure.machine import measure_machine
 from paretoscope.measure.roofline import estimate, layer_work
 from paretoscope.measure.subject import Subject
@@ -52,7 +53,7 @@ class Ratio:
     high: float
 
     @classmethod
-    def of(cls, found: Comparison) -> "Ratio":
+    def of(cls, found: PairedTiming) -> "Ratio":
         return cls(found.speedup, found.speedup_low, found.speedup_high)
 
     def __str__(self) -> str:
@@ -138,7 +139,7 @@ def measured(subject: Subject, chosen: list[Runtime], setting: Setting) -> Itera
 
     noise = subject.noise(ONNX_RUNTIME.name, setting.batch, setting.threads, budget_s=setting.budget_s)
 
-    def against(candidate: Loader, other: Loader) -> Comparison:
+    def against(candidate: Loader, other: Loader) -> PairedTiming:
         return compare(candidate, other, budget_s=setting.budget_s)
 
     for name, recipe in RECIPES.items():

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from paretoscope.measure.latency import BUDGET_S, Call, Comparison, compare
+from paretoscope.measure.interleaved import Call, PairedTiming, compare
 from paretoscope.runtimes.sparse import kernels
 
 from benchmarks import measured
@@ -162,7 +162,7 @@ def main() -> None:
     measured.keep("lookup", [table], options)
 
 
-def measure(one: Layer, blocks: bool, budget_s: float) -> Comparison:
+def measure(one: Layer, blocks: bool, budget_s: float) -> PairedTiming:
     """Look-ups against floats, after both were found to give the same sums as a dense product."""
     x = np.random.default_rng(1).standard_normal(one.weight.shape[1]).astype(np.float32)
     height = HEIGHT if blocks else 1

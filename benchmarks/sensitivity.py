@@ -17,8 +17,8 @@ from paretoscope.base.progress import Calling
 from paretoscope.data.data import CHUNK
 from paretoscope.measure.sensitivity import (
     SETTINGS,
-    Point,
     Sensitivity,
+    SensitivityPoint,
     coded_bytes,
     compress_alone,
     measure_sensitivity,
@@ -41,7 +41,7 @@ class WholePasses:
         self._model = copy.deepcopy(subject.model)
         self._baseline = self._log_probabilities()
 
-    def points(self, layer: str, grids: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[Point, ...]]:
+    def points(self, layer: str, grids: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[SensitivityPoint, ...]]:
         weight = self._model.get_parameter(layer).detach()
         original = weight.clone()
         curves = {
@@ -50,7 +50,7 @@ class WholePasses:
         weight.copy_(original)
         return curves
 
-    def _point(self, layer: str, weight: torch.Tensor, setting: str, value: float) -> Point:
+    def _point(self, layer: str, weight: torch.Tensor, setting: str, value: float) -> SensitivityPoint:
         compressed = compress_alone(self._subject.statistics, layer, {**SETTINGS, setting: value})
         coded = coded_bytes(compressed, layer)
         weight.copy_(torch.from_numpy(compressed.decode(layer)))
@@ -60,7 +60,7 @@ class WholePasses:
             correct += int((found.argmax(dim=1) == truth).sum())
             divergence += max(0.0, math.fsum((reference.exp() * (reference - found)).sum(dim=1).tolist()))
         n = len(self._subject.labels)
-        return Point(value, correct, n, divergence / n, coded)
+        return SensitivityPoint(value, correct, n, divergence / n, coded)
 
     def _log_probabilities(self) -> list[torch.Tensor]:
         with torch.inference_mode():

@@ -67,6 +67,11 @@ def test_no_import_runs_upwards():
     assert upward({"paretoscope.search.allot": {"paretoscope.export"}})
 
 
+def test_only_the_command_line_and_the_package_know_the_public_api():
+    users = {name for name, others in graph().items() if "paretoscope.api" in others}
+    assert {each for each in users if room(each) != "cli"} == {"paretoscope"}
+
+
 def test_there_are_no_circles():
     TopologicalSorter(graph()).prepare()
     with pytest.raises(CycleError):

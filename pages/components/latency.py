@@ -19,7 +19,7 @@ from paretoscope.measure.wording import UNDECIDED, speed
 from paretoscope.networks.zoo import models
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import runtimes as all_runtimes
-from paretoscope.runtimes.sparse.runtime import sparse_layers
+from paretoscope.runtimes.plans import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
 from paretoscope.service.jobs import Job
 from paretoscope.service.study import StudyKind
@@ -81,6 +81,7 @@ def _judge(work: Work, timings: list[Timing], noise: Noise | None) -> Verdict:
     return judge(
         view.recipe,
         work.latency,
+        state.words(),
         record=record,
         noise=noise,
         others=[latency for latency in timed if latency is not None],

@@ -19,6 +19,7 @@ from paretoscope.measure.subject import Evaluation, Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks.zoo import DEFAULT_MODEL, datasets, models
+from paretoscope.recipe.link import TIMING
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError, Limits
@@ -35,7 +36,6 @@ from pages.components import plain, visitors
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
 CONTROLS = "control_"
-TIMING = ("runtime", "batch", "threads", "size")
 BATCHES = (1, 8, 32, 128)
 THREADS = (1, 2, 4)
 SIZES = (1, 2, 3, 4)  # times the model's own

@@ -415,6 +415,7 @@ def bad(folder, tmp_path_factory) -> Path:
 REFUSED = [
     ("evaluate no-such-model", "must be registered; got 'no-such-model'. Choose one of: lenet-300-100"),
     ("evaluate BAD/missing.psc", "missing.psc"),
+    ('evaluate ""', "a model must be registered; got ''. Choose one of: lenet-300-100"),
     ("evaluate BAD/cut.psc", "Copy"),
     ("evaluate BAD/changed.psc", "must match its checksum"),
     ("evaluate BAD/empty.psc", "Pass a file that was exported as an artefact"),
@@ -541,7 +542,8 @@ REFUSED = [
 @pytest.mark.parametrize(("command", "message"), REFUSED, ids=[command for command, _ in REFUSED])
 def test_what_cannot_be_done_is_told_in_one_line(bad, folder, command, message):
     before = sorted(bad.iterdir())
-    result = run(*command.replace("BAD", str(bad)).replace("FILES", str(folder)).split())
+    words = command.replace("BAD", str(bad)).replace("FILES", str(folder)).split()
+    result = run(*("" if word == '""' else word for word in words))
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == ""
@@ -841,6 +843,21 @@ def test_a_real_process_refuses_in_one_line(bad):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["paretoscope", "python -m paretoscope"])
+def test_messages_name_the_program_as_it_was_started(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(app, arguments, prog_name=name).output
+
+    assert f"Usage: {name} evaluate" in said("evaluate", "--help")
+    assert f"Usage: {name}" in said("evaluate") and f"Try '{name} evaluate --help'" in said("evaluate")
+    told = said("evaluate", NAME, "--bits", "4", "--epochs", "977")
+    assert told.endswith(f"or by: {name} recover.\n") and told.count("paretoscope") == 1
+    for command in ("--help", "models --help", "evaluate --help", "export --help"):
+        assert name == "python -m paretoscope" or "python -m" not in said(*command.split())
 
 
 OVERRIDE = '[{"layers": "fc1", "bits": 8}, {"layers": "fc*", "bits": 4}]'

@@ -8,7 +8,7 @@ import pytest
 import torch
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError
-from paretoscope.export import Source
+from paretoscope.export import Original
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import predict, runtimes
@@ -76,7 +76,7 @@ def test_onnx_runtime_runs_the_learned_ranges(trained, compressed):
     session = onnx.prepare(subject.program(compressed, "onnxruntime"))
     found = predict(session, subject.data.test_images.numpy())
     assert np.array_equal(found, evaluation.predictions.classes)
-    network = Source(subject, compressed).network
+    network = Original(subject, compressed).network
     assert all(float(network.grids[name].scale) for name in compressed.ranges)
 
 

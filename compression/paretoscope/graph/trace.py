@@ -174,7 +174,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(tuple(value.values()))
 
 
-def record(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Trace, Tensor]:
+def record(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Trace, Tensor]:
     """The trace of a module in evaluation mode, and the logits (BATCH, classes) that it gave."""
     if any(part.training for part in module.modules()):
         raise ModelError("a model must be in evaluation mode to be exported; this one is training. Call .eval() first.")

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.registry import Registry
@@ -294,4 +295,5 @@ def edited(device: Device, **figures: float) -> Device:
             f"a figure of a device must be one of {', '.join(sorted(known))}; got {', '.join(sorted(unknown))}. "
             "Use one of these names."
         )
-    return dataclasses.replace(device, **figures, sources=(*device.sources, f"Edited: {', '.join(sorted(figures))}."))
+    changes: dict[str, Any] = {**figures, "sources": (*device.sources, f"Edited: {', '.join(sorted(figures))}.")}
+    return dataclasses.replace(device, **changes)

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from paretoscope import codec
 from paretoscope.base.lock import machine
+from paretoscope.data.data import Part
 from paretoscope.measure.sensitivity import coded_bytes
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
@@ -60,7 +61,7 @@ def layer_table(subject: Subject, compressed: CompressedModel | None = None) -> 
     if compressed is None:
         compressed = subject.compress(Recipe())
     module = subject.decoded(compressed)
-    image = subject.data.test_images[:1]
+    image = next(iter(subject.data.samples(Part.TEST, 1)))
     parameters = {name: tensor.numel() for name, tensor in module.named_parameters()}
     weights = {name: module.get_parameter(name) for name in compressed.weights}
     macs = count_macs(module, image)
@@ -114,7 +115,11 @@ class _MacCounter(TorchFunctionMode):
         self._names = names
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -134,7 +139,10 @@ class _MacCounter(TorchFunctionMode):
     def _count_attention(
         self, query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: int, *args: Any, **kwargs: Any
     ) -> None:
-        """Of tensors (tokens, n, features), Vaswani et al. 2017, section 3.2; args: num_heads, in_proj_weight, ..."""
+        """Count an attention over (tokens, n, features), Vaswani et al. 2017, section 3.2.
+
+        args: num_heads, in_proj_weight, ..., as `multi_head_attention_forward` takes them.
+        """
         in_proj, out_proj = args[1], args[7]
         queries, keys = math.prod(query.shape[:-1]), math.prod(key.shape[:-1])
         if in_proj is not None:

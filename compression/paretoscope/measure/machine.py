@@ -16,12 +16,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
@@ -57,8 +58,8 @@ class Machine:
     """Measured limits of this machine, on `threads` threads.
 
     name: the processor, as the system tells it. flops: fp32 FLOP/s, a multiplication and an addition being two.
-    int8_ops: the same of 8-bit integers with 32-bit sums. convolution, depthwise: the same two of kernels that have
-    lower ceilings: a convolution of few channels, and a depthwise one, which loads a value for each multiplication.
+    int8_ops: operations/s of 8-bit integers with 32-bit sums. convolution, depthwise: both of kernels that have lower
+    ceilings: a convolution of few channels, and a depthwise one, which loads a value for each multiplication.
     curve: (bytes, bytes/s) for sets of ascending size: how fast a set of that size is read again and again, so that
     each cache shows as a step. other_bandwidth: bytes/s that a step without weights reads and writes, such as a
     softmax. call_s: seconds of a call of a session that computes next to nothing. layer_s, node_s: seconds that each
@@ -115,14 +116,20 @@ class Machine:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Machine":
-        """The same from plain data; raises CompressionError for anything else."""
+        """The machine that `to_dict` wrote; raises CompressionError for anything else."""
         try:
             machine = cls(
                 name=str(data["name"]),
                 threads=int(data["threads"]),
+                flops=float(data["flops"]),
+                int8_ops=float(data["int8_ops"]),
+                convolution=(float(data["convolution"][0]), float(data["convolution"][1])),
+                depthwise=(float(data["depthwise"][0]), float(data["depthwise"][1])),
                 curve=tuple((int(size), float(speed)) for size, speed in data["curve"]),
-                **{name: float(data[name]) for name in _FIGURES},
-                **{name: (float(data[name][0]), float(data[name][1])) for name in _PAIRS},
+                other_bandwidth=float(data["other_bandwidth"]),
+                call_s=float(data["call_s"]),
+                layer_s=float(data["layer_s"]),
+                node_s=float(data["node_s"]),
             )
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise CompressionError(f"a machine needs the fields of `to_dict`; {error!r}. Measure it again.") from None
@@ -253,7 +260,7 @@ def _convolution(groups: int, integer: bool, threads: int) -> Call:
     constants: dict[str, np.ndarray] = {"w": weight}
     inputs = ["x", "w"]
     if integer:
-        constants |= {"scale": np.float32(1), "zero": np.uint8(0), "w zero": np.int8(0)}
+        constants |= {"scale": np.array(1, np.float32), "zero": np.array(0, np.uint8), "w zero": np.array(0, np.int8)}
         inputs = ["x", "scale", "zero", "w", "scale", "w zero", "scale", "zero"]
     node = helper.make_node("QLinearConv" if integer else "Conv", inputs, ["y"], group=groups, pads=[1] * 4)
     return _bound([node], images, constants, images.dtype, threads)
@@ -283,7 +290,11 @@ def _links(count: int) -> Iterator[tuple[int, tuple[str, str]]]:
 
 
 def _bound(
-    nodes: Iterable[onnx.NodeProto], x: np.ndarray, constants: dict[str, np.ndarray], result: type, threads: int
+    nodes: Iterable[onnx.NodeProto],
+    x: np.ndarray,
+    constants: dict[str, np.ndarray],
+    result: npt.DTypeLike,
+    threads: int,
 ) -> Call:
     """A call of a session of the nodes, from `x` to `y` of its shape, and of nothing else."""
     types = [helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in (x.dtype, result)]
@@ -299,11 +310,15 @@ def _bound(
     binding = session.io_binding()
     binding.bind_cpu_input("x", x)
     binding.bind_output("y")
-    return lambda _keep_alive=x: session.run_with_iobinding(binding)
+
+    def call(_keep_alive: np.ndarray = x) -> None:
+        session.run_with_iobinding(binding)
+
+    return call
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _sum(values: np.ndarray, times: int) -> float:
+@compiled(fastmath=True)
+def _sum(values: npt.NDArray[np.float32], times: int) -> np.float32:
     total = np.float32(0)
     for _ in range(times):
         # Something changes each time, or a compiler may find that one sum is enough.

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from paretoscope.recipe.recipe import Recipe
@@ -45,7 +46,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Bytes of the whole model under each form, biases, normalisation, scales and codebooks always included.
+    """Bytes of the whole model in each encoding, biases, normalisation, scales and codebooks always included.
 
     dense: fp32. sparse: fp32 non-zeros with relative indices. packed: bit-packed codes. huffman, ans: entropy
     coded codes. artefact: the length of the file as written.
@@ -59,6 +60,14 @@ class Ladder:
     artefact: int
 
 
+class StoppedBy(StrEnum):
+    """What ended a timing: an interval as narrow as was wanted, the time allowed, or the rounds allowed."""
+
+    PRECISION = "precision"
+    BUDGET = "budget"
+    ROUNDS = "rounds"
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """One timing of a (graph, number format) against the baseline in the same runtime and process.
@@ -66,7 +75,7 @@ class Latency:
     size: height of the input images. median_ms, p95_ms, p99_ms and the baseline's: milliseconds a batch, outliers
     included. speedup: median of baseline / candidate over rounds of interleaved pairs, each round with sessions loaded
     anew, and its bootstrap 95 % interval. pairs: samples of each side. outliers: calls of the candidate above Tukey's
-    far fence, third quartile + 3 interquartile ranges. stopped_by: "precision", "budget" or "rounds".
+    far fence, third quartile + 3 interquartile ranges. stopped_by: the value of a `StoppedBy`.
     measured_for: digest of the recipe that was timed; another recipe of the same graph and number format reuses the
     timing. alone: whether it had the machine to itself throughout; None of timings from before that was noted.
     """

@@ -19,11 +19,12 @@ from torch import nn
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.operations import Operations
 from paretoscope.graph.trace import BATCH, OUTPUT, record
-from paretoscope.measure.layers import OTHER, count_macs, layer_kinds
+from paretoscope.measure.layers import count_macs, layer_kinds
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.tensors import CompressedTensor, integers_of
 from paretoscope.runtimes.onnx_graph import make_model
+from paretoscope.runtimes.profiles import OTHER
 
 Bound = Literal["compute", "memory", "overhead"]
 
@@ -98,19 +99,22 @@ def layer_work(
     size: height and width of the images; None for the model's own. number_format: "fp32", or "int8" for integer kernels
     where the weights have at most 8 bits. Nothing is timed: one image is run. Raises ModelError.
     """
-    channels, height, width = subject.data.test_images.shape[1:]
+    channels, height, width = subject.network.input_shape
     shape = (channels, size or height, size or width)
     return module_work(subject.decoded(compressed), shape, compressed.weights, batch, number_format)
 
 
 def module_work(
     module: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     weights: Mapping[str, CompressedTensor],
     batch: int = 1,
     number_format: str = "fp32",
 ) -> list[LayerWork]:
-    """The same of a module in evaluation mode, its compressible weights being `weights`, by state-dict name."""
+    """The work of a module's layers, as `layer_work` gives it, in evaluation mode.
+
+    weights: its compressible tensors, by state-dict name.
+    """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ModelError(f"batch must be a whole number of at least 1; got {batch!r}. Pass e.g. 1.")
     if number_format not in ("fp32", "int8"):
@@ -128,7 +132,7 @@ def module_work(
     codes = steps.codes(_integer_outputs(steps, weights) if number_format == "int8" else frozenset())
 
     def activation_bytes(name: str) -> int:
-        """Of a value, whose traced shape is that of BATCH images."""
+        """Bytes of a value for the batch; its traced shape is that of BATCH images."""
         return math.prod(shapes[name]) * batch * (1 if name in codes.coded else 4) // BATCH
 
     kinds = layer_kinds(module)
@@ -160,7 +164,7 @@ def _integer_outputs(steps: Operations, weights: Mapping[str, CompressedTensor])
 
 
 def _constant_bytes(constants: Sequence[np.ndarray], integer: bool) -> int:
-    """Of the tensors that a step has for itself, the weight first; biases have 4 bytes an entry everywhere."""
+    """Bytes of the tensors that a step has for itself, the weight first; biases have 4 bytes an entry everywhere."""
     return sum(tensor.size * (1 if integer and i == 0 else 4) for i, tensor in enumerate(constants))
 
 
@@ -210,7 +214,7 @@ class LayerEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of a whole call. seconds: its layers and the call itself (call_s). layers: in the order of the work."""
+    """The time of a whole call. seconds: its layers and the call itself (call_s). layers: in the order of the work."""
 
     seconds: float
     call_s: float

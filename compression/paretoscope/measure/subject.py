@@ -160,7 +160,7 @@ class Subject:
         return self.evaluate_compressed(self.compress(recipe))
 
     def evaluate_compressed(self, compressed: CompressedModel, artefact: bytes | None = None) -> Iterator[Evaluation]:
-        """The same for a compressed model that the caller has; `artefact` is its file, where the caller has that too.
+        """Evaluate a compressed model that the caller has; `artefact` is its file, where the caller has that too.
 
         Raises ModelError when it was made from other weights than this subject's.
         """

@@ -271,7 +271,7 @@ def _rehearse(module: nn.Module, network: sources.Network) -> None:
     """Raises ArtefactError unless the layers fit each other; one forward pass of shapes without values."""
     try:
         with torch.no_grad():
-            logits = module(*(torch.empty(2, *each.shape, dtype=each.dtype, device="meta") for each in network.inputs))
+            logits = module(*(each.empty(2, "meta") for each in network.inputs))
         fits = logits.shape == (2, *network.output)
         reason = f"the logits of 2 images have the shape {tuple(logits.shape)}"
     except (RuntimeError, AssertionError, ValueError) as error:

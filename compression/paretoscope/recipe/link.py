@@ -15,6 +15,9 @@ from paretoscope.recipe.plain import loads
 from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, Recipe
 from paretoscope.recipe.values import Choice
 
+# What a link of the dashboard may state beside the model and the recipe.
+TIMING = ("runtime", "batch", "threads", "size")
+
 # The nearest right name is looked for so many times; a link may hold thousands of names.
 GUESSED = 8
 

@@ -100,8 +100,10 @@ def _load(program: Program, shape: tuple[int, ...], threads: int) -> Callable[[t
             f"PyTorch must be able to compile the network; it says: {reason}. Use the torch runtime for this model."
         ) from None
 
+    run: Callable[[torch.Tensor], torch.Tensor] = network
+
     def call(inputs: torch.Tensor, _keep_alive: dict[str, torch.Tensor] = weights) -> torch.Tensor:
-        return network(inputs)
+        return run(inputs)
 
     if program.content not in library.verified:
         images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -150,7 +152,7 @@ def _compiler() -> str | None:
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *_COMPILERS))), None)
 
 
-TORCH_COMPILED = Runtime(
+TORCH_COMPILED: Runtime = Runtime(
     name="torch-compiled",
     title="PyTorch, compiled",
     summary="PyTorch's compiler makes C++ of the network: fused loops in float32. The first timing compiles, 10 s.",

@@ -58,7 +58,7 @@ class Knowledge:
     """What is known, for all sessions of a process.
 
     table: the kinds of studies. again: whether timings and studies are taken anew even where the store has them.
-    budget_s, width: of each timing, as for `paretoscope.measure.latency.compare`. limits: what may be asked for.
+    budget_s, width: of each timing, as for `paretoscope.measure.interleaved.compare`. limits: what may be asked for.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from paretoscope.measure.record import Latency
 from paretoscope.measure.roofline import Bound
 from paretoscope.measure.wording import NOT_ALONE, UNDECIDED_WHY, faster, speed
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.verdict import Verdict
 
 # Of the single calls behind a median, in percent.

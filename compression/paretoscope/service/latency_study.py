@@ -15,8 +15,8 @@ from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Record
 from paretoscope.measure.roofline import Estimate, LayerWork, estimate
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.plans import sparse_layers
 from paretoscope.runtimes.pytorch import PYTORCH
-from paretoscope.runtimes.sparse.runtime import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.latency_report import (
@@ -32,6 +32,7 @@ from paretoscope.service.latency_report import (
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Task, Timing, alternatives, study_timings
 from paretoscope.service.workbench import Workbench
+from paretoscope.tasks import tasks
 
 ALL = "all"
 _PAUSE_S = 0.05
@@ -304,6 +305,7 @@ def _verdict(
     return judge(
         recipe,
         latency,
+        tasks.get(record.task).words,
         record=record,
         noise=details[0].noise,
         others=[each for each in timed if each is not None],

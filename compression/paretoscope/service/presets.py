@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from paretoscope.base.errors import ModelError
+from paretoscope.networks.zoo import models
 from paretoscope.recipe.presets import PATH, Preset, presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
@@ -96,9 +97,9 @@ def _digest(model: str) -> str:
 
 
 def known(model: str, recipe: Recipe) -> Figures | None:
-    """Figures of a recipe on a model of the zoo: of these weights, by these methods; None where none ship."""
+    """Figures of a recipe on a model: of these weights, by these methods; None where none ship."""
     found = _shipped().get((recipe.digest, METHODS))
-    if not found:
+    if not found or model not in models:
         return None
     try:
         return found.get(_digest(model))

@@ -9,7 +9,7 @@ from paretoscope.measure.latency import Noise, machine_id
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.sensitivity import Sensitivity
 from paretoscope.recipe.recipe import Recipe, Recover
-from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.cliff import Cliff
 from paretoscope.search.suggest import Target
 from paretoscope.search.waterfall import Waterfall

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -35,19 +36,19 @@ _LEAST_SCALE = 1e-20
 # which is then too small beside it to matter.
 _BIAS_LIMIT = 2.0**30
 _BIAS_OF_DEAD_CHANNEL = 2.0**24
-# Ranges of so many images are as good as those of twice as many, at half the time.
+# Ranges of so many images were as good as those of twice as many, at half the time; no benchmark shows it.
 CALIBRATION_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """What codes of activations mean: `(code - zero) * scale`, code in 0..255."""
+class CodeGrid:
+    """The quantization grid of activations: a code, 0..255, means `(code - zero) * scale`."""
 
     scale: np.float32
     zero: int
 
     @classmethod
-    def of(cls, low: float, high: float) -> "Grid":
+    def of(cls, low: float, high: float) -> "CodeGrid":
         """The grid that reaches from low to high and has zero on it."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = np.float32(max(high - low, _LEAST_RANGE) / LEVELS)
@@ -99,15 +100,16 @@ class IntegerLayer:
         return steps.sub_(torch.from_numpy(self.zero).view(-1, *[1] * (steps.ndim - 1))) if self.zero.any() else steps
 
 
-def _positive(scale: np.ndarray) -> np.ndarray:
-    return np.maximum(scale, _LEAST_SCALE).astype(np.float32)
+def _positive(scale: np.ndarray) -> npt.NDArray[np.float32]:
+    positive: npt.NDArray[np.float32] = np.maximum(scale, _LEAST_SCALE).astype(np.float32)
+    return positive
 
 
 class Blueprint:
     """The structure of a module, traced and checked once, from which networks are made for its recipes."""
 
     @machine(exclusive=False)
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
         """module: in evaluation mode; input_shape: (C, H, W). Raises ModelError as `export_fp32` does."""
         state = state_of(module)
         self.input_shape = tuple(input_shape)
@@ -145,8 +147,8 @@ class Blueprint:
                 "a blueprint serves modules of one structure; this module has other weights. Make a blueprint of it."
             )
         folds = fold_layers(self.steps, state)
-        integers = {name: integers_of(tensor) for name, tensor in weights.items()}
-        layers = [step for step in self.steps.steps if step.is_layer and integers.get(step.weight) is not None]
+        integers = {name: found for name, each in weights.items() if (found := integers_of(each)) is not None}
+        layers = [step for step in self.steps.steps if step.is_layer and step.weight in integers]
         codes = self.steps.codes(frozenset(step.output for step in layers))
         grids = self._grids(codes, self._floats(folds, state), images, ranges or {})
         integer = {
@@ -158,7 +160,7 @@ class Blueprint:
 
     def _grids(
         self, codes: Codes, run: "_Executor", images: np.ndarray, ranges: Mapping[str, tuple[float, float]]
-    ) -> dict[str, Grid]:
+    ) -> dict[str, CodeGrid]:
         """The grid of every coded value, from its range or its least and largest value over the images, in floats."""
         seen = {name: ranges[name] for name in codes.scaled if name in ranges}
 
@@ -176,7 +178,7 @@ class Blueprint:
                     f"activations must be finite to be quantized; {name} reaches from {low} to {high} on the "
                     "calibration images. Check the images, or use a recipe of float activations."
                 )
-            grids[name] = Grid.of(low, high)
+            grids[name] = CodeGrid.of(low, high)
         for step in self.steps.steps:
             if step.output in codes.coded and step.output not in grids:
                 grids[step.output] = grids[step.sources[0]]
@@ -196,7 +198,7 @@ class IntegerNetwork:
 
     blueprint: Blueprint
     codes: Codes
-    grids: Mapping[str, Grid]
+    grids: Mapping[str, CodeGrid]
     layers: Mapping[str, IntegerLayer]
     state: Mapping[str, Tensor]
     _run: "_Executor"
@@ -207,7 +209,7 @@ class IntegerNetwork:
 
 def simulate(
     module: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     weights: Mapping[str, CompressedTensor],
     calibration_images: np.ndarray,
     ranges: Mapping[str, tuple[float, float]] | None = None,
@@ -228,7 +230,7 @@ class _Executor:
         folds: Mapping[str, Fold],
         state: Mapping[str, Tensor],
         codes: Codes,
-        grids: Mapping[str, Grid],
+        grids: Mapping[str, CodeGrid],
         integer: Mapping[str, IntegerLayer],
     ) -> None:
         self._steps, self._folds, self._state = steps, folds, state
@@ -351,7 +353,7 @@ class _Executor:
             function, ratio = operator(step.node), float(given[0].scale / grid.scale)
             return lambda x: _saturated(function(x).mul_(ratio), grid)
         if len(given) == 2:
-            return _addition(*given, grid)
+            return _addition(given[0], given[1], grid)
         scale, constant = float(given[0].scale), self._constant(step)
         return lambda a: _saturated((a * scale).add_(constant).div_(float(grid.scale)), grid)
 
@@ -360,7 +362,7 @@ class _Executor:
         return self._tensor(name)
 
 
-def _addition(first: Grid, second: Grid, grid: Grid) -> Callable[[Tensor, Tensor], Tensor]:
+def _addition(first: CodeGrid, second: CodeGrid, grid: CodeGrid) -> Callable[[Tensor, Tensor], Tensor]:
     """The sum of two codes as a code of a third grid.
 
     The kernel of ONNX Runtime sums the codes themselves and one constant for all zero points, in float32. Ratios are
@@ -385,6 +387,6 @@ def _coded(name: str) -> str:
     return f"{name}:codes"
 
 
-def _saturated(x: Tensor, grid: Grid) -> Tensor:
+def _saturated(x: Tensor, grid: CodeGrid) -> Tensor:
     """Rounds half to even and saturates, in place."""
     return x.round_().clamp_(-grid.zero, LEVELS - grid.zero)

@@ -9,7 +9,7 @@ from paretoscope.measure.latency import Noise, repeated
 from paretoscope.measure.machine import Machine, measure_machine
 from paretoscope.measure.record import Latency
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.sparse import runtime as sparse
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.memory import session_memory
 from paretoscope.service.study import StudyKind
@@ -70,17 +70,15 @@ def profile(
     )
 
 
-def plan(
-    bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing
-) -> list[sparse.LayerPlan] | None:
-    """How each layer runs in the sparse runtime; None in others."""
-    if timing.runtime != sparse.SPARSE.name:
+def plan(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> list[LayerPlan] | None:
+    """How each layer runs; None in a runtime that skips no zeros."""
+    if timing.chosen.plan is None:
         return None
     subject = bench.subject(model)
-    program = subject.program(subject.compress(recipe), sparse.SPARSE.name, size=timing.size)
+    program = subject.program(subject.compress(recipe), timing.runtime, size=timing.size)
     images = repeated(subject.resized(timing.size), timing.batch)
     with held_machine(exclusive=True):
-        return sparse.plan(program, images, timing.threads)
+        return timing.chosen.plan(program, images, timing.threads)
 
 
 def memory(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> int:
