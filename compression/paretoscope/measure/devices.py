@@ -79,10 +79,11 @@ class Device:
         return self.bandwidth
 
     def activation_bandwidth(self, kind: LayerKind, size: float) -> float:
-        """Bytes/s, likewise."""
+        """Bytes/s at which activations of any size are read and written: that of memory."""
         return self.bandwidth
 
     def overhead(self, kind: LayerKind) -> float:
+        """Seconds of overhead of a layer of any kind."""
         return self.layer_s
 
 

@@ -26,6 +26,7 @@ from paretoscope.runtimes.onnx_profile import onnx_profile
 from paretoscope.runtimes.profiles import OTHER
 from paretoscope.runtimes.sessions import session_options
 
+# Profiled runs; chosen by hand, no benchmark.
 RUNS = 30
 
 

@@ -30,6 +30,8 @@ from paretoscope.base.threads import torch_threads
 from paretoscope.measure.kinds import LayerKind
 from paretoscope.runtimes.sessions import open_session, session_options
 
+# How often each piece is measured, and the sets that are read, in bytes: from the nearest cache to beyond the last.
+# All constants of this file are chosen by hand; `python -m benchmarks.latency` compares estimates with times.
 PASSES = 3
 SMALLEST_SET, LARGEST_SET = 16 * 1024, 256 * 1024 * 1024
 # A network of some hundred thousand weights, with its activations.
@@ -40,7 +42,9 @@ _TRIES = 10
 # Bytes that a try reads: a millisecond or so, or the set once where it is larger.
 _READ = 64 * 1024 * 1024
 _ALIGNMENT = 64
+# Calls of a sample, and nodes that are added to tell what each costs.
 _CALLS, _FURTHER = 100, 32
+# The least time that a difference of two measurements is taken to be.
 _TICK_S = 1e-9
 _VALUES = 64 * 128
 # A convolution of 3 x 3 as in the middle of a network for small images; operations of the dense one.
