@@ -20,7 +20,7 @@ NORMALISED = "resnet-20"
 
 
 def fresh(subject: Subject, **data: torch.Tensor) -> Subject:
-    """The same subject without anything kept, with other data."""
+    """A subject without anything kept, with other data."""
     changed = dataclasses.replace(subject.data, **data)
     return dataclasses.replace(subject, data=changed, _forms=OrderedDict(), _variants=OrderedDict())
 

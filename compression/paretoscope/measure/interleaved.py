@@ -31,6 +31,7 @@ CONFIDENCE = 0.95
 BUDGET_S = 1.5
 WIDTH = 0.02
 MAX_ROUNDS = 101
+# Single calls that are kept of each side, which is what a record's tail is read from.
 MAX_SINGLES = 2000
 
 # How many budgets a comparison may take to find the ratio that is known beforehand; chosen by hand, no benchmark.

@@ -27,22 +27,24 @@ from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.threads import torch_threads
+from paretoscope.measure.kinds import LayerKind
 from paretoscope.runtimes.sessions import open_session, session_options
 
+# How often each piece is measured, and the sets that are read, in bytes: from the nearest cache to beyond the last.
+# All constants of this file are chosen by hand; `python -m benchmarks.latency` compares estimates with times.
 PASSES = 3
 SMALLEST_SET, LARGEST_SET = 16 * 1024, 256 * 1024 * 1024
 # A network of some hundred thousand weights, with its activations.
 SMALL_MODEL = 256 * 1024
-
-# Kinds of layers, as in the table of layers.
-CONVOLUTION, DEPTHWISE, OTHER = "conv", "depthwise conv", "other"
 
 _MATRICES = (256, 512)
 _TRIES = 10
 # Bytes that a try reads: a millisecond or so, or the set once where it is larger.
 _READ = 64 * 1024 * 1024
 _ALIGNMENT = 64
+# Calls of a sample, and nodes that are added to tell what each costs.
 _CALLS, _FURTHER = 100, 32
+# The least time that a difference of two measurements is taken to be.
 _TICK_S = 1e-9
 _VALUES = 64 * 128
 # A convolution of 3 x 3 as in the middle of a network for small images; operations of the dense one.
@@ -93,18 +95,18 @@ class Machine:
         sizes, speeds = np.log(np.array(self.curve, np.float64)).T
         return float(np.exp(np.interp(math.log(max(size, 1)), sizes, speeds)))
 
-    def peak(self, kind: str, integer: bool) -> float:
-        """Operations/s that layers of a kind, as the table of layers names it, reach on integers or on fp32."""
+    def peak(self, kind: LayerKind, integer: bool) -> float:
+        """Operations/s that layers of a kind reach on integers or on fp32."""
         others = (self.flops, self.int8_ops)
-        return {CONVOLUTION: self.convolution, DEPTHWISE: self.depthwise}.get(kind, others)[integer]
+        return {LayerKind.CONVOLUTION: self.convolution, LayerKind.DEPTHWISE: self.depthwise}.get(kind, others)[integer]
 
-    def activation_bandwidth(self, kind: str, size: float) -> float:
+    def activation_bandwidth(self, kind: LayerKind, size: float) -> float:
         """Bytes/s at which a layer of that kind reads and writes `size` bytes of activations."""
-        return min(self.bandwidth_at(size), self.other_bandwidth if kind == OTHER else math.inf)
+        return min(self.bandwidth_at(size), self.other_bandwidth if kind == LayerKind.OTHER else math.inf)
 
-    def overhead(self, kind: str) -> float:
+    def overhead(self, kind: LayerKind) -> float:
         """Seconds that a node of a layer of that kind takes beside its computation."""
-        return self.layer_s if kind in (CONVOLUTION, DEPTHWISE) else self.node_s
+        return self.layer_s if kind in (LayerKind.CONVOLUTION, LayerKind.DEPTHWISE) else self.node_s
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""

@@ -13,7 +13,7 @@ from paretoscope.tasks import BaselineFigures, Figures, tasks
 FIRST_TASK = "classification"
 
 # An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
-# formats, runtimes, half the channels) differs by factors of 1.3 to 2, and the order of those would be chance.
+# formats, runtimes, half the channels) differs by factors of 1.3 to 2 (`python -m benchmarks.latency`).
 WIDEST = 1.5
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.operations import Operations
 from paretoscope.graph.trace import BATCH, OUTPUT, record
+from paretoscope.measure.kinds import LayerKind
 from paretoscope.measure.layers import count_macs, layer_kinds
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
@@ -38,7 +39,7 @@ VIEWS = {"Reshape", "Shape"}
 class LayerWork:
     """What a layer has to do for one batch, at least.
 
-    name: of its weight in the state dict, or "other" for all that belongs to none. kind: as in the table of layers.
+    name: of its weight in the state dict, or "other" for all that belongs to none.
     macs: multiply-accumulate operations. weights: entries of the weight. weight_bytes: of weight and bias as they are
     run: 4 a float, 1 an integer. input_bytes, output_bytes: of activations, each value read and written once by each
     step that uses it. nodes: steps that a runtime takes, a layer with its normalisation and activation being one.
@@ -46,7 +47,7 @@ class LayerWork:
     """
 
     name: str
-    kind: str
+    kind: LayerKind
     macs: int
     weights: int
     weight_bytes: int
@@ -136,7 +137,9 @@ def module_work(
         return math.prod(shapes[name]) * batch * (1 if name in codes.coded else 4) // BATCH
 
     kinds = layer_kinds(module)
-    rows = {name: LayerWork(name, kinds.get(name, OTHER), 0, 0, 0, 0, 0, nodes=0) for name in (*weights, OTHER)}
+    rows = {
+        name: LayerWork(name, kinds.get(name, LayerKind.OTHER), 0, 0, 0, 0, 0, nodes=0) for name in (*weights, OTHER)
+    }
     for step in steps.steps:
         name = next((name for name in step.node.input if name in weights), OTHER)
         row, integer = rows[name], step.output in codes.integer
@@ -174,13 +177,13 @@ class Hardware(Protocol):
     @property
     def call_s(self) -> float: ...
 
-    def peak(self, kind: str, integer: bool) -> float: ...
+    def peak(self, kind: LayerKind, integer: bool) -> float: ...
 
-    def overhead(self, kind: str) -> float: ...
+    def overhead(self, kind: LayerKind) -> float: ...
 
     def bandwidth_at(self, size: float) -> float: ...
 
-    def activation_bandwidth(self, kind: str, size: float) -> float: ...
+    def activation_bandwidth(self, kind: LayerKind, size: float) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)

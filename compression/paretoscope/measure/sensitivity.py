@@ -30,6 +30,7 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
 
+# Values of each setting; `python -m benchmarks.sensitivity` shows the time that they take.
 GRIDS: Mapping[str, tuple[float, ...]] = {
     "sparsity": (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98),
     "clusters": (64, 32, 16, 8, 4, 2),
@@ -39,7 +40,7 @@ GRIDS: Mapping[str, tuple[float, ...]] = {
 # How the layer is compressed beside the setting that varies: at few bits the clipping of least error is the fair one.
 SETTINGS: Mapping[str, Any] = {"calibration": "mse"}
 
-# Bytes of activations that are kept; more test images than fit are measured in several blocks.
+# Bytes of activations that are kept; more test images than fit are measured in several blocks. Chosen by hand.
 MEMORY = 256 * 2**20
 
 

@@ -1,4 +1,4 @@
-"""What a runtime is: something that runs a model, so that it can be timed and its answers compared.
+"""Runtimes: each runs models, so that they can be timed and their answers compared.
 
 A runtime first builds a program from a model (what it loads, in the number format that the recipe asks for), then
 prepares a session of it with a pinned number of threads. Programs can be compared and kept without being run.
@@ -37,7 +37,7 @@ class Runnable:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Program:
-    """What a runtime loads: for ONNX Runtime the bytes of an ONNX file, for PyTorch a module.
+    """A model as a runtime loads it: for ONNX Runtime the bytes of an ONNX file, for PyTorch a module.
 
     graph: digest of the structure. Programs of one graph, number format and runtime take the same time.
     """
@@ -71,7 +71,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What the screen and the measures know of a runtime.
+    """A runtime, as the screen and the measures know it.
 
     number_formats: what it can compute in, "fp32" always. build: makes the program of a model in one of them.
     open: makes a session of a program with that many threads. version: of the library behind it, "" where it is not

@@ -43,9 +43,10 @@ LEAST_GAIN = 0.02
 # Empty calls that a change of engine is taken to cost; each division is then timed. Chosen by hand, no benchmark.
 CHANGE_FACTORS = (1.0, 2.0, 4.0)
 
+# Profiled runs of ONNX Runtime; chosen by hand, no benchmark.
 PROFILED_RUNS = 30
 
-# A measurement is repeated so often, for no longer than this in all, in samples that the clock resolves.
+# A measurement is repeated so often, for no longer than this in all, in samples that the clock resolves; by hand.
 _REPEATS = 9
 _SHORTEST_S = 1e-4
 _LONGEST_S = 0.3

@@ -36,13 +36,13 @@ _KEPT = 2
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Content:
-    """A network, and how it was chosen to run, by batch and threads."""
+    """A network, and the engines that were chosen for it, by batch and threads."""
 
     network: SparseNetwork
     choices: dict[tuple[int, int], EngineChoice] = field(default_factory=dict)
 
     def choice(self, images: np.ndarray, threads: int) -> EngineChoice:
-        """For a batch of images; measured once."""
+        """The engines for a batch of images (n, C, H, W), float32; measured once."""
         key = len(images), threads
         if key not in self.choices:
             self.choices[key] = choose(self.network, images, threads)

@@ -73,7 +73,7 @@ class Tape:
     pointers: npt.NDArray[np.int64]
 
     def load(self, threads: int) -> "Loaded":
-        """Memory and sessions for it."""
+        """The tape in memory of its own, with the sessions of its dense stretches."""
         return Loaded(self, threads)
 
 
@@ -98,7 +98,7 @@ class Loaded:
         return self.value(OUTPUT)
 
     def value(self, name: str) -> npt.NDArray[np.float32]:
-        """A value, as a view."""
+        """A value for n images, as a view."""
         shape = self.tape.network.values[name].shape_for(self.tape.n)
         at = self.tape.positions[name]
         return self.work[at : at + int(np.prod(shape))].reshape(shape)
