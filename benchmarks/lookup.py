@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from paretoscope.measure.interleaved import Call, PairedTiming, compare
+from paretoscope.measure.interleaved import BUDGET_S, Call, PairedTiming, compare
 from paretoscope.runtimes.sparse import kernels
 
 from benchmarks import measured

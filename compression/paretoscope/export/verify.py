@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.progress import SILENT, Cancelled, Progress
@@ -80,7 +81,7 @@ def verify(
         n=len(classes),
         differing=int((classes != expected.argmax(1)).sum()),
         largest=distance(logits, expected),
-        correct=int((classes == subject.labels).sum()),
+        correct=int(subject.task.correct(torch.tensor(logits), torch.from_numpy(subject.labels)).sum()),
         size=conversion.size,
         seconds=seconds,
         problem=f"{chosen.name} failed its check: {problem}." if (problem := chosen.judge(logits, original)) else None,

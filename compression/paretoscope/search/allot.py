@@ -1,6 +1,7 @@
 """One number for the whole model: the exchange rate of bits and harm that meets a wanted size or a wanted harm."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -60,8 +61,9 @@ def allot(
 def for_size(recipe: Recipe, wanted: int, measure: Callable[[Recipe], int], progress: Progress = SILENT) -> Allotment:
     """The lowest exchange rate at which `measure` gives at most `wanted` bytes.
 
-    progress: told before each measurement; what it raises ends the search.
+    progress: told before each measurement; what it raises ends the search. Raises RecipeError for what is no size.
     """
+    _check_size(wanted)
     return _search(recipe, wanted, measure, progress, fits_from_above=True)
 
 
@@ -72,8 +74,7 @@ def pack_for_size(recipe: Recipe, plain: Sequence[Recipe], wanted: int, measure:
     by rate, or without quantization, which it then gets, with harm weighted by magnitudes. Raises RecipeError where
     nothing fits.
     """
-    if wanted < 1:
-        raise RecipeError(f"a wanted size must be at least 1 byte; got {wanted}. Pass e.g. 500000.")
+    _check_size(wanted)
     sizes = {each: measure(each) for each in plain}
     if sizes and min(sizes.values()) <= wanted:
         return min(sizes, key=lambda each: sizes[each])
@@ -97,8 +98,18 @@ def pack_for_size(recipe: Recipe, plain: Sequence[Recipe], wanted: int, measure:
 def for_harm(
     recipe: Recipe, wanted: float, measure: Callable[[Recipe], float], progress: Progress = SILENT
 ) -> Allotment:
-    """The highest exchange rate at which `measure` gives at most `wanted` nats."""
+    """The highest exchange rate at which `measure` gives at most `wanted` nats.
+
+    progress: as for `for_size`. Raises RecipeError for what is no harm.
+    """
+    if not 0 <= wanted < math.inf:
+        raise RecipeError(f"a wanted harm must be a number of at least 0; got {wanted:g}. Pass e.g. 0.01.")
     return _search(recipe, wanted, measure, progress, fits_from_above=False)
+
+
+def _check_size(wanted: int) -> None:
+    if wanted < 1:
+        raise RecipeError(f"a wanted size must be at least 1 byte; got {wanted}. Pass e.g. 500000.")
 
 
 def _search(
