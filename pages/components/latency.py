@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import streamlit as st
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.units import format_bytes, format_ms
+from paretoscope.figures import calls, layer_times, roofline
 from paretoscope.figures import latency as figures
-from paretoscope.figures import roofline
-from paretoscope.figures.latency import Bar
+from paretoscope.figures.latency import RuntimeBar
 from paretoscope.figures.theme import Theme
 from paretoscope.measure.latency import Noise
 from paretoscope.measure.machine import Machine
@@ -306,7 +306,7 @@ def runtimes(known: Known, look: Theme) -> None:
         if latency is not None and not latency.decided:
             note, latency = f"not known yet {speed(latency).interval}: the machine was busy", None
         reference = bench.reference_ms(view.model, timing)
-        bars.append(Bar(title, timing.number_format, latency, note, here, reference))
+        bars.append(RuntimeBar(title, timing.number_format, latency, note, here, reference))
     data = figures.gather_bars(bars)
     figure.show(figures.draw_bars(data, look), "plot_runtimes", alt=data.alt)
     reused = [bar.label for bar in data.bars if bar.latency is not None and bar.note]
@@ -377,8 +377,8 @@ def layers(known: Known, look: Theme) -> None:
     if own is not None:
         bars, roof = st.columns(2)
         with bars:
-            data = figures.gather_layers(own, baseline)
-            figure.show(figures.draw_layers(data, look), "plot_layers", alt=data.alt)
+            data = layer_times.gather(own, baseline)
+            figure.show(layer_times.draw(data, look), "plot_layers", alt=data.alt)
             st.caption(f"By the profile of {runtime.title} itself, which takes a little time of its own.")
         with roof:
             _roofline(work, own, machine, look)
@@ -404,7 +404,7 @@ def _work_table(work: list[LayerWork], times: dict[str, float] | None, machine: 
     bounds = [layer.bound for layer in estimate(work, machine).layers] if machine is not None else [None] * len(work)
     rows = [
         {
-            "Layer": figures.short(layer.name),
+            "Layer": layer_times.short(layer.name),
             "Kind": layer.kind,
             "Share of time": 100 * times.get(layer.name, 0.0) / spent if spent else None,
             "Time": times.get(layer.name) if times else None,
@@ -446,8 +446,8 @@ def distribution(known: Known, look: Theme) -> None:
     if samples is None or latency is None:
         st.markdown("Timing." if latency is None and not known.work.failed else "The single calls were not kept.")
         return
-    data = figures.gather_calls(samples)
-    figure.show(figures.draw_calls(data, look), "plot_calls", alt=data.alt)
+    data = calls.gather(samples)
+    figure.show(calls.draw(data, look), "plot_calls", alt=data.alt)
     st.caption(
         f"{len(samples.candidate_ms)} calls of each side, outliers included ({latency.outliers} of the recipe's lie "
         f"beyond the third quartile by three interquartile ranges). {data.clipped} Lines: median, 95th and 99th "

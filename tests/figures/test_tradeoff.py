@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paretoscope.figures import pareto, tradeoff
+from paretoscope.figures import pareto, tradeoff, tradeoff_points
 from paretoscope.figures.theme import DARK, LIGHT
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks.classification import WORDS
 
-gather = partial(tradeoff.gather, words=WORDS)
+gather = partial(tradeoff_points.gather, words=WORDS)
 
 QUANTITIES = ("size", "latency")
 RECIPES = [Recipe.of(sparsity=s / 20, clusters=k, bits=b) for s in range(19) for k in (None, 4, 16) for b in (32, 8, 2)]

@@ -132,6 +132,7 @@ class Knowledge:
         if study.place is None:
             return None
         document, key = study.place(self, *arguments)
+        assert study.read is not None, "what is kept as a document is read from it"
         with self._lock:
             if (document, key) in self._studies:
                 return self._studies.get((document, key))
@@ -150,7 +151,9 @@ class Knowledge:
 
     def keep(self, kind: StudyKind, arguments: Iterable[Any], found: Any) -> None:
         """Keep what a study found as the document of these arguments."""
-        document, key = self.table[kind].place(self, *arguments)
+        place = self.table[kind].place
+        assert place is not None, f"a study of {kind} has no document"
+        document, key = place(self, *arguments)
         text = json.dumps(found, default=plain)
         with self._lock:
             self._studies[document, key] = found
@@ -337,9 +340,9 @@ class Knowledge:
         timed = [(at, found) for at, each in anchors if (found := self.latency(model, each, timing)) and found.decided]
         if len(timed) < 2 or reference is None:
             return {}
-        known = [(at, paired_ms(found, reference)) for at, found in timed]
+        sparsities, times = [at for at, _ in timed], [paired_ms(found, reference) for _, found in timed]
         return {
-            record.digests.recipe: float(np.interp(record.rates.sparse_rate, *zip(*known, strict=True)))
+            record.digests.recipe: float(np.interp(record.rates.sparse_rate, sparsities, times))
             for record in records
             if (record.latency is None or not record.latency.decided) and record.recipe.simplify is None
         }

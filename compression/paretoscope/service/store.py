@@ -191,7 +191,8 @@ class Store:
         try:
             return None if row is None else _evaluation(*row)
         except _UNREADABLE:
-            return self._cannot_read(place)
+            self._cannot_read(place)
+            return None
 
     def records(self, model: str, dataset: str) -> list[Record]:
         """All records of a model on a dataset (digests), oldest first; rows that cannot be read are left out."""
@@ -251,7 +252,8 @@ class Store:
         try:
             return None if row is None else Latency(**json.loads(row[0]))
         except _UNREADABLE:
-            return self._cannot_read(place)
+            self._cannot_read(place)
+            return None
 
     def timings_beside(self, key: TimingKey) -> list[Latency]:
         """All timings that have this key's baseline: of its model, machine, runtime, batch, threads and size."""
@@ -288,7 +290,8 @@ class Store:
             _expect(0 < len(candidate) == len(baseline))
             return Samples(candidate, baseline)
         except _UNREADABLE:
-            return self._cannot_read(place)
+            self._cannot_read(place)
+            return None
 
     def put_document(self, kind: str, key: str, text: str) -> None:
         """Keep the text of a finished study (a sensitivity, a waterfall); one of the same kind and key is replaced."""
@@ -309,7 +312,10 @@ class Store:
                     (METHODS, kind, key),
                 ).fetchone()
             )
-        return None if row is None else row[0] if isinstance(row[0], str) else self._cannot_read(place)
+        if row is None or isinstance(row[0], str):
+            return None if row is None else row[0]
+        self._cannot_read(place)
+        return None
 
     def unread_document(self, kind: str, key: str) -> None:
         """Count a document that is not what its kind should be."""
@@ -317,12 +323,15 @@ class Store:
 
     def _get(self, place: "_Place", *columns: str) -> tuple[Any, ...] | None:
         with self._lock:
-            if (row := self._waiting.get(place)) is not None:
-                return tuple(row[column] for column in columns)
+            if (waiting := self._waiting.get(place)) is not None:
+                return tuple(waiting[column] for column in columns)
         table, *values = place
         where = " AND ".join(f"{name} = ?" for name in ("engine", *_TABLES[table]))
         statement = f"SELECT {', '.join(columns)} FROM {table} WHERE {where}"
-        return self._file.run(lambda connection: connection.execute(statement, (METHODS, *values)).fetchone())
+        row: tuple[Any, ...] | None = self._file.run(
+            lambda connection: connection.execute(statement, (METHODS, *values)).fetchone()
+        )
+        return row
 
     def _put(self, place: "_Place", **row: Any) -> None:
         row["created"] = datetime.now(UTC).isoformat(" ", "microseconds")
