@@ -17,7 +17,7 @@ from paretoscope.service.subjects import task_of
 from paretoscope.training.shrink import AXES, ShrinkStep, smallest
 
 from pages.components import figure, plain, state
-from pages.components.recover import Request, party
+from pages.components.trainings import Request, party
 
 EPOCHS, POINTS = 10, 0.5
 # Searches of this process that their pages find again.

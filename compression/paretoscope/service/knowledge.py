@@ -33,11 +33,12 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 from paretoscope.service.latencies import Latencies
 from paretoscope.service.limits import NONE, Limits
-from paretoscope.service.store import Store, TimingKey
+from paretoscope.service.store import Store
 from paretoscope.service.stored import Stored
 from paretoscope.service.study import Study, StudyKind, plain
 from paretoscope.service.sweeps import ANCHORS
 from paretoscope.service.timing import Timing
+from paretoscope.service.timing_key import TimingKey
 from paretoscope.tasks import tasks
 from paretoscope.training import interrupted
 

@@ -9,8 +9,8 @@ from paretoscope.base.recent import Recent
 from paretoscope.measure.latency import Measurement, Samples
 from paretoscope.measure.paired import reference_ms
 from paretoscope.measure.record import Latency
-from paretoscope.service.store import TimingKey
 from paretoscope.service.stored import Stored
+from paretoscope.service.timing_key import TimingKey
 
 # Seconds until a timing whose interval was too wide is taken again, after the first such, the second and so on; then it
 # rests until somebody asks for it: on a machine that is never still it would not end.

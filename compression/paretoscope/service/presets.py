@@ -86,7 +86,7 @@ def _shipped() -> dict[tuple[str, int], dict[str, PresetFigures]]:
     return found
 
 
-@lru_cache
+@lru_cache(maxsize=128)
 def _digest(model: str) -> str:
     # Torch is loaded by whoever asks for a model, not by who lists presets.
     from paretoscope.model.statistics import ModelStatistics

@@ -17,7 +17,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,11 @@ from paretoscope.base import cache
 from paretoscope.base.cache import ENVIRONMENT
 from paretoscope.base.database import PATIENCE_S, Database
 from paretoscope.base.errors import RecipeError, StoreError
-from paretoscope.measure.latency import Samples, machine_id
+from paretoscope.measure.latency import Samples
 from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.subject import Evaluation
-from paretoscope.recipe.recipe import Code, Recipe
 from paretoscope.recipe.revision import METHODS
-from paretoscope.runtimes import Runtime
+from paretoscope.service.timing_key import TimingKey
 from paretoscope.tasks import tasks
 
 # What waits to be written: tried again this often; of more than so many bytes the oldest are given up, and counted.
@@ -73,46 +72,6 @@ def _first(connection: sqlite3.Connection) -> None:
 
 # From each version of the schema to the next.
 MIGRATIONS = (_first,)
-
-
-@dataclass(frozen=True, slots=True)
-class TimingKey:
-    """What a timing depends on: the model's digest, the machine, runtime, number format, batch, threads and input size.
-
-    form: what the recipe makes of the graph, `Recipe.form`; where the runtime's time depends on the zeros, the recipe.
-    size: height and width of the images, or None for the model's own.
-    """
-
-    model: str
-    form: str
-    machine: str
-    runtime: str
-    number_format: str
-    batch: int
-    threads: int
-    size: int | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: str,
-        recipe: Recipe,
-        runtime: Runtime,
-        number_format: str | None = None,
-        *,
-        batch: int,
-        threads: int,
-        size: int | None = None,
-    ) -> "TimingKey":
-        """The key of a recipe's timing in a runtime. model: its digest. number_format: None for the recipe's."""
-        # How codes are written changes no weight.
-        form = replace(recipe, code=Code()).digest if runtime.sees_zeros else recipe.form
-        number_format = number_format or runtime.number_format(recipe.integer)
-        return cls(model, form, machine_id(runtime.name), runtime.name, number_format, batch, threads, size)
-
-    def to_json(self) -> str:
-        """The key as a text."""
-        return json.dumps(asdict(self), sort_keys=True)
 
 
 def default_path() -> Path:

@@ -8,9 +8,9 @@ from paretoscope.recipe.presets import presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.presets import movable
-from paretoscope.service.store import TimingKey
 from paretoscope.service.sweeps import ANCHORS, sweeps
 from paretoscope.service.timing import Timing
+from paretoscope.service.timing_key import TimingKey
 from paretoscope.service.works.evaluating import evaluate
 from paretoscope.service.works.timing import time
 
