@@ -82,7 +82,7 @@ def _progress(known: Known) -> None:
         if job.state is State.WAITING and not job.paused and (wait := told_wait(state.workbench().ahead(job))):
             st.caption(f"{plain.escape(wait)}.")
     if not training.wanted:
-        # Of others: to look at is not to want, so that it may be left and does not count as this visitor's.
+        # To look at somebody else's training is not to want it: it may be left, and is not counted as this visitor's.
         cancel.button(
             "Want it too",
             key="want_training",

@@ -109,7 +109,7 @@ class Known:
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
-        """Of the training that runs, as far as it has got, or else of the one that has ended."""
+        """The epochs so far of the training that runs, or else those of the one that has ended."""
         if self.running and self.training.epochs:
             return self.training.epochs
         return self.recovery.epochs if self.recovery is not None else ()

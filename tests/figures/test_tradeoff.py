@@ -224,7 +224,7 @@ def test_predictions_have_no_intervals_and_do_not_make_a_front(baseline, make_re
 
 
 def test_all_are_placed_by_one_time_of_the_baseline(baseline, make_record, markers):
-    # The same network at four moments, one of them twice as slow: what is compared is the ratio within each moment.
+    # One network at four moments, one of them twice as slow: what is compared is the ratio within each moment.
     moments = {8: (0.5, 1.25), 4: (0.3, 0.8), 2: (0.4, 1.0), 5: (1.0, 2.0)}
     records = [
         make_record(Recipe.of(bits=bits), ms=ms / speedup, baseline_ms=ms) for bits, (ms, speedup) in moments.items()

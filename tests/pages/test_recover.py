@@ -321,7 +321,7 @@ def test_a_training_is_seen_by_every_session_and_belongs_to_the_visitors_who_wan
     until(page, lambda page: len(figures(page)) == 3)
     assert page.button(key="train").disabled and "of 500" in texts(page)
 
-    # The same visitor in another tab.
+    # One visitor in two tabs.
     other = asked(start, **LONG)
     assert other.button(key="train").disabled
     press(other, "pause")

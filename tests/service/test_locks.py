@@ -140,7 +140,7 @@ def visit(bench: Workbench, number: int) -> None:
 
 
 def test_locks_are_taken_in_their_order(bench: Workbench, watch: Watch) -> None:
-    # Of a training, whose visitor is asked for under the scheduler's lock and the job's.
+    # A job of a training, whose visitor is asked for under the scheduler's lock and the job's.
     with asking(Party("visitor 0")):
         training = bench.ask(StudyKind.RECOVER, NAME, Recipe.of(bits=4, epochs=2))
     assert training.kind is JobKind.TRAINING

@@ -40,7 +40,7 @@ REQUESTS = {
         StudyKind.NOISE: (NAME, Timing("torch")),
         StudyKind.MEMORY: (NAME, RECIPE, Timing()),
         StudyKind.MACHINE: (1,),
-        # Of its tasks, the limits of these processes allow one.
+        # The limits of these processes allow one of its parts.
         StudyKind.LATENCY: (NAME, Recipe.of(nodes=0.5), Timing("torch", batch=2)),
         StudyKind.MEASURE: (NAME, (StudyPart("Timing", StudyKind.TIME, RECIPE, Timing(batch=2)),)),
         StudyKind.FILL: (NAME, RECIPE, Timing("torch")),

@@ -405,7 +405,7 @@ def test_one_time_of_the_baseline_stands_for_all_timings_of_a_setting(start, tim
     assert bench.reference_ms(NAME, Timing()) == 0.2
     done(bench.time(NAME, Recipe.of(fold=True), Timing()))
     assert bench.reference_ms(NAME, Timing()) == 0.3
-    # The same for another process, but not for another setting.
+    # Another process finds it too, but not another setting.
     assert start().reference_ms(NAME, Timing()) == 0.3
     for other in (Timing(batch=2), Timing(threads=2), Timing(runtime="torch"), Timing(size=32)):
         assert bench.reference_ms(NAME, other) is None

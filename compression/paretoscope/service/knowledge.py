@@ -81,7 +81,7 @@ class Knowledge:
         self._stored = Stored(self.store)
         self._lock = threading.Lock()
         self._subjects: Recent[str, Future[Subject]] = Recent(NETWORKS)
-        # Of the networks that are open: all records, and the digests of recipes that another revision measured.
+        # All records of the networks that are open, and the digests of recipes that another revision measured.
         self._records: dict[str, Recent[str, Record]] = {}
         self._earlier: dict[str, frozenset[str]] = {}
         self._evaluations: Recent[tuple[str, str], Evaluation] = Recent(EVALUATION_BYTES, _predicted_bytes)
@@ -168,7 +168,7 @@ class Knowledge:
         return found.result()
 
     def load(self, model: str) -> "Future[Subject]":
-        """The same without waiting: it is loaded in a thread of its own, for all who ask meanwhile."""
+        """The subject without waiting: it is loaded in a thread of its own, for all who ask meanwhile."""
         found, mine = self._claim(model)
         if mine:
             threading.Thread(target=self._load, args=(model, found), name=f"load {model}", daemon=True).start()

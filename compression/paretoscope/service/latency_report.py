@@ -15,7 +15,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.sparse.runtime import LayerPlan
 from paretoscope.search.verdict import Verdict
 
-# Of the single calls behind a median, in percent.
+# Quantiles of the single calls behind a median, in percent.
 QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)
 
 

@@ -29,6 +29,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program, Runtime, runtimes
 from paretoscope.service import subjects
 
+# Runs whose peak is taken, and seconds that a process may take for them. Chosen by hand; no benchmark.
 RUNS = 3
 PATIENCE_S = 600.0
 _PROC = Path("/proc/self")

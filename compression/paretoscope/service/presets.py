@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 FIGURES = PATH.with_name("preset_figures.json")
 
-# Of McNemar's exact test, which must not tell a preset's answers on the validation part from the baseline's, unless it
-# loses no more than the share. The baseline trained on those images and a trained preset did not, so that losing a
-# little there says nothing.
+# McNemar's exact test at this level must not tell a preset's answers on the validation part from the baseline's, unless
+# the preset loses no more than this share. The baseline trained on those images and a trained preset did not, so that
+# losing a little there says nothing. The level is the usual one; the share was chosen by hand, no benchmark.
 LEVEL, MARGIN = 0.05, 0.01
 
 # Where nothing is known of a model.

@@ -35,7 +35,7 @@ def missing(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> boo
 
 
 def unevaluated(bench: Knowledge, model: str, recipe: Recipe) -> Iterator[Recipe]:
-    """Of what the plots show around a recipe, that which was not evaluated and can be.
+    """What the plots show around a recipe that was not evaluated and can be.
 
     A preset with training can where its model is on the shelf; reading it takes a while, so that is looked up last.
     """

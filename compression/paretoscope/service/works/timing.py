@@ -25,7 +25,7 @@ def time(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timin
 
 
 def _time_asked(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> Latency:
-    """The same for somebody who asks for it: what is not decided is taken again at once."""
+    """Time a recipe for somebody who asks for it: what is not decided is taken again at once."""
     known = bench.latency(model, recipe, timing)
     return known if known is not None and known.decided else _time_anew(bench, progress, model, recipe, timing)
 
