@@ -25,14 +25,14 @@ from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
 from paretoscope.service import subjects
-from paretoscope.service.presets import FIGURES, Figures, chosen, load_figures, to_json
+from paretoscope.service.presets import FIGURES, PresetFigures, chosen, load_figures, to_json
 from paretoscope.training.train import Split
 
 from benchmarks import measured as page
 
 
-def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
-    """Figures of a recipe on a model, measured now."""
+def measured(subject: Subject, named: str, recipe: Recipe) -> PresetFigures:
+    """PresetFigures of a recipe on a model, measured now."""
     compressed = subject.compress(recipe)
     artefact = codec.write(compressed)
     *_, evaluation = subject.evaluate_compressed(compressed, artefact)
@@ -42,7 +42,7 @@ def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
         *_, found = subject.task.answer(forward, split.validation_images.split(CHUNK))
     *_, before = subject.task.answer(subject.model, split.validation_images.split(CHUNK))
     right, was_right = found.classes == labels, before.classes == labels
-    return Figures(
+    return PresetFigures(
         model=subject.name,
         preset=named,
         model_digest=subject.statistics.digest,
@@ -59,8 +59,8 @@ def measured(subject: Subject, named: str, recipe: Recipe) -> Figures:
     )
 
 
-def of_model(name: str) -> list[Figures]:
-    """Figures of all presets of a model; each is printed, and the one that the model opens on is named."""
+def of_model(name: str) -> list[PresetFigures]:
+    """PresetFigures of all presets of a model; each is printed, and the one that the model opens on is named."""
     subject, found, others = subjects.load(name), [], []
     for preset in presets_of(name):
         found.append((preset, told(measured(subject, preset.name, preset.recipe))))
@@ -70,7 +70,7 @@ def of_model(name: str) -> list[Figures]:
     return [*(figures for _, figures in found), *others]
 
 
-def told(figures: Figures) -> Figures:
+def told(figures: PresetFigures) -> PresetFigures:
     """The figures, printed."""
     print(
         f"{figures.model:<20}{figures.preset:<46}{figures.size:>9,}{figures.accuracy:>9.2%}"
@@ -96,7 +96,7 @@ def table(found: dict[str, list[Figures]]) -> page.Table:
 def main() -> None:
     options = page.parser(__doc__).parse_args()
     print(f"{'model':<20}{'preset':<46}{'bytes':>9}{'test':>9}{'validation':>12}{'p':>9}")
-    found: dict[str, list[Figures]] = {}
+    found: dict[str, list[PresetFigures]] = {}
     for entry in zoo.models:
         if zoo.datasets.get(entry.dataset).here():
             found[entry.name] = of_model(entry.name)

@@ -2,6 +2,8 @@
 
 A view is a model, a recipe and how latency is measured. It lives in the session, not in widgets, because widgets forget
 when their page is left; the link in the address bar carries it, and is read when it is not the one last written.
+
+It is longer than other files: all pages have the view and the jobs of their session from this one name.
 """
 
 import gc
@@ -99,7 +101,7 @@ def subject(model: str) -> Subject:
 
 
 def open_subject(model: str) -> Subject:
-    """The same for a page that shows nothing without it: tells that it is loading, or why it cannot, and ends there."""
+    """The subject for a page that shows nothing without it: tells that it loads, or why it cannot, and ends there."""
     bench = workbench()
     known, loading = bench.loaded(model), bench.load(model)
     try:

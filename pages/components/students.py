@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.recent import Recent
-from paretoscope.figures import tradeoff
+from paretoscope.figures import tradeoff, tradeoff_points
 from paretoscope.figures.theme import Theme
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
@@ -17,7 +17,7 @@ from paretoscope.service.subjects import task_of
 from paretoscope.training.shrink import AXES, ShrinkStep, smallest
 
 from pages.components import figure, plain, state
-from pages.components.recover import Request, party
+from pages.components.trainings import Request, party
 
 EPOCHS, POINTS = 10, 0.5
 # Searches of this process that their pages find again.
@@ -187,7 +187,7 @@ def _points(request: Request, found: Shrinking, look: Theme) -> None:
     if not records:
         return
     kept = smallest(found.steps)
-    data = tradeoff.gather(
+    data = tradeoff_points.gather(
         records,
         x="size",
         baseline=bench.subject(request.model).baseline,

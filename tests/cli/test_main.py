@@ -25,7 +25,8 @@ from paretoscope.networks.zoo.model import weights_path
 from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.presets import best_known
-from paretoscope.service.store import Store, TimingKey
+from paretoscope.service.store import Store
+from paretoscope.service.timing_key import TimingKey
 from safetensors.torch import load_file
 from scipy.stats import binomtest, norm
 from sklearn.metrics import f1_score

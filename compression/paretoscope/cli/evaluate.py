@@ -105,7 +105,8 @@ def _timed(
 ) -> "Record":
     """The record with its timing; both join the history where they are to be kept."""
     from paretoscope.runtimes import runtimes
-    from paretoscope.service.store import Store, TimingKey
+    from paretoscope.service.store import Store
+    from paretoscope.service.timing_key import TimingKey
 
     record, timing = evaluation.record, None
     if runtime != "none":

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ class ModelEntry:
 models: Registry[ModelEntry] = Registry("model")
 
 
-@cache
+@lru_cache(maxsize=64)  # more than the zoo has architectures
 def _builder(module: str, function: str) -> "Callable[[], nn.Module]":
     """A builder, one for each function, that imports its module and torch when it is called: names need neither."""
 

@@ -13,7 +13,7 @@ from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.memory import session_memory
 from paretoscope.service.study import StudyKind
-from paretoscope.service.timing import Task, Timing, study_tasks
+from paretoscope.service.timing import StudyPart, Timing, study_parts
 
 
 def time(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> Latency:
@@ -25,7 +25,7 @@ def time(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timin
 
 
 def _time_asked(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> Latency:
-    """The same for somebody who asks for it: what is not decided is taken again at once."""
+    """Time a recipe for somebody who asks for it: what is not decided is taken again at once."""
     known = bench.latency(model, recipe, timing)
     return known if known is not None and known.decided else _time_anew(bench, progress, model, recipe, timing)
 
@@ -98,28 +98,28 @@ def latency(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, ti
     A study goes over batches and threads that nobody has chosen.
     """
     most = bench.limits
-    tasks = [
-        task
-        for task in study_tasks(recipe, timing)
-        if task.timing.batch <= most.batch and task.timing.threads <= most.threads
+    parts = [
+        part
+        for part in study_parts(recipe, timing)
+        if part.timing.batch <= most.batch and part.timing.threads <= most.threads
     ]
-    measure(bench, progress, model, tasks)
+    measure(bench, progress, model, parts)
 
 
-def measure(bench: Knowledge, progress: Progress, model: str, tasks: Sequence[Task]) -> None:
-    """Carry out tasks in their order; what cannot be measured is told by `Knowledge.problem`.
+def measure(bench: Knowledge, progress: Progress, model: str, parts: Sequence[StudyPart]) -> None:
+    """Carry out parts in their order; what cannot be measured is told by `Knowledge.problem`.
 
     Partial results are texts, what is done just now.
     """
     within = Within(progress)
-    for done, task in enumerate(tasks):
-        progress.report(done, len(tasks), partial=task.label)
+    for done, part in enumerate(parts):
+        progress.report(done, len(parts), partial=part.label)
         problem = None
         try:
-            if task.what is StudyKind.TIME:
-                _time_asked(bench, within, *task.arguments(model))
+            if part.what is StudyKind.TIME:
+                _time_asked(bench, within, *part.arguments(model))
             else:
-                bench.run(task.what, within, *task.arguments(model))
+                bench.run(part.what, within, *part.arguments(model))
         except CompressionError as error:
             problem = str(error)
-        bench.note_problem(model, task.recipe, task.timing, task.what, problem)
+        bench.note_problem(model, part.recipe, part.timing, part.what, problem)
