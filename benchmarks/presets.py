@@ -81,7 +81,7 @@ def told(figures: PresetFigures) -> PresetFigures:
     return figures
 
 
-def table(found: dict[str, list[Figures]]) -> page.Table:
+def table(found: dict[str, list[PresetFigures]]) -> page.Table:
     """Every model under the presets that all are offered: bytes and right answers, of the test split."""
     common = [preset for preset in presets if preset.model is None]
     made = page.Table(page.columns("model", *((each.title, "{:.1f} KB, {:.2f} %") for each in common), "opens on"))
