@@ -32,7 +32,7 @@ from benchmarks import measured as page
 
 
 def measured(subject: Subject, named: str, recipe: Recipe) -> PresetFigures:
-    """PresetFigures of a recipe on a model, measured now."""
+    """Figures of a recipe on a model, measured now."""
     compressed = subject.compress(recipe)
     artefact = codec.write(compressed)
     *_, evaluation = subject.evaluate_compressed(compressed, artefact)
@@ -60,7 +60,7 @@ def measured(subject: Subject, named: str, recipe: Recipe) -> PresetFigures:
 
 
 def of_model(name: str) -> list[PresetFigures]:
-    """PresetFigures of all presets of a model; each is printed, and the one that the model opens on is named."""
+    """Figures of all presets of a model; each is printed, and the one that the model opens on is named."""
     subject, found, others = subjects.load(name), [], []
     for preset in presets_of(name):
         found.append((preset, told(measured(subject, preset.name, preset.recipe))))
