@@ -12,7 +12,7 @@ ROOMS = (
     *("base", "recipe", "data", "networks", "tasks", "graph", "model", "runtimes", "methods", "codec", "measure"),
     *("search", "training", "export", "figures", "service", "cli"),
 )
-# Of each of these no one may know another.
+# No room of one of these groups may know another of it.
 ABREAST = ({"networks", "tasks"}, {"search", "training", "export"}, {"figures", "service"})
 
 

@@ -8,7 +8,6 @@ from framing import pack, sections, unpack
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError
 from paretoscope.codec import lanes
-from paretoscope.codec.lanes import lanes_of
 from paretoscope.model.tensors import Integers
 from samples import packed
 
@@ -36,9 +35,9 @@ def test_models_of_many_lanes_come_back(small_lanes, coder):
 
 
 def test_the_largest_go_first_to_the_emptiest():
-    assert lanes_of(list("abcdef"), [1, 9, 4, 4, 5, 0], 2) == [["b", "d"], ["a", "c", "e", "f"]]
-    assert lanes_of(list("abc"), [5, 5, 5], 3) == [["a"], ["b"], ["c"]]
-    assert lanes_of([], [], 1) == [[]]
+    assert lanes.lanes_of(list("abcdef"), [1, 9, 4, 4, 5, 0], 2) == [["b", "d"], ["a", "c", "e", "f"]]
+    assert lanes.lanes_of(list("abc"), [5, 5, 5], 3) == [["a"], ["b"], ["c"]]
+    assert lanes.lanes_of([], [], 1) == [[]]
 
 
 def test_the_number_of_threads_does_not_change_a_byte(small_lanes, monkeypatch):

@@ -48,7 +48,7 @@ def layer_error(weight: np.ndarray, decoded: np.ndarray, hessian: np.ndarray) ->
 
 
 def errors(weight: np.ndarray, hessian: np.ndarray, grid: EvenGrid) -> tuple[float, float]:
-    """Of plain rounding, which uncorrelated inputs give, and of ours."""
+    """Errors of plain rounding, which uncorrelated inputs give, and of ours."""
     each = (round_with_compensation(weight, h, None, grid) for h in (np.eye(hessian.shape[-1])[None], hessian))
     plain, ours = (layer_error(weight, values(codes, grid), hessian) for codes in each)
     return plain, ours

@@ -120,7 +120,7 @@ def test_compensation_lowers_the_error_of_the_output():
     weight = RNG.normal(0, 1, (16, 40))
     hessian = correlated(40)
     plain = quantize(weight, exchange=exchange_for(0.5))
-    # The same steps: a sensitivity that counts what can be made good.
+    # The steps stay: a sensitivity that counts what can be made good.
     share = (plain.scale / quantize(weight, hessian=hessian, exchange=exchange_for(0.5)).scale).mean()
     made_good = quantize(weight, hessian=hessian, exchange=exchange_for(0.5) * share**2)
     assert made_good.scale.mean() == pytest.approx(plain.scale.mean(), rel=0.1)

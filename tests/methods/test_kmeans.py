@@ -88,7 +88,7 @@ def least_errors(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def least_errors_by_all_splits(values: np.ndarray, most: int) -> list[float]:
-    """The same without any idea: every way to cut the sorted values into groups."""
+    """The least squared error by brute force: every way to cut the sorted values into groups."""
     ordered = sorted(float(value) for value in values)
     result = [np.inf]
     for clusters in range(1, most + 1):

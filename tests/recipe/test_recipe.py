@@ -124,7 +124,7 @@ JSON_VALUES = st.recursive(
 
 
 def mutated(data: dict) -> st.SearchStrategy[dict]:
-    """The same object with one or two of its fields, or of its steps' fields, replaced, added or left out."""
+    """A copy of an object with one or two of its fields, or of its steps' fields, replaced, added or left out."""
     names = st.sampled_from([*data, "extra"])
 
     @st.composite

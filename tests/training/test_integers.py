@@ -29,7 +29,7 @@ def trained() -> Trainer:
 
 @pytest.fixture(scope="module")
 def compressed(trained) -> CompressedModel:
-    """Of the last epoch, whichever was best."""
+    """Figures of the last epoch, whichever was best."""
     return replace(trained._student.eval().compressed(), recipe=RECIPE)
 
 

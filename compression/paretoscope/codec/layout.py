@@ -11,7 +11,8 @@ import numpy as np
 
 from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ArtefactError
-from paretoscope.codec.streams import Stream, StreamReader, StreamWriter, gamma_bits
+from paretoscope.codec.elias import gamma_bits
+from paretoscope.codec.streams import Stream, StreamReader, StreamWriter
 
 Unsigned = type[np.uint8] | type[np.uint16] | type[np.uint32] | type[np.uint64]
 # By their bytes.

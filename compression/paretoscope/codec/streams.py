@@ -17,6 +17,7 @@ import numpy as np
 
 from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ArtefactError
+from paretoscope.codec.elias import GammaReader, encode, gamma_bits
 
 Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
 AnsCoder = constriction.stream.stack.AnsCoder
@@ -27,7 +28,6 @@ DecoderHuffmanTree = constriction.symbol.huffman.DecoderHuffmanTree
 # Frequencies of an ANS table sum to 2 ** precision. Short streams want coarse tables, long ones fine tables.
 PRECISIONS = (5, 8, 11, 14)
 MAX_ALPHABET = 512
-MAX_NUMBER_BITS = 64
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -95,11 +95,11 @@ class StreamWriter:
         if self.coder == "ans":
             return len(self.finish())
         bits = int(sum(plan.bits for _, plan in self._streams))
-        return 4 + len(_gamma_encode(self._numbers)) + 4 * -(-bits // 32)
+        return 4 + len(encode(self._numbers)) + 4 * -(-bits // 32)
 
     def finish(self) -> bytes:
         """The block."""
-        numbers = _gamma_encode(self._numbers)
+        numbers = encode(self._numbers)
         words = self._ans() if self.coder == "ans" else self._huffman()
         return struct.pack("<I", len(numbers)) + numbers + words.astype("<u4").tobytes()
 
@@ -148,7 +148,7 @@ class StreamReader:
                 f"the numbers and the words of a block must fill it; got {length} and {len(payload)} bytes of "
                 f"{len(block)}. Copy the file again."
             )
-        self._numbers = _GammaReader(block[4 : 4 + length])
+        self._numbers = GammaReader(block[4 : 4 + length])
         self._ans = coder == "ans"
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         self._words = len(words)
@@ -396,65 +396,3 @@ def _read_lengths(reader: StreamReader, alphabet: int) -> tuple[int, np.ndarray]
 def _dyadic(lengths: np.ndarray) -> np.ndarray:
     """Probabilities whose Huffman code has exactly these lengths."""
     return 0.5 ** lengths.astype(np.float64)
-
-
-# Elias gamma code of v + 1: as many zeros as v + 1 has bits after its first, then v + 1 in binary.
-
-
-@compiled()
-def _gamma_width(value: np.uint64) -> int:
-    width = 0
-    while (value + np.uint64(1)) >> np.uint64(width + 1):
-        width += 1
-    return width
-
-
-@compiled()
-def _gamma_bits(values: np.ndarray) -> int:
-    total = 0
-    for value in values:
-        total += 2 * _gamma_width(value) + 1
-    return total
-
-
-def gamma_bits(numbers: list[int]) -> int:
-    """Bits that these numbers take."""
-    return _gamma_bits(np.array(numbers, np.uint64))
-
-
-def _gamma_encode(values: list[int]) -> bytes:
-    return np.packbits(_gamma_bit_array(np.array(values, np.uint64))).tobytes()
-
-
-@compiled()
-def _gamma_bit_array(values: np.ndarray) -> np.ndarray:
-    bits = np.zeros(_gamma_bits(values), np.uint8)
-    position = 0
-    for value in values:
-        width = _gamma_width(value)
-        position += width
-        for shift in range(width, -1, -1):
-            bits[position] = ((value + np.uint64(1)) >> np.uint64(shift)) & np.uint64(1)
-            position += 1
-    return bits
-
-
-class _GammaReader:
-    def __init__(self, data: bytes) -> None:
-        self._bits = np.unpackbits(np.frombuffer(data, np.uint8)).tobytes()
-        self._position = 0
-
-    def next(self) -> int:
-        start = self._bits.find(b"\x01", self._position)
-        end = 2 * start - self._position + 1
-        if start < 0 or end > len(self._bits) or start - self._position > MAX_NUMBER_BITS:
-            raise ArtefactError("a number runs past the end of its section. The file is damaged: copy it again.")
-        self._position = end
-        return int(self._bits[start:end].translate(_TO_DIGITS), 2) - 1
-
-    def exhausted(self) -> bool:
-        """Whether only the padding of the last byte is left."""
-        return len(self._bits) - self._position < 8 and b"\x01" not in self._bits[self._position :]
-
-
-_TO_DIGITS = bytes.maketrans(b"\x00\x01", b"01")
