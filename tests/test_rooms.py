@@ -84,3 +84,31 @@ def test_the_package_does_not_know_the_screen():
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not [each for each in names if each.split(".")[0] in ("streamlit", "pages")], path
+
+
+def arrows() -> set[tuple[str, str]]:
+    """Which room knows which, but for what follows from the others."""
+    known: dict[str, set[str]] = {each: set() for each in ROOMS}
+    for name, others in graph().items():
+        for other in others:
+            here, there = room(name), room(other)
+            if here in known and there in known and here != there:
+                known[here].add(there)
+    reach: dict[str, set[str]] = {}
+    for each in ROOMS:
+        reach[each] = known[each] | {further for there in known[each] for further in reach[there]}
+    return {
+        (here, there)
+        for here, others in known.items()
+        for there in others
+        if not any(there in reach[between] for between in others)
+    }
+
+
+def test_the_picture_of_the_rooms_shows_what_imports_what():
+    page = (SOURCES.parent / "docs/architecture.md").read_text()
+    picture = page.partition("```mermaid\n")[2].partition("```")[0]
+    drawn = {tuple(line.split(" --> ")) for line in map(str.strip, picture.splitlines()) if " --> " in line}
+    within = {(here, there) for here, there in drawn if {here, there} <= set(ROOMS)}
+    assert within == arrows()
+    assert drawn - within == {("pages", "figures"), ("pages", "service")}
