@@ -93,6 +93,7 @@ class Known:
 
     request: Request
     training: Training | None
+    running: bool
     left_by: str | None
     recovery: Recovery | None
     there: bool
@@ -104,13 +105,9 @@ class Known:
     left: tuple[Interrupted, ...]
 
     @property
-    def running(self) -> bool:
-        return self.training is not None and not self.training.job.ended
-
-    @property
     def epochs(self) -> tuple[Epoch, ...]:
         """The epochs so far of the training that runs, or else those of the one that has ended."""
-        if self.running and self.training.epochs:
+        if self.running and self.training is not None and self.training.epochs:
             return self.training.epochs
         return self.recovery.epochs if self.recovery is not None else ()
 
@@ -132,11 +129,12 @@ def known(request: Request) -> Known:
     if training is not None and training.job.state in (State.DONE, State.CANCELLED):
         left_by = training.job.left_by
         training = None
+    # Asked once and first: a training that ends while the rest is looked up is looked up again.
+    still = training is not None and not training.job.ended
     # A training that is about to end has put its model there already, and will tell its epochs too.
-    ended = training is None or training.job.ended
     recovery = _recovery(request)
     recipe = request.recipe if recovery is None else recovery.recipe
-    there = (recovery is not None or ended) and state.available(request.model, recipe)
+    there = (recovery is not None or not still) and state.available(request.model, recipe)
     if not there:
         recovery = None  # its model was removed: to be trained again
     before, problem = _measured("start", request.model, request.start)
@@ -147,6 +145,7 @@ def known(request: Request) -> Known:
     return Known(
         request=request,
         training=training,
+        running=still,
         left_by=left_by,
         recovery=recovery,
         there=there,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import paretoscope
 from paretoscope.cli.summary import summary
-from paretoscope.figures import tradeoff
+from paretoscope.figures import tradeoff, tradeoff_points
 from paretoscope.measure.record import Record
 from paretoscope.tasks import tasks
 
@@ -20,5 +20,5 @@ def test_it_judges_and_names() -> None:
 
     words = tasks.get("sure").words
     assert "sure share " in summary(record) and "accuracy" not in summary(record)
-    data = tradeoff.gather([record], x="size", baseline=record.baseline, words=words)
+    data = tradeoff_points.gather([record], x="size", baseline=record.baseline, words=words)
     assert "Sure and right (%)" in tradeoff.draw(data).to_json()

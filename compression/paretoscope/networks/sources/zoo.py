@@ -1,6 +1,6 @@
 """The networks that ship with weights that we trained."""
 
-from functools import cache
+from functools import lru_cache
 
 from paretoscope.data.dataset import datasets
 from paretoscope.networks import zoo
@@ -24,7 +24,7 @@ class Zoo:
 
 
 # One object for each, so that what is known of a network is found again by it.
-@cache
+@lru_cache(maxsize=64)
 def _network(entry: ModelEntry) -> Network:
     return Network(
         name=entry.name,
