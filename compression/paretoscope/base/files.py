@@ -13,14 +13,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from paretoscope.base.errors import CompressionError
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+# None where the system has no flock.
+fcntl = import_module("fcntl") if find_spec("fcntl") else None
 
 MARK = "paretoscope-tmp-"
 # Between being made and being locked, far less time passes.
@@ -132,6 +132,7 @@ def tidy(folder: Path) -> None:
 
 
 def _remove_left(entry: os.DirEntry[str]) -> None:
+    assert fcntl is not None, "where there is no flock, nothing is known to be left"
     with suppress(OSError):
         found = entry.stat(follow_symlinks=False)
         whole = stat.S_ISDIR(found.st_mode)

@@ -16,12 +16,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+# None where the system has no flock.
+fcntl = import_module("fcntl") if find_spec("fcntl") else None
 
 ENVIRONMENT = "PARETOSCOPE_LOCK"
 PATIENCE_S = 60.0
@@ -169,11 +169,10 @@ def _prepare(place: Path) -> None:
 
 
 def _acquire(path: Path, exclusive: bool, deadline: float) -> int:
-    kind = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
     while True:
         file = _open(path)
         try:
-            while not _flock(file, kind):
+            while not _flock(file, exclusive):
                 if time.monotonic() >= deadline:
                     raise TimeoutError(str(path))
                 _waits.setdefault(threading.get_ident(), (time.monotonic(), _AWAITED[exclusive]))
@@ -187,9 +186,10 @@ def _acquire(path: Path, exclusive: bool, deadline: float) -> int:
         os.close(file)
 
 
-def _flock(file: int, kind: int) -> bool:
+def _flock(file: int, exclusive: bool) -> bool:
+    assert fcntl is not None, "where there is no flock, no file is opened to be locked"
     try:
-        fcntl.flock(file, kind)
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

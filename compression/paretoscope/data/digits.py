@@ -42,7 +42,8 @@ def _read() -> "np.ndarray":
     path = Path(folders[0]) / FILE
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            return np.loadtxt(lines, delimiter=",", dtype=np.int64)
+            table: np.ndarray = np.loadtxt(lines, delimiter=",", dtype=np.int64)
+            return table
     except (OSError, EOFError, ValueError) as error:
         raise ModelError(
             f"the digits must be in {path}; they could not be read ({error}). Install scikit-learn again."
@@ -82,4 +83,5 @@ def _shares(counts: "np.ndarray", draws: int, random: "np.random.RandomState") -
         chosen = random.choice(equal, size=min(len(equal), missing), replace=False)
         found[chosen] += 1
         missing -= len(chosen)
-    return found.astype(int)
+    shares: np.ndarray = found.astype(int)
+    return shares

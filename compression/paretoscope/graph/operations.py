@@ -35,12 +35,14 @@ class Operation:
 
     @property
     def output(self) -> str:
-        return (self.activation or self.norm or self.node).output[0]
+        name: str = (self.activation or self.norm or self.node).output[0]
+        return name
 
     @property
     def weight(self) -> str:
         """The state-dict name of a layer's weight."""
-        return self.node.input[1]
+        name: str = self.node.input[1]
+        return name
 
 
 class Operations:

@@ -54,13 +54,16 @@ def from_steps(steps: np.ndarray) -> np.ndarray | None:
 
 
 def _nearest_steps(scale: np.ndarray) -> np.ndarray:
-    return np.rint(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
+    steps: np.ndarray = np.rint(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
+    return steps
 
 
 def _scales(steps: np.ndarray) -> np.ndarray:
     units = (steps - ZERO).astype(np.uint32)
-    return (units // np.uint32(FINENESS) << np.uint32(23) | MANTISSAS[units % np.uint32(FINENESS)]).view(np.float32)
+    bits: np.ndarray = units // np.uint32(FINENESS) << np.uint32(23) | MANTISSAS[units % np.uint32(FINENESS)]
+    return bits.view(np.float32)
 
 
 def _allowed(steps: np.ndarray) -> np.ndarray:
-    return (steps == ZERO) | ((steps >= LEAST) & (steps <= GREATEST))
+    allowed: np.ndarray = (steps == ZERO) | ((steps >= LEAST) & (steps <= GREATEST))
+    return allowed

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numba
 import numpy as np
 import torch
 from torch import nn
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.model import layouts
@@ -21,7 +21,7 @@ from paretoscope.model import layouts
 BLOCK = 64
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _block_sums(values: np.ndarray, centre: float) -> np.ndarray:
     blocks = len(values) // BLOCK + 1
     sums = np.zeros((2, blocks + 1))

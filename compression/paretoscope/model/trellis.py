@@ -13,9 +13,9 @@ states have 1.04 dB, sixteen 1.22 dB.
 
 import math
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ModelError
 
 NEXT = ((0, 2), (2, 0), (4, 6), (6, 4), (5, 7), (7, 5), (1, 3), (3, 1))
@@ -55,8 +55,8 @@ def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
 
-@numba.njit(cache=True, nogil=True)
-def _split(rows, even, odd):
+@compiled()
+def _split(rows: np.ndarray, even: np.ndarray, odd: np.ndarray) -> tuple[int, int]:
     """Fill both; returns how many of each, fewer than there are codes where one is off the trellis."""
     states = np.zeros(rows.shape[1], np.uint8)
     evens = odds = 0
@@ -76,8 +76,8 @@ def _split(rows, even, odd):
     return evens, odds
 
 
-@numba.njit(cache=True, nogil=True)
-def _join(even, odd, rows):
+@compiled()
+def _join(even: np.ndarray, odd: np.ndarray, rows: np.ndarray) -> bool:
     """Fill the rows; returns whether the indices were as many as wanted."""
     states = np.zeros(rows.shape[1], np.uint8)
     evens = odds = 0

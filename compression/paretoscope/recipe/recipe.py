@@ -275,7 +275,7 @@ class Recipe:
         form: dict[str, Any] = {"simplify": _written(self.simplify)} if self.simplify else {}
         if self.integer:
             # Layers of more than 8 bits stay on floats.
-            bits = [[override.layers, dict(override.settings).get("bits")] for override in self.overrides]
+            bits = [(override.layers, dict(override.settings).get("bits")) for override in self.overrides]
             floats = [[layers, own > INTEGER_BITS] for layers, own in bits if own is not None]
             if any(wide for _, wide in floats):
                 form["floats"] = [self.keep_ends, floats]
