@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import multiprocessing
 import os
 import shutil
@@ -109,6 +110,12 @@ def test_a_timing_is_not_found_under_another_key(path, field):
     changed = 28 if value is None else value + 1 if isinstance(value, int) else value + "x"
     other = dataclasses.replace(KEY, **{field: changed})
     assert Store().get_latency(other) is None and Store().get_samples(other) is None
+
+
+def test_the_key_of_a_timing_is_written_by_the_names_that_stores_have():
+    expected = dict(model=MODEL, form="", machine="m" * 64, runtime="onnxruntime", number_format="int8")
+    assert json.loads(KEY.to_json()) == {**expected, "batch": 1, "threads": 2, "size": None}
+    assert list(json.loads(KEY.to_json())) == sorted(json.loads(KEY.to_json()))
 
 
 def test_the_single_calls_come_back_with_their_timing(path):

@@ -267,19 +267,19 @@ class Recipe:
         return any(step.calibration == "rate" and step.weighting == "fisher" for step in steps)
 
     @property
-    def form(self) -> str:
-        """What the recipe makes of the network's graph: recipes of equal form run the same kernels on the same shapes.
+    def graph_key(self) -> str:
+        """What the recipe makes of the network's graph: recipes of equal keys run the same kernels on the same shapes.
 
         "" where the graph is the baseline's, but for the number format.
         """
-        form: dict[str, Any] = {"simplify": _written(self.simplify)} if self.simplify else {}
+        graph: dict[str, Any] = {"simplify": _written(self.simplify)} if self.simplify else {}
         if self.integer:
             # Layers of more than 8 bits stay on floats.
             bits = [(override.layers, dict(override.settings).get("bits")) for override in self.overrides]
             floats = [[layers, own > INTEGER_BITS] for layers, own in bits if own is not None]
             if any(wide for _, wide in floats):
-                form["floats"] = [self.keep_ends, floats]
-        return json.dumps(form, sort_keys=True) if form else ""
+                graph["floats"] = [self.keep_ends, floats]
+        return json.dumps(graph, sort_keys=True) if graph else ""
 
     @property
     def lossless(self) -> bool:
