@@ -23,10 +23,11 @@ from paretoscope.base.errors import CompressionError
 fcntl = import_module("fcntl") if find_spec("fcntl") else None
 
 MARK = "paretoscope-tmp-"
-# Between being made and being locked, far less time passes.
+# A younger file may not be locked yet; making and locking one takes far less; chosen by hand; no benchmark.
 YOUNG_S = 60.0
-# Entries of a folder that are looked at: more are not waited for.
+# Most entries of a folder that `tidy` looks at, so that a full folder delays nobody; chosen by hand; no benchmark.
 _MOST = 20_000
+# Most bytes of a file's own name in that of its temporary file, whose names may have 255; chosen by hand; no benchmark.
 _LONGEST = 120
 
 _tidied: set[str] = set()

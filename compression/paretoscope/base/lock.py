@@ -24,10 +24,12 @@ from pathlib import Path
 fcntl = import_module("fcntl") if find_spec("fcntl") else None
 
 ENVIRONMENT = "PARETOSCOPE_LOCK"
+# How long a lock is waited for, and for how long nobody waits again after that; chosen by hand; no benchmark.
 PATIENCE_S = 60.0
 RESPITE_S = 600.0
-# A shorter wait is not worth a word.
+# A shorter wait is not shown; chosen by hand; no benchmark.
 TOLD_AFTER_S = 1.0
+# Between two tries to lock a file; chosen by hand; no benchmark.
 _PAUSE_S = 0.002
 
 # What a wait is for, by whether the machine is wanted alone.
@@ -105,7 +107,7 @@ def _hold(exclusive: bool | None) -> None:
         return
     if _held.file is not None:
         os.close(_held.file)
-    # What is held stays right where waiting is interrupted.
+    # Set before waiting, so that it is true if the wait is interrupted.
     _held.exclusive, _held.file = None, None
     if exclusive is not None:
         _held.file = _locked(exclusive)
@@ -113,7 +115,7 @@ def _hold(exclusive: bool | None) -> None:
 
 
 def _locked(exclusive: bool) -> int | None:
-    """The descriptor of the locked file, or None without a lock; keeps in mind why."""
+    """The descriptor of the locked file, or None without a lock; `_troubles` gets the reason."""
     _, until = _troubles.get(exclusive, ("", 0.0))
     waits = time.monotonic() >= until
     try:

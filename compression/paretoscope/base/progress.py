@@ -55,7 +55,7 @@ class Calling:
 
 
 class Within:
-    """The Progress of a part of other work, which tells of the whole by itself: a report only asks whether to end."""
+    """The Progress of a part of work that reports the whole itself: a report of the part only asks whether to end."""
 
     def __init__(self, whole: Progress) -> None:
         self._whole = whole

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Samples that run at once: figures, harm and conversions are measured in these chunks.
+# Samples that run at once: figures, harm and conversions are measured in these chunks; chosen by hand; no benchmark.
 CHUNK = 100
 
 

@@ -40,7 +40,7 @@ def at_most(scale: np.ndarray) -> np.ndarray:
 
 
 def to_steps(scale: np.ndarray) -> np.ndarray | None:
-    """The i of each 2**(i / 32), int16 of the shape of `scale` (float32); None where one of them is no such power."""
+    """The i of each 2**(i / 32), int16 of the shape of `scale` (float32); None where a scale is no such power."""
     bits = np.ascontiguousarray(scale, np.float32).view(np.uint32)
     place = np.searchsorted(MANTISSAS, bits & np.uint32(0x7FFFFF)).clip(max=FINENESS - 1)
     steps = FINENESS * ((bits >> np.uint32(23)).astype(np.int64) - 127) + place
@@ -49,7 +49,7 @@ def to_steps(scale: np.ndarray) -> np.ndarray | None:
 
 
 def from_steps(steps: np.ndarray) -> np.ndarray | None:
-    """The float32 scales of `to_steps`, of any integer type; None where a step is none of its."""
+    """The float32 scales of `to_steps`, of any integer type; None where a step is out of range."""
     return _scales(steps.astype(np.int64)) if _allowed(steps).all() else None
 
 

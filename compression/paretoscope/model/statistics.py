@@ -1,4 +1,4 @@
-"""Per-model statistics: what no recipe changes, computed once so that a slider move costs only what it changes.
+"""Statistics of a model that no recipe changes, computed once so that a slider move costs only what it changes.
 
 For every compressible tensor: its values sorted, block prefix sums over them (so that the sum of any range is a
 look-up) and the largest magnitude of each output channel; for the model: all magnitudes in one sorted array.
@@ -18,6 +18,7 @@ from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.model import layouts
 
+# Values in a block of the prefix sums; chosen by hand; no benchmark.
 BLOCK = 64
 
 

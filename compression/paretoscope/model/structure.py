@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """How a network differs from the architecture that it came from, but for its widths.
+    """How a network differs from the architecture that it came from, apart from its widths.
 
     dropped: blocks replaced by the identity. folded: pairs (convolution, batch normalisation), of which the latter is
     now the identity and the former has a bias. merged: pairs of linear maps, of which the first does the work of both.
@@ -127,7 +127,7 @@ def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
 
 
 def restructure(module: nn.Module, structure: Structure) -> None:
-    """Change a network to that structure, in place, widths apart; raises ArtefactError where it cannot."""
+    """Change a network to that structure, in place, at full width; raises ArtefactError where it cannot."""
     for name in structure.dropped:
         if name not in blocks(module):
             raise _refused("must drop blocks that the architecture has", name)
@@ -207,7 +207,7 @@ def factor(module: nn.Module, name: str, rank: int) -> nn.Sequential:
     return factored
 
 
-# Layers without weights drawn: the random numbers would be drawn from the caller's generator.
+# Layers are made without random weights, which would advance the caller's random generator.
 
 
 def _linear(like: nn.Linear, inputs: int, outputs: int, *, bias: bool) -> nn.Linear:

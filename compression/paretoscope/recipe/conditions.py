@@ -19,32 +19,37 @@ QUANTIZED_BY_RATE: Mapping[str, Any] = {"bits": 8, "clusters": None, "calibratio
 
 
 def quantized(settings: Settings) -> bool:
+    """Whether weights are rounded to fewer than 32 bits."""
     return bool(settings["bits"] < FULL_PRECISION)
 
 
 def spread(settings: Settings) -> bool:
-    """More than one bit, whose scale is the mean magnitude, and a grid at all."""
+    """Whether weights are rounded to a grid of 2 bits or more; 1 bit has the mean magnitude for its scale."""
     return bool(1 < settings["bits"] < FULL_PRECISION)
 
 
 def by_rate(settings: Settings) -> bool:
+    """Whether the steps of the grids follow from the exchange rate."""
     return spread(settings) and settings["calibration"] == "rate" and settings["clusters"] is None
 
 
 def shared(settings: Settings) -> bool:
+    """Whether weights are shared."""
     return settings["clusters"] is not None
 
 
 def trained(settings: Settings) -> bool:
+    """Whether there is training."""
     return bool(settings["epochs"] > 0)
 
 
 def pruned(settings: Settings) -> bool:
+    """Whether one of the three rules of pruning is set."""
     return bool(settings["sparsity"] or settings["threshold"] or settings["pattern"])
 
 
 def changed(settings: Settings) -> bool:
-    """Whether weights are other than they were."""
+    """Whether weights or other parameters change."""
     anything = pruned(settings) or shared(settings) or quantized(settings)
     return anything or settings["batchnorm"] or settings["rest"] != "fp32"
 

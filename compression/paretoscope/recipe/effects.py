@@ -19,7 +19,7 @@ from paretoscope.recipe.values import Switch
 
 EFFECTS: Mapping[str, Effect] = {name: each.effect for name, each in SETTINGS.items()}
 _NOTHING: Settings = MappingProxyType({})
-# Told at most; of more their number.
+# Most sentences that are shown; the others are counted; chosen by hand; no benchmark.
 _TOLD = 3
 
 

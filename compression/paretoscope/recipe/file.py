@@ -18,8 +18,9 @@ from paretoscope.recipe import effects
 from paretoscope.recipe.plain import loads, unique
 from paretoscope.recipe.recipe import STEPS, Recipe
 
+# Most bytes of a file; chosen by hand; no benchmark.
 LARGEST = 1 << 16
-# A recipe has four: itself, its overrides, an override, a value.
+# Deepest nesting of a file; chosen by hand, no benchmark: a recipe has four levels, itself, overrides, override, value.
 DEEPEST = 16
 YAML = (".yaml", ".yml")
 
@@ -97,7 +98,7 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseConstructor, BaseResolver):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would take for something else than text."""
+    """Quotes texts that YAML 1.1 or 1.2 would read as something else."""
 
 
 for _name, (_pattern, _first, _) in _SCALARS.items():

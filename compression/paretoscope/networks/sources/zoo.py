@@ -23,7 +23,7 @@ class Zoo:
         return _network(zoo.models.get(name))
 
 
-# One object for each, so that what is known of a network is found again by it.
+# Cached, because caches of results have the network as their key.
 @cache
 def _network(entry: ModelEntry) -> Network:
     return Network(

@@ -26,7 +26,7 @@ class Granularity(Term):
 
 
 class Calibration(Term):
-    """What the scale is chosen by."""
+    """How the scale is chosen."""
 
     RANGE = "range", "largest weight"
     MSE = "mse", "least squared error"
@@ -36,7 +36,7 @@ class Calibration(Term):
 
 
 class Weighting(Term):
-    """What tells how much an error of a weight harms."""
+    """How the harm of an error of a weight is estimated."""
 
     FISHER = "fisher", "calibration samples (Fisher)"
     MAGNITUDE = "magnitude", "magnitudes alone"
@@ -204,7 +204,7 @@ class Quantize:
         binary = self.bits == 1
         rate = self.calibration == "rate" and not binary
         effective = {
-            # A recipe of 1 bit is written as it always was where the mean magnitude was asked for.
+            # The mean magnitude is the scale of least squared error; digests of 1-bit recipes depend on this name.
             "calibration": "mse" if binary else self.calibration,
             "percentile": self.percentile if self.calibration == "percentile" and not binary else 99.9,
             "symmetric": self.symmetric or binary or rate,

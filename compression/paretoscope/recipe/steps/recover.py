@@ -11,7 +11,7 @@ from paretoscope.recipe.values import Choice, Field, Number, Switch, Term, Text,
 
 
 class Schedule(Term):
-    """What becomes of the learning rate."""
+    """How the learning rate changes over the epochs."""
 
     COSINE = "cosine", "cosine"
     CONSTANT = "constant", "constant"
@@ -26,7 +26,7 @@ def _gradual(settings: Settings) -> bool:
 
 
 def _gradually(settings: Settings) -> dict[str, Any]:
-    """What can come gradually, a sparsity, where no other rule prunes, or few bits; and epochs for it."""
+    """Settings that give a ramp something to do: a sparsity, or few bits where another rule prunes; and epochs."""
     falls = {"bits": 4} if settings["threshold"] or settings["pattern"] else PRUNED
     return {"epochs": max(10, round(2 / settings["ramp"])) if settings["ramp"] else 10, **falls}
 

@@ -8,7 +8,7 @@ from paretoscope.recipe.values import Choice, Switch, Term
 
 
 class Rounding(Term):
-    """To which value of the grid a weight goes."""
+    """How weights are rounded to the grid."""
 
     NEAREST = "nearest", "each weight to the nearest"
     GPTQ = "gptq", "with error compensation (GPTQ)"
