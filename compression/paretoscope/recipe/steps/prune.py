@@ -104,4 +104,4 @@ class Prune:
             return [f"{self.pattern} sparse"]
         if self.threshold:
             return [f"weights below {self.threshold:.4g} zero"]
-        return [f"{100 * self.sparsity:.4g} % sparse" + " in each layer" * (self.scope == "layer")]
+        return [f"{100 * self.sparsity:.4g} % sparse" + " in each layer" * (self.scope == Scope.LAYER)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import shown
-from paretoscope.recipe.conditions import INTEGER_BITS, PRUNED, TRAINED, TRAINING, spread, trained
+from paretoscope.recipe.conditions import INTEGER_BITS, PRUNED, TRAINED, TRAINING, Calibration, spread, trained
 from paretoscope.recipe.schema import Effect, Settings, check, setting
 from paretoscope.recipe.values import Choice, Field, Number, Switch, Term, Text, Whole, fraction, matching
 
@@ -19,7 +19,7 @@ class Schedule(Term):
 
 def _gradual(settings: Settings) -> bool:
     """Whether training has something that can come gradually, and epochs for it (see training.stages)."""
-    falls = spread(settings) and (settings["bits"] < INTEGER_BITS or settings["calibration"] == "rate")
+    falls = spread(settings) and (settings["bits"] < INTEGER_BITS or settings["calibration"] == Calibration.RATE)
     falls = falls or settings["bits"] == 1
     some = min(round(settings["ramp"] * settings["epochs"]), settings["epochs"] - 1) > 0
     return trained(settings) and (some or not settings["ramp"]) and bool(settings["sparsity"] or falls)

@@ -58,7 +58,7 @@ class Repair:
     def describe(self) -> list[str]:
         """Words for a person, settings that are not the default named."""
         return [
-            *["gptq"] * (self.rounding == "gptq"),
+            *["gptq"] * (self.rounding == Rounding.GPTQ),
             *["bias corrected"] * self.bias,
             *["batch norm re-estimated"] * self.batchnorm,
         ]
