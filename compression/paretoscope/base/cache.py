@@ -1,4 +1,4 @@
-"""Where the product keeps what it has measured, for this user on this machine, and for this user's eyes alone."""
+"""The folders of this user's measurements and trained models, which no other user may read."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""A SQLite file of this user's alone, with a schema that has a version; made anew when it is lost while we run.
+"""A private SQLite file whose schema has a version; it is made anew if it is lost while the program runs.
 
 The version stands in `PRAGMA user_version`. Older files are migrated in one transaction, newer ones are not written to.
 Each operation opens its own connection, so threads and processes may share one file and one `Database`.

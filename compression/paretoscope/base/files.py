@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what is temporary goes away, if the process that made it was killed too.
+"""Files are written whole or not at all; temporary ones are removed, even where their process was killed.
 
 Whatever is temporary has MARK in its name and is locked, flock(2), while its process lives; the kernel lets go of the
 lock however that ends. The next process that uses the folder removes what is marked, old enough to be locked, its own
@@ -70,7 +70,7 @@ _NOT_TEXT = getattr(os, "O_BINARY", 0)
 
 @contextmanager
 def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
-    """A folder of this process, its owner's alone, which is gone afterwards. beside: a path that it is to lie beside.
+    """Context: a private temporary folder, removed at the end. beside: a path next to which it is made.
 
     Raises OSError.
     """

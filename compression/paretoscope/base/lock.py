@@ -60,7 +60,7 @@ def folder() -> Path:
 
 @contextmanager
 def machine(exclusive: bool) -> Iterator[None]:
-    """Within, this thread holds the machine, alone or together with others that share it; waits until it can.
+    """Context in which this thread holds the machine, alone or together with others that share it; waits until it can.
 
     Contexts of one thread nest: an inner one asks for no less than the outer one has. Threads keep each other out.
     """
@@ -74,7 +74,7 @@ def machine(exclusive: bool) -> Iterator[None]:
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Within a `machine` context, let go of the machine for a while, whatever runs in between."""
+    """Context within `machine` in which this thread lets go of the machine, so that other work can have it."""
     before = _held.exclusive
     _hold(None)
     try:
@@ -205,7 +205,7 @@ def _still_at(path: Path, file: int) -> bool:
 
 
 def _open(path: Path) -> int:
-    """Only to be locked, never read or written. A pipe must not hold us up, nor a link lead elsewhere."""
+    """Open a file that is locked, never read or written. A pipe must not block this, nor a link lead elsewhere."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except FileNotFoundError:  # the folder is cleared just now

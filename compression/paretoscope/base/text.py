@@ -1,4 +1,4 @@
-"""Words of messages: values cut short, lists, what may have been meant."""
+"""Parts of messages: shortened values, lists, suggestions for unknown names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -24,7 +24,7 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def printable(text: str) -> str:
-    """Text of names from outside on one line of a terminal: what would move its cursor or colour it is written out."""
+    """Names from outside on one line of a terminal: characters that would move its cursor or colour it are escaped."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

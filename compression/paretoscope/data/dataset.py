@@ -140,7 +140,7 @@ def _load_digits(input_shape: InputShape) -> ImageData:
 
 
 def as_input(images: "Tensor", ink: int, mean: float, std: float, input_shape: InputShape) -> "Tensor":
-    """Scans as a model is fed with them: float32 (n, C, H, W), contiguous, resized where they are of another size.
+    """Scans as the input of a model: float32 (n, C, H, W), contiguous, resized where they are of another size.
 
     images: uint8 (n, h, w), 0 to `ink`. mean, std: of a pixel whose ink is 0 to 1.
     """
@@ -155,7 +155,7 @@ def as_input(images: "Tensor", ink: int, mean: float, std: float, input_shape: I
 
 
 def digest_of(images: "Tensor", labels: "Tensor") -> str:
-    """SHA-256 of a split as a model is fed with it."""
+    """SHA-256 of a split as the input of a model: shape and values of the images, and labels."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
     digest.update(images.numpy().data)
     digest.update(labels.numpy().data)

@@ -172,7 +172,7 @@ def _watched(arriving: Path) -> Iterator[None]:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Within, new sockets give up after a while; torchvision would wait for ever, and has no setting for it."""
+    """Context in which new sockets time out after PATIENCE_S; torchvision has no setting for it and waits for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE_S)
     try:

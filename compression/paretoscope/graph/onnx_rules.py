@@ -221,7 +221,7 @@ def _multi_head_attention(
     out_proj_bias: Tensor | None,
     **settings: object,
 ) -> str:
-    """Self-attention of (tokens, n, features), Vaswani et al. 2017, section 3.2; within, the batch comes first."""
+    """Self-attention of (tokens, n, features), Vaswani et al. 2017, section 3.2; the nodes have the batch first."""
     variants = ("key_padding_mask", "attn_mask", "is_causal", "use_separate_proj_weight", "static_k", "static_v")
     set_variants = [name for name in variants if settings.get(name) not in (None, False)]
     if not query is key is value or add_zero_attn or bias_k is not None or bias_v is not None or set_variants:

@@ -271,7 +271,7 @@ def _narrower(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
 
 
 def fit(module: nn.Module) -> None:
-    """Make what layers say of their widths agree with the shapes of their tensors, in place."""
+    """Set the widths that layers state from the shapes of their tensors, in place."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             outputs, inputs = part.weight.shape[:2]
