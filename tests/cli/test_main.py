@@ -675,9 +675,9 @@ class TestEverySetting:
         result = run("evaluate", NAME, "--recipe", file, "--runtime", "torch", "--json")
         assert result.exit_code == 0, result.output
         figures = json.loads(result.stdout)
-        key = TimingKey(figures["digests"]["model"], EVERYTHING.form, machine_id("torch"), "torch", "fp32", 1, 1)
+        key = TimingKey(figures["digests"]["model"], EVERYTHING.graph_key, machine_id("torch"), "torch", "fp32", 1, 1)
         assert Store().get_latency(key).measured_for == EVERYTHING.digest
-        assert Store().get_latency(dataclasses.replace(key, form="")) is None
+        assert Store().get_latency(dataclasses.replace(key, graph_key="")) is None
 
 
 def test_training_options_refine_a_recipe_from_elsewhere(tmp_path):

@@ -37,6 +37,12 @@ TERMS = {
 }
 
 
+def test_a_text_must_say_what_is_allowed() -> None:
+    """The properties of the base class are no defaults of its fields."""
+    with pytest.raises(TypeError, match="'values' and 'metavar'"):
+        Text(str.isalpha, "letters", "Pass e.g. a.")
+
+
 def test_there_is_a_setting_for_every_field_of_every_step() -> None:
     fields = [each.name for step in STEPS.values() for each in dataclasses.fields(step)]
     assert [*fields, "keep_ends", "overrides"] == list(SETTINGS) == list(DEFAULTS) and len(SETTINGS) == 46

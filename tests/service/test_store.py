@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import multiprocessing
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paretoscope.base.errors import StoreError
+from paretoscope.measure import migrations
 from paretoscope.measure.latency import Samples
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import store as store_module
@@ -108,6 +110,12 @@ def test_a_timing_is_not_found_under_another_key(path, field):
     changed = 28 if value is None else value + 1 if isinstance(value, int) else value + "x"
     other = dataclasses.replace(KEY, **{field: changed})
     assert Store().get_latency(other) is None and Store().get_samples(other) is None
+
+
+def test_the_key_of_a_timing_is_written_by_the_names_that_stores_have():
+    expected = dict(model=MODEL, form="", machine="m" * 64, runtime="onnxruntime", number_format="int8")
+    assert json.loads(KEY.to_json()) == {**expected, "batch": 1, "threads": 2, "size": None}
+    assert list(json.loads(KEY.to_json())) == sorted(json.loads(KEY.to_json()))
 
 
 def test_the_single_calls_come_back_with_their_timing(path):
@@ -519,6 +527,30 @@ def test_a_damaged_store_is_made_anew_at_the_start_too(path):
     assert store.records(MODEL, DATASET) == [] and len(store.notes) == 1
     store.put(evaluation(Recipe()))
     assert len(store.records(MODEL, DATASET)) == 1
+
+
+def test_rows_of_an_older_version_of_their_fields_are_found_and_written_anew_by_the_new_names(path, monkeypatch):
+    expected = evaluation(Recipe())
+    Store().put(expected)
+    Store().put_latency(KEY, LATENCY, SAMPLES)
+    for table, column, new, old in (("records", "record", "rates", "shares"), (TIMINGS, "latency", "batch", "images")):
+        with sqlite3.connect(path) as connection:
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, '\"{new}\":', '\"{old}\":')")
+        connection.close()
+    assert Store().records(MODEL, DATASET) == [] and Store().get_latency(KEY) is None
+    monkeypatch.setattr(migrations, "RECORDS", [migrations.renaming({"shares": "rates"})])
+    monkeypatch.setattr(migrations, "TIMINGS", [migrations.renaming({"images": "batch"})])
+    store = Store()
+    assert_same(get(store, Recipe()), expected)
+    assert store.records(MODEL, DATASET) == [expected.record]
+    assert store.get_latency(KEY) == LATENCY and store.timings_beside(KEY) == [LATENCY]
+    assert store.notes == ()
+    store.put(expected)
+    assert_same(get(Store(), Recipe()), expected)
+    with sqlite3.connect(path) as connection:
+        ((text,),) = connection.execute("SELECT record FROM records").fetchall()
+    connection.close()
+    assert '"version": 2' in text and '"rates":' in text and "shares" not in text
 
 
 def versions(path: Path) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from paretoscope.graph.trace import INPUT
 
-# Beside layers, these can take codes and give codes: the first only move them, the second need a scale of their own.
+# Operators besides layers that can take and give codes: MOVES keep the scale, MIXES need one of their own.
 MOVES = {"MaxPool", "Reshape", "Transpose"}
 MIXES = {"Add", "GlobalAveragePool"}
 
@@ -35,12 +35,14 @@ class Operation:
 
     @property
     def output(self) -> str:
-        return (self.activation or self.norm or self.node).output[0]
+        name: str = (self.activation or self.norm or self.node).output[0]
+        return name
 
     @property
     def weight(self) -> str:
         """The state-dict name of a layer's weight."""
-        return self.node.input[1]
+        name: str = self.node.input[1]
+        return name
 
 
 class Operations:
@@ -62,7 +64,7 @@ class Operations:
         for step in self.steps:
             for name in step.sources:
                 self.readers.setdefault(name, []).append(step)
-        # Recipes of one structure have the same few sets of integer layers.
+        # Recipes of one structure have the same few sets of integer layers; the bound is chosen by hand; no benchmark.
         self.codes = lru_cache(maxsize=16)(self._codes)
 
     def _codes(self, layers: frozenset[str]) -> "Codes":
@@ -105,7 +107,7 @@ class Operations:
 
 
 class Codes:
-    """What is an integer when the layers of these outputs have integer weights.
+    """Which steps and values are integers when certain layers, named by their outputs, have integer weights.
 
     integer: outputs of the steps that run on integers. coded: values that exist as uint8 codes. scaled: those of them
     that have a scale of their own; the others are moved and have the scale of what they were.

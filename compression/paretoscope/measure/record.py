@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from paretoscope.measure import migrations
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks import BaselineFigures, Figures, tasks
 
@@ -116,6 +117,15 @@ class Latency:
         """Images a second of the baseline."""
         return 1e3 * self.batch / self.baseline_median_ms
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with a version after the first."""
+        return {**migrations.version_of(migrations.TIMINGS), **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: object) -> "Latency":
+        """The timing that `to_dict` of this or an older version wrote; raises as `Record.from_dict` does."""
+        return cls(**migrations.migrated(data, migrations.TIMINGS))
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -143,8 +153,9 @@ class Record:
         return self.latency is not None and self.latency.measured_for != self.digests.recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, the task's figures at the top level, as the command line prints it."""
+        """Plain data, the task's figures at the top level, as the command line prints it; a version after the first."""
         return {
+            **migrations.version_of(migrations.RECORDS),
             **({} if self.task == FIRST_TASK else {"task": self.task}),
             "model": self.model,
             "dataset": self.dataset,
@@ -155,12 +166,16 @@ class Record:
             "rates": dataclasses.asdict(self.rates),
             "size": dataclasses.asdict(self.size),
             "ratio": self.ratio,
-            "latency": None if self.latency is None else dataclasses.asdict(self.latency),
+            "latency": None if self.latency is None else self.latency.to_dict(),
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Record":
-        """The record that `to_dict` wrote; KeyError, TypeError or ValueError when it is not one."""
+    def from_dict(cls, data: object) -> "Record":
+        """The record that `to_dict` of this or an older version wrote.
+
+        Raises KeyError, TypeError, ValueError or AttributeError when it is none, RecipeError for its recipe.
+        """
+        data = migrations.migrated(data, migrations.RECORDS)
         if (name := data.get("task", FIRST_TASK)) not in tasks:
             raise ValueError(f"a record must be of a known task; this one is of {name!r}")
         task = tasks.get(name)
@@ -173,7 +188,7 @@ class Record:
             baseline=task.read_baseline(data["baseline"]),
             rates=Rates(**data["rates"]),
             size=Ladder(**data["size"]),
-            latency=None if data["latency"] is None else Latency(**data["latency"]),
+            latency=None if data["latency"] is None else Latency.from_dict(data["latency"]),
             task=task.name,
         )
 

@@ -94,7 +94,7 @@ class Form:
     """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W)."""
 
     module: nn.Module
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
 
     @cached_property

@@ -21,7 +21,7 @@ class Input:
     dtype: str = "float32"
 
     def empty(self, n: int, device: str | None = None) -> "Tensor":
-        """Room for n samples, (n, *shape), whose values are whatever was there; device: None for the current one."""
+        """An uninitialised tensor for n samples, (n, *shape). device: None for the current one."""
         import torch  # names of networks are to be had without it
 
         return torch.empty(n, *self.shape, dtype=getattr(torch, self.dtype), device=device)

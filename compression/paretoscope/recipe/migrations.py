@@ -15,10 +15,10 @@ def _as_it_is(data: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What the next version calls otherwise.
+    """What changes from one version to the next.
 
-    renamed: settings, old name to new; in the recipe itself, in its steps, in overrides and in links. more: what a new
-    name alone does not say, on a recipe as plain data whose names are the new ones already.
+    renamed: settings, old name to new; in the recipe itself, in its steps, in overrides and in links. more: a further
+    change of the recipe as plain data, after the renaming, where other names are not enough.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ def migrated(data: object) -> object:
 
 
 def migrated_query(query: Mapping[str, str]) -> dict[str, str]:
-    """A link, which states no version, with the names of this one; a name of now stands before an older one's."""
+    """A link, which states no version, with the names of this version; where both are there, the new name wins."""
     found = dict(query)
     for migration in MIGRATIONS:
         for old, new in migration.renamed.items():

@@ -5,6 +5,7 @@ what is allowed, `word` what one value is called. What a screen offers stands be
 because a slider has few steps and a field two ends: `offered` are the steps of a slider, `field` the ends of a field.
 """
 
+import dataclasses
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -62,8 +63,15 @@ class ValueType(ABC):
 
     __slots__ = ()
     type: ClassVar[type] = str
-    metavar: ClassVar[str | None] = None
-    offered: tuple[Any, ...] = ()
+
+    @property
+    def metavar(self) -> str | None:
+        return None
+
+    @property
+    def offered(self) -> tuple[Any, ...]:
+        """The steps of a slider; none for a field."""
+        return ()
 
     @property
     @abstractmethod
@@ -239,10 +247,14 @@ class Choice(ValueType):
         if value not in self.names:
             options = " or ".join(repr(option) for option in self.names)
             raise RecipeError(f"{name} must be {options}; got {shown(value)}. Choose one of these names.")
-        return self.terms(value).value
+        return self._term(value).value
 
     def word(self, value: Any) -> str:
-        return self.terms(value).label
+        return self._term(value).label
+
+    def _term(self, value: str) -> Term:
+        """The term of that name; raises ValueError where there is none."""
+        return tuple(self.terms)[self.names.index(value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +288,9 @@ class Text(ValueType):
     holds: Callable[[str], bool]
     rule: str
     remedy: str
-    values: str
-    metavar: str
+    # `field`, because a dataclass would take the properties of the base for defaults.
+    values: str = dataclasses.field()
+    metavar: str = dataclasses.field()
     offered: tuple[str, ...] = ()
     empty: str = ""
 

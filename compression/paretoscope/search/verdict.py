@@ -126,7 +126,7 @@ class _Case:
     @property
     def same_program(self) -> bool:
         """Whether what was run computes just what the baseline computes, so that no ratio but 1 can be true."""
-        if self.recipe.form or self.latency.number_format != "fp32":
+        if self.recipe.graph_key or self.latency.number_format != "fp32":
             return False
         return not self.sees_zeros or (self.skipping is not None and self.skipping[0] == 0)
 

@@ -180,7 +180,8 @@ class Knowledge:
             found = self._subjects.get(model)
             if found is not None:
                 return found, False
-            self._subjects[model] = claimed = Future()
+            claimed: Future[Subject] = Future()
+            self._subjects[model] = claimed
             for closed in [each for each in self._records if each not in self._subjects]:
                 del self._records[closed], self._earlier[closed]
             return claimed, True

@@ -82,12 +82,12 @@ class Latencies:
 
     def reference_ms(self, key: TimingKey) -> float | None:
         """Milliseconds of the baseline under the setting of a key, by which all recipes' are told."""
-        setting = replace(key, form="", number_format="")
+        setting = replace(key, graph_key="", number_format="")
         with self._lock:
             if setting in self._references:
                 return self._references.get(setting)
             taken = [
-                each for other, each in self._known.items() if replace(other, form="", number_format="") == setting
+                each for other, each in self._known.items() if replace(other, graph_key="", number_format="") == setting
             ]
         stored = [] if self._again else self._stored.call(lambda store: store.timings_beside(setting))
         found = reference_ms([*taken, *(stored or ())])

@@ -2,7 +2,8 @@
 
 Records are kept without their latency; timings have a table of their own, because one timing serves every recipe of the
 same graph and number format, and they belong to this machine. Rows of another revision of the methods
-(`paretoscope.recipe.revision`) stay in the file and are not found.
+(`paretoscope.recipe.revision`) stay in the file and are not found. Records and timings carry the version of their
+fields and are migrated when they are read (`paretoscope.measure.migrations`); the tables have a version of their own.
 
 What cannot be written waits in memory, is found there, and is written later: before the next row, every RETRY_S
 seconds, and when the store is closed or the process ends.
@@ -17,7 +18,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ class Store:
             return
         self._put(
             ("measurements", key.to_json()),
-            latency=json.dumps(asdict(latency)),
+            latency=json.dumps(latency.to_dict()),
             candidate=samples.candidate_ms.astype("<f4").tobytes(),
             baseline=samples.baseline_ms.astype("<f4").tobytes(),
         )
@@ -209,7 +210,7 @@ class Store:
         place = "measurements", key.to_json()
         row = self._get(place, "latency")
         try:
-            return None if row is None else Latency(**json.loads(row[0]))
+            return None if row is None else Latency.from_dict(json.loads(row[0]))
         except _UNREADABLE:
             self._cannot_read(place)
             return None
@@ -233,7 +234,7 @@ class Store:
         found = []
         for text, latency in rows.items():
             try:
-                found.append(Latency(**json.loads(latency)))
+                found.append(Latency.from_dict(json.loads(latency)))
             except _UNREADABLE:
                 self._cannot_read(("measurements", text))
         return found

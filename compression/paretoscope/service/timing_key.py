@@ -12,12 +12,12 @@ from paretoscope.runtimes import Runtime
 class TimingKey:
     """What a timing depends on: the model's digest, the machine, runtime, number format, batch, threads and input size.
 
-    form: what the recipe makes of the graph, `Recipe.form`; where the runtime's time depends on the zeros, the recipe.
+    graph_key: of the recipe, `Recipe.graph_key`; where the runtime's time depends on the zeros, the recipe's digest.
     size: height and width of the images, or None for the model's own.
     """
 
     model: str
-    form: str
+    graph_key: str
     machine: str
     runtime: str
     number_format: str
@@ -39,10 +39,11 @@ class TimingKey:
     ) -> "TimingKey":
         """The key of a recipe's timing in a runtime. model: its digest. number_format: None for the recipe's."""
         # How codes are written changes no weight.
-        form = replace(recipe, code=Code()).digest if runtime.sees_zeros else recipe.form
+        graph_key = replace(recipe, code=Code()).digest if runtime.sees_zeros else recipe.graph_key
         number_format = number_format or runtime.number_format(recipe.integer)
-        return cls(model, form, machine_id(runtime.name), runtime.name, number_format, batch, threads, size)
+        return cls(model, graph_key, machine_id(runtime.name), runtime.name, number_format, batch, threads, size)
 
     def to_json(self) -> str:
-        """The key as a text."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """The key as a text, by the names under which stores have it."""
+        names = {"graph_key": "form"}
+        return json.dumps({names.get(name, name): value for name, value in asdict(self).items()}, sort_keys=True)

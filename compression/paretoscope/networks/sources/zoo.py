@@ -23,7 +23,7 @@ class Zoo:
         return _network(zoo.models.get(name))
 
 
-# One object for each, so that what is known of a network is found again by it.
+# One object a name, because caches of results have the network as their key.
 @lru_cache(maxsize=64)
 def _network(entry: ModelEntry) -> Network:
     return Network(
