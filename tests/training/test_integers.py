@@ -30,7 +30,7 @@ def trained() -> Trainer:
 @pytest.fixture(scope="module")
 def compressed(trained) -> CompressedModel:
     """Of the last epoch, whichever was best."""
-    return replace(trained._student.eval().compressed(), recipe=RECIPE)
+    return replace(trained._now.student.eval().compressed(), recipe=RECIPE)
 
 
 def images(trainer: Trainer) -> torch.Tensor:
@@ -38,7 +38,7 @@ def images(trainer: Trainer) -> torch.Tensor:
 
 
 def student_and_integer_network(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
-    student = trainer._student.eval()
+    student = trainer._now.student.eval()
     compressed = replace(student.compressed(), recipe=RECIPE)
     with trainer.subject.running(compressed) as network, torch.inference_mode():
         return student(images(trainer)), network(images(trainer))

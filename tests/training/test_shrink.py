@@ -14,8 +14,10 @@ from paretoscope.service import subjects
 from paretoscope.service.store import Store
 from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
+from paretoscope.training.epochs import Epoch, Recovery
 from paretoscope.training.shrink import WIDTHS, ShrinkStep, required_accuracy, shrink, smallest, students
-from paretoscope.training.train import Epoch, Recovery, Split, Trainer
+from paretoscope.training.split import Split
+from paretoscope.training.train import Trainer
 
 pytestmark = pytest.mark.slow
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,13 +13,17 @@ import torch
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, RecipeError
 from paretoscope.base.progress import Calling
+from paretoscope.data.data import Part
+from paretoscope.data.dataset import ImageData
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.tensors import Codebook, Integers, Plain
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
-from paretoscope.training.train import Epoch, Recovery, Split, Trainer, best_of
+from paretoscope.training.epochs import Epoch, Recovery, best_of
+from paretoscope.training.split import Split, train_split
+from paretoscope.training.train import Trainer
 from safetensors.torch import load, save
 
 pytestmark = pytest.mark.slow
@@ -149,7 +154,7 @@ def test_shared_weights_stay_shared(subject, name):
         for weight, tensor in learned(made).weights.items():
             decoded = tensor.decode()
             # Groups that met in one epoch may part in the next: who belongs together is what the first one says.
-            members = groups.setdefault(weight, made._student.twin(weight).indices.numpy().copy())
+            members = groups.setdefault(weight, made._now.student.twin(weight).indices.numpy().copy())
             assert members.max() <= 6
             found = [np.unique(decoded[members == group]) for group in np.unique(members)]
             assert all(len(each) == 1 for each in found)
@@ -353,10 +358,16 @@ def test_the_test_split_is_never_touched(subject, name):
     assert timeless(found.epochs) == timeless(expected.epochs)
 
 
+def numbered(numbers: torch.Tensor) -> ImageData:
+    """A train split whose images are their own labels."""
+    none = numbers[:0]
+    return ImageData(numbers, numbers, none, none, none, "")
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
 def test_validation_and_training_parts_share_no_image(seed):
     numbers = torch.arange(1000)
-    split = Split.of(SimpleNamespace(task=None, data=SimpleNamespace(train_images=numbers, train_labels=numbers)), seed)
+    split = Split.of(SimpleNamespace(task=None, data=numbered(numbers)), seed)
     training, validation = set(split.images.tolist()), set(split.validation_images.tolist())
     assert (len(training), len(validation)) == (850, 150)
     assert training | validation == set(range(1000))
@@ -367,8 +378,31 @@ def test_validation_and_training_parts_share_no_image(seed):
 @pytest.mark.parametrize(("count", "kept"), [(20, 3), (33_333, 5_000), (60_000, 5_000)])
 def test_no_more_is_kept_back_than_choosing_an_epoch_takes(count, kept):
     numbers = torch.arange(count)
-    split = Split.of(SimpleNamespace(task=None, data=SimpleNamespace(train_images=numbers, train_labels=numbers)), 0)
+    split = Split.of(SimpleNamespace(task=None, data=numbered(numbers)), 0)
     assert (len(split.labels), len(split.validation_labels)) == (count - kept, kept)
+
+
+def test_a_train_split_that_comes_in_chunks_is_split_alike():
+    """Data need not give all samples at once, whatever is asked for."""
+    numbers = torch.arange(1000)
+
+    class Chunked(ImageData):
+        def samples(self, part: Part, size: int = 100) -> Iterator[torch.Tensor]:
+            return super().samples(part, 7)
+
+        def labels(self, part: Part, size: int = 100) -> Iterator[torch.Tensor]:
+            return super().labels(part, 7)
+
+    none = numbers[:0]
+    chunked = Chunked(numbers, numbers, none, none, none, "")
+    whole, parts = (Split.of(SimpleNamespace(task=None, data=data), 1) for data in (numbered(numbers), chunked))
+    assert torch.equal(whole.images, parts.images) and torch.equal(whole.validation_labels, parts.validation_labels)
+    assert train_split(numbered(numbers))[0].data_ptr() == numbers.data_ptr()
+
+
+def test_before_it_has_begun_a_training_has_no_checkpoint(subject):
+    with pytest.raises(CompressionError, match="a training must have begun; this one has not"):
+        trainer(subject, bits=4).checkpoint()
 
 
 def test_seeds(tied):
@@ -518,9 +552,9 @@ def test_what_is_kept_of_averaged_weights_is_their_running_mean(subject, monkeyp
 
     def watched(self, *batch) -> tuple[float, int]:
         if not steps:
-            steps.append({name: value.detach().clone() for name, value in self._student.named_parameters()})
+            steps.append({name: value.detach().clone() for name, value in self._now.student.named_parameters()})
         answer = train(self, *batch)
-        steps.append({name: value.detach().clone() for name, value in self._student.named_parameters()})
+        steps.append({name: value.detach().clone() for name, value in self._now.student.named_parameters()})
         return answer
 
     monkeypatch.setattr(Trainer, "_train", watched)
@@ -535,7 +569,7 @@ def test_what_is_kept_of_averaged_weights_is_their_running_mean(subject, monkeyp
         np.testing.assert_allclose(kept.decode(name), mean.numpy(), atol=1e-6)
         assert not np.allclose(kept.decode(name), steps[-1][parameter].numpy(), atol=1e-5)
     # The last step's are still the student's.
-    own = dict(made._student.named_parameters())
+    own = dict(made._now.student.named_parameters())
     assert all(torch.equal(own[name], value) for name, value in steps[-1].items())
 
 
@@ -623,7 +657,7 @@ def test_the_loss_by_rate_counts_the_kilobytes_by_each_layers_own_exchange_rate(
     overrides = [{"layers": "fc2*", "exchange": 5e-2}, {"layers": "fc3*", "calibration": "mse"}]
     made = trainer(subject, **{**RATE, "overrides": overrides})
     next(made.run())
-    bits = {name: twin.bits().item() for name, twin in made._student.projected()}
+    bits = {name: twin.bits().item() for name, twin in made._now.student.projected()}
     assert bits.keys() == {"fc1.weight", "fc2.weight"}
     expected = (1e-3 * bits["fc1.weight"] + 5e-2 * bits["fc2.weight"]) / 8000
     assert made._cost_of_size().item() == pytest.approx(expected, rel=1e-5)
