@@ -544,7 +544,10 @@ REFUSED = [
     ("train lenet-5 --all", "one NAME or --all; got neither or both"),
     ("train --all --out BAD/x", "--out must name the file of one model"),
     ("train no-such-model", "must be registered; got 'no-such-model'"),
-    ("train lenet-300-100 --seed -1 --out BAD/x", f"--seed must be a whole number from 0 to {2**63 - 1}; got -1. Pass e.g. 0."),
+    (
+        "train lenet-300-100 --seed -1 --out BAD/x",
+        "a whole number from 0 to 9223372036854775807; got -1. Pass e.g. 0.",
+    ),
     (f"train lenet-300-100 --seed {2**63} --out BAD/x", f"got {2**63}. Pass e.g. 0."),
 ]
 

@@ -122,8 +122,8 @@ def test_students_of_the_same_shapes_are_trained_once(tied):
     assert all(before != after for before, after in itertools.pairwise(shapes))
 
 
-def test_depths():
-    subject = subjects.load("resnet-20")
+def test_depths(loaded):
+    subject = loaded("resnet-20")
     found = list(students(subject, Recipe.of(bits=4), "depth", 2))
     assert [each.simplify.blocks for each in found] == [1, 2, 3, 4, 5, 6, 7]
     found = list(students(subject, Recipe.of(drop=("stage1.1",), blocks=4), "depth", 2))
