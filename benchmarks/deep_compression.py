@@ -22,7 +22,7 @@ from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
-from paretoscope.training.train import Recovery
+from paretoscope.training.epochs import Recovery
 
 from benchmarks.measured import PERCENT, Cell, Table, columns, keep, parser
 

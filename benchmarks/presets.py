@@ -4,7 +4,7 @@
 
 For every model whose data are on this machine and every preset that it is offered: bytes of the file and right answers
 on the test split, as the dashboard measures them, which are only told; and right answers on the validation part of the
-train split (`paretoscope.training.train.Split`), beside the baseline's on the same images, which a model opens by
+train split (`paretoscope.training.split.Split`), beside the baseline's on the same images, which a model opens by
 (`paretoscope.service.presets.best_known`). Trained presets did not train on that part, though their best epoch was
 chosen by it; the baselines did train on it. Trained ones are measured without their training too, because sliders move
 what is left of a recipe without it (`paretoscope.service.presets.movable`).
@@ -26,7 +26,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
 from paretoscope.service import subjects
 from paretoscope.service.presets import FIGURES, PresetFigures, chosen, load_figures, to_json
-from paretoscope.training.train import Split
+from paretoscope.training.split import Split
 
 from benchmarks import measured as page
 

@@ -27,9 +27,9 @@ from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
+from paretoscope.training.epochs import Recovery
 from paretoscope.training.progress import duration
 from paretoscope.training.shrink import required_accuracy
-from paretoscope.training.train import Recovery
 
 from benchmarks import no_training
 from benchmarks.measured import PERCENT, Cell, Table, columns, keep, parser

@@ -15,8 +15,8 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.scheduler import told_wait
 from paretoscope.service.subjects import task_of
+from paretoscope.training.epochs import Epoch, Recovery, best_of
 from paretoscope.training.progress import duration
-from paretoscope.training.train import Epoch, Recovery, best_of
 from paretoscope.training.worth import Worth, weigh
 
 from pages.components import figure, plain, state, training_settings

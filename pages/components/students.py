@@ -14,7 +14,7 @@ from paretoscope.service.parties import asking
 from paretoscope.service.scheduler import told_wait
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
-from paretoscope.training.shrink import AXES, ShrinkStep, smallest
+from paretoscope.training.shrink import Axis, ShrinkStep, smallest
 
 from pages.components import figure, plain, state
 from pages.components.trainings import Request, party
@@ -65,7 +65,7 @@ def settings(request: Request) -> None:
         f"{words.name} on the validation part. The last that holds is kept."
     )
     axis, points, epochs, go = st.columns([1.8, 1.1, 1.1, 1.1], vertical_alignment="bottom")
-    axis.selectbox("Reduce the", AXES, key="student_axis", format_func=TITLES.get)
+    axis.selectbox("Reduce the", [each.value for each in Axis], key="student_axis", format_func=TITLES.get)
     points.number_input(
         f"May lose, {words.points}",
         0.0,

@@ -14,9 +14,9 @@ from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError
 from paretoscope.service.parties import Party, asking
 from paretoscope.service.study import StudyKind
+from paretoscope.training.epochs import Epoch, Recovery
 from paretoscope.training.interrupted import Interrupted, interrupted
 from paretoscope.training.progress import cut, seconds_left
-from paretoscope.training.train import Epoch, Recovery
 
 from pages.components import state, visitors
 

@@ -479,6 +479,8 @@ REFUSED = [
     ("latency lenet-300-100 --sparsity 95", "sparsity must be in [0, 1); got 95"),
     ("latency lenet-300-100 --runtime tpu", "a runtime must be registered; got 'tpu'"),
     ("latency lenet-300-100 --batch 1 --batch 0", "batch must be a whole number of at least 1; got 0"),
+    ("latency lenet-300-100 --batch 4097", "batch must be a whole number of at most 4096; got 4097. Pass e.g. 64."),
+    ("evaluate lenet-300-100 --batch 1000000000", "batch must be a whole number of at most 4096; got 1000000000"),
     ("latency lenet-300-100 --threads -2", "threads must be a whole number of at least 1; got -2"),
     ("latency lenet-300-100 --size 0", "size must be a whole number from 1 to 1024; got 0"),
     ("latency lenet-300-100 --size 9", "images must have a size that lenet-300-100 can take; 9 x 9 gives"),
@@ -542,6 +544,11 @@ REFUSED = [
     ("train lenet-5 --all", "one NAME or --all; got neither or both"),
     ("train --all --out BAD/x", "--out must name the file of one model"),
     ("train no-such-model", "must be registered; got 'no-such-model'"),
+    (
+        "train lenet-300-100 --seed -1 --out BAD/x",
+        "a whole number from 0 to 9223372036854775807; got -1. Pass e.g. 0.",
+    ),
+    (f"train lenet-300-100 --seed {2**63} --out BAD/x", f"got {2**63}. Pass e.g. 0."),
 ]
 
 
@@ -557,6 +564,50 @@ def test_what_cannot_be_done_is_told_in_one_line(bad, folder, command, message):
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert sorted(bad.iterdir()) == before
+
+
+NEVER_STARTED = [
+    ("train lenet-300-100", "paretoscope.networks.zoo.train.train"),
+    ("recover lenet-300-100 --bits 4 --epochs 1", "paretoscope.cli.recover.recover"),
+    ("suggest lenet-300-100 --size 40000", "paretoscope.service.subjects.load"),
+    ("allot lenet-300-100 --size 40000", "paretoscope.service.subjects.load"),
+    ("pack WEIGHTS --size 40000", "paretoscope.codec.checkpoints.load_checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("place", "told"), [("no-folder/x", "must be in a folder"), ("folder", "a folder")])
+@pytest.mark.parametrize(("command", "work"), NEVER_STARTED, ids=[command.split()[0] for command, _ in NEVER_STARTED])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(bad, monkeypatch, command, work, place, told):
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("the work has started")
+
+    monkeypatch.setattr(work, start)
+    result = run(*command.replace("WEIGHTS", str(weights_path(NAME))).split(), "--out", bad / place)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert told in result.stderr and "Choose another place." in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compress lenet-300-100 --out",
+        "decompress x.psc --out",
+        "evaluate lenet-300-100 --recipe",
+        "export lenet-300-100 --format config --out",
+        "inspect",
+        "pack w.safetensors --out",
+        "pack --out x.psc",
+        "recover lenet-300-100 --epochs 1 --out",
+        "suggest lenet-300-100 --size 40000 --out",
+        "train lenet-300-100 --out",
+        "unpack x.psc --out",
+    ],
+)
+def test_an_empty_path_is_told_as_such(command):
+    result = run(*command.split(), "")
+    assert result.exit_code == 2 and result.stdout == ""
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert "a path must not be empty; got ''. Name a file, e.g. model.psc." in told
 
 
 @pytest.mark.parametrize(

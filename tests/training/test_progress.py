@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.epochs import Epoch, Recovery, best_of
 from paretoscope.training.progress import cut, duration, seconds_left
-from paretoscope.training.train import Epoch, Recovery, best_of
 
 RECIPE = Recipe.of(sparsity=0.9, epochs=6)
 

@@ -40,11 +40,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, private: bool
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise CompressionError(f"{path} must be a file or new; it is a folder or a device. Choose another place.")
+        _refuse_folder(path)
         tidy(path.parent)
         name = path.parent / _temporary_name(path.name)
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_TEXT, 0o600 if private else 0o666)
+        handle = os.open(name, _NEW, 0o600 if private else 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 _lock(handle)
@@ -60,12 +59,36 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, private: bool
             raise
         _flush_folder(path.parent)
     except OSError as error:
-        raise CompressionError(
-            f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
-        ) from None
+        raise _unwritable(path, error) from None
 
 
-_NOT_TEXT = getattr(os, "O_BINARY", 0)
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise what `write_atomically` would where a file cannot be written: before long work, not after it.
+
+    A file is made beside it and removed again; the file itself, if it is there, stays as it is.
+    """
+    path = Path(path)
+    try:
+        _refuse_folder(path)
+        name = path.parent / _temporary_name(path.name)
+        os.close(os.open(name, _NEW, 0o600))
+        os.unlink(name)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise CompressionError(f"{path} must be a file or new; it is a folder or a device. Choose another place.")
+
+
+def _unwritable(path: Path, error: OSError) -> CompressionError:
+    return CompressionError(
+        f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
+    )
 
 
 @contextmanager

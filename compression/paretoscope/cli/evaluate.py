@@ -11,7 +11,7 @@ import typer
 from paretoscope.base import lock as exclusive
 from paretoscope.base.errors import CompressionError, StoreError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import LATENCY_PANEL, Json, Model, ModelOrFile, reporting, tell
+from paretoscope.cli.shared import LATENCY_PANEL, Json, Model, ModelOrFile, file_path, reporting, tell
 from paretoscope.cli.subjects import compressed_subject, is_name, makes, recipe_for
 from paretoscope.cli.summary import summary
 
@@ -55,9 +55,11 @@ def evaluate(
         sources.find(model)
     timed = [name for name, value in (("--batch", batch), ("--threads", threads)) if value is not None]
     if runtime != "none":
+        from paretoscope.measure.latency import check_batch
         from paretoscope.runtimes import runtimes
 
         runtimes.get(runtime)
+        check_batch(1 if batch is None else batch)
     elif timed:
         raise CompressionError(
             f"{' and '.join(timed)} have an effect only where a runtime is timed; got --runtime none. Leave them out, "
@@ -78,7 +80,7 @@ def evaluate(
 def compress(
     options: RecipeOptions,
     model: Model,
-    out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(parser=file_path, help="Where to write the artefact.", metavar="FILE")],
 ) -> None:
     """Compress a model by a recipe and write the artefact."""
     from paretoscope import api

@@ -8,7 +8,7 @@ import typer
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import Json, ModelOrFile, reporting, tell
+from paretoscope.cli.shared import Json, ModelOrFile, file_path, reporting, tell
 from paretoscope.cli.subjects import compressed_subject
 
 
@@ -53,7 +53,10 @@ def export(
             metavar="FORMAT",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The file, or a new folder where there are several files.", metavar="PATH")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=file_path, help="The file, or a new folder where there are several files.", metavar="PATH"),
+    ],
     as_json: Json = False,
 ) -> None:
     """Convert a compressed model for other tools: each file is run in its own runtime before it is written.

@@ -10,7 +10,7 @@ import typer
 from paretoscope.base import files
 from paretoscope.base.errors import RecipeError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import Json, reporting, tell
+from paretoscope.cli.shared import Json, file_path, reporting, tell
 from paretoscope.recipe.recipe import FULL_PRECISION, Code, Recipe
 
 
@@ -21,11 +21,12 @@ def pack(
     file: Annotated[
         Path,
         typer.Argument(
+            parser=file_path,
             metavar="WEIGHTS",
             help="Any state dict: .safetensors, .pt, .pth, .bin, .ckpt, or the .index.json of shards.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(parser=file_path, help="Where to write the artefact.", metavar="FILE")],
     size: Annotated[
         int | None,
         typer.Option(
@@ -58,6 +59,7 @@ def pack(
     recipe = options.build(implied=implied)
     if recipe.recover is not None:
         raise RecipeError("weights alone cannot be trained; got epochs. Leave them out, or train a model of the zoo.")
+    files.check_writable(out)
     checkpoint = load_checkpoint(file)
 
     def packed(recipe: Recipe) -> PackedModel:
@@ -85,8 +87,10 @@ def pack(
 
 @reporting
 def unpack(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
-    out: Annotated[Path, typer.Option(help="Where to write the state dict.", metavar="WEIGHTS.safetensors")],
+    file: Annotated[Path, typer.Argument(parser=file_path, metavar="FILE", help="An artefact.")],
+    out: Annotated[
+        Path, typer.Option(parser=file_path, help="Where to write the state dict.", metavar="WEIGHTS.safetensors")
+    ],
 ) -> None:
     """Decode an artefact to a state dict of the names, shapes and types that it was packed from."""
     from paretoscope import codec
@@ -103,8 +107,11 @@ def unpack(
 
 @reporting
 def decompress(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
-    out: Annotated[Path, typer.Option(help="Where to write the full state dict.", metavar="WEIGHTS.safetensors")],
+    file: Annotated[Path, typer.Argument(parser=file_path, metavar="FILE", help="An artefact.")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=file_path, help="Where to write the full state dict.", metavar="WEIGHTS.safetensors"),
+    ],
 ) -> None:
     """Decode an artefact to a full state dict of floats, bit for bit what was evaluated."""
     from paretoscope import codec
@@ -120,7 +127,7 @@ def decompress(
 
 @reporting
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
+    file: Annotated[Path, typer.Argument(parser=file_path, metavar="FILE", help="An artefact.")],
     as_json: Json = False,
 ) -> None:
     """Print what is inside an artefact: recipe, figures, each tensor's codes and bits, and where all bytes go."""

@@ -20,9 +20,9 @@ from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
 from paretoscope.tasks.plain import figure
+from paretoscope.training.epochs import Epoch, Recovery, best_of
 from paretoscope.training.interrupted import interrupted
 from paretoscope.training.progress import duration, seconds_left
-from paretoscope.training.train import Epoch, Recovery, best_of
 from paretoscope.training.worth import Worth, weigh
 
 # Seconds between two looks at the training.

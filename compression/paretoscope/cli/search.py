@@ -10,7 +10,7 @@ import typer
 from paretoscope.base import files
 from paretoscope.base.errors import RecipeError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import Model, reporting, tell
+from paretoscope.cli.shared import Model, file_path, reporting, tell
 from paretoscope.cli.summary import summary
 from paretoscope.recipe.recipe import DEFAULTS, INTEGER_BITS, Code, Recipe, Repair
 
@@ -27,7 +27,9 @@ def allot(
             help="Wanted mean KL divergence from the baseline's outputs on the train split, at most, in nats."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=file_path, help="Write the recipe here too.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Find the exchange rate (lambda) of bytes and harm that meets a size or a harm, and measure what it gives."""
     from paretoscope.search import allot as search
@@ -44,6 +46,8 @@ def allot(
                 f"allot quantizes by rate; got calibration {step.calibration}. Leave it out, or set it to rate."
             )
         tell(["Scales follow from the exchange rate and not from the largest weights, as the recipe has it."])
+    if out is not None:
+        files.check_writable(out)
     subject = subjects.load(model)
     found = search.allot(subject, base, size=size, harm=harm)
     compressed = subject.compress(found.recipe)
@@ -63,7 +67,9 @@ def suggest(
     model: Model,
     size: Annotated[int | None, typer.Option(help="Most bytes of the artefact.")] = None,
     loss: Annotated[float | None, typer.Option(help="Most accuracy that may be lost, in percentage points.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=file_path, help="Write the recipe here too.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Find settings for each layer, as it can bear, that meet a size or a loss of accuracy, and measure them."""
     from paretoscope import codec
@@ -81,6 +87,8 @@ def suggest(
         base = Recipe(repair=base.repair, code=base.code)
     if base != Recipe(repair=base.repair, code=base.code):
         raise RecipeError(f"{rule}; got {base.describe()}. Leave the other steps out.")
+    if out is not None:
+        files.check_writable(out)
     subject = subjects.load(model)
     factor = subject.task.words.factor
     curves = measure_sensitivity(subject)

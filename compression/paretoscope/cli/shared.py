@@ -4,6 +4,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,6 +47,13 @@ def reporting(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
 
     return wrapped
+
+
+def file_path(text: str) -> Path:
+    """A path of the command line; a usage error where it is empty, which Path would take for the present folder."""
+    if not text:
+        raise typer.BadParameter("a path must not be empty; got ''. Name a file, e.g. model.psc.")
+    return Path(text)
 
 
 def tell(notes: Iterable[str]) -> None:

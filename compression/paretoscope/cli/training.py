@@ -9,8 +9,11 @@ import typer
 from paretoscope.base import files
 from paretoscope.base.errors import CompressionError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import Json, Model, reporting, tell
+from paretoscope.cli.shared import Json, Model, file_path, reporting, tell
 from paretoscope.cli.summary import summary
+
+# A seed of PyTorch has 64 bits, the first for negative numbers.
+LARGEST_SEED = 2**63 - 1
 
 
 @reporting
@@ -21,7 +24,8 @@ def train(
     every: Annotated[bool, typer.Option("--all", help="Train all models whose data are on this machine.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the first weights and of the order of the samples.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Write here instead of over the weights that ship.", metavar="FILE")
+        Path | None,
+        typer.Option(parser=file_path, help="Write here instead of over the weights that ship.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Train a model from scratch and write its weights."""
@@ -38,6 +42,10 @@ def train(
         raise CompressionError(
             "--out must name the file of one model; got it with --all. Train one model, or drop --out."
         )
+    if not 0 <= seed <= LARGEST_SEED:
+        raise CompressionError(f"--seed must be a whole number from 0 to {LARGEST_SEED}; got {seed}. Pass e.g. 0.")
+    if out is not None:
+        files.check_writable(out)
     here = tuple(entry.name for entry in zoo.models if zoo.datasets.get(entry.dataset).here())
     names = here if name is None else (zoo.models.get(name).name,)
     with Progress(console=Console(stderr=True)) as progress:
@@ -65,7 +73,9 @@ def recover(
     minutes: Annotated[
         float | None, typer.Option(help="End after so many minutes, with the best epoch so far.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the trained artefact here too.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=file_path, help="Write the trained artefact here too.", metavar="FILE")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Train anew what was trained before.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -78,6 +88,9 @@ def recover(
     from paretoscope.cli.recover import recover as train
 
     recipe = options.build(model)
+    if out is not None:
+        # Now and not after the training, which takes minutes.
+        files.check_writable(out)
     report = train(model, recipe, minutes=minutes, again=again)
     if out is not None:
         files.write_atomically(out, codec.write(report.compressed))

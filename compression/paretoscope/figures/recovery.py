@@ -15,7 +15,7 @@ from paretoscope.base.units import Unit, bytes_unit, format_bytes, format_percen
 from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
 from paretoscope.figures.theme import LIGHT, Theme, axis, layout
 from paretoscope.tasks import Words
-from paretoscope.training.train import Epoch, best_of
+from paretoscope.training.epochs import Epoch, best_of
 
 Quantity = Literal["loss", "figure", "size"]
 QUANTITIES: tuple[Quantity, ...] = ("loss", "figure", "size")

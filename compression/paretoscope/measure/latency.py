@@ -20,16 +20,21 @@ from paretoscope.runtimes import Program, Runtime, runtimes
 # What those who time programs need of `interleaved`, too.
 __all__ = [
     "BUDGET_S",
+    "LARGEST_BATCH",
     "WIDTH",
     "Measurement",
     "Noise",
     "Samples",
+    "check_batch",
     "compare_programs",
     "machine_id",
     "measure_latency",
     "measure_noise",
     "repeated",
 ]
+
+# Samples that are timed at once, at most: images of 3 x 224 x 224 take 2.5 GB then. Chosen by hand, no benchmark.
+LARGEST_BATCH = 4096
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,10 +64,20 @@ class Noise:
         return self.low <= 1 <= self.high
 
 
-def repeated(images: np.ndarray, batch: int) -> np.ndarray:
-    """A batch of images (n, C, H, W), repeated if there are too few; raises ModelError for none, or no batch."""
+def check_batch(batch: int) -> None:
+    """Raises ModelError unless so many samples can be timed at once: 1 to LARGEST_BATCH."""
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ModelError(f"batch must be a whole number of at least 1; got {batch!r}. Pass e.g. 1.")
+    if batch > LARGEST_BATCH:
+        raise ModelError(f"batch must be a whole number of at most {LARGEST_BATCH}; got {batch!r}. Pass e.g. 64.")
+
+
+def repeated(images: np.ndarray, batch: int) -> np.ndarray:
+    """A batch of images (n, C, H, W), repeated if there are too few.
+
+    Raises ModelError for no images, and for a batch that cannot be timed.
+    """
+    check_batch(batch)
     if len(images) < 1:
         raise ModelError("a timing needs at least one image; got none. Pass some of the train split.")
     return images[np.arange(batch) % len(images)]

@@ -10,7 +10,7 @@ from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.devices import devices, project
-from paretoscope.measure.latency import Samples
+from paretoscope.measure.latency import Samples, check_batch
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Record
 from paretoscope.measure.roofline import Estimate, LayerWork, estimate
@@ -107,10 +107,11 @@ def ask(
     wanted = list(dict.fromkeys(names))
     batches, threads = list(dict.fromkeys(batches)), list(dict.fromkeys(threads))
     chosen = list(runtimes.runtimes.names()) if ALL in wanted else [runtimes.runtimes.get(name).name for name in wanted]
-    for what, values in (("batch", batches), ("threads", threads)):
-        for value in values:
-            if value < 1:
-                raise ModelError(f"{what} must be a whole number of at least 1; got {value}. Pass e.g. 1.")
+    for batch in batches:
+        check_batch(batch)
+    for count in threads:
+        if count < 1:
+            raise ModelError(f"threads must be a whole number of at least 1; got {count}. Pass e.g. 1.")
     subject = bench.subject(model)
     if size == subject.resized(None).shape[2]:
         size = None

@@ -20,7 +20,7 @@ from paretoscope.service.study import Argument, Study, StudyKind
 from paretoscope.service.timing import StudyPart, Timing
 from paretoscope.service.works import converting, evaluating, filling, training
 from paretoscope.service.works import timing as timings
-from paretoscope.training.train import Recovery
+from paretoscope.training.epochs import Recovery
 
 _PLAIN = Argument()
 _RECIPE = Argument(Recipe.to_dict, Recipe.from_dict)

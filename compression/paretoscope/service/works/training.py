@@ -12,9 +12,10 @@ from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.study import StudyKind
 from paretoscope.service.works.evaluating import evaluate
 from paretoscope.training import shrink as shrinking
+from paretoscope.training.epochs import Recovery, best_of
 from paretoscope.training.progress import seconds_left
 from paretoscope.training.shrink import ShrinkStep, required_accuracy, students
-from paretoscope.training.train import Recovery, Trainer, best_of
+from paretoscope.training.train import Trainer
 
 
 def recover(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, minutes: float | None = None) -> Recovery:
