@@ -43,22 +43,25 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# ARGS=--write puts the tables into docs/measured.md.
 benchmarks: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.start
-	$(BIN)/python -m benchmarks.recipe
-	$(BIN)/python -m benchmarks.large
-	$(BIN)/python -m benchmarks.slider
-	$(BIN)/python -m benchmarks.sensitivity
-	$(BIN)/python -m benchmarks.simplify
-	$(BIN)/python -m benchmarks.no_training
-	$(BIN)/python -m benchmarks.coding --figure assets/coding.svg
-	$(BIN)/python -m benchmarks.moments
-	$(BIN)/python -m benchmarks.conversions
-	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.latency --lookup
-	$(BIN)/python -m benchmarks.latency_check
-	$(BIN)/python -m benchmarks.recovery --untrained
-	$(BIN)/python -m benchmarks.deep_compression
+	$(BIN)/python -m benchmarks.start $(ARGS)
+	$(BIN)/python -m benchmarks.recipe $(ARGS)
+	$(BIN)/python -m benchmarks.large $(ARGS)
+	$(BIN)/python -m benchmarks.slider $(ARGS)
+	$(BIN)/python -m benchmarks.sensitivity $(ARGS)
+	$(BIN)/python -m benchmarks.simplify $(ARGS)
+	$(BIN)/python -m benchmarks.presets $(ARGS)
+	$(BIN)/python -m benchmarks.no_training $(ARGS)
+	$(BIN)/python -m benchmarks.coding --figure assets/coding.svg $(ARGS)
+	$(BIN)/python -m benchmarks.moments $(ARGS)
+	$(BIN)/python -m benchmarks.constants $(ARGS)
+	$(BIN)/python -m benchmarks.conversions $(ARGS)
+	$(BIN)/python -m benchmarks.latency $(ARGS)
+	$(BIN)/python -m benchmarks.lookup $(ARGS)
+	$(BIN)/python -m benchmarks.latency_check $(ARGS)
+	$(BIN)/python -m benchmarks.recovery --untrained $(ARGS)
+	$(BIN)/python -m benchmarks.deep_compression $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

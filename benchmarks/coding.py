@@ -13,7 +13,6 @@ Speed: one thread, all codes of the zoo through the coder alone at three qualiti
 weights. Bounds for "context": 3 M weights a second to encode, 5 M to decode; "smallest" may take ten times as long.
 """
 
-import argparse
 import copy
 import json
 import os
@@ -37,11 +36,14 @@ from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 
+from benchmarks.measured import Table, columns, keep, parser
+
 PACKAGES = ("nncodec==2.1.3", "numpy<2")
 WORKER = Path(__file__).with_name("nncodec_worker.py")
 QPS = tuple(range(-40, -13, 2))
 EXCHANGES = tuple(float(f"{10 ** (place / 4):.2g}") for place in range(-26, -2))
 HARMS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+LOST = (0, 0.25, 0.5)
 WITH_DATA = {"rounding": "gptq", "bias": True}
 WITHOUT = {"weighting": "magnitude"}
 BOUNDS = {"with data": 0.85, "without": 1.0}
@@ -55,6 +57,10 @@ class Point:
     bytes: int
     harm: float
     accuracy: float
+
+
+# Curves stand under the model, then the way.
+Curves = dict[str, dict[str, list[list[Point]]]]
 
 
 def ours(subject: Subject, settings: Mapping[str, object], coder: str) -> list[Point]:
@@ -129,44 +135,50 @@ def environment() -> Path:
     return python
 
 
-def compare(names: Sequence[str], python: Path) -> dict[str, dict[str, list[list[Point]]]]:
-    """Curves by model and way, printed as they come."""
+def compare(names: Sequence[str], python: Path) -> tuple[Table, Curves]:
+    """Bytes at equal harm over NNCodec's, printed as they come; and the curves."""
     ways = {
         "with data": (WITH_DATA, "context"),
         "with data, smallest": (WITH_DATA, "smallest"),
         "without": (WITHOUT, "context"),
         "without, smallest": (WITHOUT, "smallest"),
     }
-    print("bytes at equal harm / NNCodec's, at harms of", ", ".join(f"{harm:g}" for harm in HARMS))
-    curves = {}
+    print()
+    harms = [(f"{harm:g} nats", "{:.2f}") for harm in HARMS]
+    table = Table(columns("model", "bytes / NNCodec's, at a harm of", *harms, "bound"))
+    curves: Curves = {}
     for name in names:
         subject = subjects.load(name)
         curves[name] = {"NNCodec": theirs(subject, python)}
         reference = [bytes_at(harm, curves[name]["NNCodec"]) for harm in HARMS]
-        print(f"{name:14} {'NNCodec, bytes':20}", *(f"{size:8.0f}" for size in reference), flush=True)
+        table.add(name, "NNCodec, KB", *(f"{size / 1000:.0f}" for size in reference), "")
         for way, (settings, coder) in ways.items():
             curves[name][way] = [ours(subject, settings, coder)]
             ratios = np.array([bytes_at(harm, curves[name][way]) for harm in HARMS]) / reference
             bound = BOUNDS[way.split(",")[0]]
             verdict = "holds" if np.nanmax(ratios) <= bound else "MISSED"
-            print(f"{'':14} {way:20}", *(f"{ratio:8.2f}" for ratio in ratios), f"  <= {bound}: {verdict}", flush=True)
-    return curves
+            table.add(
+                "", way, *(None if np.isnan(ratio) else ratio for ratio in ratios.tolist()), f"<= {bound}: {verdict}"
+            )
+    return table, curves
 
 
-def accuracies(curves: Mapping[str, Mapping[str, list[list[Point]]]]) -> None:
+def accuracies(curves: Curves) -> Table:
     """What harm means in accuracy: the smallest file of each way that loses at most so much."""
-    print("\nfewest bytes at a loss of accuracy of at most 0, 0.25 and 0.5 points")
+    print()
+    table = Table(columns("model", "fewest bytes at points lost of", *((f"{points:g}", "{:,}") for points in LOST)))
     for name, ways in curves.items():
         baseline = subjects.load(name).baseline.accuracy
         for way, lines in ways.items():
-            sizes = [
-                min((p.bytes for line in lines for p in line if p.accuracy >= baseline - lost - 1e-9), default=0)
-                for lost in (0, 0.0025, 0.005)
-            ]
-            print(f"{name:14} {way:20}", *(f"{size:8}" for size in sizes))
+            least = [baseline - lost / 100 - 1e-9 for lost in LOST]
+            points = [point for line in lines for point in line]
+            sizes = [min((p.bytes for p in points if p.accuracy >= enough), default=None) for enough in least]
+            table.add(name, way, *sizes)
+    return table
 
 
-def speed() -> None:
+def speed() -> Table:
+    """Codes a second of the coder alone, on one thread."""
     torch.set_num_threads(1)
     by_rate = {"bits": 12, "calibration": "rate", "rounding": "gptq", "fold": True}
     qualities = {
@@ -182,13 +194,25 @@ def speed() -> None:
     random = np.random.default_rng(0).standard_t(4, (2048, 5700)).astype(np.float32)
     harm = np.ones(len(random))
     sets["11.7 M, random"] = [dependent.quantize(random, None, harm, None, exchange=2e3, bits=12, per_channel=True)]
-    print("\nspeed of the coder, one thread, million weights a second (encode, decode)")
+    rate = "{:.2f}"
+    table = Table(
+        columns(
+            "codes",
+            "coder",
+            ("bits a weight", rate),
+            ("encode, million weights a second", rate),
+            ("decode", rate),
+            "bound",
+        )
+    )
     for label, tensors in sets.items():
         for effort in ("context", "smallest"):
-            _coded(label, effort, tensors)
+            table.add(label, effort, *_coded(effort, tensors))
+    return table
 
 
-def _coded(label: str, effort: str, tensors: Sequence[Integers]) -> None:
+def _coded(effort: str, tensors: Sequence[Integers]) -> tuple[float, float, float, str]:
+    """Bits a weight, million weights a second to encode and to decode, and whether the bound holds."""
     codes = [(tensor.codes.reshape(*tensor.shape[:2], -1), tensor.trellis) for tensor in tensors]
     count = sum(array.size for array, _ in codes)
     times = []
@@ -207,11 +231,10 @@ def _coded(label: str, effort: str, tensors: Sequence[Integers]) -> None:
     encode, decode = (count / min(each) for each in zip(*times, strict=True))
     slack = 10 if effort == "smallest" else 1
     verdict = "holds" if encode >= ENCODE / slack and decode >= DECODE / slack else "MISSED"
-    bits = 8 * len(data) / count
-    print(f"{label:19} {effort:9} {encode / 1e6:6.2f} {decode / 1e6:6.2f}  {bits:.2f} bits a weight  {verdict}")
+    return 8 * len(data) / count, encode / 1e6, decode / 1e6, verdict
 
 
-def draw(curves: Mapping[str, Mapping[str, list[list[Point]]]], path: Path) -> None:
+def draw(curves: Curves, path: Path) -> None:
     """Harm against bytes for each model, logarithmic, as one picture."""
     import matplotlib.pyplot as plt
 
@@ -235,14 +258,14 @@ def draw(curves: Mapping[str, Mapping[str, list[list[Point]]]], path: Path) -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=zoo.models_of("digits"))
-    parser.add_argument("--python", type=Path, help="interpreter of an environment with nncodec 2.1.3")
-    parser.add_argument("--figure", type=Path, help="draw the curves to this file")
-    options = parser.parse_args()
-    speed()
-    curves = compare(options.models, options.python or environment())
-    accuracies(curves)
+    asked = parser(__doc__)
+    asked.add_argument("models", nargs="*", default=zoo.models_of("digits"))
+    asked.add_argument("--python", type=Path, help="interpreter of an environment with nncodec 2.1.3")
+    asked.add_argument("--figure", type=Path, help="draw the curves to this file")
+    options = asked.parse_args()
+    keep("coding-speed", [speed()], options)
+    table, curves = compare(options.models, options.python or environment())
+    keep("coding", [table, accuracies(curves)], options)
     if options.figure:
         draw(curves, options.figure)
 

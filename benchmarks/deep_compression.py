@@ -11,7 +11,6 @@ on where it was, and one that is done is not repeated. --ship puts the artefact 
 assets/recovered.
 """
 
-import argparse
 import statistics
 import sys
 from dataclasses import dataclass, replace
@@ -23,10 +22,12 @@ from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
-from paretoscope.training.train import Recovery
+from paretoscope.training.epochs import Recovery
 
-# Ratio, kilobytes, test error of the network as it is, and compressed.
-PAPER = {"lenet-300-100-mnist": (40, 27, 0.0164, 0.0158), "lenet-5-mnist": (39, 44, 0.0080, 0.0074)}
+from benchmarks.measured import PERCENT, Cell, Table, columns, keep, parser
+
+# Ratio, test error of the network as it is, and compressed.
+PAPER = {"lenet-300-100-mnist": (40, 0.0164, 0.0158), "lenet-5-mnist": (39, 0.0080, 0.0074)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,58 +97,74 @@ def pruned_only(recipe: Recipe) -> Recipe:
     return replace(recipe, share=None, quantize=None, code=replace(recipe.code, rest="fp32"))
 
 
-def report(bench: Workbench, name: str, row: Row, seeds: list[int]) -> None:
-    """Train the row with every seed and print its stages beside the paper's."""
+def report(bench: Workbench, name: str, row: Row, seeds: list[int], stages: Table) -> list[Cell]:
+    """Train the row with every seed and add its stages; gives its line of the summary."""
     baseline = bench.subject(row.model).baseline
     results = [trained(bench, row.model, seeded(row.recipe, seed), f"{name}, seed {seed}") for seed in seeds]
-    ratio, kilobytes, before, after = PAPER[row.model]
+    ratio, before, after = PAPER[row.model]
     allowed = 1 - baseline.accuracy if row.error is None else row.error
     minutes = _span([result.seconds / 60 for result in results], "{:.1f}")
-    print(f"\n{name}: {row.recipe.describe()}; {minutes} minutes of training\n")
-    print("| stage | bytes | ratio | test error |\n| --- | --- | --- | --- |")
-    print(f"| paper, baseline | {baseline.size_bytes:,} | 1x | {before:.2%} |")
-    print(f"| paper, P+Q+H | {kilobytes * 1000:,} | {ratio}x | {after:.2%} |")
-    print(f"| baseline | {baseline.size_bytes:,} | 1x | {1 - baseline.accuracy:.2%} |")
+    title = presets.get(row.preset).title
+    stages.add(row.model, title, "baseline", f"{baseline.size_bytes:,}", "1x", percent(1 - baseline.accuracy))
     if row.pruned:
         pruned = [(seed, pruned_only(seeded(row.recipe, seed))) for seed in seeds]
         first = [trained(bench, row.model, recipe, f"{name}, pruned only, seed {seed}") for seed, recipe in pruned]
-        print(_stage("P", baseline.size_bytes, [result.record.size.sparse for result in first], first))
+        stages.add(
+            row.model, title, *_stage("P", baseline.size_bytes, [result.record.size.sparse for result in first], first)
+        )
     for stage, rung in (("P+Q", "packed"), ("P+Q+H", "huffman"), ("file", "artefact")):
-        print(_stage(stage, baseline.size_bytes, [getattr(r.record.size, rung) for r in results], results))
+        stages.add(
+            row.model,
+            title,
+            *_stage(stage, baseline.size_bytes, [getattr(r.record.size, rung) for r in results], results),
+        )
     ratios, errors = [result.record.ratio for result in results], [result.error for result in results]
     # Errors are counts over 10,000: equal ones must not differ by a rounding of their mean.
     holds = statistics.mean(ratios) >= row.ratio and round(statistics.mean(errors) - allowed, 9) <= 0
-    wanted = f"{row.ratio:g}x at no more than {allowed:.2%}"
-    print(f"\nWanted: {wanted}, as a mean of {len(seeds)}: {'reached' if holds else 'MISSED'}.", flush=True)
+    verdict = f"{row.ratio:g}x at no more than {percent(allowed)}: {'reached' if holds else 'MISSED'}"
+    paper = f"{ratio}x, {percent(after)} (fp32 {percent(before)})"
+    found = stages.rows[-1][-2:]
+    return [row.model, title, len(seeds), paper, *found, percent(1 - baseline.accuracy), verdict, minutes]
 
 
-def _stage(name: str, whole: int, sizes: list[int], results: list[Result]) -> str:
+def _stage(name: str, whole: int, sizes: list[int], results: list[Result]) -> list[Cell]:
     errors = [100 * result.error for result in results]
     ratios = [whole / size for size in sizes]
-    return f"| {name} | {_span(sizes, '{:,.0f}')} | {_span(ratios, '{:.1f}')}x | {_span(errors, '{:.2f}')} % |"
+    return [name, _span(sizes, "{:,.0f}"), _span(ratios, "{:.1f}", "x"), _span(errors, "{:.2f}", " %")]
 
 
-def _span(values: list[float], form: str) -> str:
+def percent(share: float) -> str:
+    return PERCENT.format(100 * share)
+
+
+def _span(values: list[float], form: str, unit: str = "") -> str:
     """The mean, and the lowest and the highest where there are several."""
-    mean = form.format(statistics.mean(values))
+    mean = form.format(statistics.mean(values)) + unit
     return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--ship", action="store_true")
-    options = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
+    asked.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--ship", action="store_true")
+    options = asked.parse_args()
     torch.set_num_threads(options.threads)
     bench = Workbench()
+    stages = Table(columns("net", "preset", "stage", "bytes", "ratio", "test error"))
+    heads = "net", "preset", "seeds", "paper", "file", "test error", "our baseline", "wanted", "minutes of training"
+    summary, lines = Table(columns(*heads)), []
     for name in options.only:
-        report(bench, name, ROWS[name], options.seeds)
+        lines.append(report(bench, name, ROWS[name], options.seeds, stages))
         if options.ship:
             source = bench.subject(ROWS[name].model).statistics.digest
             recipe = seeded(ROWS[name].recipe, options.seeds[0])
             print(f"Shipped: {shelf.put(shelf.find(source, recipe), folder=shelf.SHIPPED).name}")
+    print()
+    for line in lines:
+        summary.add(*line)
+    keep("deep_compression", [summary, stages], options)
 
 
 if __name__ == "__main__":

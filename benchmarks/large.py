@@ -23,6 +23,8 @@ from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import ModelStatistics, compressible
 from paretoscope.recipe.recipe import Recipe
 
+from benchmarks.measured import Table, columns, keep, parser
+
 RECIPE = Recipe.of(sparsity=0.8, clusters=32, bits=8)
 
 
@@ -79,10 +81,10 @@ def _resident(field: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    asked.add_argument("--rounds", type=int, default=7)
+    arguments = asked.parse_args()
     if arguments.memory:
         peak_memory()
         return
@@ -101,12 +103,14 @@ def main() -> None:
     weights, growth = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     ours_s = float(np.median(seconds))
     ratio, times = other / ours_s, growth / weights
-    print(f"resnet18, {weights // 4:,} weights, {RECIPE.describe()}: {size:,} bytes, {smaller(weights / size)}")
-    print(f"statistics, once          {once:8.3f} s")
-    print(f"ours, with exact size     {ours_s:8.3f} s   bound 1 s: {'holds' if ours_s <= 1 else 'MISSED'}")
-    print(f"torch prune + sklearn     {other:8.1f} s")
-    print(f"ratio                     {ratio:8.0f}     bound 50: {'holds' if ratio >= 50 else 'MISSED'}")
-    print(f"peak memory / weights     {times:8.2f}     bound 6: {'holds' if times <= 6 else 'MISSED'}")
+    title = f"resnet18, {weights // 4:,} weights, {RECIPE.describe()}: {size:,} bytes, {smaller(weights / size)}"
+    table = Table(columns("", "measured", "bound"), title)
+    table.add("statistics, once", f"{once:.2f} s", "")
+    table.add("ours, with the exact size", f"{ours_s:.2f} s", f"<= 1 s: {'holds' if ours_s <= 1 else 'MISSED'}")
+    table.add("`torch.nn.utils.prune` and scikit-learn's KMeans, without a size", f"{other:.1f} s", "")
+    table.add("they / ours", f"{ratio:.0f}", f">= 50: {'holds' if ratio >= 50 else 'MISSED'}")
+    table.add("peak memory / fp32 weights", f"{times:.1f}", f"<= 6: {'holds' if times <= 6 else 'MISSED'}")
+    keep("large", [table], arguments)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Every runtime, on every model: the baseline, integer kernels, half the channels, 95 % zeros; sparse kernels on more.
 
     python -m benchmarks.latency [--models NAME ...] [--without RUNTIME ...] [--batch N] [--threads N] [--budget S]
-                                 [--json FILE]
-    python -m benchmarks.latency --lookup
 
 Each row is timed twice in interleaved pairs: beside the same runtime's own baseline, and beside ONNX Runtime's fp32
 baseline, across the runtimes. Bounds: lenet-300-100 at 95 % zeros and batch 1 is at least 2 times as fast in the sparse
@@ -11,16 +9,14 @@ same weights, never lies wholly below 1, nor below the interval of ONNX Runtime 
 what this machine's roofline allows at most.
 """
 
-import argparse
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from paretoscope.base.errors import CompressionError
-from paretoscope.measure.latency import BUDGET_S, Call, Comparison, Loader, compare, repeated
+from paretoscope.measure.interleaved import BUDGET_S, Call, Loader, PairedTiming, compare
+from paretoscope.measure.latency import repeated
 from paretoscope.measure.machine import measure_machine
 from paretoscope.measure.roofline import estimate, layer_work
 from paretoscope.measure.subject import Subject
@@ -32,7 +28,7 @@ from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 from paretoscope.runtimes.sparse.runtime import SPARSE
 from paretoscope.service import subjects
 
-from benchmarks import lookup
+from benchmarks.measured import INTERVAL, Cell, Table, columns, keep, parser
 
 RECIPES = {
     "baseline": Recipe(),
@@ -57,11 +53,16 @@ class Ratio:
     high: float
 
     @classmethod
-    def of(cls, found: Comparison) -> "Ratio":
+    def of(cls, found: PairedTiming) -> "Ratio":
         return cls(found.speedup, found.speedup_low, found.speedup_high)
 
     def __str__(self) -> str:
-        return f"{self.ratio:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return INTERVAL.format(*self.cell)
+
+    @property
+    def cell(self) -> tuple[float, float, float]:
+        """As a table has it."""
+        return self.ratio, self.low, self.high
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,13 @@ class Setting:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(zoo.models_of("digits")))
-    parser.add_argument("--without", nargs="+", default=[], help="runtimes to leave out", metavar="RUNTIME")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds a comparison")
-    parser.add_argument("--json", type=Path, help="write the figures here too", metavar="FILE")
-    parser.add_argument("--lookup", action="store_true", help="only: shared weights through look-ups")
-    options = parser.parse_args()
-    if options.lookup:
-        lookup.main(options.budget)
-        return
+    asked = parser(__doc__)
+    asked.add_argument("--models", nargs="+", default=list(zoo.models_of("digits")))
+    asked.add_argument("--without", nargs="+", default=[], help="runtimes to leave out", metavar="RUNTIME")
+    asked.add_argument("--batch", type=int, default=1)
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--budget", type=float, default=BUDGET_S, help="seconds a comparison")
+    options = asked.parse_args()
     setting = Setting(options.batch, options.threads, options.budget)
     chosen = [runtime for runtime in runtimes if runtime.name not in options.without]
     for runtime in chosen:
@@ -113,14 +109,24 @@ def main() -> None:
     rows: list[Row] = []
     for name in options.models:
         print(f"\n{name}, batch {setting.batch}, {setting.threads} thread(s)\n")
-        print("| recipe | runtime | format | ms | to its own baseline | to ONNX Runtime fp32 |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        own = Table(
+            columns(
+                "recipe",
+                "runtime",
+                "format",
+                ("ms", "{:.4g}"),
+                ("to its own baseline", INTERVAL),
+                ("to ONNX Runtime fp32", INTERVAL),
+            )
+        )
         for row in measured(subjects.load(name), chosen, setting):
             rows.append(row)
-            cells = (row.recipe, row.runtime, row.number_format, f"{row.median_ms:.4g}", row.own, row.onnx)
-            print(f"| {' | '.join(map(str, cells))} |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps({**asdict(setting), "rows": [asdict(row) for row in rows]}, indent=2))
+            own.add(row.recipe, row.runtime, row.number_format, row.median_ms, row.own.cell, row.onnx.cell)
+    tables = []
+    for make in (across, patterns):
+        print()
+        tables.append(make([row for row in rows if not repeats(row)]))
+    keep("latency", tables, options)
     missed = siblings(rows) + wanted(rows, setting)
     sys.exit(missed > 0)
 
@@ -133,7 +139,7 @@ def measured(subject: Subject, chosen: list[Runtime], setting: Setting) -> Itera
 
     noise = subject.noise(ONNX_RUNTIME.name, setting.batch, setting.threads, budget_s=setting.budget_s)
 
-    def against(candidate: Loader, other: Loader) -> Comparison:
+    def against(candidate: Loader, other: Loader) -> PairedTiming:
         return compare(candidate, other, budget_s=setting.budget_s)
 
     for name, recipe in RECIPES.items():
@@ -182,6 +188,49 @@ def loader(runtime: Runtime, program: Program, images, setting: Setting) -> Load
             yield session.bind(batch)
 
     return loaded
+
+
+def repeats(row: Row) -> bool:
+    """Whether a row is the baseline's again: of an integer recipe, in a runtime that takes its floats."""
+    return RECIPES[row.recipe].integer and row.number_format == "fp32"
+
+
+def across(rows: list[Row]) -> Table:
+    """Every runtime against ONNX Runtime's fp32 baseline: a line a recipe and runtime, a column a model."""
+    table = _by_model(rows, "recipe", "runtime")
+    models = [column.title for column in table.columns[2:]]
+    takes = {row.model: f"{1e3 * row.onnx_ms:.3g} us" for row in reversed(rows)}
+    table.add("baseline", f"{ONNX_RUNTIME.title} fp32 takes", *(takes[model] for model in models))
+    for (recipe, runtime, number_format), found in _lines(row for row in rows if row.recipe not in OF_SPARSE_KERNELS):
+        # The baseline against itself is noise.
+        if (recipe, runtime) != ("baseline", ONNX_RUNTIME.name):
+            title = f"{runtimes.get(runtime).title} {number_format}"
+            table.add(recipe, title, *(found[model].onnx.cell if model in found else None for model in models))
+    return table
+
+
+def patterns(rows: list[Row]) -> Table:
+    """The sparse runtime against ONNX Runtime with the same weights."""
+    title = "Sparse kernels against ONNX Runtime fp32 with the same weights, which does not see them"
+    table = _by_model(rows, "recipe", title=title)
+    models = [column.title for column in table.columns[1:]]
+    beside = [row for row in rows if row.sibling is not None]
+    for (recipe, *_), found in _lines(beside):
+        cells: list[Cell] = [found[model].sibling.cell if model in found else None for model in models]
+        table.add(recipe, *cells)
+    return table
+
+
+def _by_model(rows: list[Row], *first: str, title: str = "") -> Table:
+    return Table(columns(*first, *((model, INTERVAL) for model in dict.fromkeys(row.model for row in rows))), title)
+
+
+def _lines(rows: Iterable[Row]) -> Iterable[tuple[tuple[str, str, str], dict[str, Row]]]:
+    """Rows of one recipe, runtime and number format, by model."""
+    found: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((row.recipe, row.runtime, row.number_format), {})[row.model] = row
+    return found.items()
 
 
 def siblings(rows: list[Row]) -> int:

@@ -9,7 +9,6 @@ that neither counts: as many as a network that only flattens its images shows. B
 less that call.
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -33,6 +32,8 @@ from paretoscope.runtimes.profiles import WARM_UP_RUNS
 from paretoscope.service import subjects
 from torch import nn
 
+from benchmarks.measured import Table, columns, keep, parser
+
 BOUND = 0.10
 ROUNDS = 5
 MOST_CALLS = 5000
@@ -41,18 +42,29 @@ Pair = tuple[float, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", default=zoo.models_of("digits"))
-    parser.add_argument("--seconds", type=int, default=1, help="of measuring, a side and a round")
-    options = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--model", nargs="+", default=zoo.models_of("digits"))
+    asked.add_argument("--seconds", type=int, default=1, help="of measuring, a side and a round")
+    options = asked.parse_args()
     checks: dict[str, Callable[[Program, np.ndarray, int], Pair]] = {ONNX_RUNTIME.name: onnx_runtime}
     if OPENVINO.missing:
         print(f"OpenVINO is left out: install {OPENVINO.missing}", file=sys.stderr)
     else:
         checks[OPENVINO.name] = openvino
     missed = 0
-    print("| model | format | runtime | theirs, us | ours, us | ratio | less the call | |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    us, ratios = "{:.1f}", "{:.3f}"
+    table = Table(
+        columns(
+            "model",
+            "format",
+            "runtime",
+            ("theirs, us", us),
+            ("ours, us", us),
+            ("ratio", ratios),
+            ("less the call", ratios),
+            "bound",
+        )
+    )
     for name in options.model:
         subject = subjects.load(name)
         images = subject.data.test_images[:1].numpy()
@@ -64,11 +76,9 @@ def main() -> None:
                 ratio, less = ours / theirs, (ours - max(0.0, outside - inside)) / theirs
                 holds = min(abs(ratio - 1), abs(less - 1)) <= BOUND
                 missed += not holds
-                print(
-                    f"| {name} | {number_format} | {runtime} | {1e6 * theirs:.1f} | {1e6 * ours:.1f} | {ratio:.3f} | "
-                    f"{less:.3f} | {'holds' if holds else 'MISSED'} |",
-                    flush=True,
-                )
+                verdict = "holds" if holds else "MISSED"
+                table.add(name, number_format, runtime, 1e6 * theirs, 1e6 * ours, ratio, less, verdict)
+    keep("latency_check", [table], options)
     sys.exit(missed > 0)
 
 

@@ -1,6 +1,6 @@
 """Shared weights through look-ups against the same kernels with float values: is a byte a weight worth an indirection?
 
-    python -m benchmarks.latency --lookup
+    python -m benchmarks.lookup [--budget S]
 
 Kernels of the sparse runtime, float32 sums, one thread: "rows" is compressed sparse rows; "blocks" multiplies 16
 outputs at a time and is pruned in such blocks. Values are float32, or uint8 indices into a codebook: of 16 entries,
@@ -19,8 +19,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from paretoscope.measure.latency import Call, Comparison, compare
+from paretoscope.measure.interleaved import BUDGET_S, Call, PairedTiming, compare
 from paretoscope.runtimes.sparse import kernels
+
+from benchmarks import measured
 
 HEIGHT = 16
 CODEBOOKS = (16, 256)
@@ -126,24 +128,41 @@ def kernel(height: int, entries: int) -> Callable[..., None]:
     return multiply
 
 
-def main(budget_s: float) -> None:
-    print("| layer | form | entries | float bytes | look-up bytes | float us | look-up us | float / look-up, 95 % |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+def main() -> None:
+    asked = measured.parser(__doc__)
+    asked.add_argument("--budget", type=float, default=BUDGET_S, help="seconds a comparison")
+    options = asked.parse_args()
+    size, us = "{:,}", "{:.4g}"
+    table = measured.Table(
+        measured.columns(
+            "layer",
+            "form",
+            "entries",
+            ("float bytes", size),
+            ("look-up bytes", size),
+            ("float us", us),
+            ("look-up us", us),
+            ("float / look-up, 95 %", measured.INTERVAL),
+        )
+    )
     for name, (rows, columns, zeros) in LAYERS.items():
         for blocks in (False, True):
             for entries in CODEBOOKS:
                 one = layer(rows, columns, zeros, entries, blocks)
-                found = measure(one, blocks, budget_s)
-                told = f"{found.speedup:.2f} [{found.speedup_low:.2f}, {found.speedup_high:.2f}]"
-                form = f"blocks of {HEIGHT}" if blocks else "rows"
-                print(
-                    f"| {name}, {zeros:.0%} zeros | {form} | {entries} | {one.bytes[0]:,} | {one.bytes[1]:,} | "
-                    f"{1e3 * found.baseline_median_ms:.4g} | {1e3 * found.median_ms:.4g} | {told} |",
-                    flush=True,
+                found = measure(one, blocks, options.budget)
+                table.add(
+                    f"{name}, {zeros:.0%} zeros",
+                    f"blocks of {HEIGHT}" if blocks else "rows",
+                    entries,
+                    *one.bytes,
+                    1e3 * found.baseline_median_ms,
+                    1e3 * found.median_ms,
+                    (found.speedup, found.speedup_low, found.speedup_high),
                 )
+    measured.keep("lookup", [table], options)
 
 
-def measure(one: Layer, blocks: bool, budget_s: float) -> Comparison:
+def measure(one: Layer, blocks: bool, budget_s: float) -> PairedTiming:
     """Look-ups against floats, after both were found to give the same sums as a dense product."""
     x = np.random.default_rng(1).standard_normal(one.weight.shape[1]).astype(np.float32)
     height = HEIGHT if blocks else 1
@@ -166,3 +185,7 @@ def _loader(call: Call) -> Callable[[], object]:
         yield call
 
     return loaded
+
+
+if __name__ == "__main__":
+    main()

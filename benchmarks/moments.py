@@ -14,7 +14,6 @@ Judged (--judged: this part alone): resnet-20, vit-tiny, mobilenet-v2 on the tes
 code has. Wanted: harm falls strictly with size over ten exchange rates. Two more rates lie between each pair of them.
 """
 
-import argparse
 import copy
 from collections.abc import Iterator, Sequence
 from unittest import mock
@@ -35,6 +34,8 @@ from paretoscope.service import subjects
 from paretoscope.tasks.classification import Classification
 from torch import nn
 from torch.nn import functional as F
+
+from benchmarks.measured import Table, columns, keep, parser
 
 TUNED_ON = ("lenet-300-100", "lenet-5", "simple-cnn", "lenet-300-100-mnist", "lenet-5-mnist")
 JUDGED = ("resnet-20", "vit-tiny", "mobilenet-v2")
@@ -167,9 +168,12 @@ def constants(mean: float, correlation: float) -> mock._patch:
     )
 
 
-def compare(tried: Sequence[Network], pairs: Sequence[tuple[float, float]], rates: np.ndarray) -> np.ndarray:
-    """Geometric means over networks of `harm_ratio`, a pair each; prints those of each network, and scatters."""
-    print(f"{'':20} {'without':>12}", *(f"{mean:g}, {correlation:g}".rjust(12) for mean, correlation in pairs))
+def compare(
+    tried: Sequence[Network], pairs: Sequence[tuple[float, float]], rates: np.ndarray
+) -> tuple[np.ndarray, Table]:
+    """Geometric means over networks of `harm_ratio`, a pair each; the table has each network's, and scatters."""
+    named = ["without", *(f"{mean:g}, {correlation:g}" for mean, correlation in pairs)]
+    table = Table(columns("network", *((pair, "{:.3f} ({:.2f})") for pair in named)), f"{len(rates)} rates")
     ratios, scatters = [], []
     for name, model, images in tried:
         chosen = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:IMAGES]]
@@ -188,51 +192,75 @@ def compare(tried: Sequence[Network], pairs: Sequence[tuple[float, float]], rate
         each = [found[pair] for pair in pairs]
         ratios.append([harm_ratio(points, reference) for points in each])
         scatters.append([scatter(points) for points in (reference, *each)])
-        print(f"{name:20}", *_cells(ratios[-1], scatters[-1]), flush=True)
+        table.add(name, *_cells(ratios[-1], scatters[-1]))
     means = np.exp(np.log(ratios).mean(axis=0))
-    print(f"{'all':20}", *_cells(means, np.mean(scatters, axis=0)))
-    return means
+    table.add("all", *_cells(means, np.mean(scatters, axis=0)))
+    return means, table
 
 
-def _cells(ratios: Sequence[float], scatters: Sequence[float]) -> list[str]:
-    return [f"{ratio:.3f} ({s:.2f})".rjust(12) for ratio, s in zip((1.0, *ratios), scatters, strict=True)]
+def _cells(ratios: Sequence[float], scatters: Sequence[float]) -> list[tuple[float, float]]:
+    return [(float(ratio), float(each)) for ratio, each in zip((1.0, *ratios), scatters, strict=True)]
 
 
-def tune() -> None:
+def tune() -> list[Table]:
+    """Harm at equal bytes over that without compensation, and scatter in brackets, by mean and correlation."""
     tried = list(networks())
     pairs = [(mean, correlation) for mean in MEANS for correlation in CORRELATIONS]
-    print("harm at equal bytes / that without compensation (scatter), by mean and correlation")
-    means = compare(tried, pairs, RATES)
+    means, all_pairs = compare(tried, pairs, RATES)
     best = [pairs[place] for place in np.argsort(means)[:FINAL]]
-    print(f"the best {FINAL} at {len(FINAL_RATES)} rates")
-    means = compare(tried, best, FINAL_RATES)
+    means, final = compare(tried, best, FINAL_RATES)
     print(f"best: {best[int(means.argmin())]}; in the code: {(moments.MEAN, moments.CORRELATION)}")
+    return [all_pairs, final]
 
 
-def judge() -> None:
-    print("\nten rates on the test split: bytes, harm without compensation; bytes, harm with it")
+def judge() -> list[Table]:
+    """What compensation does on the judged networks, and their ten rates."""
+    both = "{:.0f}, {:.0f}"
+    summary = Table(
+        columns(
+            "network",
+            ("harm at equal bytes, with / without", "{:.2f}"),
+            ("of 9 steps, harm does not fall at: without, with", both),
+            ("of 27 steps", both),
+            ("scatter of ln harm: without, with", "{:.2f}, {:.2f}"),
+        )
+    )
+    points = Table(
+        columns(
+            "network",
+            ("nats a KB", "{:.2g}"),
+            ("bytes, without", "{:,.0f}"),
+            ("harm", "{:.3g}"),
+            ("bytes, with", "{:,.0f}"),
+            ("harm", "{:.3g}"),
+        )
+    )
+    rows = []
     for name in JUDGED:
         subject = subjects.load(name)
         with without():
             before = curve(subject.model, subject.statistics, subject.data.test_images, JUDGED_RATES)
         after = curve(subject.model, subject.statistics, subject.data.test_images, JUDGED_RATES)
         for rate, (size, harm), (own_size, own_harm) in zip(JUDGED_RATES[TEN], before[TEN], after[TEN], strict=True):
-            print(f"{name:14} {rate:8.2g} {size:8.0f} {harm:10.3g} {own_size:8.0f} {own_harm:10.3g}")
-        for label, each in (("ten", TEN), ("all 28", slice(None))):
-            steps = [int((np.diff(points[each, 1]) <= 0).sum()) for points in (before, after)]
-            print(f"{name:14} {label} rates: harm does not fall with size at {steps[0]}, with compensation {steps[1]}")
-        scatters = f"scatter {scatter(before):.2f} and {scatter(after):.2f}"
-        print(f"{name:14} harm at equal bytes {harm_ratio(after, before):.2f}; {scatters}", flush=True)
+            points.add(name, *map(float, (rate, size, harm, own_size, own_harm)))
+        ten, all_of_them = (
+            [int((np.diff(side[each, 1]) <= 0).sum()) for side in (before, after)] for each in (TEN, slice(None))
+        )
+        rows.append((name, harm_ratio(after, before), ten, all_of_them, (scatter(before), scatter(after))))
+    print()
+    for row in rows:
+        summary.add(*row)
+    return [summary, points]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--judged", action="store_true", help="the judged networks alone")
-    options = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--judged", action="store_true", help="the judged networks alone")
+    options = asked.parse_args()
     torch.set_num_threads(1)
     if not options.judged:
-        tune()
-    judge()
+        keep("moments", tune(), options)
+    keep("moments-judged", judge(), options)
 
 
 if __name__ == "__main__":

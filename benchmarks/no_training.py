@@ -8,7 +8,6 @@ batch norm folded, context coded. "Cannot be told": McNemar's exact test, 5 % le
 split, which also chose the recipe. Then the accuracy at 4 bits per channel without and with repair.
 """
 
-import argparse
 from collections.abc import Iterator
 
 from paretoscope.measure.record import Record
@@ -18,6 +17,8 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.cliff import find_cliff
 from paretoscope.service import subjects
 from paretoscope.tasks.classification import Accuracy
+
+from benchmarks.measured import PERCENT, Cell, Table, columns, keep, parser
 
 WITHOUT: dict[str, object] = {}
 REPAIR = {"rounding": "gptq", "bias": True, "batchnorm": True}
@@ -56,27 +57,42 @@ def by_rate(subject: Subject) -> Iterator[Record]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=zoo.models_of("digits"))
-    names = parser.parse_args().models
-    print("| model | no repair | recipe | with repair | recipe | by rate | nats a KB | 4 bits | repaired | baseline |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name in names:
+    asked = parser(__doc__)
+    asked.add_argument("models", nargs="*", default=zoo.models_of("digits"))
+    options = asked.parse_args()
+    ratio = "{:.1f}x"
+    table = Table(
+        columns(
+            "model",
+            ("without repair", ratio),
+            "recipe",
+            ("with repair", ratio),
+            "recipe",
+            ("by rate", ratio),
+            ("nats a KB", "{:g}"),
+            ("4 bits, without repair", PERCENT),
+            ("4 bits, with repair", PERCENT),
+            ("baseline", PERCENT),
+        )
+    )
+    for name in options.models:
         subject = subjects.load(name)
-        cells = []
+        cells: list[Cell] = []
         ways = indistinguishable(subject, WITHOUT), indistinguishable(subject, REPAIR), by_rate(subject)
         for passing in ways:
             best = min(passing, key=lambda record: record.size.artefact, default=None)
-            cells += ["none", ""] if best is None else [f"{best.ratio:.1f}x", _recipe(best)]
+            cells += ["none", ""] if best is None else [best.ratio, _recipe(best)]
         for repair in (WITHOUT, REPAIR):
             *_, last = subject.evaluate(Recipe.of(bits=4, calibration="mse", rest="fp16", **repair))
-            cells.append(f"{last.record.figures.accuracy:.2%}")
-        print(f"| {name} | {' | '.join(cells)} | {subject.baseline.accuracy:.2%} |", flush=True)
+            cells.append(100 * last.record.figures.accuracy)
+        table.add(name, *cells, 100 * subject.baseline.accuracy)
+    keep("no_training", [table], options)
 
 
-def _recipe(record: Record) -> str:
+def _recipe(record: Record) -> Cell:
+    """What tells a recipe from the others of its way: the exchange rate, or the settings of the three steps."""
     if record.recipe.quantize.calibration == "rate":
-        return f"{record.recipe.quantize.exchange:g}"
+        return record.recipe.quantize.exchange
     prune = f"{100 * record.rates.sparse_rate:.0f} % sparse, " if record.recipe.prune else ""
     share = record.recipe.share
     return f"{prune}{f'{share.clusters} clusters, ' if share else ''}{record.recipe.bits} bits"

@@ -7,7 +7,6 @@ the whole test split (same chunks, no figures), and compression + exact size + l
 at most 1.3 times the forward pass where that takes over 100 ms, at most 150 ms above it otherwise.
 """
 
-import argparse
 import random
 import statistics
 import time
@@ -17,6 +16,8 @@ from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
+
+from benchmarks.measured import Table, columns, keep, parser
 
 
 def new_recipe(draw: random.Random) -> Recipe:
@@ -47,18 +48,21 @@ def timed(call, *arguments) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    asked = parser(__doc__)
+    asked.add_argument("--rounds", type=int, default=15)
+    options = asked.parse_args()
     draw = random.Random(0)
-    print(f"{'model':<15}{'forward ms':>11}{'recipe ms':>11}{'above ms':>10}{'ratio':>7}  bound")
+    ms = "{:.1f} ms"
+    table = Table(
+        columns("model", ("forward pass", ms), ("new recipe", ms), ("above", ms), ("ratio", "{:.2f}"), "bound")
+    )
     for name in zoo.models_of("digits"):
         subject = subjects.load(name)
         for _ in range(2):
             forward(subject)
             whole(subject, new_recipe(draw))
         bare, recipes = [], []
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             recipe = new_recipe(draw)
             sides = [(bare, (forward, subject)), (recipes, (whole, subject, recipe))]
             draw.shuffle(sides)
@@ -69,7 +73,8 @@ def main() -> None:
         ratio = statistics.median(b / a for a, b in zip(bare, recipes, strict=True))
         holds = ratio <= 1.3 if base > 100 else above <= 150
         bound = ("ratio <= 1.3" if base > 100 else "above <= 150 ms") + (": holds" if holds else ": MISSED")
-        print(f"{name:<15}{base:>11.1f}{statistics.median(recipes):>11.1f}{above:>10.1f}{ratio:>7.2f}  {bound}")
+        table.add(name, base, statistics.median(recipes), above, ratio, bound)
+    keep("recipe", [table], options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ begin as its own, so that this may choose too small a file. Trainings are kept: 
 smallest file of each model into assets/recovered, and prints its recipe for a preset.
 """
 
-import argparse
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,11 +27,12 @@ from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
+from paretoscope.training.epochs import Recovery
 from paretoscope.training.progress import duration
 from paretoscope.training.shrink import required_accuracy
-from paretoscope.training.train import Recovery
 
 from benchmarks import no_training
+from benchmarks.measured import PERCENT, Cell, Table, columns, keep, parser
 
 DATASET = "digits"
 FORM = {"bits": 8, "calibration": "rate", "rest": "rate", "coder": "smallest"}
@@ -113,13 +113,13 @@ def trainings(bench: Workbench, name: str, minutes: float) -> list[Trained]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=zoo.models_of(DATASET), metavar="NAME")
-    parser.add_argument("--minutes", type=float, default=FIVE_MINUTES, help="of each training, at most")
-    parser.add_argument("--threads", type=int, default=2, help="of each training")
-    parser.add_argument("--untrained", action="store_true", help="search without training too: benchmarks.no_training")
-    parser.add_argument("--ship", action="store_true")
-    arguments = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--models", nargs="+", default=zoo.models_of(DATASET), metavar="NAME")
+    asked.add_argument("--minutes", type=float, default=FIVE_MINUTES, help="of each training, at most")
+    asked.add_argument("--threads", type=int, default=2, help="of each training")
+    asked.add_argument("--untrained", action="store_true", help="search without training too: benchmarks.no_training")
+    asked.add_argument("--ship", action="store_true")
+    arguments = asked.parse_args()
     torch.set_num_threads(arguments.threads)
     rows = []
     with closing(Workbench()) as bench:
@@ -133,37 +133,71 @@ def main() -> None:
                 best = smallest(passing).recovery.recipe
                 shelf.put(shelf.find(subject.statistics.digest, best), folder=shelf.SHIPPED)
                 print(f"Shipped for {name}: {best.to_json()}", flush=True)
-            rows.append(
-                f"| {name} | {_untrained(subject) if arguments.untrained else ''} | {_cells(passing)} "
-                f"| {_cells(chosen)} | {subject.baseline.accuracy:.2%} |"
-            )
-    print("| model | no training | smallest | recipe, verdict | by validation | recipe, verdict | baseline |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    print("\n".join(rows))
+            before = _untrained(subject) if arguments.untrained else None
+            rows.append((name, before, passing, chosen, 100 * subject.baseline.accuracy))
+    tables = [_table("The smallest file that the test split does not tell from the baseline"), _table("By validation")]
+    for place, table in enumerate(tables, 2):
+        print()
+        for row in rows:
+            table.add(row[0], row[1], *_cells(row[place]), row[-1])
+    keep("recovery", tables, arguments)
 
 
-def _untrained(subject: Subject) -> str:
+def _table(title: str) -> Table:
+    ratio = "{:.1f}x"
+    named = columns(
+        "model",
+        ("no training", ratio),
+        ("trained", ratio),
+        ("bytes", "{:,}"),
+        "recipe",
+        ("test accuracy", PERCENT),
+        ("p", "{:.3f}"),
+        ("minutes", "{:.1f}"),
+        ("baseline", PERCENT),
+    )
+    return Table(named, title)
+
+
+def _untrained(subject: Subject) -> Cell:
     best = min(no_training.by_rate(subject), key=lambda record: record.size.artefact, default=None)
-    return "none" if best is None else f"{best.ratio:.1f}x"
+    return "none" if best is None else best.ratio
 
 
 def smallest(trained: list[Trained]) -> Trained | None:
     return min(trained, key=lambda each: each.record.size.artefact, default=None)
 
 
-def _cells(trained: list[Trained]) -> str:
+def _cells(trained: list[Trained]) -> list[Cell]:
+    """Ratio, bytes, recipe, test accuracy, p and minutes of the smallest file."""
     best = smallest(trained)
-    return "none | " if best is None else f"{best.record.ratio:.1f}x | {_row(best)}"
+    if best is None:
+        return ["none", None, None, None, None, None]
+    record = best.record
+    return [
+        record.ratio,
+        record.size.artefact,
+        _recipe(best),
+        100 * record.figures.accuracy,
+        record.figures.p_value,
+        best.recovery.epochs[-1].seconds / 60,
+    ]
 
 
-def _row(trained: Trained) -> str:
-    record, step = trained.record, trained.record.recipe
-    figures = record.figures
+def _recipe(trained: Trained) -> str:
+    step = trained.record.recipe
     simpler = step.simplify.describe() if step.simplify else []
     return (
         f"{', '.join([*simpler, ''])}{100 * (step.prune.sparsity if step.prune else 0):g} % sparse, "
-        f"{step.quantize.exchange:g} nats a KB, "
-        f"{len(trained.recovery.epochs) - 1} epochs in {duration(trained.recovery.epochs[-1].seconds)}: "
+        f"{step.quantize.exchange:g} nats a KB, {len(trained.recovery.epochs) - 1} epochs"
+    )
+
+
+def _row(trained: Trained) -> str:
+    record = trained.record
+    figures = record.figures
+    return (
+        f"{_recipe(trained)} in {duration(trained.recovery.epochs[-1].seconds)}: "
         f"{record.size.artefact:,} B, {record.ratio:.1f}x, "
         f"validation {accuracy_of(trained.recovery):.2%}, test {figures.accuracy:.2%}, "
         f"p = {figures.p_value:.3f}, {'worse' if figures.distinguishable else 'indistinguishable'}"

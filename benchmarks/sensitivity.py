@@ -7,7 +7,6 @@ passes over the test split; recording the passes and running the baseline count 
 identical. Bound: at least 1.6 times faster on resnet-20.
 """
 
-import argparse
 import copy
 import math
 import time
@@ -18,8 +17,8 @@ from paretoscope.base.progress import Calling
 from paretoscope.data.data import CHUNK
 from paretoscope.measure.sensitivity import (
     SETTINGS,
-    Point,
     Sensitivity,
+    SensitivityPoint,
     coded_bytes,
     compress_alone,
     measure_sensitivity,
@@ -27,6 +26,8 @@ from paretoscope.measure.sensitivity import (
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import zoo
 from paretoscope.service import subjects
+
+from benchmarks.measured import Table, columns, keep, parser
 
 GRIDS = {"sparsity": (0.8,), "clusters": (8,), "bits": (4, 2)}
 BOUND = {"resnet-20": 1.6}
@@ -40,7 +41,7 @@ class WholePasses:
         self._model = copy.deepcopy(subject.model)
         self._baseline = self._log_probabilities()
 
-    def points(self, layer: str, grids: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[Point, ...]]:
+    def points(self, layer: str, grids: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[SensitivityPoint, ...]]:
         weight = self._model.get_parameter(layer).detach()
         original = weight.clone()
         curves = {
@@ -49,7 +50,7 @@ class WholePasses:
         weight.copy_(original)
         return curves
 
-    def _point(self, layer: str, weight: torch.Tensor, setting: str, value: float) -> Point:
+    def _point(self, layer: str, weight: torch.Tensor, setting: str, value: float) -> SensitivityPoint:
         compressed = compress_alone(self._subject.statistics, layer, {**SETTINGS, setting: value})
         coded = coded_bytes(compressed, layer)
         weight.copy_(torch.from_numpy(compressed.decode(layer)))
@@ -59,7 +60,7 @@ class WholePasses:
             correct += int((found.argmax(dim=1) == truth).sum())
             divergence += max(0.0, math.fsum((reference.exp() * (reference - found)).sum(dim=1).tolist()))
         n = len(self._subject.labels)
-        return Point(value, correct, n, divergence / n, coded)
+        return SensitivityPoint(value, correct, n, divergence / n, coded)
 
     def _log_probabilities(self) -> list[torch.Tensor]:
         with torch.inference_mode():
@@ -92,18 +93,24 @@ def compare(subject: Subject) -> tuple[float, float, bool]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=zoo.models_of("digits"))
-    models = parser.parse_args().models
-    print(f"{'model':<15}{'evaluations':>12}{'cached s':>10}{'whole s':>9}{'ratio':>7}{'identical':>11}  bound")
-    for name in models:
+    asked = parser(__doc__)
+    asked.add_argument("models", nargs="*", default=zoo.models_of("digits"))
+    options = asked.parse_args()
+    seconds = "{:.1f} s"
+    table = Table(
+        columns(
+            "model", "evaluations", ("cached", seconds), ("whole", seconds), ("ratio", "{:.2f}"), "identical", "bound"
+        )
+    )
+    for name in options.models:
         subject = subjects.load(name)
         cached, whole, identical = compare(subject)
         count = len(subject.statistics.layers) * sum(map(len, GRIDS.values()))
         ratio, bound = whole / cached, BOUND.get(name)
         verdict = "" if bound is None else f">= {bound}: " + ("holds" if ratio >= bound and identical else "MISSED")
         same = "yes" if identical else "NO"
-        print(f"{name:<15}{count:>12}{cached:>10.1f}{whole:>9.1f}{ratio:>7.2f}{same:>11}  {verdict}")
+        table.add(name, count, cached, whole, ratio, same, verdict)
+    keep("sensitivity", [table], options)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,10 @@ from pathlib import Path
 from paretoscope.recipe.recipe import Recipe
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.measured import Table, columns, keep, parser
+
 ROOT = Path(__file__).parents[1]
+BOUND_MS = 500
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 WATCH = """digest => {
@@ -41,11 +44,11 @@ WATCH = """digest => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--moves", type=int, default=60)
-    parser.add_argument("--model", default="simple-cnn")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--moves", type=int, default=60)
+    asked.add_argument("--model", default="simple-cnn")
+    asked.add_argument("--seed", type=int, default=0)
+    arguments = asked.parse_args()
     path = os.environ.get("PARETOSCOPE_CHROMIUM") or shutil.which("chromium") or sys.exit("no chromium on the path")
     with tempfile.TemporaryDirectory() as folder:
         process, address = start_dashboard(Path(folder))
@@ -61,9 +64,11 @@ def main() -> None:
             process.wait(20)
     seconds.sort()
     p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
-    print(f"{arguments.model}, {len(seconds)} moves: release to first new point on both plots, ms")
-    print(f"median {statistics.median(seconds):.0f}, 95th percentile {p95:.0f}, slowest {seconds[-1]:.0f}")
-    print(f"bound 500 ms at the 95th percentile: {'holds' if p95 <= 500 else 'MISSED'}")
+    ms = "{:.0f} ms"
+    table = Table(columns("model", "moves", ("median", ms), ("95th percentile", ms), ("slowest", ms), "bound"))
+    bound = f"95th percentile <= {BOUND_MS} ms: {'holds' if p95 <= BOUND_MS else 'MISSED'}"
+    table.add(arguments.model, len(seconds), statistics.median(seconds), p95, seconds[-1], bound)
+    keep("slider", [table], arguments)
 
 
 def start_dashboard(folder: Path) -> tuple[subprocess.Popen, str]:

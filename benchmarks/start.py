@@ -3,11 +3,11 @@
     python -m benchmarks.start [--rounds N]
 
 CPU seconds of each command, median over rounds; a round runs all of them in turn, each in a process of its own, so
-that a busy machine slows all alike. The first round is not counted: it compiles what is compiled once. Bounds: half a
-second for a name that is no model's, twice an import of torch for an evaluation without timing.
+that a busy machine slows all alike. The first round is not counted: it compiles what is compiled once. Ratios are of
+the commands in one round, to an import of torch there. Bounds: half a second for a name that is no model's, twice an
+import of torch for an evaluation without timing.
 """
 
-import argparse
 import os
 import resource
 import statistics
@@ -16,7 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-TORCH = "import torch"
+from benchmarks.measured import Table, columns, keep, parser
+
+TORCH, UNKNOWN, EVALUATION = "import torch", "evaluate no-such-model", "evaluate simple-cnn --runtime none"
+MOST_S, MOST_OF_TORCH = 0.5, 2.0
 COMMANDS = {
     TORCH: ["-c", TORCH],
     **{
@@ -24,33 +27,41 @@ COMMANDS = {
         for command in (
             "--help",
             "recipe --preset tiny",
-            "evaluate no-such-model",
+            UNKNOWN,
             "presets simple-cnn",
-            "evaluate simple-cnn --runtime none",
+            EVALUATION,
         )
     },
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
+    asked = parser(__doc__)
+    asked.add_argument("--rounds", type=int, default=9)
+    options = asked.parse_args()
     found: dict[str, list[float]] = {command: [] for command in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PARETOSCOPE_STORE": str(Path(folder) / "records.sqlite")}
         # As it is for everyone: modules are compiled once, not by every start.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        for turn in range(rounds + 1):
+        for turn in range(options.rounds + 1):
             for command, arguments in COMMANDS.items():
                 seconds = cpu_seconds(arguments, environment)
                 if turn:
                     found[command].append(seconds)
-    torch = statistics.median(found[TORCH])
-    print(f"{'command':<40}{'CPU s':>8}{'of torch':>10}   (lowest to highest), {rounds} rounds")
-    for command, seconds in found.items():
-        middle = statistics.median(seconds)
-        print(f"{command:<40}{middle:>8.2f}{middle / torch:>10.2f}   ({min(seconds):.2f} to {max(seconds):.2f})")
+    seconds = "{:.2f} s ({:.2f} to {:.2f})"
+    table = Table(
+        columns("command", ("CPU time, lowest to highest", seconds), ("ratio to import torch", "{:.2f}"), "bound")
+    )
+    for command, taken in found.items():
+        middle = statistics.median(taken)
+        ratio = statistics.median(each / torch for each, torch in zip(taken, found[TORCH], strict=True))
+        bound = {
+            UNKNOWN: f"<= {MOST_S:g} s: {'holds' if middle <= MOST_S else 'MISSED'}",
+            EVALUATION: f"<= {MOST_OF_TORCH:g} times: {'holds' if ratio <= MOST_OF_TORCH else 'MISSED'}",
+        }
+        table.add(f"`{command}`", (middle, min(taken), max(taken)), ratio, bound.get(command, ""))
+    keep("start", [table], options)
 
 
 def cpu_seconds(arguments: list[str], environment: dict[str, str]) -> float:

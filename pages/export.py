@@ -43,7 +43,7 @@ with back:
 
 
 def matrix() -> None:
-    """The same for all models; redrawn by itself while their conversions run."""
+    """The checks of all models; redrawn by itself while their conversions run."""
     if state.outdated(exporting_matrix.pace(), "matrix_pace"):
         st.rerun(scope="app")
     exporting_matrix.render()

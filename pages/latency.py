@@ -3,7 +3,7 @@
 import streamlit as st
 from paretoscope.figures import theme
 
-from pages.components import controls, devices, figure, history, latency, notes, state
+from pages.components import controls, devices, figure, history, latency, latency_figures, notes, state
 
 look = theme.named(st.context.theme.type)
 controls.open_view("latency")
@@ -35,16 +35,16 @@ def live() -> None:
     )
     if runtimes.open:
         with runtimes:
-            latency.runtimes(known, look)
+            latency_figures.runtimes(known, look)
     if scaling.open:
         with scaling:
-            latency.scaling(known, look)
+            latency_figures.scaling(known, look)
     if layers.open:
         with layers:
-            latency.layers(known, look)
+            latency_figures.layers(known, look)
     if distribution.open:
         with distribution:
-            latency.distribution(known, look)
+            latency_figures.distribution(known, look)
     if others.open:
         with others:
             devices.render(known, look)

@@ -4,7 +4,7 @@ import streamlit as st
 from paretoscope.figures import theme
 from paretoscope.networks.zoo import models
 
-from pages.components import controls, figure, layers, notes, plain, state
+from pages.components import controls, figure, layers, notes, one_layer, plain, state
 
 look = theme.named(st.context.theme.type)
 controls.open_view("layers")
@@ -41,7 +41,7 @@ def live() -> None:
             layers.sensitivity(work, studies, look)
     if one.open:
         with one:
-            layers.one_layer(work, look)
+            one_layer.render(work, look)
     if suggest.open:
         with suggest:
             layers.suggestion(work, studies)

@@ -3,7 +3,17 @@
 import streamlit as st
 from paretoscope.figures import theme
 
-from pages.components import controls, figure, history, notes, recover, state, students
+from pages.components import (
+    controls,
+    figure,
+    history,
+    notes,
+    recover,
+    state,
+    students,
+    training_settings,
+    trainings,
+)
 
 look = theme.named(st.context.theme.type)
 controls.open_view(state.RECOVER)
@@ -12,14 +22,14 @@ view, bench = state.view(), state.workbench()
 state.open_subject(view.model)
 
 recover.title(view)
-request = recover.ask(view)
-known = recover.known(request)
-recover.settings(known)
+request = training_settings.ask(view)
+known = trainings.known(request)
+training_settings.settings(known)
 
 
 def live() -> None:
     """All that changes while a training runs; redrawn by itself until it has ended."""
-    known = recover.known(request)
+    known = trainings.known(request)
     if state.outdated(known.pace):
         st.rerun(scope="app")
     recover.verdict(known)

@@ -88,6 +88,7 @@ def test_the_wheel_holds_the_package_and_the_dashboard_and_nothing_else(wheel: P
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == package | dashboard
+    assert "paretoscope/py.typed" in names
 
 
 def test_requirements_version_and_licence_are_stated_once(wheel: Path) -> None:

@@ -12,7 +12,7 @@ ROOMS = (
     *("base", "recipe", "data", "networks", "tasks", "graph", "model", "runtimes", "methods", "codec", "measure"),
     *("search", "training", "export", "figures", "service", "cli"),
 )
-# Of each of these no one may know another.
+# No room of one of these groups may know another of it.
 ABREAST = ({"networks", "tasks"}, {"search", "training", "export"}, {"figures", "service"})
 
 
@@ -67,6 +67,11 @@ def test_no_import_runs_upwards():
     assert upward({"paretoscope.search.allot": {"paretoscope.export"}})
 
 
+def test_only_the_command_line_and_the_package_know_the_public_api():
+    users = {name for name, others in graph().items() if "paretoscope.api" in others}
+    assert {each for each in users if room(each) != "cli"} == {"paretoscope"}
+
+
 def test_there_are_no_circles():
     TopologicalSorter(graph()).prepare()
     with pytest.raises(CycleError):
@@ -79,3 +84,31 @@ def test_the_package_does_not_know_the_screen():
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not [each for each in names if each.split(".")[0] in ("streamlit", "pages")], path
+
+
+def arrows() -> set[tuple[str, str]]:
+    """Which room knows which, but for what follows from the others."""
+    known: dict[str, set[str]] = {each: set() for each in ROOMS}
+    for name, others in graph().items():
+        for other in others:
+            here, there = room(name), room(other)
+            if here in known and there in known and here != there:
+                known[here].add(there)
+    reach: dict[str, set[str]] = {}
+    for each in ROOMS:
+        reach[each] = known[each] | {further for there in known[each] for further in reach[there]}
+    return {
+        (here, there)
+        for here, others in known.items()
+        for there in others
+        if not any(there in reach[between] for between in others)
+    }
+
+
+def test_the_picture_of_the_rooms_shows_what_imports_what():
+    page = (SOURCES.parent / "docs/architecture.md").read_text()
+    picture = page.partition("```mermaid\n")[2].partition("```")[0]
+    drawn = {tuple(line.split(" --> ")) for line in map(str.strip, picture.splitlines()) if " --> " in line}
+    within = {(here, there) for here, there in drawn if {here, there} <= set(ROOMS)}
+    assert within == arrows()
+    assert drawn - within == {("pages", "figures"), ("pages", "service")}

@@ -265,7 +265,7 @@ def _timing(view: View) -> None:
 
 
 def timing_choices(view: View) -> dict[str, tuple[str, tuple, Any, str, Callable[[Any], str]]]:
-    """Of each setting of a timing its label, options, current value, help, and how an option is written."""
+    """Each setting of a timing: its label, options, current value, help, and how an option is written."""
     timing, sizes = view.timing, state.sizes(view.model)
     installed = tuple(runtime.name for runtime in runtimes.runtimes if not runtime.missing)
     return {

@@ -71,7 +71,7 @@ def render(known: Known, look: Theme) -> None:
 
 
 def check(known: Known) -> tuple[Pair | None, Pair | None]:
-    """The same estimate for this machine, and what was measured on it; None where one is not known."""
+    """The estimate for this machine, and what was measured on it; None where one is not known."""
     bench, view, latency = state.workbench(), known.view, known.latency
     machine = bench.known(StudyKind.MACHINE, view.timing.threads)
     measured = None if latency is None else Pair(latency.baseline_median_ms, latency.median_ms)
@@ -117,7 +117,7 @@ def changed(device: Device, row: dict[str, Any]) -> Device:
 def _projections(
     known: Known, chosen: list[Device], own: list[LayerWork], baseline: list[LayerWork]
 ) -> list[tuple[Device, Projection, Projection]]:
-    """Of each device the estimates for the baseline and for the recipe."""
+    """The estimates of each device for the baseline and for the recipe."""
     dense = state.workbench().subject(known.view.model).baseline.size_bytes
     evaluation = known.work.evaluation
     # Without a file only the transfer is unknown.

@@ -1,13 +1,9 @@
 """The parts of the Layers page."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 import streamlit as st
-from paretoscope.base.errors import CompressionError
 from paretoscope.base.units import format_bytes
-from paretoscope.figures import distribution
 from paretoscope.figures import sensitivity as sensitivity_figure
 from paretoscope.figures import waterfall as waterfall_figure
 from paretoscope.figures.theme import Theme
@@ -15,7 +11,7 @@ from paretoscope.measure.layers import LayerRow
 from paretoscope.measure.sensitivity import GRIDS, Sensitivity
 from paretoscope.measure.wording import smaller
 from paretoscope.model.statistics import ModelStatistics
-from paretoscope.recipe.recipe import Override, Recipe
+from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.suggest import Suggestion, Target
 from paretoscope.search.waterfall import Waterfall, steps_of
 from paretoscope.service.jobs import Job
@@ -81,11 +77,12 @@ def choose(statistics: ModelStatistics) -> None:
         st.session_state[key] = max(names, key=lambda name: statistics.layers[name].weight.size)
     shape = {name: " x ".join(map(str, layer.weight.shape)) for name, layer in statistics.layers.items()}
     st.selectbox(
-        "Layer to look at", names, key=key, format_func=lambda name: f"{_short(name)} ({shape[name]})", width=420
+        "Layer to look at", names, key=key, format_func=lambda name: f"{short(name)} ({shape[name]})", width=420
     )
 
 
-def _chosen() -> str:
+def chosen_layer() -> str:
+    """The layer that is looked at."""
     return st.session_state[f"layer_{state.current_model()}"]
 
 
@@ -94,8 +91,16 @@ def _look_at(layer: str) -> None:
     st.session_state.reload = True
 
 
-def _short(layer: str) -> str:
+def short(layer: str) -> str:
+    """A layer without the name of its tensor."""
     return layer.removesuffix(".weight")
+
+
+def shown(setting: str, value: float | str) -> str:
+    """The value of a setting in words."""
+    if isinstance(value, str):
+        return value
+    return f"{100 * value:.4g} %" if setting == "sparsity" else f"{value:g}"
 
 
 def verdict(work: Work) -> None:
@@ -136,7 +141,7 @@ def table(known: Studies) -> None:
         return
     rows = [
         {
-            "Layer": _short(row.name),
+            "Layer": short(row.name),
             "Kind": row.kind,
             "Shape": " x ".join(map(str, row.shape)),
             "Parameters": row.parameters,
@@ -172,7 +177,7 @@ def table(known: Studies) -> None:
     chosen = event.selection.rows[0] if event.selection.rows else None
     if chosen is not None and known.rows[chosen].name in state.statistics(state.current_model()).layers:
         name = known.rows[chosen].name
-        st.button(f"Look at {plain.escape(_short(name))}", key="look_at", on_click=_look_at, args=(name,))
+        st.button(f"Look at {plain.escape(short(name))}", key="look_at", on_click=_look_at, args=(name,))
 
 
 def sensitivity(work: Work, known: Studies, look: Theme) -> None:
@@ -201,14 +206,18 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
         for layer, curve in found.curves.items()
     }
     data = sensitivity_figure.gather(setting, curves, GRIDS[setting], found.correct / found.n, state.words())
+    layer = chosen_layer()
     heat, lines = st.columns([3, 2])
     with heat:
-        figure.show(sensitivity_figure.draw(data, look, chosen=_chosen()), "plot_heat", alt=data.alt, on_click=_look_at)
+        figure.show(sensitivity_figure.draw(data, look, chosen=layer), "plot_heat", alt=data.alt, on_click=_look_at)
     with lines:
         figure.show(
-            sensitivity_figure.draw_curves(data, look, chosen=_chosen()), "plot_curves", alt=data.alt, on_click=_look_at
+            sensitivity_figure.draw_curves(data, look, chosen=layer),
+            "plot_curves",
+            alt=data.alt,
+            on_click=_look_at,
         )
-        chosen = f"The line in colour is {plain.escape(_short(_chosen()))}; a" if _chosen() in found.curves else "A"
+        chosen = f"The line in colour is {plain.escape(short(layer))}; a" if layer in found.curves else "A"
         st.caption(
             f"{chosen} click on a layer looks at it. Everything else stays as in the baseline. Quantization clips at "
             "the least squared error here."
@@ -225,104 +234,6 @@ def _measure_button(work: Work) -> None:
             "sensitivity", model, lambda: state.workbench().ask(StudyKind.SENSITIVITY, model)
         ),
     )
-
-
-def one_layer(work: Work, look: Theme) -> None:
-    """The chosen layer before and after, and sliders of its own."""
-    layer, recipe = _chosen(), work.view.recipe
-    picture, own = st.columns([3, 2], gap="large")
-    with picture:
-        _histogram(layer, recipe, look)
-    with own:
-        _override(layer, recipe)
-
-
-def _histogram(layer: str, recipe: Recipe, look: Theme) -> None:
-    try:
-        compressed = state.compressed(state.current_model(), recipe.to_json())
-    except CompressionError as error:
-        st.caption(f"No picture: {plain.escape(error)}")
-        return
-    if layer not in compressed.weights:
-        st.caption(f"{plain.escape(_short(layer))} is not in the simplified network under this name.")
-        return
-    before = _before(layer, recipe)
-    data = distribution.gather(before, compressed.decode(layer), name=_short(layer))
-    figure.show(distribution.draw(data, look, height=300), "plot_layer", alt=data.alt)
-    st.caption(
-        f"{plain.escape(_short(layer))}, before (grey) and after. Short ticks: the values of its codebook or grid."
-    )
-
-
-def _before(layer: str, recipe: Recipe) -> np.ndarray:
-    return state.workbench().subject(state.current_model()).variant(recipe.simplify).statistics.layers[layer].weight
-
-
-def _override(layer: str, recipe: Recipe) -> None:
-    name = _short(layer)
-    own = _own(recipe, name)
-    st.markdown(f"Settings of **{plain.escape(name)}** alone")
-    sliders = {setting: f"own_{setting}_{name}_{recipe.digest[:8]}" for setting in SETTINGS}
-    for setting, title in SETTINGS.items():
-        options, value = _choices(setting), own.get(setting, INHERITED)
-        if value not in (INHERITED, *options):
-            # Set elsewhere, between the steps: it gets one of its own, in its place.
-            options = sorted((*options, value), reverse=setting != "sparsity")
-        st.select_slider(
-            title,
-            [INHERITED, *options],
-            value=value,
-            key=sliders[setting],
-            format_func=lambda v, setting=setting: _shown(setting, v),
-        )
-    apply, clear = st.columns(2)
-    apply.button("Apply", key="own_apply", type="primary", width="stretch", on_click=_apply, args=(name, own, sliders))
-    clear.button("Clear", key="own_clear", width="stretch", disabled=not own, on_click=_replace, args=(name, {}))
-    if own:
-        st.caption("Now: " + plain.escape(", ".join(f"{key} {_shown(key, value)}" for key, value in own.items())) + ".")
-    if problem := st.session_state.get("own_error"):
-        st.error(plain.escape(problem))
-
-
-def _own(recipe: Recipe, name: str) -> dict[str, Any]:
-    """The settings that a recipe's override for just this layer holds."""
-    return next((dict(override.settings) for override in recipe.overrides if override.layers == name), {})
-
-
-def _choices(setting: str) -> list[float]:
-    return {
-        "sparsity": [percent / 100 for percent in range(0, 100, 5)] + [0.98, 0.99],
-        "clusters": [256, 128, 64, 32, 16, 8, 4, 3, 2],
-        "bits": [32, 16, 8, 7, 6, 5, 4, 3, 2, 1],
-    }[setting]
-
-
-def _shown(setting: str, value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{100 * value:.4g} %" if setting == "sparsity" else f"{value:g}"
-
-
-def _apply(name: str, own: dict[str, Any], sliders: dict[str, str]) -> None:
-    # Read from the sliders here: one may have moved after the button was drawn.
-    moved = {setting: st.session_state[key] for setting, key in sliders.items()}
-    if moved["sparsity"] != INHERITED:
-        own = {setting: value for setting, value in own.items() if setting not in ("threshold", "pattern")}
-    _replace(name, {setting: value for setting, value in {**own, **moved}.items() if value != INHERITED})
-
-
-def _replace(name: str, settings: dict[str, Any]) -> None:
-    """Give a layer these settings of its own, in place of those that it had."""
-    recipe = state.current_recipe()
-    others = tuple(override for override in recipe.overrides if override.layers != name)
-    try:
-        added = (Override(name, tuple(settings.items())),) if settings else ()
-        changed = Recipe.of(**{**state.changeable().settings(), "overrides": (*others, *added)})
-        state.load_changed(replace(state.view(), recipe=changed))
-        st.session_state.own_error = None
-    except CompressionError as error:
-        st.session_state.own_error = str(error)
-    st.session_state.reload = True
 
 
 def suggestion(work: Work, known: Studies) -> None:
@@ -376,7 +287,7 @@ def _lines(recipe: Recipe) -> list[dict[str, str]]:
     return [
         {"Layer": override.layers}
         | {
-            title: _shown(name, value) if (value := dict(override.settings).get(name)) is not None else "–"
+            title: shown(name, value) if (value := dict(override.settings).get(name)) is not None else "–"
             for name, title in columns.items()
             if name in occurring
         }

@@ -4,7 +4,7 @@ import streamlit as st
 from paretoscope.figures import confusion as confusion_figure
 from paretoscope.figures import ladder as ladder_figure
 from paretoscope.figures import sweeps as sweeps_figure
-from paretoscope.figures import tradeoff
+from paretoscope.figures import tradeoff, tradeoff_points
 from paretoscope.figures.theme import Theme
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.cliff import Cliff
@@ -33,7 +33,7 @@ def tradeoffs(work: Work, look: Theme) -> None:
     if work.evaluation is not None and not work.exact:
         records.append(state.with_latency(work.evaluation.record, work.latency))
     for column, quantity in zip(st.columns(2), ("size", "latency"), strict=True):
-        data = tradeoff.gather(
+        data = tradeoff_points.gather(
             records,
             x=quantity,
             baseline=subject.baseline,

@@ -2,6 +2,8 @@
 
 A view is a model, a recipe and how latency is measured. It lives in the session, not in widgets, because widgets forget
 when their page is left; the link in the address bar carries it, and is read when it is not the one last written.
+
+It is longer than other files: all pages have the view and the jobs of their session from this one name.
 """
 
 import gc
@@ -19,6 +21,7 @@ from paretoscope.measure.subject import Evaluation, Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks.zoo import DEFAULT_MODEL, datasets, models
+from paretoscope.recipe.link import TIMING
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError, Limits
@@ -35,7 +38,6 @@ from pages.components import plain, visitors
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
 CONTROLS = "control_"
-TIMING = ("runtime", "batch", "threads", "size")
 BATCHES = (1, 8, 32, 128)
 THREADS = (1, 2, 4)
 SIZES = (1, 2, 3, 4)  # times the model's own
@@ -99,7 +101,7 @@ def subject(model: str) -> Subject:
 
 
 def open_subject(model: str) -> Subject:
-    """The same for a page that shows nothing without it: tells that it is loading, or why it cannot, and ends there."""
+    """The subject for a page that shows nothing without it: tells that it loads, or why it cannot, and ends there."""
     bench = workbench()
     known, loading = bench.loaded(model), bench.load(model)
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.recent import Recent
-from paretoscope.figures import tradeoff
+from paretoscope.figures import tradeoff, tradeoff_points
 from paretoscope.figures.theme import Theme
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
@@ -14,10 +14,10 @@ from paretoscope.service.parties import asking
 from paretoscope.service.scheduler import told_wait
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
-from paretoscope.training.shrink import AXES, ShrinkStep, smallest
+from paretoscope.training.shrink import Axis, ShrinkStep, smallest
 
 from pages.components import figure, plain, state
-from pages.components.recover import Request, party
+from pages.components.trainings import Request, party
 
 EPOCHS, POINTS = 10, 0.5
 # Searches of this process that their pages find again.
@@ -65,7 +65,7 @@ def settings(request: Request) -> None:
         f"{words.name} on the validation part. The last that holds is kept."
     )
     axis, points, epochs, go = st.columns([1.8, 1.1, 1.1, 1.1], vertical_alignment="bottom")
-    axis.selectbox("Reduce the", AXES, key="student_axis", format_func=TITLES.get)
+    axis.selectbox("Reduce the", [each.value for each in Axis], key="student_axis", format_func=TITLES.get)
     points.number_input(
         f"May lose, {words.points}",
         0.0,
@@ -187,7 +187,7 @@ def _points(request: Request, found: Shrinking, look: Theme) -> None:
     if not records:
         return
     kept = smallest(found.steps)
-    data = tradeoff.gather(
+    data = tradeoff_points.gather(
         records,
         x="size",
         baseline=bench.subject(request.model).baseline,

@@ -23,6 +23,23 @@ def test_a_file_is_written_and_read(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_place_is_checked_without_a_trace(tmp_path):
+    path = tmp_path / "file"
+    files.check_writable(path)
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"old")
+    files.check_writable(str(path))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    for bad, told in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "x", "No such file"),
+        (path / "x", "Not a directory"),
+    ):
+        with pytest.raises(CompressionError, match=told) as raised:
+            files.check_writable(bad)
+        assert str(raised.value).startswith(str(bad)) and str(raised.value).endswith("Choose another place.")
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
 def test_the_umask_says_who_may_read_a_file_and_nobody_else_a_private_one(tmp_path, umask, mode):
     before = os.umask(umask)

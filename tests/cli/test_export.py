@@ -88,7 +88,7 @@ def test_a_table_for_people(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["onnx", "config", "all"])
 def test_what_fails_its_check_is_not_written(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "onnx" if format == "all" else format
-    broken = dataclasses.replace(formats.get(name), run=lambda files, source: np.zeros_like(source.screen))
+    broken = dataclasses.replace(formats.get(name), run=lambda files, original: np.zeros_like(original.screen))
     monkeypatch.setitem(formats._entries, name, broken)
     result = run(MODEL, "--format", format, "--out", tmp_path / "out")
     assert result.exit_code == 1 and result.stdout == ""
@@ -125,9 +125,18 @@ def test_a_missing_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_names_every_format() -> None:
-    text = " ".join(run("--help").output.replace("│", " ").split())
-    assert all(name in text for name in formats.names())
+def test_every_format_is_listed_with_what_its_check_asks() -> None:
+    result = CliRunner().invoke(app, ["formats"])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(formats.names())
+    for line, each in zip(lines, formats, strict=True):
+        assert each.summary in line and f"Asked: {each.promise}." in line
+        assert (each.missing() or "") in line
+    rows = json.loads(CliRunner().invoke(app, ["formats", "--json"]).stdout)
+    assert [row["name"] for row in rows] == list(formats.names())
+    assert [row["missing"] for row in rows] == [each.missing() for each in formats]
+    assert "which the command formats lists" in " ".join(run("--help").output.replace("│", " ").split())
 
 
 def test_a_folder_appears_with_all_files_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

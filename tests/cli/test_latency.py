@@ -120,7 +120,7 @@ def test_what_is_stored_is_reused_and_said_so(measured, own_store):
     assert [row.pop("stored") for row in first["timings"]] == [False]
     assert [row.pop("stored") for row in again["timings"]] == [True]
     assert first == again
-    # The same graph and number format: one timing for both, and the recipe that it was taken for is named.
+    # Both recipes have one graph and number format: one timing for both, and the recipe that it was taken for is named.
     (other,) = figures(NAME, "--sparsity", 0.5)["timings"]
     assert (other["stored"], other["measured_for"]) == (True, SPARSE.describe())
     assert not [each for each in measured[len(taken) :] if (each.what, each.recipe) == ("time", SPARSE.describe())]
@@ -200,7 +200,7 @@ def test_layers_that_the_recipe_took_out_are_told(measured, monkeypatch):
         return {**found, "fc9.weight": 5.0} if compressed.recipe == Recipe() else found
 
     monkeypatch.setattr(Subject, "profile", longer)
-    # Of another graph than the baseline's, so that each has a profile of its own.
+    # The recipe has another graph than the baseline, so that each has a profile of its own.
     layers = figures(NAME, "--nodes", 0.5)["details"][0]["layers"]
     assert [layer["name"] for layer in layers] == [*LAYERS, "fc9.weight"]
     assert (layers[-1]["kind"], layers[-1]["time_us"], layers[-1]["baseline_us"]) == ("taken out", None, 5.0)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# Of the package's own libraries: each takes longer to import than a command that does not use it.
+# Libraries that the package uses, each of which takes longer to import than a command that does not use it.
 LARGE = {
     "matplotlib",
     "onnx",

@@ -25,7 +25,8 @@ from paretoscope.networks.zoo.model import weights_path
 from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.presets import best_known
-from paretoscope.service.store import Store, TimingKey
+from paretoscope.service.store import Store
+from paretoscope.service.timing_key import TimingKey
 from safetensors.torch import load_file
 from scipy.stats import binomtest, norm
 from sklearn.metrics import f1_score
@@ -415,6 +416,7 @@ def bad(folder, tmp_path_factory) -> Path:
 REFUSED = [
     ("evaluate no-such-model", "must be registered; got 'no-such-model'. Choose one of: lenet-300-100"),
     ("evaluate BAD/missing.psc", "missing.psc"),
+    ('evaluate ""', "a model must be registered; got ''. Choose one of: lenet-300-100"),
     ("evaluate BAD/cut.psc", "Copy"),
     ("evaluate BAD/changed.psc", "must match its checksum"),
     ("evaluate BAD/empty.psc", "Pass a file that was exported as an artefact"),
@@ -477,6 +479,8 @@ REFUSED = [
     ("latency lenet-300-100 --sparsity 95", "sparsity must be in [0, 1); got 95"),
     ("latency lenet-300-100 --runtime tpu", "a runtime must be registered; got 'tpu'"),
     ("latency lenet-300-100 --batch 1 --batch 0", "batch must be a whole number of at least 1; got 0"),
+    ("latency lenet-300-100 --batch 4097", "batch must be a whole number of at most 4096; got 4097. Pass e.g. 64."),
+    ("evaluate lenet-300-100 --batch 1000000000", "batch must be a whole number of at most 4096; got 1000000000"),
     ("latency lenet-300-100 --threads -2", "threads must be a whole number of at least 1; got -2"),
     ("latency lenet-300-100 --size 0", "size must be a whole number from 1 to 1024; got 0"),
     ("latency lenet-300-100 --size 9", "images must have a size that lenet-300-100 can take; 9 x 9 gives"),
@@ -494,6 +498,11 @@ REFUSED = [
     ("suggest no-such-model --size 1000", "must be registered; got 'no-such-model'"),
     ("allot lenet-300-100", "allot needs a wanted size or a wanted harm, one of them"),
     ("allot lenet-300-100 --size 1000 --harm 1", "allot needs a wanted size or a wanted harm, one of them"),
+    ("allot lenet-300-100 --size 0", "a wanted size must be at least 1 byte; got 0. Pass e.g. 500000."),
+    ("allot lenet-300-100 --size -5", "a wanted size must be at least 1 byte; got -5"),
+    ("allot lenet-300-100 --harm -1", "a wanted harm must be a number of at least 0; got -1. Pass e.g. 0.01."),
+    ("allot lenet-300-100 --harm nan", "a wanted harm must be a number of at least 0; got nan"),
+    ("allot lenet-300-100 --harm inf", "a wanted harm must be a number of at least 0; got inf"),
     ("allot lenet-300-100 --size 1000 --clusters 4", "steps are allotted to integer codes"),
     ("evaluate lenet-300-100 --bits 8 --calibration rate --exchange 0", "exchange must be in [1e-12, 1e3]; got 0"),
     ("evaluate lenet-300-100 --bits 8 --weighting bits", "weighting must be 'fisher' or 'magnitude'; got 'bits'"),
@@ -535,13 +544,19 @@ REFUSED = [
     ("train lenet-5 --all", "one NAME or --all; got neither or both"),
     ("train --all --out BAD/x", "--out must name the file of one model"),
     ("train no-such-model", "must be registered; got 'no-such-model'"),
+    (
+        "train lenet-300-100 --seed -1 --out BAD/x",
+        "a whole number from 0 to 9223372036854775807; got -1. Pass e.g. 0.",
+    ),
+    (f"train lenet-300-100 --seed {2**63} --out BAD/x", f"got {2**63}. Pass e.g. 0."),
 ]
 
 
 @pytest.mark.parametrize(("command", "message"), REFUSED, ids=[command for command, _ in REFUSED])
 def test_what_cannot_be_done_is_told_in_one_line(bad, folder, command, message):
     before = sorted(bad.iterdir())
-    result = run(*command.replace("BAD", str(bad)).replace("FILES", str(folder)).split())
+    words = command.replace("BAD", str(bad)).replace("FILES", str(folder)).split()
+    result = run(*("" if word == '""' else word for word in words))
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == ""
@@ -549,6 +564,50 @@ def test_what_cannot_be_done_is_told_in_one_line(bad, folder, command, message):
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert sorted(bad.iterdir()) == before
+
+
+NEVER_STARTED = [
+    ("train lenet-300-100", "paretoscope.networks.zoo.train.train"),
+    ("recover lenet-300-100 --bits 4 --epochs 1", "paretoscope.cli.recover.recover"),
+    ("suggest lenet-300-100 --size 40000", "paretoscope.service.subjects.load"),
+    ("allot lenet-300-100 --size 40000", "paretoscope.service.subjects.load"),
+    ("pack WEIGHTS --size 40000", "paretoscope.codec.checkpoints.load_checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("place", "told"), [("no-folder/x", "must be in a folder"), ("folder", "a folder")])
+@pytest.mark.parametrize(("command", "work"), NEVER_STARTED, ids=[command.split()[0] for command, _ in NEVER_STARTED])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(bad, monkeypatch, command, work, place, told):
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("the work has started")
+
+    monkeypatch.setattr(work, start)
+    result = run(*command.replace("WEIGHTS", str(weights_path(NAME))).split(), "--out", bad / place)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert told in result.stderr and "Choose another place." in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compress lenet-300-100 --out",
+        "decompress x.psc --out",
+        "evaluate lenet-300-100 --recipe",
+        "export lenet-300-100 --format config --out",
+        "inspect",
+        "pack w.safetensors --out",
+        "pack --out x.psc",
+        "recover lenet-300-100 --epochs 1 --out",
+        "suggest lenet-300-100 --size 40000 --out",
+        "train lenet-300-100 --out",
+        "unpack x.psc --out",
+    ],
+)
+def test_an_empty_path_is_told_as_such(command):
+    result = run(*command.split(), "")
+    assert result.exit_code == 2 and result.stdout == ""
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert "a path must not be empty; got ''. Name a file, e.g. model.psc." in told
 
 
 @pytest.mark.parametrize(
@@ -667,9 +726,9 @@ class TestEverySetting:
         result = run("evaluate", NAME, "--recipe", file, "--runtime", "torch", "--json")
         assert result.exit_code == 0, result.output
         figures = json.loads(result.stdout)
-        key = TimingKey(figures["digests"]["model"], EVERYTHING.form, machine_id("torch"), "torch", "fp32", 1, 1)
+        key = TimingKey(figures["digests"]["model"], EVERYTHING.graph_key, machine_id("torch"), "torch", "fp32", 1, 1)
         assert Store().get_latency(key).measured_for == EVERYTHING.digest
-        assert Store().get_latency(dataclasses.replace(key, form="")) is None
+        assert Store().get_latency(dataclasses.replace(key, graph_key="")) is None
 
 
 def test_training_options_refine_a_recipe_from_elsewhere(tmp_path):
@@ -841,6 +900,21 @@ def test_a_real_process_refuses_in_one_line(bad):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["paretoscope", "python -m paretoscope"])
+def test_messages_name_the_program_as_it_was_started(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(app, arguments, prog_name=name).output
+
+    assert f"Usage: {name} evaluate" in said("evaluate", "--help")
+    assert f"Usage: {name}" in said("evaluate") and f"Try '{name} evaluate --help'" in said("evaluate")
+    told = said("evaluate", NAME, "--bits", "4", "--epochs", "977")
+    assert told.endswith(f"or by: {name} recover.\n") and told.count("paretoscope") == 1
+    for command in ("--help", "models --help", "evaluate --help", "export --help"):
+        assert name == "python -m paretoscope" or "python -m" not in said(*command.split())
 
 
 OVERRIDE = '[{"layers": "fc1", "bits": 8}, {"layers": "fc*", "bits": 4}]'

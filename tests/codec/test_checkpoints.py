@@ -71,7 +71,7 @@ class TestPyTorchsFiles:
                 load_checkpoint(path)
             assert not target.exists()
         assert "needs posix.system" in str(caught.value) or "needs nt.system" in str(caught.value)
-        # The same pickles do execute where they are loaded without care: the test would notice.
+        # These pickles do execute where they are loaded without care: the test would notice.
         pickle.loads(pickle.dumps(Hostile()))
         assert target.exists()
 

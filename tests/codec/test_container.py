@@ -94,7 +94,7 @@ def test_the_specification_lists_the_dictionary_and_the_tables():
 
 
 def test_the_dictionary_makes_headers_smaller(little):
-    """Of a small model, where it counts: at least 100 bytes."""
+    """A small model saves at least 100 bytes by it; there it counts."""
     import zlib
 
     data = codec.write(compress(little, Recipe.of(bits=8)))

@@ -263,7 +263,10 @@ def test_a_header_that_unpacks_to_more_than_its_limit_is_refused():
 @pytest.mark.parametrize("size", [1, 2**30, 2**40, 10**18])
 def test_more_values_than_the_streams_may_hold_are_refused_before_any_is_read(monkeypatch, size):
     """Scales count as values: a tensor of no codes may still declare a scale for each of a billion channels."""
-    monkeypatch.setattr("paretoscope.codec.payload.StreamReader", lambda *_: pytest.fail("the streams were opened"))
+    for place in ("order_zero", "lanes"):
+        monkeypatch.setattr(
+            f"paretoscope.codec.{place}.StreamReader", lambda *_: pytest.fail("the streams were opened")
+        )
     over = max(size, 2**16 + 4096 * len(ONE_VALUE) + 1)
     for tensors in (
         [["w", "w4", [over]]],

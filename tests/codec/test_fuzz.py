@@ -26,7 +26,7 @@ from samples import packed, parts
 
 pytestmark = pytest.mark.slow
 
-# Of each coder; 24,000 over all of them.
+# Mutations for each coder; 24,000 over all four.
 RAW, SECTIONS, HEADERS, READER = 2_000, 2_000, 2_000, 120
 PARTS = 7
 # What reading may take: FORMAT.md, "Memory".

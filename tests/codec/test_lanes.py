@@ -7,15 +7,14 @@ import pytest
 from framing import pack, sections, unpack
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError
-from paretoscope.codec import payload
-from paretoscope.codec.payload import _lanes
+from paretoscope.codec import lanes
 from paretoscope.model.tensors import Integers
 from samples import packed
 
 
 @pytest.fixture
 def small_lanes(monkeypatch) -> None:
-    monkeypatch.setattr(payload, "CODES_PER_LANE", 100)
+    monkeypatch.setattr(lanes, "CODES_PER_LANE", 100)
 
 
 def lanes_of(section: bytes) -> list[bytes]:
@@ -36,9 +35,9 @@ def test_models_of_many_lanes_come_back(small_lanes, coder):
 
 
 def test_the_largest_go_first_to_the_emptiest():
-    assert _lanes(list("abcdef"), [1, 9, 4, 4, 5, 0], 2) == [["b", "d"], ["a", "c", "e", "f"]]
-    assert _lanes(list("abc"), [5, 5, 5], 3) == [["a"], ["b"], ["c"]]
-    assert _lanes([], [], 1) == [[]]
+    assert lanes.lanes_of(list("abcdef"), [1, 9, 4, 4, 5, 0], 2) == [["b", "d"], ["a", "c", "e", "f"]]
+    assert lanes.lanes_of(list("abc"), [5, 5, 5], 3) == [["a"], ["b"], ["c"]]
+    assert lanes.lanes_of([], [], 1) == [[]]
 
 
 def test_the_number_of_threads_does_not_change_a_byte(small_lanes, monkeypatch):
@@ -54,7 +53,7 @@ def test_a_lane_is_independent_of_the_others(assemble, monkeypatch):
     weights = {
         name: Integers(draw.integers(-7, 8, (10, 10)).astype(np.int8), np.ones(10, np.float32), 4) for name in "ab"
     }
-    monkeypatch.setattr(payload, "CODES_PER_LANE", 200)
+    monkeypatch.setattr(lanes, "CODES_PER_LANE", 200)
     first = lanes_of(sections(codec.write(assemble(weights, coder="context")))[b"S"])
     weights["a"] = Integers(-weights["a"].codes, np.ones(10, np.float32), 4)
     second = lanes_of(sections(codec.write(assemble(weights, coder="context")))[b"S"])

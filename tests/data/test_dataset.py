@@ -108,7 +108,7 @@ def test_the_digest_names_the_test_split():
     assert len(data.digest) == 64
     assert int(data.digest, 16) >= 0
     assert data.digest != zoo.load_data("digits", (3, 32, 32)).digest
-    # The same content, read afresh, has the same digest.
+    # Content that is read afresh has an equal digest.
     assert zoo.datasets.get("digits").loader((1, 28, 28)).digest == data.digest
 
 

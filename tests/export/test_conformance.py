@@ -1,11 +1,14 @@
 """What every export format promises: whatever is registered and installed is walked, a new one as the others."""
 
+import sys
+from pathlib import Path
+
 import onnx
 import pytest
-from conversions import INT8, QUICKEST, RATE, checked, converted, needs, source
-from paretoscope import codec
+from conversions import INT8, QUICKEST, RATE, checked, converted, needs, original, verified
+from paretoscope import codec, export
 from paretoscope.base.errors import RecipeError
-from paretoscope.export import Conversion, Format, convert, formats, produce, verify
+from paretoscope.export import Conversion, Format, base, convert, formats, produce, verify
 from paretoscope.export.weights import read_codes
 from paretoscope.model.tensors import Integers
 from paretoscope.networks import zoo
@@ -25,13 +28,27 @@ def test_it_is_described(each: Format) -> None:
     assert each.available() == (each.missing() is None)
 
 
+def test_a_module_of_the_folder_adds_its_formats_and_nothing_else_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tested.py").write_text(
+        "import dataclasses\n"
+        "from paretoscope.export.config import CONFIG\n"
+        "FORMATS = [dataclasses.replace(CONFIG, name='tested', place=35)]\n"
+    )
+    (tmp_path / "tested_worker.py").write_text("raise AssertionError('imported')\n")
+    monkeypatch.setattr(export, "__path__", [*export.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "paretoscope.export.tested", raising=False)
+    names = [each.name for each in base._registered()]
+    assert names[3] == "tested" and tuple(name for name in names if name != "tested") == formats.names()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", formats.names())
 @pytest.mark.parametrize("model", zoo.models_of("digits"))
 def test_every_model_in_every_format_says_what_the_screen_says(model: str, format: str) -> None:
     needs(format)
-    given, conversion = source(model), converted(model, format)
-    found = verify(conversion, given.subject, given.compressed, source=given)
+    given, conversion, found = original(model), converted(model, format), verified(model, format)
     assert found.problem is None and found.passed
     assert (found.format, found.n) == (format, 797)
     assert found.size == sum(len(data) for data in conversion.files.values()) > 0
@@ -45,7 +62,7 @@ def test_every_model_in_every_format_says_what_the_screen_says(model: str, forma
 @pytest.mark.parametrize("format", [name for name in INSTALLED if name not in INTEGER_ONLY])
 def test_float_recipes_have_the_accuracy_of_the_screen_in_every_format(format: str) -> None:
     recipe = Recipe.of(sparsity=0.7, bits=6, symmetric=False, rest="fp16")
-    given, conversion = source(QUICKEST, recipe), converted(QUICKEST, format, recipe)
+    given, conversion = original(QUICKEST, recipe), converted(QUICKEST, format, recipe)
     found = checked(conversion, recipe)
     assert found.passed and found.differing == 0 and found.largest < 1e-4
     assert found.correct == given.record.figures.correct
@@ -56,10 +73,10 @@ def test_float_recipes_have_the_accuracy_of_the_screen_in_every_format(format: s
 @pytest.mark.parametrize("model", ["resnet-20", "vit-tiny"])
 def test_codes_on_a_trellis_and_integer_rest_in_every_format(model: str, format: str) -> None:
     recipe = Recipe.of(**RATE)
-    given, conversion = source(model, recipe), converted(model, format, recipe)
+    given, conversion = original(model, recipe), converted(model, format, recipe)
     assert all(tensor.trellis for tensor in given.compressed.weights.values())
     assert any(isinstance(tensor, Integers) for tensor in given.compressed.rest.values())
-    found = verify(conversion, given.subject, given.compressed, source=given)
+    found = verify(conversion, given.subject, given.compressed, original=given)
     assert found.problem is None and found.differing <= 8
     if format == "safetensors-codes":
         (data,) = conversion.files.values()
@@ -90,7 +107,7 @@ def test_a_changed_file_fails_its_check_and_the_right_one_passes(format: str) ->
     found = checked(Conversion(format, tampered(format, dict(conversion.files))))
     assert not found.passed
     assert found.problem.startswith(f"{format} failed its check: ")
-    assert checked(conversion).passed
+    assert verified(QUICKEST, format).passed
 
 
 @pytest.mark.parametrize("format", INSTALLED)
@@ -114,7 +131,7 @@ def test_the_file_of_another_recipe_fails_its_check(format: str) -> None:
 @pytest.mark.parametrize("format", INTEGER_ONLY)
 def test_integer_files_of_a_float_recipe_are_refused_with_the_remedy(format: str) -> None:
     needs(format)
-    given = source(QUICKEST, Recipe.of(bits=8))
+    given = original(QUICKEST, Recipe.of(bits=8))
     with pytest.raises(RecipeError, match=r"needs integer activations; the recipe is: 8 bits\. Choose 8 bits or fewer"):
         convert(given.compressed, format, given.subject)
     result = produce(given.compressed, format, given.subject)
@@ -128,6 +145,6 @@ def test_names_of_all_formats_are_different() -> None:
 
 @pytest.mark.parametrize("format", [name for name in INSTALLED if name not in OTHERS])
 def test_equal_models_give_equal_files(format: str) -> None:
-    given = source(QUICKEST)
+    given = original(QUICKEST)
     again = convert(given.subject.compress(INT8), format, given.subject)
     assert again.files == converted(QUICKEST, format).files

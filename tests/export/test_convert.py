@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conversions import INT8, QUICKEST, RATE, checked, converted, needs, source
+from conversions import INT8, QUICKEST, RATE, checked, converted, needs, original
 from paretoscope import codec
 from paretoscope.base.errors import CompressionError, ModelError, UnknownNameError
 from paretoscope.base.progress import SILENT, Calling, Cancelled
@@ -51,8 +51,8 @@ from safetensors.numpy import load as load_safetensors
 )
 def test_codes_are_read_back_exactly_whatever_the_tensors_are(recipe: Recipe) -> None:
     needs("safetensors-codes")
-    given = source("lenet-5", recipe)
-    checked = produce(given.compressed, "safetensors-codes", given.subject, source=given)
+    given = original("lenet-5", recipe)
+    checked = produce(given.compressed, "safetensors-codes", given.subject, original=given)
     assert checked.verification.passed
     (data,) = checked.conversion.files.values()
     assert codec.write(read_codes(data)) == given.artefact
@@ -66,7 +66,7 @@ def test_the_reader_of_a_bundle_decodes_contexts() -> None:
 
 @pytest.mark.parametrize("recipe", [INT8, Recipe.of(sparsity=0.95, clusters=4, bits=4, coder="context")])
 def test_an_exported_artefact_says_what_was_measured(recipe: Recipe) -> None:
-    given = source(QUICKEST, recipe)
+    given = original(QUICKEST, recipe)
     (data,) = converted(QUICKEST, "artefact", recipe).files.values()
     found, record = codec.read_figures(data), given.record
     subject, logits = given.subject, torch.from_numpy(given.screen).double()
@@ -84,7 +84,7 @@ def test_an_exported_artefact_says_what_was_measured(recipe: Recipe) -> None:
 @pytest.mark.parametrize("format", ["artefact", "bundle"])
 @pytest.mark.parametrize("change", [None, {"correct": 797}, {"mean_kl": 0.0}, {"dataset": "0" * 16}])
 def test_figures_that_were_not_measured_fail_the_check(format: str, change: dict[str, object] | None) -> None:
-    given = source(QUICKEST)
+    given = original(QUICKEST)
     figures = None if change is None else dataclasses.replace(figures_of(given.record), **change)
     other = codec.write(given.compressed, figures)
     ((name, data),) = converted(QUICKEST, format).files.items()
@@ -97,17 +97,17 @@ def test_figures_that_were_not_measured_fail_the_check(format: str, change: dict
 
 
 def test_what_fails_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = source(QUICKEST)
-    broken = base_module.dataclasses.replace(formats.get("onnx"), write=lambda source: {"x.onnx": b"nothing"})
+    given = original(QUICKEST)
+    broken = base_module.dataclasses.replace(formats.get("onnx"), write=lambda original: {"x.onnx": b"nothing"})
     monkeypatch.setitem(formats._entries, "onnx", broken)
-    result = produce(given.compressed, "onnx", given.subject, source=given)
+    result = produce(given.compressed, "onnx", given.subject, original=given)
     assert result.conversion is None and not result.verification.passed and result.verification.size == 7
 
 
 @pytest.mark.parametrize("format", ["openvino", "openvino-int8", "tflite"])
 def test_a_missing_extra_is_told_with_what_to_install(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_module, "find_spec", lambda name: None)
-    given, chosen = source(QUICKEST), formats.get(format)
+    given, chosen = original(QUICKEST), formats.get(format)
     assert not chosen.available()
     with pytest.raises(ModelError, match=rf"^{format} needs a package .+\. Run: pip install \S+==\S+$"):
         convert(given.compressed, format, given.subject)
@@ -115,13 +115,13 @@ def test_a_missing_extra_is_told_with_what_to_install(format: str, monkeypatch: 
 
 
 def test_an_unknown_format_lists_the_known_ones() -> None:
-    given = source(QUICKEST)
+    given = original(QUICKEST)
     with pytest.raises(UnknownNameError, match="Choose one of: artefact, bundle"):
         convert(given.compressed, "gguf", given.subject)
 
 
 def test_a_model_of_other_weights_is_refused() -> None:
-    given = source(QUICKEST)
+    given = original(QUICKEST)
     stranger = base_module.dataclasses.replace(given.compressed, source="0" * 64)
     with pytest.raises(ModelError, match="Compress the model again"):
         convert(stranger, "onnx", given.subject)
@@ -151,8 +151,8 @@ def test_onnx_states_its_opset_and_takes_any_batch() -> None:
 def test_codes_decode_as_the_file_itself_says() -> None:
     """By the sentences of the metadata alone, with nothing of ours but NumPy."""
     recipe = Recipe.of(sparsity=0.5, clusters=16, bits=8, overrides=[{"layers": "fc2", "clusters": None, "bits": 5}])
-    given = source(QUICKEST, recipe)
-    (data,) = convert(given.compressed, "safetensors-codes", given.subject, source=given).files.values()
+    given = original(QUICKEST, recipe)
+    (data,) = convert(given.compressed, "safetensors-codes", given.subject, original=given).files.values()
     arrays, length = load_safetensors(data), int.from_bytes(data[:8], "little")
     header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["paretoscope"])
     assert header["decode"] == HOW
@@ -175,8 +175,8 @@ def test_codes_decode_as_the_file_itself_says() -> None:
 def test_a_program_of_torch_is_loaded_without_unpickling(monkeypatch: pytest.MonkeyPatch) -> None:
     (data,) = converted(QUICKEST, "torch-export").files.values()
     monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("something was unpickled"))
-    logits = pt2.load(data).module()(source(QUICKEST).images[:3])
-    assert np.allclose(logits.detach().numpy(), source(QUICKEST).floats[:3], atol=1e-4)
+    logits = pt2.load(data).module()(original(QUICKEST).first(3))
+    assert np.allclose(logits.detach().numpy(), original(QUICKEST).floats[:3], atol=1e-4)
 
 
 def repacked(data: bytes, change) -> bytes:
@@ -208,7 +208,7 @@ def test_the_bundle_holds_everything_and_its_checksums_are_right(tmp_path) -> No
     (data,) = converted(QUICKEST, "bundle").files.values()
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(tmp_path)
-    given = source(QUICKEST)
+    given = original(QUICKEST)
     assert (tmp_path / "model.psc").read_bytes() == given.exported
     assert Recipe.from_json((tmp_path / "recipe.json").read_text()) == INT8
     assert Record.from_dict(json.loads((tmp_path / "record.json").read_text())) == given.record
@@ -238,7 +238,7 @@ def test_the_command_of_the_readme_gives_the_figures_of_the_record(tmp_path, mon
 
 
 def test_rounding_passes_and_more_than_rounding_does_not() -> None:
-    given = source(QUICKEST)
+    given = original(QUICKEST)
     assert close_to_decoded(given.floats + np.float32(1e-5), given) is None
     assert "off by" in close_to_decoded(given.floats + np.float32(0.01), given)
     assert "off by inf" in close_to_decoded(np.full_like(given.floats, np.nan), given)
@@ -254,7 +254,7 @@ def test_the_distance_of_logits() -> None:
 
 
 def test_progress_rises_and_a_cancel_ends_the_work() -> None:
-    given, seen = source(QUICKEST), []
+    given, seen = original(QUICKEST), []
     produce(given.compressed, "onnx", given.subject, progress=Calling(lambda share, *_: seen.append(share)))
     assert seen == sorted(seen) and seen[0] >= 0 and 0.6 < seen[-1] < 1
 

@@ -11,7 +11,7 @@ import pytest
 from memory import tracing
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError, CompressionError, RecipeError
-from paretoscope.export import Source, convert, differing, produce, zipped
+from paretoscope.export import Original, convert, differing, produce, zipped
 from paretoscope.export.bundle import CHECKSUMS, MEMBERS, checksums, open_bundle
 from paretoscope.export.restore import LARGEST, Restored, restore
 from paretoscope.export.weights import read_codes
@@ -27,14 +27,14 @@ RECIPE = Recipe.of(sparsity=0.6, clusters=8, bits=6, rest="fp16", overrides=[{"l
 
 
 @cache
-def source() -> Source:
+def original() -> Original:
     subject = subjects.load(MODEL)
-    return Source(subject, subject.compress(RECIPE))
+    return Original(subject, subject.compress(RECIPE))
 
 
 @cache
 def exported(format: str) -> tuple[str, bytes]:
-    return convert(source().compressed, format, source().subject, source=source()).download("a-stem")
+    return convert(original().compressed, format, original().subject, original=original()).download("a-stem")
 
 
 def opened(data: bytes, name: str) -> Restored:
@@ -45,7 +45,7 @@ def test_an_artefact_gives_model_and_recipe() -> None:
     name, data = exported("artefact")
     found = opened(data, name)
     assert (found.kind, found.recipe, found.model) == ("artefact", RECIPE, MODEL)
-    assert differing(found.compressed, source().compressed) == []
+    assert differing(found.compressed, original().compressed) == []
     # Whatever someone called it.
     assert opened(data, "my file").recipe == RECIPE
 
@@ -54,16 +54,16 @@ def test_a_bundle_gives_model_and_recipe() -> None:
     name, data = exported("bundle")
     found = opened(data, name)
     assert (found.kind, found.recipe, found.model) == ("bundle", RECIPE, MODEL)
-    assert differing(found.compressed, source().compressed) == []
+    assert differing(found.compressed, original().compressed) == []
 
 
 @pytest.mark.parametrize("format", ["artefact", "bundle", "safetensors-codes"])
 def test_a_file_whose_recipe_says_more_than_is_known_opens_and_keeps_it(format: str) -> None:
     """As a later version would export it; exported again, it still says so."""
     description = {**RECIPE.to_dict(), "quantize": {**RECIPE.to_dict()["quantize"], "dither": 0.5}}
-    later = Source(source().subject, dataclasses.replace(source().compressed, description=description))
+    later = Original(original().subject, dataclasses.replace(original().compressed, description=description))
     for _ in range(2):
-        name, data = convert(later.compressed, format, later.subject, source=later).download("a-stem")
+        name, data = convert(later.compressed, format, later.subject, original=later).download("a-stem")
         if format == "safetensors-codes":
             found = read_codes(data)
         else:
@@ -72,19 +72,19 @@ def test_a_file_whose_recipe_says_more_than_is_known_opens_and_keeps_it(format: 
             found = restored.compressed
             assert "quantize.dither" in found.notes[0]
         assert found.recipe == RECIPE and found.told == description
-        assert differing(found, source().compressed) == []
-        later = Source(source().subject, found)
+        assert differing(found, original().compressed) == []
+        later = Original(original().subject, found)
 
 
 def test_a_recipe_alone_does_not_lose_what_is_not_known_of_it_in_silence() -> None:
     description = {**RECIPE.to_dict(), "later": {}}
-    later = dataclasses.replace(source().compressed, description=description)
-    verification = produce(later, "config", source().subject).verification
+    later = dataclasses.replace(original().compressed, description=description)
+    verification = produce(later, "config", original().subject).verification
     assert not verification.passed and "settings that this version does not know" in verification.problem
 
 
 def test_what_differs_is_named() -> None:
-    given = source().compressed
+    given = original().compressed
     weight = given.weights["fc2.weight"]
     changed = dataclasses.replace(weight, indices=weight.indices[::-1].copy())
     other = dataclasses.replace(given, weights={**given.weights, "fc2.weight": changed})
@@ -231,7 +231,7 @@ def test_nothing_of_a_bundle_is_run(tmp_path) -> None:
 
 @pytest.mark.parametrize("change", [{"source": "0" * 64}, {"architecture": "lenet-6"}], ids=["weights", "model"])
 def test_an_artefact_of_something_else_is_refused(change: dict[str, str]) -> None:
-    data = codec.write(dataclasses.replace(source().compressed, **change))
+    data = codec.write(dataclasses.replace(original().compressed, **change))
     with pytest.raises(ArtefactError, match=r"an artefact must (come from the weights|be of a model of the zoo)"):
         opened(data, "x.psc")
     with pytest.raises(ArtefactError):

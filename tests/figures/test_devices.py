@@ -18,7 +18,7 @@ def test_rows_are_this_machine_and_the_devices():
     assert [row.title for row in data.rows] == [figure.THIS_MACHINE, *(device.title for device in devices)]
     assert data.rows[0].measured == MEASURED
     device, before, after = projections()[1]
-    assert data.rows[2] == figure.Row(device.title, figure.Pair(1e3 * before.seconds, 1e3 * after.seconds))
+    assert data.rows[2] == figure.DeviceRow(device.title, figure.Pair(1e3 * before.seconds, 1e3 * after.seconds))
     assert "This machine 0.02 ms, measured 0.03 ms" in data.alt
 
 

@@ -1,6 +1,6 @@
 """Names from outside in figures: Plotly takes tags in texts as HTML, and draws links of them."""
 
-from paretoscope.figures import latency, sensitivity
+from paretoscope.figures import layer_times, sensitivity
 from paretoscope.figures.theme import literal
 from paretoscope.tasks.classification import WORDS
 
@@ -14,7 +14,7 @@ def test_literal_leaves_ordinary_names_alone() -> None:
 
 
 def test_hovers_and_ticks_show_a_layer_by_its_name() -> None:
-    (bar, _) = latency.draw_layers(latency.gather_layers({NAME: 3.0}, {NAME: 4.0})).to_dict()["data"]
+    (bar, _) = layer_times.draw(layer_times.gather({NAME: 3.0}, {NAME: 4.0})).to_dict()["data"]
     assert bar["hovertext"][0].startswith(f"<b>{SHOWN}</b>, ")
     data = sensitivity.gather("sparsity", {NAME: {0.5: (0.9, 0.1)}}, (0.5,), 0.95, WORDS)
     for figure in (sensitivity.draw(data), sensitivity.draw_curves(data, chosen=NAME)):

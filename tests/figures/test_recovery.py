@@ -6,7 +6,7 @@ import pytest
 from paretoscope.figures import recovery
 from paretoscope.figures.theme import DARK, LIGHT
 from paretoscope.tasks.classification import WORDS
-from paretoscope.training.train import Epoch
+from paretoscope.training.epochs import Epoch
 
 RAMP = 2
 

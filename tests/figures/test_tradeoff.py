@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paretoscope.figures import pareto, tradeoff
+from paretoscope.figures import pareto, tradeoff, tradeoff_points
 from paretoscope.figures.theme import DARK, LIGHT
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks.classification import WORDS
 
-gather = partial(tradeoff.gather, words=WORDS)
+gather = partial(tradeoff_points.gather, words=WORDS)
 
 QUANTITIES = ("size", "latency")
 RECIPES = [Recipe.of(sparsity=s / 20, clusters=k, bits=b) for s in range(19) for k in (None, 4, 16) for b in (32, 8, 2)]
@@ -224,7 +224,7 @@ def test_predictions_have_no_intervals_and_do_not_make_a_front(baseline, make_re
 
 
 def test_all_are_placed_by_one_time_of_the_baseline(baseline, make_record, markers):
-    # The same network at four moments, one of them twice as slow: what is compared is the ratio within each moment.
+    # One network at four moments, one of them twice as slow: what is compared is the ratio within each moment.
     moments = {8: (0.5, 1.25), 4: (0.3, 0.8), 2: (0.4, 1.0), 5: (1.0, 2.0)}
     records = [
         make_record(Recipe.of(bits=bits), ms=ms / speedup, baseline_ms=ms) for bits, (ms, speedup) in moments.items()

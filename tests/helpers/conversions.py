@@ -3,7 +3,7 @@
 from functools import cache
 
 import pytest
-from paretoscope.export import Conversion, Source, convert, formats, verify
+from paretoscope.export import Conversion, Original, Verification, convert, formats, verify
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 
@@ -16,20 +16,27 @@ QUICKEST = "lenet-300-100"
 
 
 @cache
-def source(model: str, recipe: Recipe = INT8) -> Source:
+def original(model: str, recipe: Recipe = INT8) -> Original:
     subject = subjects.load(model)
-    return Source(subject, subject.compress(recipe))
+    return Original(subject, subject.compress(recipe))
 
 
 @cache
 def converted(model: str, format: str, recipe: Recipe = INT8) -> Conversion:
-    each = source(model, recipe)
-    return convert(each.compressed, format, each.subject, source=each)
+    each = original(model, recipe)
+    return convert(each.compressed, format, each.subject, original=each)
+
+
+@cache
+def verified(model: str, format: str, recipe: Recipe = INT8) -> Verification:
+    """The check of a conversion as it was made."""
+    each = original(model, recipe)
+    return verify(converted(model, format, recipe), each.subject, each.compressed, original=each)
 
 
 def checked(conversion: Conversion, recipe: Recipe = INT8):
-    each = source(QUICKEST, recipe)
-    return verify(conversion, each.subject, each.compressed, source=each)
+    each = original(QUICKEST, recipe)
+    return verify(conversion, each.subject, each.compressed, original=each)
 
 
 def needs(format: str) -> None:

@@ -1,6 +1,6 @@
 """Measurements made up for tests: at once, always the same, and noted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,8 +11,7 @@ from paretoscope.measure.latency import Measurement, Noise, Samples
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.sparse import runtime as sparse
-from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.service.works import timing as works
 
 SAMPLES = Samples(np.arange(1, 101) / 64, np.arange(100, 0, -1) / 32)
@@ -110,5 +109,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Taken]:
         monkeypatch.setattr(Subject, name, made_up)
     monkeypatch.setattr(works, "session_memory", memory)
     monkeypatch.setattr(works, "measure_machine", measure_machine)
-    monkeypatch.setattr(sparse, "plan", plan)
+    for name, entry in list(runtimes.runtimes._entries.items()):
+        if entry.plan is not None:
+            monkeypatch.setitem(runtimes.runtimes._entries, name, replace(entry, plan=plan))
     return log

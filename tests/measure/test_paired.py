@@ -7,7 +7,7 @@ def test_the_reference_is_the_median_of_what_the_baseline_took():
     taken = [timings.latency(0.1, 2.0, baseline_median_ms=ms) for ms in (0.5, 0.1, 0.3)]
     assert reference_ms(taken) == 0.3
     assert reference_ms(reversed(taken)) == 0.3
-    # Of an even number it is one that was measured, not something between a quiet and a busy moment.
+    # The median of an even number is one that was measured, not something between a quiet and a busy moment.
     assert reference_ms(taken[:2]) == 0.1
     assert reference_ms([]) is None
 

@@ -259,7 +259,7 @@ SIMPLIFIED = {
 
 
 def restarted(subject: Subject) -> Subject:
-    """The same subject as another process has it: nothing kept."""
+    """A subject as another process has it: nothing kept."""
     return dataclasses.replace(subject, _forms=OrderedDict(), _variants=OrderedDict())
 
 

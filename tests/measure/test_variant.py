@@ -10,7 +10,7 @@ import torch
 from paretoscope import codec
 from paretoscope.measure.subject import KEPT_VARIANTS, Subject
 from paretoscope.measure.variant import Form, Variant
-from paretoscope.methods import compensate, recalibrate
+from paretoscope.methods import input_moments, recalibrate
 from paretoscope.methods.pipeline import compress, with_rest
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe, Simplify
@@ -20,7 +20,7 @@ NORMALISED = "resnet-20"
 
 
 def fresh(subject: Subject, **data: torch.Tensor) -> Subject:
-    """The same subject without anything kept, with other data."""
+    """A subject without anything kept, with other data."""
     changed = dataclasses.replace(subject.data, **data)
     return dataclasses.replace(subject, data=changed, _forms=OrderedDict(), _variants=OrderedDict())
 
@@ -125,8 +125,8 @@ class TestRepair:
             assert not repaired.decode(name)[pruned.decode(name) == 0].any()
 
     def test_the_second_moments_are_taken_once(self, subject, monkeypatch):
-        calls, hessians = [], compensate.hessians
-        monkeypatch.setattr(compensate, "hessians", lambda *given: calls.append(given) or hessians(*given))
+        calls, measure = [], input_moments.hessians
+        monkeypatch.setattr(input_moments, "hessians", lambda *given: calls.append(given) or measure(*given))
         other = fresh(subject)
         for bits in (2, 3, 4):
             other.compress(Recipe.of(bits=bits, rounding="gptq"))

@@ -66,7 +66,7 @@ def moments(weight: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def costs(weight: np.ndarray, decoded: np.ndarray, hessian: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Of the error of each row, and of all of it: float64, by the plain sums."""
+    """Sums of squared errors of each row, and of all rows: float64, by plain sums."""
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     metric = np.eye(rows.shape[1])
     if hessian is not None:

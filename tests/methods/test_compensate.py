@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from paretoscope.base.errors import ModelError
-from paretoscope.methods import quantize, share
-from paretoscope.methods.compensate import Entries, Steps, hessians, round_with_compensation
+from paretoscope.methods import kmeans, quantize
+from paretoscope.methods.compensate import Entries, EvenGrid, round_with_compensation
+from paretoscope.methods.input_moments import hessians
 from paretoscope.model.statistics import LayerStatistics, compressible
 from paretoscope.recipe.recipe import Quantize
 from torch import nn
@@ -24,15 +25,15 @@ def moments(seed: int, columns: int, groups: int = 1, mixing: float = 1.0) -> np
     return x.transpose(0, 2, 1) @ x / x.shape[1]
 
 
-def steps(weight: np.ndarray, bits: int) -> Steps:
+def steps(weight: np.ndarray, bits: int) -> EvenGrid:
     top = 2 ** (bits - 1) - 1
     scale = np.abs(weight).reshape(len(weight), -1).max(axis=1) / np.float32(top)
-    return Steps(np.where(scale > 0, scale, np.float32(1)), -top, top)
+    return EvenGrid(np.where(scale > 0, scale, np.float32(1)), -top, top)
 
 
-def values(codes: np.ndarray, grid: Steps | Entries) -> np.ndarray:
+def values(codes: np.ndarray, grid: EvenGrid | Entries) -> np.ndarray:
     rows = codes.reshape(len(codes), -1).astype(np.int64)
-    if isinstance(grid, Steps):
+    if isinstance(grid, EvenGrid):
         zero = 0 if grid.zero is None else np.reshape(grid.zero, (-1, 1))
         decoded = ((rows - zero) * np.reshape(grid.scale, (-1, 1))).astype(np.float32)
     else:
@@ -46,14 +47,14 @@ def layer_error(weight: np.ndarray, decoded: np.ndarray, hessian: np.ndarray) ->
     return float(np.einsum("gri,gij,grj->", miss, hessian, miss))
 
 
-def errors(weight: np.ndarray, hessian: np.ndarray, grid: Steps) -> tuple[float, float]:
-    """Of plain rounding, which uncorrelated inputs give, and of ours."""
+def errors(weight: np.ndarray, hessian: np.ndarray, grid: EvenGrid) -> tuple[float, float]:
+    """Errors of plain rounding, which uncorrelated inputs give, and of ours."""
     each = (round_with_compensation(weight, h, None, grid) for h in (np.eye(hessian.shape[-1])[None], hessian))
     plain, ours = (layer_error(weight, values(codes, grid), hessian) for codes in each)
     return plain, ours
 
 
-def nearest(target: np.ndarray, row: int, grid: Steps | Entries) -> int:
+def nearest(target: np.ndarray, row: int, grid: EvenGrid | Entries) -> int:
     if isinstance(grid, Entries):
         return 1 + int(np.argmin(np.abs(np.atleast_2d(grid.values)[row % len(np.atleast_2d(grid.values))] - target)))
     zero = 0 if grid.zero is None else grid.zero[row]
@@ -94,7 +95,7 @@ def test_the_slow_twin_gives_the_same_codes(kind: str, pruned: bool, groups: int
     kept = np.random.default_rng(3).random(weight.shape) < 0.6 if pruned else None
     grid = {
         "steps": steps(weight, 4),
-        "zero": Steps(np.full(6, 0.4, np.float32), -8, 7, np.array([-3, -2, 0, 1, 2, 5], np.int8)),
+        "zero": EvenGrid(np.full(6, 0.4, np.float32), -8, 7, np.array([-3, -2, 0, 1, 2, 5], np.int8)),
         "entries": ENTRIES,
         "row entries": ROW_ENTRIES,
     }[kind]
@@ -103,7 +104,7 @@ def test_the_slow_twin_gives_the_same_codes(kind: str, pruned: bool, groups: int
 
 
 @pytest.mark.parametrize("grid", [steps(weights(1, 6, 40), 2), ENTRIES, ROW_ENTRIES], ids=["steps", "entries", "rows"])
-def test_sweeps_end_where_no_single_change_helps(grid: Steps | Entries) -> None:
+def test_sweeps_end_where_no_single_change_helps(grid: EvenGrid | Entries) -> None:
     weight, hessian = weights(1, 6, 40), moments(2, 40)
     kept = np.random.default_rng(3).random(weight.shape) < 0.7
     damped = hessian + 0.01 * np.diag(hessian[0]).mean() * np.eye(40)
@@ -112,7 +113,7 @@ def test_sweeps_end_where_no_single_change_helps(grid: Steps | Entries) -> None:
         codes = round_with_compensation(weight, hessian, kept, grid, sweeps=sweeps)
         errors.append(layer_error(weight, values(codes, grid), damped))
     assert errors[0] > errors[1] > errors[2]
-    choices = range(grid.low, grid.high + 1) if isinstance(grid, Steps) else range(1, grid.values.shape[-1] + 1)
+    choices = range(grid.low, grid.high + 1) if isinstance(grid, EvenGrid) else range(1, grid.values.shape[-1] + 1)
     for row, column in np.argwhere(kept):
         for choice in choices:
             other = codes.copy()
@@ -127,7 +128,7 @@ def test_uncorrelated_inputs_give_plain_rounding(calibration: str, granularity: 
     weight = weights(4, 8, 70)
     weight[weights(5, 8, 70) < -0.5] = 0
     plain = quantize.apply(weight, np.abs(weight).max(axis=1), Quantize(3, granularity, calibration))
-    grid = Steps(plain.scale, -3, 3)
+    grid = EvenGrid(plain.scale, -3, 3)
     for kept in (None, weight != 0):
         for diagonal in (np.ones(70), np.geomspace(1e-9, 1e9, 70)):
             codes = round_with_compensation(weight, np.diag(diagonal)[None], kept, grid)
@@ -138,19 +139,19 @@ def test_uncorrelated_inputs_give_plain_rounding(calibration: str, granularity: 
 def test_ties_are_rounded_as_plain_rounding_does() -> None:
     weight = np.array([[0.5, 1.5, -0.5, -2.5, 0.3, 0.1]], np.float32) * np.float32(0.1)
     plain = quantize.apply(weight, np.array([0.7], np.float32), Quantize(4))
-    codes = round_with_compensation(weight, np.eye(6)[None], None, Steps(plain.scale, -7, 7))
+    codes = round_with_compensation(weight, np.eye(6)[None], None, EvenGrid(plain.scale, -7, 7))
     assert np.array_equal(codes, plain.codes)
 
 
 def test_uncorrelated_inputs_give_the_nearest_entries() -> None:
     weight = weights(6, 8, 70)
     weight[weight < -0.5] = 0
-    entries = share.fit(LayerStatistics.of("w", weight), np.sum(weight < 0), np.sum(weight > 0), 9)
+    entries = kmeans.fit(LayerStatistics.of("w", weight), np.sum(weight < 0), np.sum(weight > 0), 9)
     weight[:, ::2] = np.resize((entries[1:] + entries[:-1]) / 2, 35)  # on, or next to, the middles
     for diagonal in (np.ones(70), np.geomspace(1e-9, 1e9, 70)):
         symbols = round_with_compensation(weight, np.diag(diagonal)[None], weight != 0, Entries(entries))
         assert symbols.dtype == np.uint8
-        assert np.array_equal(symbols, share.assign(weight, entries))
+        assert np.array_equal(symbols, kmeans.assign(weight, entries))
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -194,7 +195,7 @@ def test_a_pruned_weight_takes_the_zero_point_or_symbol_zero() -> None:
     weight, hessian = weights(7, 3, 10), moments(8, 10)
     kept = np.zeros(weight.shape, bool)
     zero = np.array([-5, 0, 3], np.int8)
-    codes = round_with_compensation(weight, hessian, kept, Steps(np.ones(3, np.float32), -8, 7, zero))
+    codes = round_with_compensation(weight, hessian, kept, EvenGrid(np.ones(3, np.float32), -8, 7, zero))
     assert np.array_equal(codes, np.repeat(zero[:, None], 10, axis=1))
     assert not round_with_compensation(weight, hessian, kept, ENTRIES).any()
     assert round_with_compensation(weight, hessian, None, ENTRIES).all()
@@ -244,7 +245,7 @@ def test_codes_have_the_smallest_type(bits: int, kind: type) -> None:
 
 
 def test_asymmetric_codes_of_8_bits_fit_int8() -> None:
-    grid = Steps(np.full(4, 0.01, np.float32), -128, 127, np.full(4, -128, np.int8))
+    grid = EvenGrid(np.full(4, 0.01, np.float32), -128, 127, np.full(4, -128, np.int8))
     codes = round_with_compensation(np.abs(weights(16, 4, 12)), moments(17, 12), None, grid)
     assert codes.dtype == np.int8
     assert codes.min() > -128
@@ -264,7 +265,7 @@ def test_an_empty_codebook_gives_zeros() -> None:
 
 
 def test_one_column_and_one_row() -> None:
-    grid = Steps(np.float32(0.5), -3, 3)
+    grid = EvenGrid(np.float32(0.5), -3, 3)
     assert round_with_compensation(np.array([[0.6], [-9.0]], np.float32), np.ones((1, 1, 1)), None, grid).tolist() == [
         [1],
         [-3],
@@ -343,8 +344,8 @@ def test_the_moments_of_a_convolution_are_those_of_its_unfolded_patches() -> Non
 def test_few_patches_at_a_time_give_the_same_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = nn.Conv2d(4, 6, 3, groups=2), images(3, 21, 4, 8, 8)
     whole = hessians(layer, x, ["weight"])["weight"]
-    monkeypatch.setattr("paretoscope.methods.compensate.PATCH_FLOATS", 3000)
-    monkeypatch.setattr("paretoscope.methods.compensate.CHUNK", 4)
+    monkeypatch.setattr("paretoscope.methods.input_moments.PATCH_FLOATS", 3000)
+    monkeypatch.setattr("paretoscope.methods.input_moments.CHUNK", 4)
     assert np.allclose(hessians(layer, x, ["weight"])["weight"], whole, rtol=1e-4, atol=1e-6)
 
 

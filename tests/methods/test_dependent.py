@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from paretoscope.methods import dependent
+from paretoscope.methods import dependent, paths
 from paretoscope.methods.dependent import DISTORTION, KILOBYTE
 from paretoscope.model import powers
 from paretoscope.model.tensors import Integers
@@ -120,7 +120,7 @@ def test_compensation_lowers_the_error_of_the_output():
     weight = RNG.normal(0, 1, (16, 40))
     hessian = correlated(40)
     plain = quantize(weight, exchange=exchange_for(0.5))
-    # The same steps: a sensitivity that counts what can be made good.
+    # The steps stay: a sensitivity that counts what can be made good.
     share = (plain.scale / quantize(weight, hessian=hessian, exchange=exchange_for(0.5)).scale).mean()
     made_good = quantize(weight, hessian=hessian, exchange=exchange_for(0.5) * share**2)
     assert made_good.scale.mean() == pytest.approx(plain.scale.mean(), rel=0.1)
@@ -294,7 +294,7 @@ def test_targets_beyond_the_largest_code_take_the_largest_of_their_parity(top, s
     rows = 12
     target, path = sign * np.geomspace(1, 1000, rows) * (top + 1), np.empty(rows, np.int32)
     bits = np.zeros((rows, 2, 3))
-    dependent._best_path(target, np.ones(1), np.ones(rows, bool), bits, top, 0.0, np.array(NEXT), path)
+    paths._best_path(target, np.ones(1), np.ones(rows, bool), bits, top, 0.0, np.array(NEXT), path)
     assert (sign * path >= top - 3).all() and (sign * path <= top).all()
     # The best of all paths reaches the largest code as soon as it is in a state of odd ones.
     assert top in sign * path

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paretoscope.methods import groups, share
+from paretoscope.methods import groups, kmeans
 from paretoscope.model.statistics import LayerStatistics
 from paretoscope.model.tensors import Codebook, Integers, Plain
 
@@ -28,8 +28,8 @@ def shared(draw):
     weight = (rng.standard_t(2, count) * (rng.random(count) < 0.8)).astype(np.float32)
     layer = LayerStatistics.of("layer", weight)
     clusters = draw(st.integers(2, 12))
-    entries = share.fit(layer, np.count_nonzero(weight < 0), np.count_nonzero(weight > 0), clusters)
-    return weight, Codebook(share.assign(weight, entries), Plain(entries))
+    entries = kmeans.fit(layer, np.count_nonzero(weight < 0), np.count_nonzero(weight > 0), clusters)
+    return weight, Codebook(kmeans.assign(weight, entries), Plain(entries))
 
 
 @pytest.mark.parametrize("kind", ["floats", "integers"])

@@ -188,7 +188,7 @@ class TestTypes:
 
 
 class TestTheSmallerForm:
-    # Of the header's text, where a recipe stands in it, and of the tables of frequencies.
+    # These bytes are the header's text, where a recipe stands in it, and the tables of frequencies.
     SLACK = 64
 
     @pytest.mark.parametrize("coder", ["ans", "context"])

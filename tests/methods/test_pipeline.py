@@ -13,7 +13,7 @@ from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.measure.rates import rates
 from paretoscope.measure.size import ladder
 from paretoscope.measure.variant import Variant
-from paretoscope.methods import pipeline, share
+from paretoscope.methods import kmeans, pipeline
 from paretoscope.methods.pipeline import compress, compress_layer
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
@@ -300,7 +300,7 @@ class TestStepsTogether:
             scale = np.float32(tensor.entries.scale)
             if calibration == "range":
                 assert np.abs(codes).max() == top
-            entries = share.fit(statistics.layers[name], np.sum(twin < 0), np.sum(twin > 0), 32)
+            entries = kmeans.fit(statistics.layers[name], np.sum(twin < 0), np.sum(twin > 0), 32)
             rounded = np.clip(np.rint(entries / scale), -top, top) * scale
             nearest = np.abs(twin[..., None] - entries.astype(np.float64)).argmin(axis=-1)
             expected = np.where(twin == 0, np.float32(0), rounded.astype(np.float32)[nearest])

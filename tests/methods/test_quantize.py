@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from paretoscope.methods import quantize
+from paretoscope.methods import clipping, quantize
 from paretoscope.model.tensors import Integers
 from paretoscope.recipe.recipe import CLIPPINGS, GRANULARITIES, Quantize
 
@@ -55,7 +55,7 @@ def least_error_by_scan(row: np.ndarray, bits: int, steps: int = 2000) -> float:
 
 @pytest.mark.parametrize(("bits", "top"), [(2, 1), (3, 3), (4, 7), (8, 127), (16, 32767)])
 def test_levels(bits, top):
-    assert quantize.levels(bits) == top
+    assert clipping.levels(bits) == top
 
 
 def test_four_bits_by_hand():
@@ -105,9 +105,9 @@ def test_range_reaches_the_largest_weight_and_misses_none_by_more_than_half_a_st
     codes = tensor.codes.reshape(rows.shape)
     scale = tensor.scale.reshape(-1, 1).astype(np.float64)
     largest = np.abs(rows).max(axis=1)
-    assert (np.abs(codes).max(axis=1)[largest > 0] == quantize.levels(bits)).all()
+    assert (np.abs(codes).max(axis=1)[largest > 0] == clipping.levels(bits)).all()
     # Scale and quotient are float32: of the largest code, a relative 2**-22 comes on top of the half.
-    half = scale * (0.5 + quantize.levels(bits) * 2.0**-22)
+    half = scale * (0.5 + clipping.levels(bits) * 2.0**-22)
     assert (np.abs(rows - codes * scale) <= half).all()
 
 
@@ -280,7 +280,7 @@ class TestGrid:
         counts = np.array([5, 100, 1000, 80, 2])
         tensor = quantize.grid(self.ENTRIES, counts, Quantize(bits, granularity, calibration))
         assert tensor.scale.shape == () and tensor.codes.shape == (5,) and tensor.bits == bits
-        assert np.abs(tensor.codes.astype(int)).max() <= quantize.levels(bits)
+        assert np.abs(tensor.codes.astype(int)).max() <= clipping.levels(bits)
         assert (np.diff(tensor.decode()) >= 0).all()
 
     def test_range_by_hand(self):
@@ -319,7 +319,7 @@ class TestPercentile:
         rows = weight.reshape(tensor.scale.size, -1)
         for row, scale in zip(rows, tensor.scale.reshape(-1), strict=True):
             if row.any():
-                assert scale == pytest.approx(nearest_rank(row, percentile) / quantize.levels(bits), rel=1e-6)
+                assert scale == pytest.approx(nearest_rank(row, percentile) / clipping.levels(bits), rel=1e-6)
 
     @given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.booleans())
     @examples
@@ -347,8 +347,8 @@ class TestPercentile:
 
 def divergence_by_hand(magnitudes: np.ndarray, peak: float, kept: int, top: int) -> float:
     """KL divergence of one candidate, bin by bin: outliers join the last bin, and each code's mass is spread evenly."""
-    bins = np.minimum((np.abs(magnitudes) / peak * quantize.BINS).astype(int), quantize.BINS - 1)
-    histogram = np.bincount(bins, minlength=quantize.BINS).astype(float)
+    bins = np.minimum((np.abs(magnitudes) / peak * clipping.BINS).astype(int), clipping.BINS - 1)
+    histogram = np.bincount(bins, minlength=clipping.BINS).astype(float)
     p = histogram[:kept].copy()
     p[-1] += histogram[kept:].sum()
     middles = np.arange(kept) + 0.5
@@ -357,14 +357,14 @@ def divergence_by_hand(magnitudes: np.ndarray, peak: float, kept: int, top: int)
     for code in np.unique(codes):
         filled = (codes == code) & (p > 0)
         if filled.any():
-            q[filled] = max(histogram[:kept][codes == code].sum(), quantize.ALMOST_NONE) / filled.sum()
+            q[filled] = max(histogram[:kept][codes == code].sum(), clipping.ALMOST_NONE) / filled.sum()
     p, q = p[p > 0] / p.sum(), q[p > 0] / histogram[:kept].sum()
     return float((p * np.log(p / q)).sum())
 
 
 def best_ratio_by_hand(magnitudes: np.ndarray, peak: float, top: int) -> float:
-    candidates = range(quantize.BINS, max(top, quantize.BINS // 64), -quantize.BINS_PER_STEP)
-    return min(candidates, key=lambda kept: round(divergence_by_hand(magnitudes, peak, kept, top), 9)) / quantize.BINS
+    candidates = range(clipping.BINS, max(top, clipping.BINS // 64), -clipping.BINS_PER_STEP)
+    return min(candidates, key=lambda kept: round(divergence_by_hand(magnitudes, peak, kept, top), 9)) / clipping.BINS
 
 
 class TestDivergence:
@@ -379,8 +379,8 @@ class TestDivergence:
         }[draw]().astype(np.float32)
         tensor = quantized(row[None], Quantize(bits, "tensor", "kl"))
         peak = float(np.abs(row).max())
-        ratio = best_ratio_by_hand(row.astype(np.float64), peak, quantize.levels(bits))
-        assert float(tensor.scale) == pytest.approx(ratio * peak / quantize.levels(bits), rel=1e-6)
+        ratio = best_ratio_by_hand(row.astype(np.float64), peak, clipping.levels(bits))
+        assert float(tensor.scale) == pytest.approx(ratio * peak / clipping.levels(bits), rel=1e-6)
 
     def test_an_outlier_is_clipped(self):
         row = np.append(np.random.default_rng(0).normal(size=20_000), 60).astype(np.float32)[None]
@@ -463,7 +463,7 @@ class TestAsymmetric:
     @examples
     def test_form_of_the_result(self, weight, settings):
         tensor = quantized(weight, settings)
-        top = quantize.levels(settings.bits)
+        top = clipping.levels(settings.bits)
         kind = np.int16 if settings.bits > 8 else np.int8
         assert tensor.codes.dtype == tensor.zero.dtype == kind and tensor.scale.dtype == np.float32
         assert tensor.zero.shape == tensor.scale.shape
@@ -485,7 +485,7 @@ class TestAsymmetric:
         scale = tensor.scale.reshape(-1, 1).astype(np.float64)
         miss = np.abs(rows - tensor.decode().reshape(rows.shape))
         assert (miss <= scale * (1 + 2.0**bits * 2.0**-22)).all()
-        inside = np.abs(tensor.codes.reshape(rows.shape) + 0.5) < quantize.levels(bits)
+        inside = np.abs(tensor.codes.reshape(rows.shape) + 0.5) < clipping.levels(bits)
         assert (miss <= scale * (0.5 + 2.0**bits * 2.0**-22))[inside].all()
 
     @given(WEIGHTS, AFFINE)
@@ -507,7 +507,7 @@ class TestAsymmetric:
         """An outlier on one side is clipped; the other side, which is shorter than that, keeps its full length."""
         weight = np.append(np.random.default_rng(bits).uniform(-0.5, 1, 20_000), 30).astype(np.float32)[None]
         tensor = quantized(weight, Quantize(bits, "tensor", calibration, 99.9, symmetric=False))
-        steps = -(2 ** (bits - 1)) - int(tensor.zero), quantize.levels(bits) - int(tensor.zero)
+        steps = -(2 ** (bits - 1)) - int(tensor.zero), clipping.levels(bits) - int(tensor.zero)
         low, high = (step * float(tensor.scale) for step in steps)
         assert high < 3
         assert low <= -0.5 + float(tensor.scale)
@@ -593,7 +593,7 @@ def test_the_least_floats_keep_their_largest_weight(units, symmetric, bits):
     for granularity in GRANULARITIES:
         decoded = quantized(weight, Quantize(bits, granularity, symmetric=symmetric)).decode()
         found = decoded[0] / np.float32(1e-45)
-        steps = max(max(units) / quantize.levels(bits), 1)
+        steps = max(max(units) / clipping.levels(bits), 1)
         assert abs(found[0] - units[0]) <= 1.5 * steps and found[0] > 0
 
 

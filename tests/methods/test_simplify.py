@@ -8,7 +8,9 @@ from functools import cache
 import pytest
 import torch
 from paretoscope.base.errors import ModelError, RecipeError
-from paretoscope.methods import channels, fold, lowrank, simplify
+from paretoscope.methods import blocks, fold, lowrank, simplify
+from paretoscope.methods.registry import NetworkWork
+from paretoscope.methods.structured import channels
 from paretoscope.model import structure
 from paretoscope.model.structure import Structure
 from paretoscope.networks import zoo
@@ -41,7 +43,7 @@ def run(module: nn.Module, inputs: Tensor) -> Tensor:
         return module(inputs)
 
 
-def simplified(name: str, **settings) -> simplify.Simplified:
+def simplified(name: str, **settings) -> NetworkWork:
     return simplify.apply(model(name), Simplify(**settings), shape(name), images(name))
 
 
@@ -333,10 +335,10 @@ def test_attention_is_not_factored():
 
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_harms_are_those_of_dropping_each_block_alone(name):
-    measured = simplify.harms(model(name), images(name))
-    assert tuple(measured) == simplify.blocks(model(name))
+    measured = blocks.harms(model(name), images(name))
+    assert tuple(measured) == structure.blocks(model(name))
     reference = run(model(name), images(name)).double().softmax(1)
-    block = simplify.blocks(model(name))[1]
+    block = structure.blocks(model(name))[1]
     without = run(simplified(name, drop=(block,)).module, images(name)).double().softmax(1)
     divergence = (reference * (reference / without).log()).sum(1).mean().item()
     assert measured[block] == pytest.approx(divergence, rel=1e-6)
@@ -347,7 +349,7 @@ def test_harm_of_outputs_that_are_no_numbers_is_infinite():
     broken = copy.deepcopy(model("resnet-20"))
     with torch.no_grad():
         broken.fc.weight.fill_(math.nan)
-    assert set(simplify.harms(broken, images("resnet-20")).values()) == {math.inf}
+    assert set(blocks.harms(broken, images("resnet-20")).values()) == {math.inf}
 
 
 @pytest.mark.parametrize(
@@ -356,7 +358,7 @@ def test_harm_of_outputs_that_are_no_numbers_is_infinite():
 )
 def test_a_block_whose_branch_is_zero_is_dropped_first_and_changes_nothing(name, last):
     changed = copy.deepcopy(model(name))
-    block = simplify.blocks(changed)[-2]
+    block = structure.blocks(changed)[-2]
     with torch.no_grad():
         for layer in last:
             part = changed.get_submodule(f"{block}.{layer}")
@@ -365,7 +367,7 @@ def test_a_block_whose_branch_is_zero_is_dropped_first_and_changes_nothing(name,
     result = simplify.apply(changed, Simplify(blocks=1), shape(name), images(name))
     assert result.structure.dropped == (block,)
     assert torch.equal(run(result.module, images(name)), run(changed, images(name)))
-    assert simplify.harms(changed, images(name))[block] == 0
+    assert blocks.harms(changed, images(name))[block] == 0
 
 
 def test_blocks_are_dropped_by_name_and_then_greedily():
@@ -376,7 +378,7 @@ def test_blocks_are_dropped_by_name_and_then_greedily():
     structure.drop(left, expected[0])
     for _ in range(2):
         harm = {}
-        for name in simplify.blocks(left):
+        for name in structure.blocks(left):
             without = copy.deepcopy(left)
             structure.drop(without, name)
             logits = run(without, images("vit-tiny")).double().log_softmax(1)
@@ -388,7 +390,7 @@ def test_blocks_are_dropped_by_name_and_then_greedily():
 
 
 def test_all_blocks_can_be_dropped():
-    assert simplify.blocks(simplified("vit-tiny", blocks=4).module) == ()
+    assert structure.blocks(simplified("vit-tiny", blocks=4).module) == ()
 
 
 @pytest.mark.parametrize(

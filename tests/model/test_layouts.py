@@ -8,7 +8,7 @@ import torch
 from paretoscope import codec
 from paretoscope.codec import reader
 from paretoscope.export.weights import codes, read_codes
-from paretoscope.methods import compensate, recalibrate
+from paretoscope.methods import input_moments, recalibrate
 from paretoscope.methods.fisher import diagonal_fisher
 from paretoscope.methods.pack import pack
 from paretoscope.methods.pipeline import compress
@@ -87,7 +87,7 @@ def test_second_moments_are_those_of_the_outputs(layer):
     """The mean squared output of each channel is w H w, whatever its weights."""
     layer.bias = None
     images = images_for(layer)
-    moments = compensate.hessians(layer, images, ["weight"])["weight"]
+    moments = input_moments.hessians(layer, images, ["weight"])["weight"]
     rows = np.stack(channels(layer, layer.weight.detach().numpy())).reshape(layer.out_channels, -1).astype(float)
     size = layer.out_channels // layer.groups
     expected = layer(images).detach().double().transpose(0, 1).flatten(1).square().mean(dim=1)
@@ -104,14 +104,14 @@ def test_a_layer_that_does_not_run_has_moments_of_its_columns(layer):
         def forward(self, x):
             return self.used(x)
 
-    moments = compensate.hessians(Idle(), torch.ones(2, 3), ["idle.weight"])["idle.weight"]
+    moments = input_moments.hessians(Idle(), torch.ones(2, 3), ["idle.weight"])["idle.weight"]
     assert not moments.any() and moments.shape[1] == layer.weight.numel() // layer.out_channels
 
 
 def test_compensation_lowers_the_error_of_the_output(layer):
     images, statistics = images_for(layer, 40), ModelStatistics.of(layer, "net")
     images = images + images.mean(dim=1, keepdim=True) * 3
-    moments = compensate.hessians(layer, images, ["weight"])
+    moments = input_moments.hessians(layer, images, ["weight"])
     errors = []
     for hessians in (None, moments):
         rounding = "gptq" if hessians else "nearest"

@@ -45,6 +45,12 @@ def visit(page, link: str = LINK) -> None:
     settle(page)
 
 
+def still(page) -> None:
+    """No script of the page runs, whatever it shows."""
+    page.wait_for_timeout(200)  # what was typed has reached the server
+    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
+
+
 def settle(page) -> None:
     """Both plots drawn, the figures exact, and nothing running."""
     page.locator(".st-key-plot_size .main-svg").first.wait_for()
@@ -436,6 +442,7 @@ def test_a_training_is_started_watched_loaded_and_drawn_with_an_arrow(page) -> N
     epochs = page.locator(".st-key-training_epochs input")
     epochs.fill("3")
     epochs.press("Enter")
+    still(page)
     page.locator(".st-key-train button").click()
     load = page.get_by_role("button", name="Load the result")
     load.wait_for()

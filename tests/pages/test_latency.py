@@ -16,7 +16,7 @@ from paretoscope.measure.devices import devices as known_devices
 from paretoscope.measure.latency import Noise, Samples
 from paretoscope.measure.machine import Machine
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.service.jobs import Job
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing

@@ -15,7 +15,7 @@ from paretoscope.service.study import StudyKind
 from paretoscope.training.train import Trainer
 from streamlit.testing.v1 import AppTest
 
-from pages.components import controls, plain, recover, state, students
+from pages.components import controls, plain, state, students, trainings
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +29,10 @@ PATIENCE_S = 60.0
 @pytest.fixture(autouse=True)
 def nothing_left_running() -> Iterator[None]:
     yield
-    for found in (*recover.trainings().values(), *students.shrinkings().values()):
+    for found in (*trainings.trainings().values(), *students.shrinkings().values()):
         found.job.cancel()
         assert found.job.wait(PATIENCE_S)
-    recover.trainings().clear()
+    trainings.trainings().clear()
     students.shrinkings().clear()
 
 
@@ -84,7 +84,7 @@ def settings_of(page: AppTest) -> Recover:
 
 
 def job_of(recipe: Recipe):
-    return recover.trainings()[MODEL, recipe].job
+    return trainings.trainings()[MODEL, recipe].job
 
 
 def figures(page: AppTest) -> list[str]:
@@ -293,7 +293,7 @@ def test_a_trained_recipe_that_is_not_here_leads_to_the_page_that_trains_it() ->
 
 
 def job_of_or_none(recipe: Recipe):
-    found = recover.trainings().get((MODEL, recipe))
+    found = trainings.trainings().get((MODEL, recipe))
     return None if found is None or found.job.ended else found.job
 
 
@@ -321,7 +321,7 @@ def test_a_training_is_seen_by_every_session_and_belongs_to_the_visitors_who_wan
     until(page, lambda page: len(figures(page)) == 3)
     assert page.button(key="train").disabled and "of 500" in texts(page)
 
-    # The same visitor in another tab.
+    # One visitor in two tabs.
     other = asked(start, **LONG)
     assert other.button(key="train").disabled
     press(other, "pause")
@@ -433,9 +433,9 @@ def test_smaller_students_are_listed_with_what_they_hold_and_the_last_that_holds
     assert f"{100 * recipe.simplify.nodes:.4g} %" == held[-1]["Nodes removed"] and recipe.recover.epochs == 1
 
 
-def request_of(page: AppTest) -> recover.Request:
+def request_of(page: AppTest) -> trainings.Request:
     view = page.session_state.view
-    return recover.Request(view.model, replace(view.recipe.untrained, recover=settings_of(page)), None)
+    return trainings.Request(view.model, replace(view.recipe.untrained, recover=settings_of(page)), None)
 
 
 def test_a_network_without_blocks_says_so_when_its_depth_is_to_shrink() -> None:
@@ -457,7 +457,7 @@ def test_a_trained_model_without_its_epochs_is_shown_and_can_be_trained_again(mo
     assert page.button(key="train").label == "Train again" and not page.button(key="train").disabled
     (table,) = page.dataframe
     assert list(table.value[""]) == ["Baseline", "Without training", "Trained"]
-    assert recover.known(recover.Request(MODEL, recipe, None)).recovery is None
+    assert trainings.known(trainings.Request(MODEL, recipe, None)).recovery is None
     # Loading it is offered where the view is another.
     page = until(asked(recipe.untrained, **SHORT), lambda page: "Trained: " in texts(page))
     assert press(page, "load_trained").session_state.view.recipe == recipe

@@ -26,7 +26,7 @@ from paretoscope.recipe.recipe import DEFAULTS, Recipe
         ({"rarest": "4", "clusters": "4"}, {"clusters": 4}, ["rarest must be"]),
         ({"start": "lineer"}, {}, ["start must be"]),
         ({"stopped": "4", "epochs": "3"}, {"epochs": 3}, ["stopped must be an epoch of the 3; got 4"]),
-        # Of two that exclude each other the first of a recipe.
+        # A recipe has the first of two settings that exclude each other.
         ({"sparsity": "0.5", "pattern": "2:4"}, {"sparsity": 0.5}, ["prune must follow one rule"]),
         ({"pattern": "2:4", "sparsity": "0.5"}, {"sparsity": 0.5}, ["prune must follow one rule"]),
         ({"overrides": "{", "bits": "8"}, {"bits": 8}, ["overrides must be JSON text"]),

@@ -11,7 +11,7 @@ from paretoscope.recipe.presets import PATH, Preset, preset_for, presets, preset
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import presets as module
 from paretoscope.service import subjects
-from paretoscope.service.presets import Figures, best_known, cautions, chosen, known, movable
+from paretoscope.service.presets import PresetFigures, best_known, cautions, chosen, known, movable
 from paretoscope.tasks.classification import Classification
 from scipy.special import ndtri
 
@@ -162,7 +162,9 @@ def test_figures_of_other_weights_recipes_or_methods_are_not_believed(monkeypatc
 def figures_of(preset, size, validation, p, correct=500):
     """Made up, of 797 test images and 1,000 of validation, of which the baseline has 990 right."""
     digests = "0" * 64, presets.get(preset).recipe.digest
-    return presets.get(preset), Figures("any", preset, *digests, 1, size, 797, correct, 82, 1000, validation, 990, p)
+    return presets.get(preset), PresetFigures(
+        "any", preset, *digests, 1, size, 797, correct, 82, 1000, validation, 990, p
+    )
 
 
 def test_the_smallest_that_validation_does_not_tell_from_the_baseline_is_chosen():

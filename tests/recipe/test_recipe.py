@@ -124,7 +124,7 @@ JSON_VALUES = st.recursive(
 
 
 def mutated(data: dict) -> st.SearchStrategy[dict]:
-    """The same object with one or two of its fields, or of its steps' fields, replaced, added or left out."""
+    """A copy of an object with one or two of its fields, or of its steps' fields, replaced, added or left out."""
     names = st.sampled_from([*data, "extra"])
 
     @st.composite
@@ -1129,14 +1129,16 @@ class TestKeepEnds:
         assert recipe.for_layer("b", end=True).quantize == Quantize(12)
 
 
-class TestForm:
-    """Recipes of one form run the same kernels on the same shapes."""
+class TestGraphKey:
+    """Recipes of one key run the same kernels on the same shapes."""
 
     def test_is_empty_for_the_baselines_graph(self):
         for values in ({}, {"sparsity": 0.5}, {"clusters": 4, "bits": 8}, {"bits": 8, "activations": 8}):
-            assert Recipe.of(**values).form == ""
+            assert Recipe.of(**values).graph_key == ""
 
     def test_differs_with_the_shapes(self):
-        forms = [Recipe.of(**s).form for s in ({}, {"nodes": 0.5}, {"nodes": 0.25}, {"fold": True}, {"energy": 0.9})]
-        assert len(set(forms)) == len(forms)
-        assert Recipe.of(nodes=0.5, sparsity=0.5).form == Recipe.of(nodes=0.5, clusters=4).form
+        keys = [
+            Recipe.of(**s).graph_key for s in ({}, {"nodes": 0.5}, {"nodes": 0.25}, {"fold": True}, {"energy": 0.9})
+        ]
+        assert len(set(keys)) == len(keys)
+        assert Recipe.of(nodes=0.5, sparsity=0.5).graph_key == Recipe.of(nodes=0.5, clusters=4).graph_key

@@ -37,6 +37,12 @@ TERMS = {
 }
 
 
+def test_a_text_must_say_what_is_allowed() -> None:
+    """The properties of the base class are no defaults of its fields."""
+    with pytest.raises(TypeError, match="'values' and 'metavar'"):
+        Text(str.isalpha, "letters", "Pass e.g. a.")
+
+
 def test_there_is_a_setting_for_every_field_of_every_step() -> None:
     fields = [each.name for step in STEPS.values() for each in dataclasses.fields(step)]
     assert [*fields, "keep_ends", "overrides"] == list(SETTINGS) == list(DEFAULTS) and len(SETTINGS) == 46
@@ -148,8 +154,8 @@ def sidebar(recipe: Recipe) -> AppTest:
 
 def training() -> AppTest:
     script = (
-        "from paretoscope.recipe.recipe import Recover\n\nfrom pages.components import recover\n\n"
-        f"recover.details({MODEL!r}, Recover(epochs=9, distill=0.5, ramp=0.5))"
+        "from paretoscope.recipe.recipe import Recover\n\nfrom pages.components import training_settings\n\n"
+        f"training_settings.details({MODEL!r}, Recover(epochs=9, distill=0.5, ramp=0.5))"
     )
     page = AppTest.from_string(script, default_timeout=60).run()
     assert not page.exception
@@ -263,8 +269,9 @@ assert (field.label, field.max) == ("Gloss of weights", 9) and field.help.starts
 field.set_value(3).run()
 assert not page.exception and page.session_state.view.recipe == Recipe.of(nodes=0.5, gloss=3)
 
-script = "from paretoscope.recipe.recipe import Recover\\nfrom pages.components import recover\\n"
-page = AppTest.from_string(script + "recover.details({MODEL!r}, Recover(epochs=9, warmup=2))", default_timeout=60).run()
+script = "from paretoscope.recipe.recipe import Recover\\nfrom pages.components import training_settings\\n"
+script += "training_settings.details({MODEL!r}, Recover(epochs=9, warmup=2))"
+page = AppTest.from_string(script, default_timeout=60).run()
 assert page.number_input(key="training_warmup").value == 2
 print("seen")
 """

@@ -7,6 +7,7 @@ import pytest
 import torch
 from compressed_models import NAMES, data_of, logits_of, model_of, noise, shape_of, small, small_program, subject
 from paretoscope.base.errors import ModelError
+from paretoscope.model.statistics import compressible
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Runnable, Runtime, predict, runtimes
 
@@ -79,6 +80,38 @@ def test_a_bound_call_runs_and_a_session_describes_itself(runtime: Runtime) -> N
     assert description["threads"] == 2
     assert (description["number format"], description["version"]) == ("fp32", runtime.version)
     session.close()
+
+
+def test_a_closed_session_says_so(runtime: Runtime) -> None:
+    session = runtime.prepare(small_program(runtime.name))
+    session.run(noise(2, 1, 4, 4))
+    session.close()
+    for use in (session.run, session.bind):
+        with pytest.raises(ModelError, match="cannot run after `close`"):
+            use(noise(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "int8"])
+def test_a_profile_names_every_weight_and_the_rest(runtime: Runtime, number_format: str) -> None:
+    if runtime.profile is None or number_format not in runtime.number_formats:
+        pytest.skip("keeps no such profile")
+    bits = 8 if number_format == "int8" else 32
+    program = runtime.build(subject("lenet-5", Recipe.of(bits=bits, activations=bits)))
+    times = runtime.profile(program, data_of("lenet-5").test_images[:2].numpy(), 1, 4)
+    assert set(times) == {*compressible(model_of("lenet-5")), "other"}
+    assert min(times.values()) >= 0 and sum(times.values()) > 0
+
+
+def test_a_plan_tells_of_every_weight(runtime: Runtime) -> None:
+    if runtime.plan is None:
+        pytest.skip("skips no zeros")
+    given = subject("lenet-5", Recipe.of(sparsity=0.9))
+    plan = runtime.plan(runtime.build(given), data_of("lenet-5").test_images[:1].numpy(), 1)
+    assert {layer.weight for layer in plan} == {*compressible(model_of("lenet-5"))}
+    for layer in plan:
+        weight = given.module.get_parameter(layer.weight)
+        assert layer.density == weight.count_nonzero() / weight.numel()
+        assert weight.count_nonzero() <= layer.multiplied <= weight.numel()
 
 
 WRONG_IMAGES = {

@@ -43,6 +43,8 @@ def test_one_structure_is_compiled_once_for_any_weights():
         np.testing.assert_allclose(session.run(images), logits_of(module, images), atol=1e-5)
         np.testing.assert_allclose(session.bind(images)().numpy(), logits_of(module, images), atol=1e-5)
         session.close()
+        with pytest.raises(ModelError, match="cannot run after `close`"):
+            session.run(images)
     ((_, shape, threads),) = set(torch_compiled._libraries) - before
     assert (shape, threads) == ((2, 1, 4, 4), 2)
 

@@ -68,3 +68,15 @@ def test_other_recipes_are_given_a_rate():
 def test_what_has_no_steps_is_refused(settings):
     with pytest.raises(RecipeError, match="clusters"):
         by_rate(Recipe.of(**settings))
+
+
+@pytest.mark.parametrize("wanted", [0, -5])
+def test_what_is_no_size_is_refused(wanted):
+    with pytest.raises(RecipeError, match=f"at least 1 byte; got {wanted}"):
+        for_size(RECIPE, wanted, size)
+
+
+@pytest.mark.parametrize("wanted", [-1.0, float("nan"), float("inf")])
+def test_what_is_no_harm_is_refused(wanted):
+    with pytest.raises(RecipeError, match=f"a number of at least 0; got {wanted:g}"):
+        for_harm(RECIPE, wanted, harm)

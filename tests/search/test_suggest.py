@@ -6,7 +6,7 @@ import pytest
 from paretoscope import codec
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.progress import Calling
-from paretoscope.measure.sensitivity import Point, Sensitivity, coded_bytes, compress_alone
+from paretoscope.measure.sensitivity import Sensitivity, SensitivityPoint, coded_bytes, compress_alone
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.recipe.recipe import Code, Prune, Recipe, Repair
@@ -39,7 +39,9 @@ def sensitivity(statistics) -> Sensitivity:
             for value in grid:
                 compressed = compress_alone(statistics, name, {**SETTINGS, setting: value})
                 kl = HARM[name] * float(np.mean((compressed.decode(name) - layer.weight) ** 2))
-                points.append(Point(value, max(0, 990 - int(100 * kl)), 1000, kl, coded_bytes(compressed, name)))
+                points.append(
+                    SensitivityPoint(value, max(0, 990 - int(100 * kl)), 1000, kl, coded_bytes(compressed, name))
+                )
             curves[name][setting] = tuple(points)
     dense = {name: coded_bytes(compress_alone(statistics, name, {}), name) for name in statistics.layers}
     return Sensitivity("net", 990, 1000, SETTINGS, dense, curves)
@@ -193,6 +195,10 @@ def test_measured_on_the_way_the_drop_is_kept_to_however_wrong_the_prediction_is
 
 def test_harm_rises_with_divergence(sensitivity):
     harm = Harm.of(sensitivity)
+    # A task whose figure is no percentage has points of its own.
+    own = Harm.of(sensitivity, factor=1.0)
+    np.testing.assert_allclose(100 * own.points, harm.points)
+    assert 100 * own.tolerance == pytest.approx(harm.tolerance)
     drops = [harm.drop(kl) for kl in np.linspace(0, 2 * harm.kl[-1], 50)]
     assert drops == sorted(drops)
     assert drops[0] == 0

@@ -14,12 +14,16 @@ from paretoscope.measure.record import Digests, Ladder, Latency, Rates, Record
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Runtime
 from paretoscope.search import verdict
-from paretoscope.search.verdict import Alternative, judge
-from paretoscope.tasks.classification import Accuracy, Baseline
+from paretoscope.search.verdict import Alternative, Verdict
+from paretoscope.tasks.classification import Accuracy, Baseline, Classification
 
 SPARSE = Recipe.of(sparsity=0.9)
 INTEGER = Recipe.of(bits=8, activations=8)
 HALF = Recipe.of(nodes=0.5)
+
+
+def judge(recipe: Recipe, latency: Latency, **others) -> Verdict:
+    return verdict.judge(recipe, latency, Classification.words, **others)
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +61,16 @@ def record(recipe: Recipe, zeros: float = 0.0, left: float = 1.0, accuracy: floa
         rates=Rates(sparse_rate=zeros, shared_rate=0.0, architecture_simplification=left),
         size=Ladder(1_000_000, 500_000, 200_000, 120_000, 99_000, 100_000),
     )
+
+
+def test_another_task_is_told_in_its_own_words() -> None:
+    words = replace(Classification.words, name="error", factor=1, unit="m", change_unit="m")
+    half = Alternative("half the channels", HALF, timed(1.6), record(HALF, left=0.3, accuracy=0.873))
+    known = record(SPARSE, zeros=0.9)
+    said = verdict.judge(SPARSE, timed(1.0), words, record=known, alternatives=[half])
+    assert said.advice.endswith("would save 38 % of the time, at 0.9 m error (-0.0 m).")
+    untried = verdict.judge(SPARSE, timed(1.0), words, record=known, alternatives=[replace(half, record=None)])
+    assert untried.advice.endswith("; the error is measured when you try it.")
 
 
 def test_zeros_in_a_dense_runtime_are_not_faster_and_half_the_channels_would_be() -> None:

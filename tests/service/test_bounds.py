@@ -17,9 +17,10 @@ from paretoscope.measure.latency import Measurement
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import jobs, knowledge, latencies, subjects
-from paretoscope.service.store import Store, TimingKey
+from paretoscope.service.store import Store
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
+from paretoscope.service.timing_key import TimingKey
 from paretoscope.service.workbench import Workbench
 
 NAME = "lenet-300-100"

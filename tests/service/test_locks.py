@@ -13,7 +13,7 @@ import pytest
 from paretoscope.base.recent import Recent
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.jobs import Job, Kind, Priority
+from paretoscope.service.jobs import Job, JobKind, Priority
 from paretoscope.service.limits import Limits
 from paretoscope.service.parties import Party, asking
 from paretoscope.service.store import Store
@@ -140,10 +140,10 @@ def visit(bench: Workbench, number: int) -> None:
 
 
 def test_locks_are_taken_in_their_order(bench: Workbench, watch: Watch) -> None:
-    # Of a training, whose visitor is asked for under the scheduler's lock and the job's.
+    # A job of a training, whose visitor is asked for under the scheduler's lock and the job's.
     with asking(Party("visitor 0")):
         training = bench.ask(StudyKind.RECOVER, NAME, Recipe.of(bits=4, epochs=2))
-    assert training.kind is Kind.TRAINING
+    assert training.kind is JobKind.TRAINING
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(visit, bench, number) for number in range(4)]:
             done.result(SECONDS)

@@ -19,7 +19,7 @@ from paretoscope.service.requests import Request, RequestError
 from paretoscope.service.store import Store
 from paretoscope.service.studies import STUDIES
 from paretoscope.service.study import StudyKind
-from paretoscope.service.timing import Task, Timing
+from paretoscope.service.timing import StudyPart, Timing
 from paretoscope.service.workbench import Workbench
 
 NAME = "lenet-300-100"
@@ -40,9 +40,9 @@ REQUESTS = {
         StudyKind.NOISE: (NAME, Timing("torch")),
         StudyKind.MEMORY: (NAME, RECIPE, Timing()),
         StudyKind.MACHINE: (1,),
-        # Of its tasks, the limits of these processes allow one.
+        # The limits of these processes allow one of its parts.
         StudyKind.LATENCY: (NAME, Recipe.of(nodes=0.5), Timing("torch", batch=2)),
-        StudyKind.MEASURE: (NAME, (Task("Timing", StudyKind.TIME, RECIPE, Timing(batch=2)),)),
+        StudyKind.MEASURE: (NAME, (StudyPart("Timing", StudyKind.TIME, RECIPE, Timing(batch=2)),)),
         StudyKind.FILL: (NAME, RECIPE, Timing("torch")),
         StudyKind.LAYERS: (NAME,),
         StudyKind.SENSITIVITY: (NAME,),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from paretoscope.service import jobs
-from paretoscope.service.jobs import Job, Kind
+from paretoscope.service.jobs import Job, JobKind
 from paretoscope.service.limits import NONE, LimitError, Limits
 from paretoscope.service.parties import Party, asking
 from paretoscope.service.scheduler import Scheduler, told_wait
@@ -84,7 +84,7 @@ def start(here: set[str]) -> Iterator[Callable[..., Scheduler]]:
 
 def train(scheduler: Scheduler, party: Party, work: Callable[[Job], object], **settings) -> Job:
     with asking(party):
-        settings = {"priority": 4, "label": "Training", "patience": GRACE_S, "kind": Kind.TRAINING, **settings}
+        settings = {"priority": 4, "label": "Training", "patience": GRACE_S, "kind": JobKind.TRAINING, **settings}
         return scheduler.submit(work, **settings)
 
 
@@ -112,7 +112,7 @@ def test_a_job_ends_when_the_last_who_wants_it_lets_go(start) -> None:
 def test_two_places_of_one_visitor_want_a_job_each_for_itself(start) -> None:
     steps = Steps()
     first, second = Party("ann", "one tab"), Party("ann", "another")
-    job = train(start(), first, steps, kind=Kind.OTHER)
+    job = train(start(), first, steps, kind=JobKind.OTHER)
     steps.started()
     job.want(second)
     job.let_go(first)
@@ -155,7 +155,7 @@ def test_a_training_of_two_goes_on_when_one_has_left(start, here, clock) -> None
 
 def test_other_jobs_are_kept_by_being_looked_at_alone(start, clock) -> None:
     steps = Steps()
-    job = train(start(), ANN, steps, kind=Kind.OTHER, patience=90.0)
+    job = train(start(), ANN, steps, kind=JobKind.OTHER, patience=90.0)
     steps.started()
     clock.now += 80
     job.keep(BEN)  # does not want it
@@ -199,9 +199,9 @@ def test_each_visitor_has_so_many_and_the_remedy_works(start) -> None:
     with pytest.raises(LimitError, match=told):
         train(scheduler, Party("ann", "another tab"), Steps())
     train(scheduler, BEN, Steps())
-    train(scheduler, ANN, Steps(), kind=Kind.OTHER)
+    train(scheduler, ANN, Steps(), kind=JobKind.OTHER)
     with pytest.raises(LimitError, match="at most 1 jobs"):
-        train(scheduler, ANN, Steps(), kind=Kind.OTHER)
+        train(scheduler, ANN, Steps(), kind=JobKind.OTHER)
     second.let_go(ANN)
     third = train(scheduler, ANN, Steps())
     assert second.ended and not third.ended and not first.ended
@@ -223,7 +223,7 @@ def test_a_wait_says_what_it_waits_for(start) -> None:
     assert told_wait(scheduler.ahead(mine)) == (
         "2 trainings before yours; the running one is ResNet-20, epoch 12 of 100, about 3 min"
     )
-    train(scheduler, BEN, lambda job: None, kind=Kind.OTHER, priority=1)
+    train(scheduler, BEN, lambda job: None, kind=JobKind.OTHER, priority=1)
     assert told_wait(scheduler.ahead(mine)).startswith("2 trainings and 1 other job before yours; the running one is R")
     assert running not in scheduler.ahead(running)
     go.set()

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import multiprocessing
 import os
 import shutil
@@ -6,57 +7,34 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import timings
 from paretoscope.base.errors import StoreError
+from paretoscope.measure import migrations
 from paretoscope.measure.latency import Samples
-from paretoscope.measure.record import Digests, Ladder, Rates, Record
-from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import store as store_module
-from paretoscope.service.store import Store, TimingKey, default_path
-from paretoscope.tasks.classification import Accuracy, Baseline, Predictions
+from paretoscope.service.store import Store, default_path
+from paretoscope.service.timing_key import TimingKey
+from stores import (
+    DATASET,
+    KEY,
+    LATENCY,
+    MODEL,
+    SAMPLES,
+    assert_same,
+    evaluation,
+    get,
+    layout_of_d77f12b,
+    set_version,
+    small_disk,
+)
 
-MODEL, DATASET = "a" * 64, "b" * 64
-KEY = TimingKey(MODEL, "", "m" * 64, "onnxruntime", "int8", 1, 2)
-LATENCY = timings.latency()
-# As many as are kept at most; float32 holds these exactly.
-SAMPLES = Samples(np.arange(1, 2001) / 64, np.arange(2000, 0, -1) / 32)
 TIMINGS = "measurements"
-
-
-def evaluation(recipe: Recipe, correct: int = 5, n: int = 8, model: str = MODEL) -> Evaluation:
-    record = Record(
-        model="a-model",
-        dataset="a-dataset",
-        recipe=recipe,
-        digests=Digests(model, DATASET, recipe.digest, "c" * 64),
-        figures=Accuracy(n, correct, correct / n, 0.1, 0.9, 0.1 + 0.2, 1 / 3, 1 / 7),
-        baseline=Baseline(8, 1.0, 1.0, 4000),
-        rates=Rates(0.5, 0.25, 1.0),
-        size=Ladder(4000, 3000, 2000, 1000, 900, 950),
-    )
-    random = np.random.default_rng(correct)
-    return Evaluation(record, Predictions(random.integers(0, 10, n), random.random(n, np.float32)))
-
-
-def assert_same(found: Evaluation | None, expected: Evaluation) -> None:
-    assert found is not None
-    assert found.record == expected.record
-    np.testing.assert_array_equal(found.predictions.classes, expected.predictions.classes)
-    np.testing.assert_array_equal(found.predictions.confidences, expected.predictions.confidences)
-    assert found.predictions.confidences.dtype == np.float32
-    assert found.predictions.classes.dtype == np.int64
-
-
-def get(store: Store, recipe: Recipe) -> Evaluation | None:
-    return store.get(MODEL, DATASET, recipe.digest)
 
 
 @pytest.fixture
@@ -132,6 +110,12 @@ def test_a_timing_is_not_found_under_another_key(path, field):
     changed = 28 if value is None else value + 1 if isinstance(value, int) else value + "x"
     other = dataclasses.replace(KEY, **{field: changed})
     assert Store().get_latency(other) is None and Store().get_samples(other) is None
+
+
+def test_the_key_of_a_timing_is_written_by_the_names_that_stores_have():
+    expected = dict(model=MODEL, form="", machine="m" * 64, runtime="onnxruntime", number_format="int8")
+    assert json.loads(KEY.to_json()) == {**expected, "batch": 1, "threads": 2, "size": None}
+    assert list(json.loads(KEY.to_json())) == sorted(json.loads(KEY.to_json()))
 
 
 def test_the_single_calls_come_back_with_their_timing(path):
@@ -328,16 +312,11 @@ def test_a_database_with_other_tables_is_refused(tmp_path):
     assert_every_use_fails(Store(path), "must be a SQLite file")
 
 
-def test_what_a_full_disk_refuses_waits_and_is_written_when_there_is_room(path, monkeypatch):
+def test_what_a_full_disk_refuses_waits_and_is_written_when_there_is_room(path):
     """60 are evaluated; as many as fit are on disk, the others follow, and the warning goes with the last of them."""
-    connect, recipes = sqlite3.connect, [Recipe.of(sparsity=step / 1000) for step in range(1, 61)]
-
-    def connect_to_a_small_disk(*arguments, **settings):
-        connection = connect(*arguments, **settings)
-        connection.execute("PRAGMA max_page_count = 40")
-        return connection
-
-    monkeypatch.setattr(sqlite3, "connect", connect_to_a_small_disk)
+    recipes = [Recipe.of(sparsity=step / 1000) for step in range(1, 61)]
+    patch = pytest.MonkeyPatch()
+    small_disk(patch)
     store, refused = Store(), 0
     for recipe in recipes:
         try:
@@ -351,7 +330,7 @@ def test_what_a_full_disk_refuses_waits_and_is_written_when_there_is_room(path, 
     assert 0 < refused < 60
     assert [record.recipe for record in store.records(MODEL, DATASET)] == recipes
     assert len(Store().records(MODEL, DATASET)) == 60 - refused
-    monkeypatch.setattr(sqlite3, "connect", connect)
+    patch.undo()
     store.put_document("waterfall", "a", "{}")
     assert store.waiting == 0 and store.problem is None
     restarted = Store()
@@ -449,26 +428,6 @@ def test_what_waits_is_bounded_and_what_is_given_up_is_told(path, locked, monkey
     store.close()
     assert store.waiting == 0 and "2 results did not fit" in store.problem
     assert [Store().get_document("waterfall", key) is not None for key in "abcd"] == [False, False, True, True]
-
-
-def test_threads_may_share_a_store(path):
-    store, failed = Store(), []
-
-    def work(writer: int) -> None:
-        try:
-            for step in range(15):
-                store.put(evaluation(Recipe.of(sparsity=(15 * writer + step) / 1000, bits=8)))
-                store.records(MODEL, DATASET)
-        except Exception as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=work, args=(writer,)) for writer in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failed == [] and store.waiting == 0
-    assert len(Store().records(MODEL, DATASET)) == 60
 
 
 def damage(path: Path, table: str, column: str, value: object) -> None:
@@ -570,36 +529,28 @@ def test_a_damaged_store_is_made_anew_at_the_start_too(path):
     assert len(store.records(MODEL, DATASET)) == 1
 
 
-def layout_of_d77f12b(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path)
-    connection.executescript(
-        """
-        PRAGMA journal_mode = WAL;
-        CREATE TABLE records (
-            engine INTEGER NOT NULL, model TEXT NOT NULL, dataset TEXT NOT NULL, recipe TEXT NOT NULL,
-            record TEXT NOT NULL, classes BLOB NOT NULL, confidences BLOB NOT NULL,
-            created TEXT NOT NULL,
-            PRIMARY KEY (engine, model, dataset, recipe)
-        ) WITHOUT ROWID;
-        CREATE TABLE measurements (
-            engine INTEGER NOT NULL, key TEXT NOT NULL, latency TEXT NOT NULL, candidate BLOB NOT NULL,
-            baseline BLOB NOT NULL, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
-            PRIMARY KEY (engine, key)
-        ) WITHOUT ROWID;
-        CREATE TABLE documents (
-            engine INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
-            created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
-            PRIMARY KEY (engine, kind, key)
-        ) WITHOUT ROWID;
-        """
-    )
-    found = evaluation(Recipe())
-    row = (3, MODEL, DATASET, Recipe().digest, found.record.to_json(), *(bytes(8 * 8), bytes(4 * 8)), "2026-01-01")
-    connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-    connection.execute("INSERT INTO documents VALUES (3, 'recovery', 'a', '{}', '2026-01-01')")
-    connection.commit()
+def test_rows_of_an_older_version_of_their_fields_are_found_and_written_anew_by_the_new_names(path, monkeypatch):
+    expected = evaluation(Recipe())
+    Store().put(expected)
+    Store().put_latency(KEY, LATENCY, SAMPLES)
+    for table, column, new, old in (("records", "record", "rates", "shares"), (TIMINGS, "latency", "batch", "images")):
+        with sqlite3.connect(path) as connection:
+            connection.execute(f"UPDATE {table} SET {column} = replace({column}, '\"{new}\":', '\"{old}\":')")
+        connection.close()
+    assert Store().records(MODEL, DATASET) == [] and Store().get_latency(KEY) is None
+    monkeypatch.setattr(migrations, "RECORDS", [migrations.renaming({"shares": "rates"})])
+    monkeypatch.setattr(migrations, "TIMINGS", [migrations.renaming({"images": "batch"})])
+    store = Store()
+    assert_same(get(store, Recipe()), expected)
+    assert store.records(MODEL, DATASET) == [expected.record]
+    assert store.get_latency(KEY) == LATENCY and store.timings_beside(KEY) == [LATENCY]
+    assert store.notes == ()
+    store.put(expected)
+    assert_same(get(Store(), Recipe()), expected)
+    with sqlite3.connect(path) as connection:
+        ((text,),) = connection.execute("SELECT record FROM records").fetchall()
     connection.close()
+    assert '"version": 2' in text and '"rates":' in text and "shares" not in text
 
 
 def versions(path: Path) -> tuple[int, int]:
@@ -646,9 +597,7 @@ def test_each_later_schema_is_reached_by_its_migration(path, monkeypatch):
 
 def test_a_store_of_a_newer_schema_is_left_alone(path):
     layout_of_d77f12b(path)
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
+    set_version(path, 99)
     before = path.read_bytes()
     assert_every_use_fails(Store(), "has 99: a newer version of this program wrote it, and it is left alone")
     assert path.read_bytes() == before

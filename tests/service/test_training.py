@@ -17,7 +17,8 @@ from paretoscope.service.store import Store
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
 from paretoscope.service.workbench import Workbench
-from paretoscope.training.train import Epoch, Recovery, Trainer
+from paretoscope.training.epochs import Epoch, Recovery
+from paretoscope.training.train import Trainer
 from slices import sliced
 
 pytestmark = pytest.mark.slow

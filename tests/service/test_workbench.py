@@ -35,7 +35,7 @@ from paretoscope.service.jobs import Job, Priority
 from paretoscope.service.store import Store
 from paretoscope.service.study import StudyKind
 from paretoscope.service.sweeps import SWEEP_BITS, SWEEP_CLUSTERS, SWEEP_SPARSITIES, sweeps
-from paretoscope.service.timing import STUDY_BATCHES, Task, Timing, alternatives, study_tasks, study_timings
+from paretoscope.service.timing import STUDY_BATCHES, StudyPart, Timing, alternatives, study_parts, study_timings
 from paretoscope.service.workbench import Workbench
 from paretoscope.service.works import evaluating, filling
 
@@ -367,7 +367,7 @@ def test_a_timing_that_is_too_wide_is_taken_again_a_bounded_number_of_times(star
     assert not bench.due(*asked)
     # Whoever presses Measure asks for it all the same.
     busy[0] = False
-    done(bench.ask(StudyKind.MEASURE, NAME, (Task("Timing", StudyKind.TIME, RECIPE, Timing()),)))
+    done(bench.ask(StudyKind.MEASURE, NAME, (StudyPart("Timing", StudyKind.TIME, RECIPE, Timing()),)))
     assert bench.latency(*asked).decided and bench.seconds_until_again(*asked) is None
 
 
@@ -405,7 +405,7 @@ def test_one_time_of_the_baseline_stands_for_all_timings_of_a_setting(start, tim
     assert bench.reference_ms(NAME, Timing()) == 0.2
     done(bench.time(NAME, Recipe.of(fold=True), Timing()))
     assert bench.reference_ms(NAME, Timing()) == 0.3
-    # The same for another process, but not for another setting.
+    # Another process finds it too, but not another setting.
     assert start().reference_ms(NAME, Timing()) == 0.3
     for other in (Timing(batch=2), Timing(threads=2), Timing(runtime="torch"), Timing(size=32)):
         assert bench.reference_ms(NAME, other) is None
@@ -1086,7 +1086,7 @@ def test_a_study_says_what_it_does(start, measured, monkeypatch):
 
     monkeypatch.setattr(Job, "report", noting)
     done(bench.ask(StudyKind.LATENCY, NAME, RECIPE, Timing()))
-    labels = [task.label for task in study_tasks(RECIPE, Timing())]
+    labels = [task.label for task in study_parts(RECIPE, Timing())]
     assert told == [(place / len(labels), label) for place, label in enumerate(labels)]
     assert labels[0] == "Timing in ONNX Runtime, batch 1, 1 thread"
 
@@ -1125,9 +1125,9 @@ def test_a_study_goes_on_where_something_cannot_be_measured(start, measured, mon
 def test_tasks_are_carried_out_in_their_order(start, measured):
     bench = start()
     tasks = [
-        Task("a", StudyKind.NOISE, Recipe(), Timing("torch")),
-        Task("b", StudyKind.TIME, RECIPE, Timing("torch", batch=3)),
-        Task("c", StudyKind.MACHINE, RECIPE, Timing(threads=2)),
+        StudyPart("a", StudyKind.NOISE, Recipe(), Timing("torch")),
+        StudyPart("b", StudyKind.TIME, RECIPE, Timing("torch", batch=3)),
+        StudyPart("c", StudyKind.MACHINE, RECIPE, Timing(threads=2)),
     ]
     done(bench.ask(StudyKind.MEASURE, NAME, tuple(tasks)))
     assert [each.what for each in measured] == ["noise", "time", "machine"]

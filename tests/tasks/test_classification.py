@@ -1,11 +1,13 @@
 import math
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paretoscope.base.errors import ModelError
 from paretoscope.base.intervals import wilson
 from paretoscope.tasks.classification import Classification, Predictions, macro_f1
 from sklearn.metrics import f1_score
@@ -112,3 +114,24 @@ def test_work_is_done_only_when_it_is_asked_for(images):
     assert seen == [10]
     list(TASK.answer(Counting(), images.split(10)))
     assert seen == [10, 10, 10, 3]
+
+
+def test_what_another_task_made_is_refused():
+    predictions = Predictions(np.array([1, 2]), np.ones(2, np.float32))
+    labels = np.array([1, 2])
+    figures = TASK.score(predictions, labels, predictions)
+    baseline = TASK.baseline(figures, 1000)
+    other = SimpleNamespace(harm=0.0, correct=2, n=2)
+    for ask in (
+        lambda: TASK.write_answers(other),
+        lambda: TASK.score(other, labels, predictions),
+        lambda: TASK.score(predictions, labels, other),
+        lambda: TASK.compare(predictions, other, labels),
+        lambda: TASK.told(other),
+        lambda: TASK.baseline(other, 1000),
+        lambda: TASK.interval(other, 2),
+        lambda: TASK.lost(other, figures),
+        lambda: TASK.lost(baseline, other),
+    ):
+        with pytest.raises(ModelError, match=r"^classification judges its own \w+; got SimpleNamespace"):
+            ask()

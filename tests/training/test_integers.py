@@ -8,20 +8,19 @@ import pytest
 import torch
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError
-from paretoscope.export import Source
+from paretoscope.export import Original
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import predict, runtimes
-from paretoscope.service import subjects
 from paretoscope.training.integers import RoundedActivations
 from paretoscope.training.train import Trainer
 
-RECIPE = Recipe.of(sparsity=0.6, bits=4, activations=8, epochs=2, minibatch=100, learning_rate=2e-3, augment=False)
+RECIPE = Recipe.of(sparsity=0.6, bits=4, activations=8, epochs=2, minibatch=40, learning_rate=2e-3, augment=False)
 
 
 @pytest.fixture(scope="module")
-def trained() -> Trainer:
-    trainer = Trainer(subjects.load("lenet-5"), RECIPE)
+def trained(cut, loaded) -> Trainer:
+    trainer = Trainer(cut(loaded("lenet-5"), 400), RECIPE)
     for _ in trainer.run():
         pass
     return trainer
@@ -29,8 +28,8 @@ def trained() -> Trainer:
 
 @pytest.fixture(scope="module")
 def compressed(trained) -> CompressedModel:
-    """Of the last epoch, whichever was best."""
-    return replace(trained._student.eval().compressed(), recipe=RECIPE)
+    """The network after the last epoch, whichever was best."""
+    return replace(trained._now.student.eval().compressed(), recipe=RECIPE)
 
 
 def images(trainer: Trainer) -> torch.Tensor:
@@ -38,7 +37,7 @@ def images(trainer: Trainer) -> torch.Tensor:
 
 
 def student_and_integer_network(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
-    student = trainer._student.eval()
+    student = trainer._now.student.eval()
     compressed = replace(student.compressed(), recipe=RECIPE)
     with trainer.subject.running(compressed) as network, torch.inference_mode():
         return student(images(trainer)), network(images(trainer))
@@ -76,7 +75,7 @@ def test_onnx_runtime_runs_the_learned_ranges(trained, compressed):
     session = onnx.prepare(subject.program(compressed, "onnxruntime"))
     found = predict(session, subject.data.test_images.numpy())
     assert np.array_equal(found, evaluation.predictions.classes)
-    network = Source(subject, compressed).network
+    network = Original(subject, compressed).network
     assert all(float(network.grids[name].scale) for name in compressed.ranges)
 
 

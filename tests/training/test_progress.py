@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.training.epochs import Epoch, Recovery, best_of
 from paretoscope.training.progress import cut, duration, seconds_left
-from paretoscope.training.train import Epoch, Recovery, best_of
 
 RECIPE = Recipe.of(sparsity=0.9, epochs=6)
 
@@ -19,7 +19,7 @@ def stopped(count: int) -> Recipe:
 
 
 def test_the_last_epoch_within_a_standard_error_of_the_best_is_kept() -> None:
-    # Of 100 images, 0.9 has a standard error of 0.03.
+    # 0.9 of 100 images has a standard error of 0.03.
     for accuracies, number in (
         ([], None),
         ([0.9], 0),
@@ -56,7 +56,7 @@ def test_an_earlier_end_keeps_the_best_until_then() -> None:
     assert cut(whole, RECIPE) is whole
     early = cut(whole, stopped(3))
     assert (early.recipe, early.best, [each.number for each in early.epochs]) == (stopped(3), 3, [0, 1, 2, 3])
-    # Of a training that got as far as 3 nothing can be said of 4, nor of another recipe.
+    # A training that got as far as 3 says nothing of 4, nor of another recipe.
     assert cut(early, stopped(4)) is None and cut(early, RECIPE) is None
     assert cut(whole, Recipe.of(sparsity=0.8, epochs=6)) is None and cut(whole, RECIPE.untrained) is None
 

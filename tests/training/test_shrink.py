@@ -14,8 +14,10 @@ from paretoscope.service import subjects
 from paretoscope.service.store import Store
 from paretoscope.service.study import StudyKind
 from paretoscope.service.workbench import Workbench
+from paretoscope.training.epochs import Epoch, Recovery
 from paretoscope.training.shrink import WIDTHS, ShrinkStep, required_accuracy, shrink, smallest, students
-from paretoscope.training.train import Epoch, Recovery, Split, Trainer
+from paretoscope.training.split import Split
+from paretoscope.training.train import Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -120,8 +122,8 @@ def test_students_of_the_same_shapes_are_trained_once(tied):
     assert all(before != after for before, after in itertools.pairwise(shapes))
 
 
-def test_depths():
-    subject = subjects.load("resnet-20")
+def test_depths(loaded):
+    subject = loaded("resnet-20")
     found = list(students(subject, Recipe.of(bits=4), "depth", 2))
     assert [each.simplify.blocks for each in found] == [1, 2, 3, 4, 5, 6, 7]
     found = list(students(subject, Recipe.of(drop=("stage1.1",), blocks=4), "depth", 2))

@@ -8,7 +8,7 @@ from paretoscope.measure.record import Digests, Ladder, Rates, Record
 from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks.classification import Baseline, Classification, Predictions
-from paretoscope.training.train import Epoch, Recovery
+from paretoscope.training.epochs import Epoch, Recovery
 from paretoscope.training.worth import Worth, weigh
 from scipy.stats import binomtest
 

@@ -1,4 +1,4 @@
-"""Where the product keeps what it has measured, for this user on this machine, and for this user's eyes alone."""
+"""The folders of this user's measurements and trained models, which no other user may read."""
 
 import os
 import stat
@@ -30,9 +30,9 @@ def tidy() -> None:
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder that its owner alone may enter; of one that is there, take others' rights where it is ours.
+    """Make a folder that only its owner may enter; one that exists loses the rights of others if the program chose it.
 
-    Ours are the default folder and what lies in it. The folder of $PARETOSCOPE_STORE is the user's: /tmp, it may be.
+    The program chose the default folder and what lies in it. The user chose that of $PARETOSCOPE_STORE, maybe /tmp.
     Raises OSError.
     """
     made = not path.exists()

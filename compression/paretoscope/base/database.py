@@ -1,4 +1,4 @@
-"""A SQLite file of this user's alone, with a schema that has a version; made anew when it is lost while we run.
+"""A private SQLite file whose schema has a version; it is made anew if it is lost while the program runs.
 
 The version stands in `PRAGMA user_version`. Older files are migrated in one transaction, newer ones are not written to.
 Each operation opens its own connection, so threads and processes may share one file and one `Database`.
@@ -19,10 +19,10 @@ from paretoscope.base.errors import StoreError
 
 T = TypeVar("T")
 
-# SQLite's, that a file of ours has, so that a damaged one is told from somebody's other database: "PSCO".
+# SQLite's application id of our files, "PSCO": it tells a damaged file of ours from another program's database.
 APPLICATION = 0x5053434F
 _HEAD, _MAGIC = 100, b"SQLite format 3\0"
-# How long an operation waits for another process that writes.
+# How long an operation waits for another process that writes, and between two tries; chosen by hand; no benchmark.
 PATIENCE_S = 10.0
 _PAUSE_S = 0.02
 
@@ -32,7 +32,7 @@ class Newer(Exception):
 
 
 class Database:
-    """A file. migrations: of each version from 0, a function of a connection that makes the next version of it.
+    """A file. migrations: functions of a connection; the one at place i makes schema version i + 1 of version i.
 
     told: what became of files that were damaged while or before they were used, a sentence each.
     """
@@ -45,7 +45,7 @@ class Database:
         self._ours = False
 
     def run(self, operation: Callable[[sqlite3.Connection], T], patience: float = PATIENCE_S) -> T:
-        """What an operation returns of a connection, in one transaction. Raises StoreError.
+        """Run an operation on a connection, in one transaction, and return its result. Raises StoreError.
 
         A file that was deleted, emptied or damaged meanwhile is made anew, and the operation begins again, once.
         patience: seconds to wait for another process that holds the file.
@@ -86,7 +86,7 @@ class Database:
         return result
 
     def _make_private(self) -> None:
-        """Take others' rights to files that an earlier version made, or a copy."""
+        """Take the rights of others from files that an earlier version made, or that were copied here."""
         for path in self._files():
             with suppress(OSError):
                 found = path.stat()
@@ -97,7 +97,7 @@ class Database:
         return (self.path.with_name(f"{self.path.name}{ending}") for ending in ("", "-wal", "-shm"))
 
     def _migrate(self, connection: sqlite3.Connection, patience: float) -> None:
-        """Bring the file to the latest version; SQLite does not wait for another that switches it to its journal."""
+        """Bring the file to the latest version; waits while another process does, which SQLite does not."""
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -155,4 +155,4 @@ class Database:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    return connection.execute("PRAGMA user_version").fetchone()[0]
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

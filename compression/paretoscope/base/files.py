@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what is temporary goes away, if the process that made it was killed too.
+"""Files are written whole or not at all; temporary ones are removed, even where their process was killed.
 
 Whatever is temporary has MARK in its name and is locked, flock(2), while its process lives; the kernel lets go of the
 lock however that ends. The next process that uses the folder removes what is marked, old enough to be locked, its own
@@ -13,20 +13,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from paretoscope.base.errors import CompressionError
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+# None where the system has no flock.
+fcntl = import_module("fcntl") if find_spec("fcntl") else None
 
 MARK = "paretoscope-tmp-"
-# Between being made and being locked, far less time passes.
+# A younger file may not be locked yet; making and locking one takes far less; chosen by hand; no benchmark.
 YOUNG_S = 60.0
-# Entries of a folder that are looked at: more are not waited for.
+# Most entries of a folder that `tidy` looks at, so that a full folder delays nobody; chosen by hand; no benchmark.
 _MOST = 20_000
+# Most bytes of a file's own name in that of its temporary file, whose names may have 255; chosen by hand; no benchmark.
 _LONGEST = 120
 
 _tidied: set[str] = set()
@@ -39,11 +40,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, private: bool
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise CompressionError(f"{path} must be a file or new; it is a folder or a device. Choose another place.")
+        _refuse_folder(path)
         tidy(path.parent)
         name = path.parent / _temporary_name(path.name)
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOT_TEXT, 0o600 if private else 0o666)
+        handle = os.open(name, _NEW, 0o600 if private else 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 _lock(handle)
@@ -59,17 +59,41 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, private: bool
             raise
         _flush_folder(path.parent)
     except OSError as error:
-        raise CompressionError(
-            f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
-        ) from None
+        raise _unwritable(path, error) from None
 
 
-_NOT_TEXT = getattr(os, "O_BINARY", 0)
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise what `write_atomically` would where a file cannot be written: before long work, not after it.
+
+    A file is made beside it and removed again; the file itself, if it is there, stays as it is.
+    """
+    path = Path(path)
+    try:
+        _refuse_folder(path)
+        name = path.parent / _temporary_name(path.name)
+        os.close(os.open(name, _NEW, 0o600))
+        os.unlink(name)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise CompressionError(f"{path} must be a file or new; it is a folder or a device. Choose another place.")
+
+
+def _unwritable(path: Path, error: OSError) -> CompressionError:
+    return CompressionError(
+        f"{path} must be in a folder that can be written; {error.strerror or error}. Choose another place."
+    )
 
 
 @contextmanager
 def temporary_folder(beside: Path | None = None) -> Iterator[Path]:
-    """A folder of this process, its owner's alone, which is gone afterwards. beside: a path that it is to lie beside.
+    """Context: a private temporary folder, removed at the end. beside: a path next to which it is made.
 
     Raises OSError.
     """
@@ -132,6 +156,7 @@ def tidy(folder: Path) -> None:
 
 
 def _remove_left(entry: os.DirEntry[str]) -> None:
+    assert fcntl is not None, "where there is no flock, nothing is known to be left"
     with suppress(OSError):
         found = entry.stat(follow_symlinks=False)
         whole = stat.S_ISDIR(found.st_mode)

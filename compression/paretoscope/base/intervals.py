@@ -2,8 +2,8 @@
 
 import math
 
-# Level of intervals, and the normal quantile of its upper end, ndtri(0.975): SciPy takes longer to import than all that
-# is asked of it here, so it is left to other levels.
+# Level of intervals, and the normal quantile of its upper end, ndtri(0.975). Importing SciPy takes longer than all
+# intervals do, so only other levels need it.
 LEVEL, QUANTILE = 0.95, 1.959963984540054
 
 
@@ -30,7 +30,7 @@ def mcnemar(gained: int, lost: int) -> float:
     """McNemar's exact test, two-sided: the p-value of `gained` and `lost` samples under even odds (McNemar 1947)."""
     if gained == lost:
         return 1.0
-    # Slow to import, and not needed for a model that answers as the baseline does.
+    # SciPy is slow to import; equal counts do not need it.
     from scipy.special import bdtr
 
     # Even odds are symmetric, so both tails are twice the smaller one.

@@ -16,18 +16,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+# None where the system has no flock.
+fcntl = import_module("fcntl") if find_spec("fcntl") else None
 
 ENVIRONMENT = "PARETOSCOPE_LOCK"
+# How long a lock is waited for, and for how long nobody waits again after that; chosen by hand; no benchmark.
 PATIENCE_S = 60.0
 RESPITE_S = 600.0
-# A shorter wait is not worth a word.
+# A shorter wait is not shown; chosen by hand; no benchmark.
 TOLD_AFTER_S = 1.0
+# Between two tries to lock a file; chosen by hand; no benchmark.
 _PAUSE_S = 0.002
 
 # What a wait is for, by whether the machine is wanted alone.
@@ -58,7 +60,7 @@ def folder() -> Path:
 
 @contextmanager
 def machine(exclusive: bool) -> Iterator[None]:
-    """Within, this thread holds the machine, alone or together with others that share it; waits until it can.
+    """Context in which this thread holds the machine, alone or together with others that share it; waits until it can.
 
     Contexts of one thread nest: an inner one asks for no less than the outer one has. Threads keep each other out.
     """
@@ -72,7 +74,7 @@ def machine(exclusive: bool) -> Iterator[None]:
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Within a `machine` context, let go of the machine for a while, whatever runs in between."""
+    """Context within `machine` in which this thread lets go of the machine, so that other work can have it."""
     before = _held.exclusive
     _hold(None)
     try:
@@ -93,8 +95,11 @@ def trouble() -> str | None:
 
 def awaited(thread: int | None) -> str | None:
     """What a thread (its `ident`) waits for, in words, if it has waited for a second or longer."""
-    since, what = _waits.get(thread, (0.0, None))
-    return what if what is not None and time.monotonic() - since >= TOLD_AFTER_S else None
+    waiting = None if thread is None else _waits.get(thread)
+    if waiting is None:
+        return None
+    since, what = waiting
+    return what if time.monotonic() - since >= TOLD_AFTER_S else None
 
 
 def _hold(exclusive: bool | None) -> None:
@@ -102,7 +107,7 @@ def _hold(exclusive: bool | None) -> None:
         return
     if _held.file is not None:
         os.close(_held.file)
-    # What is held stays right where waiting is interrupted.
+    # Set before waiting, so that it is true if the wait is interrupted.
     _held.exclusive, _held.file = None, None
     if exclusive is not None:
         _held.file = _locked(exclusive)
@@ -110,7 +115,7 @@ def _hold(exclusive: bool | None) -> None:
 
 
 def _locked(exclusive: bool) -> int | None:
-    """The descriptor of the locked file, or None without a lock; keeps in mind why."""
+    """The descriptor of the locked file, or None without a lock; `_troubles` gets the reason."""
     _, until = _troubles.get(exclusive, ("", 0.0))
     waits = time.monotonic() >= until
     try:
@@ -166,11 +171,10 @@ def _prepare(place: Path) -> None:
 
 
 def _acquire(path: Path, exclusive: bool, deadline: float) -> int:
-    kind = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
     while True:
         file = _open(path)
         try:
-            while not _flock(file, kind):
+            while not _flock(file, exclusive):
                 if time.monotonic() >= deadline:
                     raise TimeoutError(str(path))
                 _waits.setdefault(threading.get_ident(), (time.monotonic(), _AWAITED[exclusive]))
@@ -184,9 +188,10 @@ def _acquire(path: Path, exclusive: bool, deadline: float) -> int:
         os.close(file)
 
 
-def _flock(file: int, kind: int) -> bool:
+def _flock(file: int, exclusive: bool) -> bool:
+    assert fcntl is not None, "where there is no flock, no file is opened to be locked"
     try:
-        fcntl.flock(file, kind)
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -200,7 +205,7 @@ def _still_at(path: Path, file: int) -> bool:
 
 
 def _open(path: Path) -> int:
-    """Only to be locked, never read or written. A pipe must not hold us up, nor a link lead elsewhere."""
+    """Open a file that is locked, never read or written. A pipe must not block this, nor a link lead elsewhere."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except FileNotFoundError:  # the folder is cleared just now

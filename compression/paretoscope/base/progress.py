@@ -1,4 +1,4 @@
-"""How long work tells how far it is, and learns that nobody wants it any more.
+"""How long work reports its progress and is cancelled.
 
 Work that takes longer than a moment is given a `Progress` and calls `report` between its pieces. A job of the service
 is one; `Calling` makes one of a plain function, for a bar on a terminal; `SILENT` is for those who do not look.
@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 
 class Cancelled(Exception):
-    """Raised inside long work by `Progress.report` once nobody wants the work any more."""
+    """Raised by `Progress.report` inside long work that was cancelled."""
 
 
 class Progress(Protocol):
-    """What long work reports to."""
+    """Where long work reports its progress."""
 
     def report(
         self,
@@ -55,7 +55,7 @@ class Calling:
 
 
 class Within:
-    """The Progress of a part of other work, which tells of the whole by itself: a report only asks whether to end."""
+    """The Progress of a part of work that reports the whole itself: a report of the part only asks whether to end."""
 
     def __init__(self, whole: Progress) -> None:
         self._whole = whole

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 from paretoscope.base.errors import CompressionError
 
@@ -13,7 +13,7 @@ D = TypeVar("D")
 
 
 class Recent(Generic[K, V]):
-    """At most so much of what was set or got last; setting more drops what was not used for the longest time.
+    """Entries up to a bound; setting more drops those that were not used (set or got) for the longest time.
 
     most: entries, or the sum of their `weight`. The last entry stays, however much it weighs. Threads: any number; its
     lock is held for each call alone, and nothing else is called under it but `weight`.
@@ -28,8 +28,14 @@ class Recent(Generic[K, V]):
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._total = 0.0
 
-    def get(self, key: K, default: D = None) -> V | D:
-        """The value of a key, which is used by that, or the default."""
+    @overload
+    def get(self, key: K) -> V | None: ...
+
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
+
+    def get(self, key: K, default: D | None = None) -> V | D | None:
+        """The value of a key, which counts as a use of it, or the default."""
         with self._lock:
             return self[key] if key in self._entries else default
 
@@ -46,7 +52,7 @@ class Recent(Generic[K, V]):
             self._total = 0.0
 
     def items(self) -> list[tuple[K, V]]:
-        """All entries, the least recently used first; looking at them uses none."""
+        """All entries, the least recently used first; looking at them counts as no use."""
         with self._lock:
             return list(self._entries.items())
 
@@ -56,7 +62,7 @@ class Recent(Generic[K, V]):
             return list(self._entries.values())
 
     def __getitem__(self, key: K) -> V:
-        """The value of a key, which is used by that; raises KeyError."""
+        """The value of a key, which counts as a use of it; raises KeyError."""
         with self._lock:
             self._entries.move_to_end(key)
             return self._entries[key]

@@ -1,9 +1,9 @@
-"""Words of messages: values cut short, lists, what may have been meant."""
+"""Parts of messages: shortened values, lists, suggestions for unknown names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Of a layer or a block, or of a pattern of layers; and of how many of them a recipe may speak.
+# Most characters of a name of a layer or block, or of a pattern; most names in a recipe; chosen by hand; no benchmark.
 LONGEST_NAME, MOST_NAMES = 200, 256
 
 
@@ -24,7 +24,7 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def printable(text: str) -> str:
-    """Text of names from outside on one line of a terminal: what would move its cursor or colour it is written out."""
+    """Names from outside on one line of a terminal: characters that would move its cursor or colour it are escaped."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Within, PyTorch's operators use so many threads. The setting belongs to the process, so it is put back after."""
+    """Context in which PyTorch's operators use that many threads; the setting is the process's, so it is restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

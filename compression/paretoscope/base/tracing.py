@@ -28,6 +28,6 @@ class _Tracer(fx.Tracer):
 
 
 def traced(module: nn.Module) -> fx.Graph:
-    """The graph of a module's forward pass; raises whatever that does with a proxy in place of a tensor."""
+    """The graph of a module's forward pass; raises what that raises when it gets proxies for tensors."""
     with TRACING:
         return _Tracer().trace(module)

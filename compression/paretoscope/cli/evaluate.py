@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paretoscope.base import files
 from paretoscope.base import lock as exclusive
 from paretoscope.base.errors import CompressionError, StoreError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import LATENCY_PANEL, Json, Model, ModelOrFile, reporting, tell
+from paretoscope.cli.shared import LATENCY_PANEL, Json, Model, ModelOrFile, file_path, reporting, tell
 from paretoscope.cli.subjects import compressed_subject, is_name, makes, recipe_for
 from paretoscope.cli.summary import summary
 
@@ -29,29 +28,38 @@ def evaluate(
     model: ModelOrFile,
     as_json: Json = False,
     runtime: Annotated[
-        str, typer.Option(help="Runtime that is timed: onnxruntime, torch or none.", rich_help_panel=LATENCY_PANEL)
+        str,
+        typer.Option(
+            help="Name of the runtime that is timed, e.g. onnxruntime, torch or sparse; none: without a timing. "
+            "(default onnxruntime)",
+            metavar="NAME|none",
+            rich_help_panel=LATENCY_PANEL,
+            show_default=False,
+        ),
     ] = "onnxruntime",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Samples a batch. (default 1)", rich_help_panel=LATENCY_PANEL)
+        int | None, typer.Option(min=1, help="Samples in a batch. (default 1)", rich_help_panel=LATENCY_PANEL)
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads. (default 1)", rich_help_panel=LATENCY_PANEL)
     ] = None,
 ) -> None:
-    """Measure accuracy, size and latency of a recipe, or of an artefact; results join the dashboard's history.
+    """Measure accuracy, size and latency of a recipe, or of an artefact.
 
-    Those of an artefact do where this version makes the same file of its recipe.
+    Results join the dashboard's history; those of an artefact do where this version makes the same file of its recipe.
     """
-    from paretoscope.networks import zoo
+    from paretoscope.networks import sources
 
     if is_name(model):
         # First: to tell a misspelt name takes no time, to import what runs models takes seconds.
-        zoo.models.get(model)
+        sources.find(model)
     timed = [name for name, value in (("--batch", batch), ("--threads", threads)) if value is not None]
     if runtime != "none":
+        from paretoscope.measure.latency import check_batch
         from paretoscope.runtimes import runtimes
 
         runtimes.get(runtime)
+        check_batch(1 if batch is None else batch)
     elif timed:
         raise CompressionError(
             f"{' and '.join(timed)} have an effect only where a runtime is timed; got --runtime none. Leave them out, "
@@ -72,20 +80,19 @@ def evaluate(
 def compress(
     options: RecipeOptions,
     model: Model,
-    out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(parser=file_path, help="Where to write the artefact.", metavar="FILE")],
 ) -> None:
-    """Compress a model and write the artefact."""
-    from paretoscope import codec
+    """Compress a model by a recipe and write the artefact."""
+    from paretoscope import api
     from paretoscope.measure.wording import smaller
     from paretoscope.service import subjects
 
     recipe = recipe_for(model, options)
     subject = subjects.load(model)
     compressed = subject.compress(recipe)
-    data = codec.write_checked(compressed)
-    files.write_atomically(out, data)
-    ratio = subject.baseline.size_bytes / len(data)
-    print(f"{out}: {len(data):,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
+    size = api.save(compressed, out)
+    ratio = subject.baseline.size_bytes / size
+    print(f"{out}: {size:,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
     tell(compressed.notes)
 
 
@@ -100,7 +107,8 @@ def _timed(
 ) -> "Record":
     """The record with its timing; both join the history where they are to be kept."""
     from paretoscope.runtimes import runtimes
-    from paretoscope.service.store import Store, TimingKey
+    from paretoscope.service.store import Store
+    from paretoscope.service.timing_key import TimingKey
 
     record, timing = evaluation.record, None
     if runtime != "none":

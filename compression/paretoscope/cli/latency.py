@@ -29,7 +29,9 @@ def latency(
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(help="Images a batch; may be given more than once. (default 1)", rich_help_panel=LATENCY_PANEL),
+        typer.Option(
+            help="Samples in a batch; may be given more than once. (default 1)", rich_help_panel=LATENCY_PANEL
+        ),
     ] = None,
     threads: Annotated[
         list[int] | None,
@@ -41,12 +43,12 @@ def latency(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(help="Seconds that a timing may take. (default 1.5)", rich_help_panel=LATENCY_PANEL),
+        typer.Option(help="Most seconds that a timing may take. (default 1.5)", rich_help_panel=LATENCY_PANEL),
     ] = None,
     width: Annotated[
         float | None,
         typer.Option(
-            help="Share of the ratio that its interval is to be narrower than, which ends a timing. (default 0.02)",
+            help="A timing ends when the interval of the speed-up is narrower than this share of it. (default 0.02)",
             rich_help_panel=LATENCY_PANEL,
         ),
     ] = None,
@@ -60,17 +62,18 @@ def latency(
     What was measured before is taken from the dashboard's history and said to be stored; results join it.
     """
     from paretoscope.base.progress import Calling
+    from paretoscope.measure.latency import BUDGET_S, WIDTH
     from paretoscope.service.latency_study import ask, study
     from paretoscope.service.workbench import Workbench
 
-    effort = {name: value for name, value in (("budget_s", budget), ("width", width)) if value is not None}
-    if not (effort.get("budget_s", 1) > 0 and effort.get("width", 0) >= 0):
+    budget_s, widest = BUDGET_S if budget is None else budget, WIDTH if width is None else width
+    if not (budget_s > 0 and widest >= 0):
         raise CompressionError(
             f"--budget must be above 0 and --width at least 0; got {budget} and {width}. "
             "Leave them out for the defaults."
         )
     name, recipe = recipe_of(model, options)
-    bench = Workbench(again=again, **effort)
+    bench = Workbench(again=again, budget_s=budget_s, width=widest)
     try:
         question = ask(bench, name, recipe, runtime or ["onnxruntime"], batch or [1], threads or [1], size)
         shown = Calling(lambda share, label, partial: print(label, file=sys.stderr))

@@ -47,6 +47,7 @@ def sensitivity(
     from paretoscope.base.progress import Calling
     from paretoscope.measure.sensitivity import measure_sensitivity
     from paretoscope.service import subjects
+    from paretoscope.tasks.plain import figure
 
     subject, console = subjects.load(model), Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -56,9 +57,10 @@ def sensitivity(
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
         return
-    print(f"baseline {found.correct / found.n:.2%}; accuracy with one layer alone at each value")
+    words = subject.task.words
+    print(f"baseline {figure(words, found.correct / found.n)}; {words.name} with one layer alone at each value")
     for setting in next(iter(found.curves.values()), {}):
         values = [point.value for point in next(iter(found.curves.values()))[setting]]
         print(f"\n{setting:<52}" + "".join(f"{value:>9g}" for value in values))
         for name, curve in found.curves.items():
-            print(f"{name:<52}" + "".join(f"{point.correct / point.n:>9.2%}" for point in curve[setting]))
+            print(f"{name:<52}" + "".join(f"{figure(words, point.correct / point.n):>9}" for point in curve[setting]))

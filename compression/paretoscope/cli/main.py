@@ -14,16 +14,18 @@ from paretoscope.cli import (
     search,
     training,
 )
+from paretoscope.cli.shared import start
 
 app = typer.Typer(
     help="See how small and how fast a neural network can get, and what that costs in accuracy.\n\n"
-    "Start with: python -m paretoscope models, then: python -m paretoscope evaluate simple-cnn --sparsity 0.8 "
-    "--clusters 16 --bits 8",
+    "Start with the command models, then try: evaluate simple-cnn --sparsity 0.8 --clusters 16 --bits 8",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+app.callback()(start)
 
 # In the order of the help.
 COMMANDS = (
@@ -41,6 +43,7 @@ COMMANDS = (
     search.allot,
     search.suggest,
     packing.decompress,
+    exporting.formats,
     exporting.export,
     packing.pack,
     packing.unpack,

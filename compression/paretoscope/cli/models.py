@@ -1,5 +1,6 @@
 """`paretoscope models`, `presets`: what there is to start from."""
 
+import dataclasses
 import json
 import sys
 
@@ -13,13 +14,23 @@ def models(as_json: Json = False) -> None:
     """List the models, with their accuracy measured now on the test split, where their data are on this machine."""
     from paretoscope.networks import zoo
     from paretoscope.service import subjects
+    from paretoscope.tasks.plain import Counted, figure
 
-    rows = []
+    rows, lines, names = [], [], []
     for entry in zoo.models:
         if not zoo.datasets.get(entry.dataset).here():
             print(f"Not listed: {entry.name}, whose data ({entry.dataset}) are not here yet.", file=sys.stderr)
             continue
         subject = subjects.load(entry.name)
+        baseline, words, n = subject.baseline, subject.task.words, len(subject.labels)
+        parameters = sum(parameter.numel() for parameter in subject.model.parameters())
+        own = {name: value for name, value in dataclasses.asdict(baseline).items() if name != "size_bytes"}
+        share = f"{baseline.correct:>7}/{n:<6}" if isinstance(baseline, Counted) else f"{n:>8}{'':6}"
+        names.append(words.name)
+        lines.append(
+            f"{entry.name:<20}{figure(words, baseline.value):>10}{share}{parameters:>12,}"
+            f"{baseline.size_bytes:>12,}  {entry.summary}"
+        )
         rows.append(
             {
                 "name": entry.name,
@@ -28,34 +39,36 @@ def models(as_json: Json = False) -> None:
                 "reference": entry.reference,
                 "input_shape": list(entry.input_shape),
                 "dataset": entry.dataset,
-                "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
-                "size_bytes": subject.baseline.size_bytes,
-                "n": len(subject.labels),
-                "correct": subject.baseline.correct,
-                "accuracy": subject.baseline.accuracy,
-                "f1": subject.baseline.f1,
+                "parameters": parameters,
+                "size_bytes": baseline.size_bytes,
+                "n": n,
+                **own,
             }
         )
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'model':<20}{'accuracy':>10}{'correct':>11}{'parameters':>12}{'fp32 bytes':>12}  summary")
-    for row in rows:
-        print(
-            f"{row['name']:<20}{row['accuracy']:>10.2%}{row['correct']:>7}/{row['n']:<6}{row['parameters']:>12,}"
-            f"{row['size_bytes']:>12,}  {row['summary']}"
-        )
+    figures = "/".join(dict.fromkeys(names))
+    print(f"{'model':<20}{figures:>10}{'correct':>11}{'parameters':>12}{'fp32 bytes':>12}  summary")
+    print("\n".join(lines))
 
 
 @reporting
 def presets(model: Model, as_json: Json = False) -> None:
     """List the presets of a model with what was measured of each; the dashboard opens on the one that is marked."""
     from paretoscope.networks import zoo
+    from paretoscope.service import subjects
+    from paretoscope.tasks.plain import figure, sentence
 
-    name, rows = zoo.models.get(model).name, []
-    opens = best_known(name)
+    name, rows, lines = zoo.models.get(model).name, [], []
+    opens, words = best_known(name), subjects.task_of(name).words
     for preset in presets_of(name):
         figures = known(name, preset.recipe)
+        measured, chance = f"{'not measured':>21}", ""
+        if figures is not None:
+            measured = f"{figure(words, figures.accuracy):>9}{figures.size:>12,}"
+            chance = f"{sentence(words.chance)} here. " if figures.chance else ""
+        lines.append(f"{'*' if preset is opens else ' '} {preset.name:<24}{measured}  {chance}{preset.summary}")
         rows.append(
             {
                 "name": preset.name,
@@ -71,8 +84,5 @@ def presets(model: Model, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"  {'preset':<24}{'accuracy':>9}{'bytes':>12}  summary")
-    for row in rows:
-        measured = f"{row['correct'] / row['n']:>9.2%}{row['size']:>12,}" if row["n"] else f"{'not measured':>21}"
-        summary = f"{'No better than guessing here. ' if row['chance'] else ''}{row['summary']}"
-        print(f"{'*' if row['opens'] else ' '} {row['name']:<24}{measured}  {summary}")
+    print(f"  {'preset':<24}{words.name:>9}{'bytes':>12}  summary")
+    print("\n".join(lines))

@@ -14,6 +14,7 @@ import typer
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import listed
+from paretoscope.cli.shared import file_path
 from paretoscope.recipe import effects
 from paretoscope.recipe.presets import preset_for, presets
 from paretoscope.recipe.recipe import SETTINGS, Recipe
@@ -130,7 +131,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 def with_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the recipe options; its parameter `options` gets them as RecipeOptions."""
     source = functools.partial(typer.Option, rich_help_panel=RECIPE_PANEL, show_default=False)
-    file = source("--recipe", help="Read the recipe from a JSON or YAML file.", metavar="FILE")
+    file = source("--recipe", help="Read the recipe from a JSON or YAML file.", metavar="FILE", parser=file_path)
     preset = source("--preset", help=f"Use a preset: {', '.join(presets.names())}.", metavar="NAME")
     kinds = {"recipe": Annotated[Path | None, file], "preset": Annotated[str | None, preset], **options_of(SETTINGS)}
 

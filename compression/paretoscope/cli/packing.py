@@ -3,14 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from paretoscope.base import files
 from paretoscope.base.errors import RecipeError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import Json, reporting, tell
+from paretoscope.cli.shared import Json, file_path, reporting, tell
 from paretoscope.recipe.recipe import FULL_PRECISION, Code, Recipe
 
 
@@ -21,23 +21,29 @@ def pack(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="WEIGHTS", help="Any state dict: .safetensors, .pt, .pth, or the .index.json of shards."
+            parser=file_path,
+            metavar="WEIGHTS",
+            help="Any state dict: .safetensors, .pt, .pth, .bin, .ckpt, or the .index.json of shards.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where to write the artefact.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(parser=file_path, help="Where to write the artefact.", metavar="FILE")],
     size: Annotated[
         int | None,
-        typer.Option(help="Wanted bytes, at most: lossless where that fits, else the exchange rate that meets it."),
+        typer.Option(
+            help="Most bytes of the artefact: lossless where that fits, else by the exchange rate that meets it."
+        ),
     ] = None,
 ) -> None:
     """Compress the weights of any network, without its architecture or data; what was written is read back."""
     from paretoscope import codec
     from paretoscope.codec.checkpoints import load_checkpoint
     from paretoscope.measure.wording import smaller
-    from paretoscope.methods import pack
+    from paretoscope.methods.pack import pack as pack_weights
+    from paretoscope.methods.pack import share_touched
+    from paretoscope.model.packed import PackedModel
     from paretoscope.search.allot import pack_for_size
 
-    implied = {"weighting": "magnitude"} if options.settings["calibration"] == "rate" else {}
+    implied: dict[str, Any] = {"weighting": "magnitude"} if options.settings["calibration"] == "rate" else {}
     if size is not None:
         options.refuse(("exchange",), "with --size the exchange rate is looked for")
         options.refuse(("clusters",), "--size needs integer codes, whose steps follow from a rate")
@@ -53,10 +59,11 @@ def pack(
     recipe = options.build(implied=implied)
     if recipe.recover is not None:
         raise RecipeError("weights alone cannot be trained; got epochs. Leave them out, or train a model of the zoo.")
+    files.check_writable(out)
     checkpoint = load_checkpoint(file)
 
-    def packed(recipe: Recipe) -> pack.PackedModel:
-        return pack.pack(checkpoint.state, recipe, checkpoint.metadata)
+    def packed(recipe: Recipe) -> PackedModel:
+        return pack_weights(checkpoint.state, recipe, checkpoint.metadata)
 
     if size is not None:
         given = options.given.keys() - {"rest", "coder"}
@@ -73,23 +80,26 @@ def pack(
     files.write_atomically(out, data)
     size_bytes = checkpoint.size_bytes
     than = f"{smaller(size_bytes / len(data))} than {size_bytes:,} bytes of tensors" if size_bytes else "no values"
-    touched = pack.share_touched(model, checkpoint.state)
+    touched = share_touched(model, checkpoint.state)
     print(f"{out}: {len(data):,} bytes, {than} ({recipe.describe()}); touched {touched:.1%} of the values")
     tell([*checkpoint.notes, *model.notes])
 
 
 @reporting
 def unpack(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
-    out: Annotated[Path, typer.Option(help="Where to write the state dict.", metavar="WEIGHTS.safetensors")],
+    file: Annotated[Path, typer.Argument(parser=file_path, metavar="FILE", help="An artefact.")],
+    out: Annotated[
+        Path, typer.Option(parser=file_path, help="Where to write the state dict.", metavar="WEIGHTS.safetensors")
+    ],
 ) -> None:
     """Decode an artefact to a state dict of the names, shapes and types that it was packed from."""
     from paretoscope import codec
     from paretoscope.methods import pack
+    from paretoscope.model.packed import PackedModel
 
     compressed = codec.read(files.read(file))
     state = compressed.state_dict()
-    data = pack.save_weights(state, compressed.metadata if isinstance(compressed, pack.PackedModel) else None)
+    data = pack.save_weights(state, compressed.metadata if isinstance(compressed, PackedModel) else None)
     files.write_atomically(out, data)
     print(f"{out}: {len(data):,} bytes, {len(state)} tensors")
     tell(compressed.notes)
@@ -97,10 +107,13 @@ def unpack(
 
 @reporting
 def decompress(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
-    out: Annotated[Path, typer.Option(help="Where to write the full state dict.", metavar="WEIGHTS.safetensors")],
+    file: Annotated[Path, typer.Argument(parser=file_path, metavar="FILE", help="An artefact.")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=file_path, help="Where to write the full state dict.", metavar="WEIGHTS.safetensors"),
+    ],
 ) -> None:
-    """Decode an artefact to a full state dict, bit for bit what was evaluated."""
+    """Decode an artefact to a full state dict of floats, bit for bit what was evaluated."""
     from paretoscope import codec
     from paretoscope.export.weights import decoded
 
@@ -114,7 +127,7 @@ def decompress(
 
 @reporting
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An artefact.")],
+    file: Annotated[Path, typer.Argument(parser=file_path, metavar="FILE", help="An artefact.")],
     as_json: Json = False,
 ) -> None:
     """Print what is inside an artefact: recipe, figures, each tensor's codes and bits, and where all bytes go."""

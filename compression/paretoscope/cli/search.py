@@ -1,4 +1,4 @@
-"""`paretoscope allot`, `suggest`: recipes that are found for a wish."""
+"""`paretoscope allot`, `suggest`: recipes that are found for a wanted size, harm or loss."""
 
 import dataclasses
 import sys
@@ -10,9 +10,9 @@ import typer
 from paretoscope.base import files
 from paretoscope.base.errors import RecipeError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import Model, reporting, tell
+from paretoscope.cli.shared import Model, file_path, reporting, tell
 from paretoscope.cli.summary import summary
-from paretoscope.recipe.recipe import DEFAULTS, FULL_PRECISION, INTEGER_BITS, Code, Recipe, Repair
+from paretoscope.recipe.recipe import DEFAULTS, INTEGER_BITS, Code, Recipe, Repair
 
 
 @reporting
@@ -20,13 +20,18 @@ from paretoscope.recipe.recipe import DEFAULTS, FULL_PRECISION, INTEGER_BITS, Co
 def allot(
     options: RecipeOptions,
     model: Model,
-    size: Annotated[int | None, typer.Option(help="Wanted bytes of the artefact, at most.")] = None,
+    size: Annotated[int | None, typer.Option(help="Most bytes of the artefact.")] = None,
     harm: Annotated[
-        float | None, typer.Option(help="Wanted mean KL divergence over the train split, at most, in nats.")
+        float | None,
+        typer.Option(
+            help="Wanted mean KL divergence from the baseline's outputs on the train split, at most, in nats."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=file_path, help="Write the recipe here too.", metavar="FILE")
+    ] = None,
 ) -> None:
-    """Find the exchange rate of bits and harm that meets a wanted size or harm, and measure what it gives."""
+    """Find the exchange rate (lambda) of bytes and harm that meets a size or a harm, and measure what it gives."""
     from paretoscope.search import allot as search
     from paretoscope.service import subjects
 
@@ -34,13 +39,15 @@ def allot(
     base = options.build(model, implied={"bits": search.MOST_BITS, "calibration": "rate"})
     if base.recover is not None:
         raise RecipeError("allot looks for a recipe without training; got epochs. Train the one that it finds.")
-    by_grid = base.share is None and base.bits not in (1, FULL_PRECISION) and base.quantize.calibration != "rate"
-    if by_grid and base.quantize.calibration != "range":
-        raise RecipeError(
-            f"allot quantizes by rate; got calibration {base.quantize.calibration}. Leave it out, or set it to rate."
-        )
-    if by_grid:
+    step = base.quantize
+    if step is not None and step.bits > 1 and base.share is None and step.calibration != "rate":
+        if step.calibration != "range":
+            raise RecipeError(
+                f"allot quantizes by rate; got calibration {step.calibration}. Leave it out, or set it to rate."
+            )
         tell(["Scales follow from the exchange rate and not from the largest weights, as the recipe has it."])
+    if out is not None:
+        files.check_writable(out)
     subject = subjects.load(model)
     found = search.allot(subject, base, size=size, harm=harm)
     compressed = subject.compress(found.recipe)
@@ -58,11 +65,13 @@ def allot(
 def suggest(
     options: RecipeOptions,
     model: Model,
-    size: Annotated[int | None, typer.Option(help="Wanted bytes of the artefact, at most.")] = None,
-    loss: Annotated[float | None, typer.Option(help="Wanted loss of accuracy, at most, in points.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the recipe here too.", metavar="FILE")] = None,
+    size: Annotated[int | None, typer.Option(help="Most bytes of the artefact.")] = None,
+    loss: Annotated[float | None, typer.Option(help="Most accuracy that may be lost, in percentage points.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=file_path, help="Write the recipe here too.", metavar="FILE")
+    ] = None,
 ) -> None:
-    """Find a recipe that treats each layer as it can bear, for a wanted size or loss, and measure it."""
+    """Find settings for each layer, as it can bear, that meet a size or a loss of accuracy, and measure them."""
     from paretoscope import codec
     from paretoscope.measure.sensitivity import measure_sensitivity
     from paretoscope.search import suggest as search
@@ -78,17 +87,20 @@ def suggest(
         base = Recipe(repair=base.repair, code=base.code)
     if base != Recipe(repair=base.repair, code=base.code):
         raise RecipeError(f"{rule}; got {base.describe()}. Leave the other steps out.")
+    if out is not None:
+        files.check_writable(out)
     subject = subjects.load(model)
+    factor = subject.task.words.factor
     curves = measure_sensitivity(subject)
 
     def lost(recipe: Recipe) -> float:
         *_, last = subject.evaluate(recipe)
-        return 100 * (subject.baseline.accuracy - last.record.figures.accuracy)
+        return factor * (subject.baseline.value - last.record.figures.value)
 
     def measure(recipe: Recipe) -> int:
         return len(codec.write(subject.compress(recipe)))
 
-    made = search.find(curves, subject.statistics, target, base, measure, lost)
+    made = search.find(curves, subject.statistics, target, base, measure, lost, factor=factor)
     compressed = subject.compress(made.recipe)
     *_, evaluation = subject.evaluate_compressed(compressed)
     if out is not None:

@@ -63,9 +63,9 @@ def makes(subject: "Subject", recipe: Recipe, artefact: bytes) -> bool:
 
 def is_name(model: str) -> bool:
     """Whether this names a model and no file; what is neither is taken for a misspelt name."""
-    from paretoscope.networks import zoo
+    from paretoscope.networks import sources
 
-    return model in zoo.models.names() or not (Path(model).exists() or Path(model).suffix)
+    return model in sources.names() or not model or not (Path(model).exists() or Path(model).suffix)
 
 
 def _network_file(model: str, options: RecipeOptions) -> "tuple[CompressedModel, bytes]":

@@ -7,19 +7,24 @@ if TYPE_CHECKING:
 
 
 def summary(record: "Record") -> str:
-    """Accuracy, size, rates and, where it was timed, latency, a line or two each."""
+    """The task's figures, size, rates and, where it was timed, latency, a line or two each."""
     from paretoscope.measure.paired import paired_ms
     from paretoscope.measure.wording import NOT_ALONE, UNDECIDED_WHY, smaller, speed
+    from paretoscope.tasks import tasks
+    from paretoscope.tasks.plain import counted, figure, judged_by
 
     figures, size, rates = record.figures, record.size, record.rates
-    change = 100 * (figures.accuracy - record.baseline.accuracy)
+    task = tasks.get(record.task)
+    words = task.words
+    low, high = figure(words, figures.low), figure(words, figures.high)
+    change = words.factor * (figures.value - record.baseline.value)
     verdict = f"{'' if figures.distinguishable else 'in'}distinguishable from the baseline"
+    further = "".join(f"; {each.title[0].lower()}{each.title[1:]} {each.text(figures)}" for each in task.further)
     lines = [
         f"{record.model} on {record.dataset}: {record.recipe.describe()}",
-        f"accuracy   {figures.accuracy:.2%} [{figures.accuracy_low:.2%}, {figures.accuracy_high:.2%}], "
-        f"{figures.correct} of {figures.n}",
-        f"           {change:+.2f} points, {verdict} (McNemar p = {figures.p_value:.3g}); macro F1 {figures.f1:.4f}",
-        f"           harm {figures.harm:.3g} nats (mean KL divergence from the baseline's outputs)",
+        f"{words.name:<11}{figure(words, figures.value)} [{low}, {high}], {counted(figures, figures.n)}",
+        f"           {change:+.2f} {words.points}, {verdict} ({judged_by(words)} p = {figures.p_value:.3g}){further}",
+        f"           harm {figures.harm:.3g} {words.harm_unit} (mean {words.divergence} from the baseline's outputs)",
         f"size       {size.artefact:,} bytes, {smaller(record.ratio)} than fp32, {record.baseline.size_bytes:,} bytes",
         f"           dense {size.dense:,} > sparse {size.sparse:,} > packed {size.packed:,} > huffman {size.huffman:,} "
         f"> ans {size.ans:,}",

@@ -9,16 +9,24 @@ import typer
 from paretoscope.base import files
 from paretoscope.base.errors import CompressionError
 from paretoscope.cli.options import RecipeOptions, with_recipe
-from paretoscope.cli.shared import Json, Model, reporting, tell
+from paretoscope.cli.shared import Json, Model, file_path, reporting, tell
 from paretoscope.cli.summary import summary
+
+# A seed of PyTorch has 64 bits, the first for negative numbers.
+LARGEST_SEED = 2**63 - 1
 
 
 @reporting
 def train(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a model.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Name of a model; the command models lists them.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Train all models whose data are on this machine.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the start and of the order of samples.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write here instead of over the shipped weights.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first weights and of the order of the samples.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=file_path, help="Write here instead of over the weights that ship.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Train a model from scratch and write its weights."""
     from rich.console import Console
@@ -26,6 +34,7 @@ def train(
 
     from paretoscope.networks import zoo
     from paretoscope.networks.zoo import train as training
+    from paretoscope.service import subjects
 
     if every == (name is not None):
         raise CompressionError("train must be told what: one NAME or --all; got neither or both. Name one of them.")
@@ -33,8 +42,12 @@ def train(
         raise CompressionError(
             "--out must name the file of one model; got it with --all. Train one model, or drop --out."
         )
+    if not 0 <= seed <= LARGEST_SEED:
+        raise CompressionError(f"--seed must be a whole number from 0 to {LARGEST_SEED}; got {seed}. Pass e.g. 0.")
+    if out is not None:
+        files.check_writable(out)
     here = tuple(entry.name for entry in zoo.models if zoo.datasets.get(entry.dataset).here())
-    names = here if every else (zoo.models.get(name).name,)
+    names = here if name is None else (zoo.models.get(name).name,)
     with Progress(console=Console(stderr=True)) as progress:
         for each in names:
             task = progress.add_task(each, total=zoo.models.get(each).training.epochs)
@@ -45,8 +58,9 @@ def train(
 
             result = training.train(each, seed=seed, progress=show)
             path = training.save(result, each, out)
+            figure = subjects.task_of(each).words.name
             print(
-                f"{each}: test accuracy {result.test_accuracy:.4f}, train accuracy {result.train_accuracy:.4f}, "
+                f"{each}: test {figure} {result.test_accuracy:.4f}, train {figure} {result.train_accuracy:.4f}, "
                 f"{result.epochs} epochs, {result.seconds:.0f} s, seed {result.seed}, written to {path}"
             )
 
@@ -57,9 +71,11 @@ def recover(
     options: RecipeOptions,
     model: Model,
     minutes: Annotated[
-        float | None, typer.Option(help="End after so many minutes, with the best epoch so far.", metavar="M")
+        float | None, typer.Option(help="End after so many minutes, with the best epoch so far.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the trained artefact here too.", metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=file_path, help="Write the trained artefact here too.", metavar="FILE")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Train anew what was trained before.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +88,9 @@ def recover(
     from paretoscope.cli.recover import recover as train
 
     recipe = options.build(model)
+    if out is not None:
+        # Now and not after the training, which takes minutes.
+        files.check_writable(out)
     report = train(model, recipe, minutes=minutes, again=again)
     if out is not None:
         files.write_atomically(out, codec.write(report.compressed))

@@ -23,7 +23,7 @@ from paretoscope.codec.kinds import values_of
 
 INDEX = ".index.json"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
-# Of a state dict inside a training checkpoint, by what trainers call it; the first that holds tensors counts.
+# Names that trainers give the state dict inside a checkpoint; the first that holds tensors counts.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 
 MAX_INDEX, MAX_SHARDS = 1 << 26, 10_000

@@ -6,9 +6,9 @@ A decoder needs none of this: the choices are in the stream. Floats are therefor
 from dataclasses import dataclass
 from math import isqrt
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.codec import context_kernels as kernels
 from paretoscope.codec.context_tables import FEATURES, MAX_COEFFICIENT, level_of
 
@@ -20,7 +20,7 @@ _COEFFICIENT_BITS = 60
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Setting:
+class ScanSetting:
     """level: of the mean magnitude. stride: distance of the neighbour "above" within a kernel (its width) or, without
     kernels, within a row (the width of the images that a row looks at); 0 for none.
     coefficients: int64 (8,), in 1/64, of the linear prediction; zeros for none."""
@@ -30,15 +30,15 @@ class Setting:
     coefficients: np.ndarray
 
 
-def fitted(codes: np.ndarray, unit: int) -> Setting:
+def fitted(codes: np.ndarray, unit: int) -> ScanSetting:
     """The setting for int32 codes (rows, columns, taps), not empty, whose magnitudes count `unit` / 256 each."""
     mean = int(np.abs(codes).sum(dtype=np.int64)) * unit // codes.size
     if mean == 0:
-        return Setting(0, 0, np.zeros(FEATURES, np.int64))
+        return ScanSetting(0, 0, np.zeros(FEATURES, np.int64))
     every = max(1, codes.size // SAMPLED)
     stride = _stride(codes, every)
     products = kernels.products(codes, stride, every, unit)
-    return Setting(level_of(mean), stride, _coefficients(products, codes))
+    return ScanSetting(level_of(mean), stride, _coefficients(products, codes))
 
 
 def _stride(codes: np.ndarray, every: int) -> int:
@@ -55,9 +55,9 @@ def _stride(codes: np.ndarray, every: int) -> int:
     return 3 + int(np.argmax(np.where(peaks, inner, 0))) if peaks.any() else 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _autocorrelations(rows, lags):
-    """Of lags 2 to `lags`, relative to the mean square."""
+@compiled()
+def _autocorrelations(rows: np.ndarray, lags: int) -> np.ndarray:
+    """Autocorrelations of lags 2 to `lags`, relative to the mean square: float64 (lags - 1,)."""
     found = np.zeros(lags - 1)
     power = 0.0
     for row in rows:

@@ -1,13 +1,18 @@
 """The compiled part of the context coder: a binary range coder, logistic mixing and the scan over a tensor.
 
+It stays one file, although a long one: Numba keeps what it compiled until the file of the outermost function changes,
+so a change in another file of kernels would go unnoticed.
+
 One function serves both directions, so that encoder and decoder cannot differ: `coder[DECODING]` says which it is.
 """
 
 import zlib
+from collections.abc import Callable
+from typing import Any, cast
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.codec import context_tables
 from paretoscope.codec.context_tables import (
     CLAMP,
@@ -35,6 +40,9 @@ from paretoscope.codec.context_tables import (
     VALUE_SIGN,
 )
 from paretoscope.model.trellis import NEXT
+
+# NumPy's type, annotated as the integer that it is to Numba: compiled code has one type of 64 bits for both.
+int64 = cast(Callable[[Any], int], np.int64)
 
 # Compiled code holds these tables, and Numba keeps it until this very file changes: whoever changes a table writes its
 # new checksum here. It is a change of the format, too.
@@ -73,13 +81,13 @@ SIGNED_STEPS = 200
 START_STEPS = 8
 _LARGEST = 1 << 24
 
-_STEPS = np.array(RATIO_STEPS)
-_RECIPROCAL = (65536 // (np.arange(MEAN_STEPS + 1) + START_STEPS)).astype(np.int16)
+_STEPS: np.ndarray = np.array(RATIO_STEPS)
+_RECIPROCAL: np.ndarray = (65536 // (np.arange(MEAN_STEPS + 1) + START_STEPS)).astype(np.int16)
 _NEXT = np.array(NEXT)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _coded(bit, probability, coder, data):
+@compiled(error_model="numpy", inline="always")
+def _coded(bit: int, probability: int, coder: np.ndarray, data: np.ndarray) -> int:
     """Code one bit that is 1 with `probability` / 65536; returns it."""
     low, high = coder[LOW], coder[HIGH]
     middle = low + ((high - low) >> 16) * probability
@@ -92,7 +100,7 @@ def _coded(bit, probability, coder, data):
     while (low ^ high) >> (WIDTH - 8) == 0:
         position = coder[POSITION]
         if coder[DECODING]:
-            byte = np.int64(data[position]) if position < len(data) else 0
+            byte = int64(data[position]) if position < len(data) else 0
             coder[NUMBER] = ((coder[NUMBER] << 8) & _FULL) | byte
         else:
             data[position] = high >> (WIDTH - 8)
@@ -103,23 +111,32 @@ def _coded(bit, probability, coder, data):
     return bit
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _moved(slot, bit):
+@compiled(error_model="numpy", inline="always")
+def _moved(slot: int, bit: int) -> int:
     """A slot after a bit: a step of 1/n at first, of 1/MAX_COUNT in the end."""
     chance = slot >> COUNT_BITS
     count = slot & ((1 << COUNT_BITS) - 1)
-    chance += (((bit << 22) - chance) * np.int64(RATE[count])) >> 16
+    chance += (((bit << 22) - chance) * int64(RATE[count])) >> 16
     return (chance << COUNT_BITS) | min(count + 1, MAX_COUNT)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _trained(weight, stretched, error):
+@compiled(error_model="numpy", inline="always")
+def _trained(weight: int, stretched: int, error: int) -> int:
     # A step is below 2 ** 11: no stream is long enough to overflow 64 bits.
     return weight + ((stretched * error + (1 << 16)) >> 17)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _mixed(bit, node, contexts, inputs, slots, weights, coder, data):
+@compiled(error_model="numpy", inline="always")
+def _mixed(
+    bit: int,
+    node: int,
+    contexts: np.ndarray,
+    inputs: int,
+    slots: np.ndarray,
+    weights: np.ndarray,
+    coder: np.ndarray,
+    data: np.ndarray,
+) -> int:
     """Code one bit by the slots of `inputs` contexts, mixed in the log-odds domain; then let all of them learn."""
     if inputs == 3:
         return _mixed_of_three(bit, node, contexts[0], contexts[1], contexts[2], slots, weights, coder, data)
@@ -132,11 +149,11 @@ def _mixed(bit, node, contexts, inputs, slots, weights, coder, data):
         class_dot += weights[by_class, i] * stretched
     dot = min(max(dot >> 16, -CLAMP), CLAMP)
     class_dot = min(max(class_dot >> 16, -CLAMP), CLAMP)
-    bit = _coded(bit, np.int64(SQUASH[((dot + class_dot) >> 1) + CLAMP]), coder, data)
-    error = (bit << 16) - np.int64(SQUASH[dot + CLAMP])
-    class_error = (bit << 16) - np.int64(SQUASH[class_dot + CLAMP])
+    bit = _coded(bit, int64(SQUASH[((dot + class_dot) >> 1) + CLAMP]), coder, data)
+    error = (bit << 16) - int64(SQUASH[dot + CLAMP])
+    class_error = (bit << 16) - int64(SQUASH[class_dot + CLAMP])
     for i in range(inputs):
-        slot = np.int64(slots[contexts[i], node])
+        slot = int64(slots[contexts[i], node])
         stretched = STRETCH[slot >> (COUNT_BITS + 10)]
         weights[node, i] = _trained(weights[node, i], stretched, error)
         weights[by_class, i] = _trained(weights[by_class, i], stretched, class_error)
@@ -144,16 +161,26 @@ def _mixed(bit, node, contexts, inputs, slots, weights, coder, data):
     return bit
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _mixed_of_three(bit, node, a, b, c, slots, weights, coder, data):
-    """The same for three contexts, without the loops: most of the time is spent here."""
-    slot_a, slot_b, slot_c = np.int64(slots[a, node]), np.int64(slots[b, node]), np.int64(slots[c, node])
-    stretched_a = np.int64(STRETCH[slot_a >> (COUNT_BITS + 10)])
-    stretched_b = np.int64(STRETCH[slot_b >> (COUNT_BITS + 10)])
-    stretched_c = np.int64(STRETCH[slot_c >> (COUNT_BITS + 10)])
+@compiled(error_model="numpy", inline="always")
+def _mixed_of_three(
+    bit: int,
+    node: int,
+    a: int,
+    b: int,
+    c: int,
+    slots: np.ndarray,
+    weights: np.ndarray,
+    coder: np.ndarray,
+    data: np.ndarray,
+) -> int:
+    """`_mixed` for three contexts, without its loops: most of the time is spent here."""
+    slot_a, slot_b, slot_c = int64(slots[a, node]), int64(slots[b, node]), int64(slots[c, node])
+    stretched_a = int64(STRETCH[slot_a >> (COUNT_BITS + 10)])
+    stretched_b = int64(STRETCH[slot_b >> (COUNT_BITS + 10)])
+    stretched_c = int64(STRETCH[slot_c >> (COUNT_BITS + 10)])
     weight_a, weight_b, weight_c = weights[node, 0], weights[node, 1], weights[node, 2]
     dot = (weight_a * stretched_a + weight_b * stretched_b + weight_c * stretched_c) >> 16
-    probability = np.int64(SQUASH[min(max(dot, -CLAMP), CLAMP) + CLAMP])
+    probability = int64(SQUASH[min(max(dot, -CLAMP), CLAMP) + CLAMP])
     bit = _coded(bit, probability, coder, data)
     error = (bit << 16) - probability
     weights[node, 0] = _trained(weight_a, stretched_a, error)
@@ -163,27 +190,27 @@ def _mixed_of_three(bit, node, a, b, c, slots, weights, coder, data):
     return bit
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _length(value):
+@compiled(error_model="numpy", inline="always")
+def _length(value: int) -> int:
     if value < len(LENGTH):
-        return np.int64(LENGTH[value])
+        return int64(LENGTH[value])
     length = 12
     while value >> length:
         length += 1
     return length
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _level(value):
+@compiled(error_model="numpy", inline="always")
+def _level(value: int) -> int:
     """Four levels to the octave of a magnitude in 1/256."""
     if value < len(LEVEL):
-        return np.int64(LEVEL[value])
+        return int64(LEVEL[value])
     length = _length(value)
     return min(4 * (length - 2) + ((value >> (length - 3)) & 3), LEVELS - 1)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _ratio(prediction, expected):
+@compiled(error_model="numpy")
+def _ratio(prediction: int, expected: int) -> int:
     if prediction == 0:
         return 0
     step = 0
@@ -192,15 +219,23 @@ def _ratio(prediction, expected):
     return step
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sign_digit(value, direction):
+@compiled(error_model="numpy")
+def _sign_digit(value: int, direction: int) -> int:
     if value == 0:
         return 0
     return 1 if (value > 0) == (direction > 0) else 2
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _magnitude(size, contexts, inputs, slots, weights, coder, data):
+@compiled(error_model="numpy")
+def _magnitude(
+    size: int,
+    contexts: np.ndarray,
+    inputs: int,
+    slots: np.ndarray,
+    weights: np.ndarray,
+    coder: np.ndarray,
+    data: np.ndarray,
+) -> int:
     """Code a magnitude of at least 1: its bit length in unary, then the bits after the leading one."""
     wanted = _length(size)
     length = 1
@@ -220,8 +255,17 @@ def _magnitude(size, contexts, inputs, slots, weights, coder, data):
     return result
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def neighbours(features, line, signed_means, row_mean, place, tap, taps, stride):
+@compiled(error_model="numpy")
+def neighbours(
+    features: np.ndarray,
+    line: np.ndarray,
+    signed_means: np.ndarray,
+    row_mean: int,
+    place: int,
+    tap: int,
+    taps: int,
+    stride: int,
+) -> None:
     """Fill the eight features of a linear prediction, in 1/256: the codes around a place and two signed means.
 
     line: this row as far as it is coded, from `place` on still the row above.
@@ -239,14 +283,15 @@ def neighbours(features, line, signed_means, row_mean, place, tap, taps, stride)
     features[7] = row_mean
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def average(mean, value, count, limit):
+@compiled(error_model="numpy")
+def average(mean: int, value: int, count: int, limit: int) -> int:
     """A running mean: 1/n steps at first, then at least 1/limit."""
-    return mean + (((value - mean) * _RECIPROCAL[min(count, limit)]) >> 16)
+    step: int = ((value - mean) * _RECIPROCAL[min(count, limit)]) >> 16
+    return mean + step
 
 
-@numba.njit(cache=True, nogil=True)
-def products(codes, stride, every, unit):
+@compiled()
+def products(codes: np.ndarray, stride: int, every: int, unit: int) -> np.ndarray:
     """Sums of products of the features and, last, the code itself, over every so many rows: float64 (9, 9)."""
     rows, columns, taps = codes.shape
     width = columns * taps
@@ -254,10 +299,10 @@ def products(codes, stride, every, unit):
     features = np.zeros(FEATURES + 1, np.int64)
     sums = np.zeros((FEATURES + 1, FEATURES + 1))
     for r in range(rows):
-        row_mean = np.int64(0)
+        row_mean = int64(0)
         sampled = r % every == 0
         for place in range(width):
-            value = np.int64(codes[r, place // taps, place % taps]) * unit
+            value = int64(codes[r, place // taps, place % taps]) * unit
             if sampled:
                 neighbours(features, line, signed_means, row_mean, place, place % taps, taps, stride)
                 features[FEATURES] = value
@@ -274,8 +319,19 @@ def products(codes, stride, every, unit):
     return sums
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _scan(codes, trellis, mean, stride, coefficients, inputs, slots, weights, coder, data):
+@compiled(error_model="numpy", inline="always")
+def _scan(
+    codes: np.ndarray,
+    trellis: bool,
+    mean: int,
+    stride: int,
+    coefficients: np.ndarray,
+    inputs: int,
+    slots: np.ndarray,
+    weights: np.ndarray,
+    coder: np.ndarray,
+    data: np.ndarray,
+) -> tuple[np.ndarray, int]:
     """Code a tensor, int32 (rows, columns, taps), row by row; when decoding, `codes` is filled.
 
     Returns the buffer, which an encoder may have had to replace by a longer one, and whether all went well.
@@ -287,19 +343,19 @@ def _scan(codes, trellis, mean, stride, coefficients, inputs, slots, weights, co
     line, signed_means, states = np.zeros(width, np.int64), np.zeros(width, np.int64), np.zeros(width, np.int64)
     column_means = np.full(columns, mean)
     tap_means, tap_factors = np.full(taps, mean), np.zeros(taps, np.int64)
-    factor = np.int64(1 << 12)
-    overall = recent = np.int64(mean)
+    factor = int64(1 << 12)
+    overall = recent = int64(mean)
     predicting = np.any(coefficients)
     unit = 128 if trellis else 256
     for r in range(rows):
-        seen = expected_seen = row_mean = np.int64(0)
+        seen = expected_seen = row_mean = int64(0)
         recent = overall
         for t in range(taps):
             tap_factors[t] = min(((tap_means[t] + 1) << 12) // (overall + 1), _LARGEST)
         if coder[DECODING] and coder[POSITION] > len(data) + WIDTH // 8:
             return data, TOO_SHORT
         for c in range(columns):
-            within = np.int64(0)
+            within = int64(0)
             for t in range(taps):
                 if not coder[DECODING] and coder[POSITION] + _SPARE > len(data):
                     longer = np.empty(2 * len(data), np.uint8)
@@ -307,7 +363,7 @@ def _scan(codes, trellis, mean, stride, coefficients, inputs, slots, weights, co
                     data = longer
                 place = c * taps + t
                 neighbours(features, line, signed_means, row_mean, place, t, taps, stride)
-                prediction = np.int64(0)
+                prediction = int64(0)
                 if predicting:
                     for i in range(FEATURES):
                         prediction += coefficients[i] * features[i]
@@ -342,7 +398,7 @@ def _scan(codes, trellis, mean, stride, coefficients, inputs, slots, weights, co
                     )
                     contexts[5] = base + 5 * SET + LEVELS * ratio + _level((2 * expected + near + recent) >> 2)
 
-                code = np.int64(codes[r, c, t])
+                code = int64(codes[r, c, t])
                 number = code
                 if trellis and not coder[DECODING]:
                     number = (code + np.sign(code)) >> 1 if odd else code >> 1
@@ -371,7 +427,7 @@ def _scan(codes, trellis, mean, stride, coefficients, inputs, slots, weights, co
                     size = _magnitude(abs(number), contexts, inputs, slots, weights, coder, data)
                     number = size * direction if agrees else -size * direction
                 else:
-                    number = np.int64(0)
+                    number = int64(0)
                 if trellis:
                     code = 2 * number - odd * np.sign(number)
                     states[place] = _NEXT[state, number & 1]
@@ -401,20 +457,42 @@ def _scan(codes, trellis, mean, stride, coefficients, inputs, slots, weights, co
     return data, OK
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def scan_three(codes, trellis, mean, stride, coefficients, slots, weights, coder, data):
+@compiled(error_model="numpy")
+def scan_three(
+    codes: np.ndarray,
+    trellis: bool,
+    mean: int,
+    stride: int,
+    coefficients: np.ndarray,
+    slots: np.ndarray,
+    weights: np.ndarray,
+    coder: np.ndarray,
+    data: np.ndarray,
+) -> tuple[np.ndarray, int]:
     """`_scan` mixing three contexts. Compiled for a known number of them it runs two to three times as fast."""
     return _scan(codes, trellis, mean, stride, coefficients, 3, slots, weights, coder, data)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def scan_six(codes, trellis, mean, stride, coefficients, slots, weights, coder, data):
+@compiled(error_model="numpy")
+def scan_six(
+    codes: np.ndarray,
+    trellis: bool,
+    mean: int,
+    stride: int,
+    coefficients: np.ndarray,
+    slots: np.ndarray,
+    weights: np.ndarray,
+    coder: np.ndarray,
+    data: np.ndarray,
+) -> tuple[np.ndarray, int]:
     """`_scan` mixing six contexts by two mixers."""
     return _scan(codes, trellis, mean, stride, coefficients, 6, slots, weights, coder, data)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def scan_values(values, kinds, slots, weights, coder, data):
+@compiled(error_model="numpy")
+def scan_values(
+    values: np.ndarray, kinds: np.ndarray, slots: np.ndarray, weights: np.ndarray, coder: np.ndarray, data: np.ndarray
+) -> np.ndarray:
     """Code integers of at most 63 bits, int64 (n,); when decoding, `values` is filled. Returns the buffer.
 
     kinds: int64 (n,), which statistics each belongs to.
@@ -448,8 +526,8 @@ def scan_values(values, kinds, slots, weights, coder, data):
     return data
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def age(slots, count):
+@compiled(error_model="numpy")
+def age(slots: np.ndarray, count: int) -> None:
     """Let no slot, flat, count more than this, so that it moves faster again."""
     mask = np.uint32((1 << COUNT_BITS) - 1)
     for i in range(len(slots)):

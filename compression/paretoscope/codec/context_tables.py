@@ -24,7 +24,7 @@ MANTISSA = 17
 MODELLED = 3
 NODES = 128
 
-# The same for side values, whose bit lengths go up to 63.
+# Nodes of the tree of a side value, whose bit lengths go up to 63.
 VALUE_LENGTH = 63
 VALUE_SIGN = 64
 VALUE_MANTISSA = 65

@@ -12,7 +12,7 @@ import numpy as np
 
 from paretoscope.base.errors import ArtefactError, ModelError
 from paretoscope.codec import context_kernels as kernels
-from paretoscope.codec.context_fit import Setting, fitted
+from paretoscope.codec.context_fit import ScanSetting, fitted
 from paretoscope.codec.context_tables import (
     COUNT_BITS,
     FEATURES,
@@ -52,20 +52,20 @@ class _Model:
         if effort not in EFFORTS:
             raise ModelError(f"effort must be one of {', '.join(EFFORTS)}; got {effort!r}.")
         self.inputs = EFFORTS[effort]
-        self.slots = np.empty((self.inputs, 2 * RATIOS, LEVELS, NODES), np.uint32)
-        self.slots[:] = PRIORS
-        self.slots = self.slots.reshape(-1, NODES)
+        slots = np.empty((self.inputs, 2 * RATIOS, LEVELS, NODES), np.uint32)
+        slots[:] = PRIORS
+        self.slots = slots.reshape(-1, NODES)
         self.weights = np.full((NODES * (1 + LEVELS // 4), self.inputs), 65536 // self.inputs)
         self.weights[SIGN] = 65536 // 3
         self.value_slots = np.full((3 * VALUE_CONTEXTS, VALUE_NODES), _EVEN_ODDS, np.uint32)
         self.value_weights = np.full((VALUE_NODES, 3), 65536 // 3)
-        # Of the last tensor, the last without and with kernels.
+        # Settings of the last tensor; strides and coefficients of the last without and the last with kernels.
         self.level = 0
         self.strides = [0, 0]
         self.coefficients = [np.zeros(FEATURES, np.int64), np.zeros(FEATURES, np.int64)]
 
     def scan(
-        self, codes: np.ndarray, trellis: bool, setting: Setting, coder: np.ndarray, data: np.ndarray
+        self, codes: np.ndarray, trellis: bool, setting: ScanSetting, coder: np.ndarray, data: np.ndarray
     ) -> tuple[np.ndarray, int]:
         """Code one tensor; what came before it weighs less from here on."""
         kernels.age(self.slots.reshape(-1), KEPT_COUNT)
@@ -82,7 +82,7 @@ class _Model:
         """What came before the side values that follow weighs less."""
         kernels.age(self.value_slots.reshape(-1), _KEPT_VALUE_COUNT)
 
-    def differences(self, setting: Setting, kernel: bool) -> list[np.ndarray]:
+    def differences(self, setting: ScanSetting, kernel: bool) -> list[np.ndarray]:
         """A setting as numbers, in one or two groups: differences to the last tensor's."""
         predicts = bool(setting.coefficients.any())
         groups = [np.array([setting.level - self.level, setting.stride - self.strides[kernel], predicts], np.int64)]
@@ -91,7 +91,7 @@ class _Model:
         self._remember(setting, kernel)
         return groups
 
-    def setting(self, kernel: bool, level: int, stride: int, coefficients: list[int] | None) -> Setting:
+    def setting(self, kernel: bool, level: int, stride: int, coefficients: list[int] | None) -> ScanSetting:
         """The setting of these differences; raises ArtefactError when it is out of range."""
         level += self.level
         stride += self.strides[kernel]
@@ -105,11 +105,11 @@ class _Model:
                 f"a tensor's level, stride and coefficients must be within {LEVELS - 1}, {MAX_STRIDE} and "
                 f"{MAX_COEFFICIENT}; these are not. Copy the file again."
             )
-        setting = Setting(level, stride, np.array(found, np.int64))
+        setting = ScanSetting(level, stride, np.array(found, np.int64))
         self._remember(setting, kernel)
         return setting
 
-    def _remember(self, setting: Setting, kernel: bool) -> None:
+    def _remember(self, setting: ScanSetting, kernel: bool) -> None:
         self.level = setting.level
         self.strides[kernel] = setting.stride
         if setting.coefficients.any():

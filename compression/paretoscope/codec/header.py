@@ -5,17 +5,18 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from paretoscope.base.errors import ArtefactError, ModelError, NewerArtefactError
 from paretoscope.codec.container import newer, pack_text, unpack_text
 from paretoscope.codec.description import described
-from paretoscope.codec.kinds import Kind, values_of
+from paretoscope.codec.kinds import TensorKind, values_of
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.packed import DTYPES, PackedModel
 from paretoscope.model.structure import Structure
-from paretoscope.model.tensors import CompressedTensor
+from paretoscope.model.tensors import CompressedTensor, Integers, Plain
 from paretoscope.recipe.recipe import CODERS, Recipe
 
 MAX_SIZE = 1 << 40
@@ -37,7 +38,7 @@ class Header:
     architecture: str
     source: str
     recipe: Recipe
-    tensors: dict[str, tuple[Kind, tuple[int, ...]]]
+    tensors: dict[str, tuple[TensorKind, tuple[int, ...]]]
     dtypes: dict[str, str]
     structure: Structure
     ties: list[tuple[int, str, str]]
@@ -118,7 +119,7 @@ class Header:
         bare = architecture is None
         if not (bare or _is_text(architecture)) or architecture == "" or not _is_text(source):
             raise ValueError("the architecture and the source are no names")
-        tensors: dict[str, tuple[Kind, tuple[int, ...]]] = {}
+        tensors: dict[str, tuple[TensorKind, tuple[int, ...]]] = {}
         dtypes: dict[str, str] = {}
         for name, label, shape, *dtype in _list(data["tensors"]):
             if not _is_text(name) or name in tensors or not isinstance(label, str):
@@ -135,11 +136,20 @@ class Header:
             raise newer(f"streams of the coder {coder!r:.60}")
         recipe, left_out = described(data["recipe"])
         description = data["recipe"] if left_out else None
-        ranges = _ranges(data.get("ranges", []))
-        more = {"ranges": ranges, "turned": _turned(data.get("turned", []), tensors)}
-        more |= {"description": description, "unknown": left_out}
-        more["metadata"] = _metadata(data.get("metadata", {}), bare)
-        return cls(architecture or "", source, recipe, tensors, dtypes, structure, ties, **more)
+        return cls(
+            architecture or "",
+            source,
+            recipe,
+            tensors,
+            dtypes,
+            structure,
+            ties,
+            ranges=_ranges(data.get("ranges", [])),
+            turned=_turned(data.get("turned", []), tensors),
+            description=description,
+            unknown=left_out,
+            metadata=_metadata(data.get("metadata", {}), bare),
+        )
 
     @property
     def values(self) -> int:
@@ -149,35 +159,41 @@ class Header:
 
     def model(self, tensors: dict[str, CompressedTensor]) -> CompressedModel:
         """The compressed model of these tensors."""
-        order, own = [], iter(self.tensors)
+        order: list[str] = []
+        own = iter(self.tensors)
         for position, name, _ in self.ties:
             order += [*islice(own, position - len(order)), name]
         order += own
-        parts = {
-            "architecture": self.architecture,
-            "source": self.source,
-            "recipe": self.recipe,
-            "weights": {name: tensors[name] for name, (kind, _) in self.tensors.items() if not kind.rest},
-            "rest": {name: tensors[name] for name, (kind, _) in self.tensors.items() if kind.rest},
-            "order": tuple(order),
-            "structure": self.structure,
-            "ties": {name: target for _, name, target in self.ties},
-            "ranges": self.ranges,
-            "description": self.description,
-            "notes": _notes(self.unknown),
-            "turned": self.turned,
-        }
-        if self.architecture:
-            return CompressedModel(**parts)
-        return PackedModel(**parts, dtypes=self.dtypes, metadata=self.metadata)
+        rest: dict[str, Plain | Integers] = {}
+        for name in (name for name, (kind, _) in self.tensors.items() if kind.rest):
+            tensor = tensors[name]
+            assert isinstance(tensor, Plain | Integers), "no label makes a codebook of what is no weight"
+            rest[name] = tensor
+        make = (
+            CompressedModel if self.architecture else partial(PackedModel, dtypes=self.dtypes, metadata=self.metadata)
+        )
+        return make(
+            architecture=self.architecture,
+            source=self.source,
+            recipe=self.recipe,
+            weights={name: tensors[name] for name, (kind, _) in self.tensors.items() if not kind.rest},
+            rest=rest,
+            order=tuple(order),
+            structure=self.structure,
+            ties={name: target for _, name, target in self.ties},
+            ranges=self.ranges,
+            description=self.description,
+            notes=_notes(self.unknown),
+            turned=self.turned,
+        )
 
 
-def _described(model: CompressedModel, name: str) -> tuple[Kind, tuple[int, ...]]:
+def _described(model: CompressedModel, name: str) -> tuple[TensorKind, tuple[int, ...]]:
     tensor, rest = (model.weights[name], False) if name in model.weights else (model.rest[name], True)
-    return Kind.of(tensor, rest), tuple(tensor.shape)
+    return TensorKind.of(tensor, rest), tuple(tensor.shape)
 
 
-def _checked(name: str, kind: Kind, shape: Any) -> tuple[Kind, tuple[int, ...]]:
+def _checked(name: str, kind: TensorKind, shape: Any) -> tuple[TensorKind, tuple[int, ...]]:
     sizes = tuple(_list(shape))
     if len(sizes) > MAX_AXES or not all(type(size) is int and 0 <= size <= MAX_SIZE for size in sizes):
         raise ValueError(f"shape {shape!r:.60} of {name!r:.60}")
@@ -186,9 +202,9 @@ def _checked(name: str, kind: Kind, shape: Any) -> tuple[Kind, tuple[int, ...]]:
     return kind, sizes
 
 
-def _kind(label: str) -> Kind:
+def _kind(label: str) -> TensorKind:
     try:
-        return Kind.parse(label)
+        return TensorKind.parse(label)
     except ValueError as error:
         raise newer(f"a tensor whose {error}") from None
 
@@ -205,7 +221,7 @@ def _notes(unknown: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _suits(dtype: object, kind: Kind) -> bool:
+def _suits(dtype: object, kind: TensorKind) -> bool:
     """Whether a tensor of this kind can stand for one of that type."""
     if not isinstance(dtype, str) or dtype not in DTYPES:
         return False
@@ -214,7 +230,7 @@ def _suits(dtype: object, kind: Kind) -> bool:
     return not kind.plain or kind.plain in ("w4", "f4", *["f2"] * (dtype != "F64"))
 
 
-def _ties(data: object, tensors: dict[str, object]) -> list[tuple[int, str, str]]:
+def _ties(data: object, tensors: Mapping[str, object]) -> list[tuple[int, str, str]]:
     ties: list[tuple[int, str, str]] = []
     names, last = set(tensors), 0
     for position, name, target in _list(data):
@@ -238,7 +254,7 @@ def _ranges(data: object) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def _turned(data: object, tensors: dict[str, tuple[Kind, tuple[int, ...]]]) -> dict[str, int]:
+def _turned(data: object, tensors: dict[str, tuple[TensorKind, tuple[int, ...]]]) -> dict[str, int]:
     turned: dict[str, int] = {}
     for name, groups in _list(data):
         if not _is_text(name) or name in turned or name not in tensors or tensors[name][0].rest:

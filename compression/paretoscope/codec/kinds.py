@@ -25,8 +25,8 @@ _LABEL = re.compile(r"(w4|[fiu]\d|b1)|(r?)([qda])([1-9]\d?)([ct])(p?)|k(0|[1-9]\
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind.
+class TensorKind:
+    """One kind of tensor in a file.
 
     plain: label of a type, or "" for codes. rest: whether the tensor is none of the weights. form: "q" integer codes,
     "d" codes that follow the trellis, "a" codes with a zero point, "k" a codebook, "" for plain values. bits: of the
@@ -43,7 +43,7 @@ class Kind:
     entries: int = 0
 
     @classmethod
-    def parse(cls, label: str) -> "Kind":
+    def parse(cls, label: str) -> "TensorKind":
         """The kind of a label; raises ValueError."""
         match = _LABEL.fullmatch(label)
         if match is None:
@@ -64,7 +64,7 @@ class Kind:
         return kind
 
     @classmethod
-    def of(cls, tensor: CompressedTensor, rest: bool) -> "Kind":
+    def of(cls, tensor: CompressedTensor, rest: bool) -> "TensorKind":
         """The kind of a tensor; raises ModelError for one that a file cannot hold."""
         match tensor:
             case Plain(values=values) if not rest and values.dtype == np.float32:
@@ -98,10 +98,10 @@ class Kind:
     @property
     def top(self) -> int:
         """The greatest magnitude of a code."""
-        return max(1, 2 ** (self.bits - 1) - 1)
+        return max(1, (1 << self.bits >> 1) - 1)
 
     @property
-    def width(self) -> type:
+    def width(self) -> type[np.int8] | type[np.int16]:
         """NumPy's type of the codes."""
         return np.int8 if self.bits <= 8 else np.int16
 

@@ -7,11 +7,16 @@ too, when that is smaller (Deep Compression's relative indices): Huffman cannot 
 zeros that come in long runs, as under dead inputs, cost any order-0 coder more than their runs do.
 """
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ArtefactError
-from paretoscope.codec.streams import Stream, StreamReader, StreamWriter, gamma_bits
+from paretoscope.codec.elias import gamma_bits
+from paretoscope.codec.streams import Stream, StreamReader, StreamWriter
+
+Unsigned = type[np.uint8] | type[np.uint16] | type[np.uint32] | type[np.uint64]
+# By their bytes.
+UNSIGNED: dict[int, Unsigned] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 ESCAPE = 255
 SAMPLE = 1 << 18
@@ -62,15 +67,16 @@ def write_wide(writer: StreamWriter, values: np.ndarray) -> None:
         writer.stream(Stream.of((flat >> shift).astype(np.uint8), 256))
 
 
-def read_wide(reader: StreamReader, count: int, kind: type) -> np.ndarray:
+def read_wide(reader: StreamReader, count: int, kind: Unsigned) -> np.ndarray:
     """Read back (count,) unsigned integers of type `kind`."""
     if count == 0:
         return np.zeros(0, kind)
     zeros = reader.number(count)
     runs = reader.stream(count - zeros + reader.number(zeros), ESCAPE + 1) if zeros else None
-    values = np.zeros(count - zeros, kind)
+    values: np.ndarray = np.zeros(count - zeros, kind)
     for plane in range(values.itemsize):
-        values |= reader.stream(len(values), 256).astype(kind) << kind(8 * plane)
+        wide: np.ndarray = reader.stream(len(values), 256).astype(kind)
+        values |= wide << kind(8 * plane)
     return values if runs is None else join_zeros(runs, values, count, 0)
 
 
@@ -114,8 +120,8 @@ def _entropy(counts: np.ndarray) -> float:
     return float((present * np.log2(present.sum() / present)).sum())
 
 
-@numba.njit(cache=True, nogil=True)
-def _pairs(flat, zero):
+@compiled()
+def _pairs(flat: np.ndarray, zero: int) -> np.ndarray:
     """Counts (2, 2) of [was zero, is zero] over neighbours."""
     counts = np.zeros(4, np.int64)
     for i in range(1, len(flat)):
@@ -123,8 +129,8 @@ def _pairs(flat, zero):
     return counts.reshape(2, 2)
 
 
-@numba.njit(cache=True, nogil=True)
-def _split(flat, zero, runs, values):
+@compiled()
+def _split(flat: np.ndarray, zero: int, runs: np.ndarray, values: np.ndarray) -> int:
     position, value, run = 0, 0, 0
     for symbol in flat:
         if symbol == zero:

@@ -5,14 +5,14 @@ times the root mean square of its codes varies less from row to row than the sca
 running mean of that. On networks quantized by rate they take 20 to 35 % less than the scales by themselves.
 """
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.model.powers import FINENESS
 
 _SLOWEST = 49
 _LARGEST = 1 << 15
-# Of a sum of squares: floats hold what follows exactly.
+# A sum of squares is clipped here, so that floats hold what follows exactly.
 _LARGEST_SUM = 1 << 48
 
 
@@ -22,7 +22,8 @@ def levels(codes: np.ndarray, scales: int) -> np.ndarray:
     squares = np.einsum("ij,ij->i", rows, rows, dtype=np.int64).clip(max=_LARGEST_SUM)
     count = max(rows.shape[1], 1)
     # An eighth keeps rows of zeros finite.
-    return (_logarithm(8 * squares + count) - _logarithm(np.int64(8 * count))) >> 1
+    found: np.ndarray = (_logarithm(8 * squares + count) - _logarithm(np.array(8 * count))) >> 1
+    return found
 
 
 def _logarithm(values: np.ndarray) -> np.ndarray:
@@ -54,8 +55,8 @@ def _beside(found: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(found), np.concatenate([np.arange(len(own)) for own in found])
 
 
-@numba.njit(cache=True, nogil=True)
-def _walk(given, levels, places, writing):
+@compiled()
+def _walk(given: np.ndarray, levels: np.ndarray, places: np.ndarray, writing: bool) -> np.ndarray:
     """Steps to differences, or back."""
     result = np.empty(len(given), np.int64)
     mean = 0

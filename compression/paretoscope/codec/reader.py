@@ -1,7 +1,10 @@
 """Reads a .psc file with NumPy and constriction alone: python reader.py FILE.psc OUT.npz
 
-Written from FORMAT.md and apart from the program that writes such files: a second opinion on what is in them. OUT.npz
-holds every tensor by its name as it is evaluated: weights and 16-bit floats as float32, everything else as it is.
+Written from FORMAT.md and apart from the program that writes such files: a second opinion on what is in them. It
+repeats facts of the writer (the dictionary, tables, limits) on purpose, because a reader that took them from the writer
+could not find the writer's mistakes; tests compare the two. It is one long file because every exported bundle carries
+a copy, which has to run by itself. OUT.npz holds every tensor by its name as it is evaluated: weights and 16-bit
+floats as float32, everything else as it is.
 """
 
 import json
@@ -11,6 +14,8 @@ import struct
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import constriction
 import numpy as np
@@ -42,13 +47,13 @@ DICTIONARY = (
     b'ing":"magnitude"},"calibration":"range","activations":8},"code":{"coder":"huffman","coder":"smallest","coder":"c'
     b'ontext","rest":"rate"},"coder":"ans","rest":"fp32"},"rest":"fp16"},"BF16"],"tensors":[["conv1.weight","'
 )
-MANTISSAS = (
+_MANTISSAS = (
     *(0x000000, 0x02CD87, 0x05AAC3, 0x08980F, 0x0B95C2, 0x0EA43A, 0x11C3D3, 0x14F4F0),
     *(0x1837F0, 0x1B8D3A, 0x1EF532, 0x227043, 0x25FED7, 0x29A15B, 0x2D583F, 0x3123F6),
     *(0x3504F3, 0x38FBAF, 0x3D08A4, 0x412C4D, 0x45672A, 0x49B9BE, 0x4E248C, 0x52A81E),
     *(0x5744FD, 0x5BFBB8, 0x60CCDF, 0x65B907, 0x6AC0C7, 0x6FE4BA, 0x75257D, 0x7A83B3),
 )
-MANTISSAS = np.array(MANTISSAS, np.uint32)
+MANTISSAS = np.array(_MANTISSAS, np.uint32)
 PLAIN = {"f4": "<f4", "f2": "<f2", "i8": "<i8", "f8": "<f8", "i4": "<i4", "i2": "<i2", "i1": "i1"}
 PLAIN |= {"u8": "<u8", "u4": "<u4", "u2": "<u2", "u1": "u1", "b1": "?"}
 LABEL = re.compile(r"(w4|f[248]|[iu][1248]|b1)|(r?)([qda])([1-9]\d?)([ct])(p?)|k(0|[1-9]\d{0,2})(f|q([1-9]\d?)(p?))")
@@ -62,23 +67,46 @@ class Damaged(Exception):
 
 
 # What Python, NumPy and constriction raise for the contents of a damaged file.
+FAILURES: tuple[type[Exception], ...]
 FAILURES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RecursionError)
 FAILURES += (struct.error, zlib.error, MemoryError)
 
+# Arrays by the name of their tensor, or by the label of their type.
+Arrays = dict[str, np.ndarray]
+# Adaptive probabilities, [22 bits, count], and weights of mixers, by their place.
+Key = tuple[int, int, int]
+Slots = dict[Key, list[int]]
+Mixers = dict[object, list[int]]
 
-def newer(what):
+
+class Side(NamedTuple):
+    """Numbers beside the codes, tensor after tensor, as FORMAT.md lists them in section 4."""
+
+    integers: np.ndarray
+    others: np.ndarray
+    steps: np.ndarray
+    scales: np.ndarray
+    entries: np.ndarray
+    plain: Arrays
+
+
+def newer(what: str) -> NoReturn:
     raise Damaged(f"the file has {what}: a newer version wrote it. Take the reader of that version")
 
 
-def require(holds, rule):
+def require(holds: object, rule: str) -> None:
     if not holds:
-        raise Damaged(f"{rule}. The file is damaged, or no artefact: copy or export it again.")
+        raise damaged(rule)
+
+
+def damaged(rule: str) -> Damaged:
+    return Damaged(f"{rule}. The file is damaged, or no artefact: copy or export it again.")
 
 
 # The container.
 
 
-def sections(data):
+def sections(data: bytes) -> dict[str, bytes]:
     require(data[:8] == MAGIC and len(data) >= 10, "the file must begin with the magic bytes")
     version = struct.unpack_from("<H", data, 8)[0]
     if version > VERSION:
@@ -99,17 +127,18 @@ def sections(data):
     return found
 
 
-def header_of(section):
+def header_of(section: bytes) -> dict[str, Any]:
     unpacker = zlib.decompressobj(-15, zdict=DICTIONARY)
     text = unpacker.decompress(section, min(1 << 22, (1 << 16) + 128 * len(section)))
     require(unpacker.eof and not unpacker.unused_data, "the header must be one deflate stream of bounded size")
 
-    def unique(pairs):
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         require(len(dict(pairs)) == len(pairs), "an object must have no name twice")
         return dict(pairs)
 
     header = json.loads(text, object_pairs_hook=unique)
-    require(isinstance(header, dict), "the header must be an object")
+    if not isinstance(header, dict):
+        raise damaged("the header must be an object")
     if unknown := header.keys() - FIELDS:
         newer(f"a header field {min(unknown)!r:.60}")
     return header
@@ -118,11 +147,11 @@ def header_of(section):
 class Tensor:
     """An entry of the tensor list: its kind taken apart."""
 
-    def __init__(self, name, label, shape, dtype=None):
+    def __init__(self, name: str, label: str, shape: list[int], dtype: str | None = None) -> None:
         match = LABEL.fullmatch(label)
         sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size <= 1 << 40 for size in shape)
         require(sizes and len(shape) <= 32, f"the shape of {name!r:.60} must be one")
-        if not match:
+        if match is None:
             newer(f"a tensor of kind {label!r:.60}")
         self.name, self.label, self.shape, self.count = name, label, tuple(shape), math.prod(shape)
         self.plain, rest, form, bits, rows, powers, entries, _, entry_bits, entry_powers = match.groups()
@@ -143,11 +172,11 @@ class Tensor:
 
 
 class Numbers:
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self.bits = "".join(f"{byte:08b}" for byte in data)
         self.position = 0
 
-    def next(self, most):
+    def next(self, most: int) -> int:
         start = self.bits.find("1", self.position)
         require(0 <= start - self.position <= 64, "a number must end inside its section")
         end = 2 * start - self.position + 1
@@ -157,7 +186,7 @@ class Numbers:
         require(value <= most, f"a number must be at most {most} here; got {value}")
         return value
 
-    def close(self):
+    def close(self) -> None:
         left = self.bits[self.position :]
         require(len(left) < 8 and "1" not in left, "numbers must end with the last one")
 
@@ -165,7 +194,7 @@ class Numbers:
 class Block:
     """A block of streams. coder: "ans" or "huffman"."""
 
-    def __init__(self, data, coder):
+    def __init__(self, data: bytes, coder: str) -> None:
         require(len(data) >= 4, "a block must have at least 4 bytes")
         length = struct.unpack_from("<I", data)[0]
         words = data[4 + length :]
@@ -176,58 +205,63 @@ class Block:
         self.coder = constriction.stream.stack.AnsCoder(self.words) if self.ans else queue(self.words)
         self.huffman_bits = 0
 
-    def close(self):
+    def close(self) -> None:
         used = self.coder.is_empty() if self.ans else len(self.words) == -(-self.huffman_bits // 32)
         self.numbers.close()
         require(used, "words must end with the last stream")
 
-    def stream(self, count, alphabet):
+    def stream(self, count: int, alphabet: int) -> np.ndarray:
         if count == 0:
             return np.zeros(0, np.int64)
-        next, first, table = self.numbers.next, 0, None
+        next, first = self.numbers.next, 0
         kind = next(len(PRECISIONS) + 1 if self.ans else 2)
         if kind:
             first = next(alphabet - 1)
         if kind == 1:
             return np.full(count, first, np.int64)
         if kind == 0:
-            table = [1] * alphabet if self.ans else equal_lengths(alphabet)
+            numbers = [1] * alphabet if self.ans else equal_lengths(alphabet)
         elif self.ans:
-            left, table = 2 ** PRECISIONS[kind - 2], []
+            left, numbers = 2 ** PRECISIONS[kind - 2], []
             for _ in range(next(alphabet - first) - 1):
-                table.append(next(left))
-                left -= table[-1]
-            table.append(left)
-            require(left > 0 and len(table) > 1, "frequencies must sum to a power of two")
+                numbers.append(next(left))
+                left -= numbers[-1]
+            numbers.append(left)
+            require(left > 0 and len(numbers) > 1, "frequencies must sum to a power of two")
         else:
-            table = [next(512) for _ in range(next(alphabet - first))]
-            require(sum(0.5**length for length in table if length) == 1, "code lengths must fill the code space")
-        table = np.array(table)
+            numbers = [next(512) for _ in range(next(alphabet - first))]
+            require(sum(0.5**length for length in numbers if length) == 1, "code lengths must fill the code space")
+        table = np.array(numbers)
         present = np.flatnonzero(table)
         if len(present) == 1:
             return np.full(count, present[0] + first, np.int64)
-        return (present + first)[(self.by_ans if self.ans else self.by_huffman)(table[present], count)]
+        places = (self.by_ans if self.ans else self.by_huffman)(table[present], count)
+        symbols: np.ndarray = (present + first)[places]
+        return symbols
 
-    def by_ans(self, table, count):
+    def by_ans(self, table: np.ndarray, count: int) -> np.ndarray:
         models = constriction.stream.model
         if (table == 1).all():
-            return self.coder.decode(models.Uniform(len(table)), count)
-        return self.coder.decode(models.Categorical(table / table.sum(), perfect=False), count)
+            model = models.Uniform(len(table))
+        else:
+            model = models.Categorical(table / table.sum(), perfect=False)
+        symbols: np.ndarray = self.coder.decode(model, count)
+        return symbols
 
-    def by_huffman(self, lengths, count):
+    def by_huffman(self, lengths: np.ndarray, count: int) -> np.ndarray:
         tree = constriction.symbol.huffman.DecoderHuffmanTree(0.5 ** lengths.astype(np.float64))
         symbols = np.fromiter((self.coder.decode_symbol(tree) for _ in range(count)), np.int64, count)
         self.huffman_bits += int(lengths[symbols].sum())
         return symbols
 
-    def narrow(self, count, alphabet, zero):
+    def narrow(self, count: int, alphabet: int, zero: int) -> np.ndarray:
         if not self.numbers.next(1):
             return self.stream(count, alphabet)
         zeros = self.numbers.next(count)
         runs = self.stream(count - zeros + self.numbers.next(zeros), 256)
         return spread(runs, self.stream(count - zeros, alphabet), count, zero)
 
-    def wide(self, count, size):
+    def wide(self, count: int, size: int) -> np.ndarray:
         """Unsigned integers of so many bytes."""
         if count == 0:
             return np.zeros(0, f"<u{size}")
@@ -238,7 +272,7 @@ class Block:
             values |= self.stream(len(values), 256).astype(np.uint64) << np.uint64(8 * plane)
         return (values if runs is None else spread(runs, values, count, 0)).astype(f"<u{size}")
 
-    def paths(self, tensor):
+    def paths(self, tensor: Tensor) -> np.ndarray:
         """Codes that follow the trellis: indices of the even quantizer and of the odd one, put together."""
         count, top = tensor.count, self.numbers.next(2 ** (tensor.bits - 2))
         if top == 0:
@@ -263,21 +297,22 @@ class Block:
         require(not any(map(len, parts)), "indices must fit the trellis")
         return codes.reshape(-1)
 
-    def signed(self, count):
+    def signed(self, count: int) -> np.ndarray:
         pattern = self.wide(count, 2).astype(np.int64)
         return (pattern >> 1) ^ -(pattern & 1)
 
-    def floats(self, count, size):
+    def floats(self, count: int, size: int) -> np.ndarray:
         return rotated_back(self.wide(count, size))
 
 
-def rotated_back(pattern):
+def rotated_back(pattern: np.ndarray) -> np.ndarray:
     """Floats from their bits rotated left by one."""
     one, last = pattern.dtype.type(1), pattern.dtype.type(8 * pattern.itemsize - 1)
-    return ((pattern >> one) | (pattern << last)).view(f"<f{pattern.itemsize}")
+    rotated: np.ndarray = (pattern >> one) | (pattern << last)
+    return rotated.view(f"<f{pattern.itemsize}")
 
 
-def spread(runs, values, count, zero):
+def spread(runs: np.ndarray, values: np.ndarray, count: int, zero: int) -> np.ndarray:
     """Values with the zeros before them put back."""
     ends = np.cumsum(runs + (runs != 255))[runs != 255] - 1
     require(len(ends) == len(values) and (len(ends) == 0 or ends[-1] < count), "runs of zeros must fit their tensor")
@@ -286,7 +321,7 @@ def spread(runs, values, count, zero):
     return flat
 
 
-def equal_lengths(alphabet):
+def equal_lengths(alphabet: int) -> list[int]:
     """Code lengths of a Huffman code for equally frequent symbols: the first ones are longer."""
     if alphabet == 1:
         return [1]
@@ -295,7 +330,7 @@ def equal_lengths(alphabet):
     return [short + 1] * longer + [short] * (alphabet - longer)
 
 
-def plain_of(block, tensors, label):
+def plain_of(block: Block, tensors: list[Tensor], label: str) -> np.ndarray:
     count, size = sum(tensor.count for tensor in tensors if tensor.plain == label), np.dtype(PLAIN[label]).itemsize
     if label[0] == "f":
         return block.floats(count, size)
@@ -304,7 +339,7 @@ def plain_of(block, tensors, label):
     return values.view(PLAIN[label])
 
 
-def order_zero(tensors, section, coder):
+def order_zero(tensors: list[Tensor], section: bytes, coder: str) -> tuple[Arrays, Side]:
     block, codes = Block(section, coder), {}
     for tensor in tensors:
         if tensor.rest:
@@ -321,14 +356,14 @@ def order_zero(tensors, section, coder):
             half = 2 ** (tensor.bits - 1) if tensor.form == "a" else tensor.top
             flat = block.narrow(tensor.count, 2 * half + (tensor.form != "a"), half) - half
         codes[tensor.name] = flat.reshape(tensor.shape)
-    side = [
+    side = Side(
         block.signed(sum(tensor.integers for tensor in tensors)),
         block.signed(sum(tensor.count for tensor in tensors if tensor.rest and tensor.bits)),
         block.signed(sum(tensor.scales for tensor in tensors if tensor.powers)),
         block.floats(sum(tensor.scales for tensor in tensors if not tensor.powers), 4),
         block.floats(sum(tensor.floats for tensor in tensors), 4),
         {label: plain_of(block, tensors, label) for label in PLAIN},
-    ]
+    )
     block.close()
     return codes, side
 
@@ -341,7 +376,7 @@ TRELLIS = ((0, 2), (2, 0), (4, 6), (6, 4), (5, 7), (7, 5), (1, 3), (3, 1))
 FULL = (1 << 48) - 1
 
 
-def _squash_table():
+def _squash_table() -> list[int]:
     one, power, table = 1 << 60, 1 << 60, []
     for _ in range(CLAMP + 1):
         table.append(65536 * power // (one + power))
@@ -353,14 +388,14 @@ SQUASH = _squash_table()
 STRETCH = [min(int(x), 2 * CLAMP) - CLAMP for x in np.searchsorted(SQUASH, [16 * i + 8 for i in range(4096)])]
 
 
-def _level(magnitude):
+def _level(magnitude: int) -> int:
     if magnitude < 4:
         return magnitude
     length = magnitude.bit_length()
     return min(4 * (length - 2) + (magnitude >> (length - 3) & 3), 95)
 
 
-def _prior(level, node):
+def _prior(level: int, node: int) -> int:
     """Probability, 22 bits, of a node under the geometric distribution with the mean of a level."""
     shift = level // 4 - 1
     mean = max(level if level < 4 else (4 + level % 4 << shift) + (1 << shift >> 1), 1)
@@ -384,16 +419,18 @@ def _prior(level, node):
 class ContextDecoder:
     """take, take_values and close as the fast decoder has them; ValueError for what cannot be."""
 
-    def __init__(self, data, effort):
+    def __init__(self, data: bytes, effort: str) -> None:
         self.data, self.position = data, 6
         self.low, self.high = 0, FULL
         self.number = int.from_bytes(data[:6].ljust(6, b"\0"), "big")
         self.inputs = {"context": 3, "smallest": 6}[effort]
-        self.slots, self.weights = {}, {}
-        self.value_slots, self.value_weights = {}, {}
+        self.slots: Slots = {}
+        self.weights: Mixers = {}
+        self.value_slots: Slots = {}
+        self.value_weights: Mixers = {}
         self.level, self.strides, self.coefficients = 0, [0, 0], [[0] * 8, [0] * 8]
 
-    def _bit(self, probability):
+    def _bit(self, probability: int) -> int:
         middle = self.low + (self.high - self.low >> 16) * probability
         bit = int(self.number <= middle)
         if bit:
@@ -408,7 +445,9 @@ class ContextDecoder:
             self.number = self.number << 8 & FULL | byte
         return bit
 
-    def _mixed(self, slots, weights, keys, rows, start):
+    def _mixed(
+        self, slots: Slots, weights: Mixers, keys: list[Key], rows: Sequence[object], start: Callable[[Key], int]
+    ) -> int:
         """One bit. keys: of the slots. rows: of the mixers' weights. start: probability of a slot not yet used."""
         states = [slots.setdefault(key, [start(key), 2 if weights is self.weights else 0]) for key in keys]
         inputs = [STRETCH[chance >> 10] for chance, _ in states]
@@ -425,12 +464,12 @@ class ContextDecoder:
             state[1] = min(count + 1, 1000)
         return bit
 
-    def _decided(self, node, contexts, group):
+    def _decided(self, node: int, contexts: Sequence[int], group: int) -> int:
         keys = [(i, context, node) for i, context in enumerate(contexts)]
         rows = [(node, 0)] if len(contexts) == 3 else [(node, 0), (node, 1 + group)]
         return self._mixed(self.slots, self.weights, keys, rows, lambda key: _prior(key[1] % 96, key[2]))
 
-    def _magnitude(self, contexts, group):
+    def _magnitude(self, contexts: Sequence[int], group: int) -> int:
         length = 1
         while length < 16 and self._decided(length, contexts, group):
             length += 1
@@ -442,11 +481,11 @@ class ContextDecoder:
             size = 2 * size + (self._decided(node, contexts, group) if depth < 3 else self._bit(1 << 15))
         return size
 
-    def _value_bit(self, node, contexts):
+    def _value_bit(self, node: int, contexts: Sequence[int]) -> int:
         keys = [(i, context, node) for i, context in enumerate(contexts)]
         return self._mixed(self.value_slots, self.value_weights, keys, [node], lambda key: 1 << 21)
 
-    def _numbers(self, kinds):
+    def _numbers(self, kinds: Iterable[int]) -> list[int]:
         values, last, before = [], 0, 0
         for kind in kinds:
             contexts = kind, last, 16 * min(last, 15) + min(before, 15)
@@ -461,7 +500,7 @@ class ContextDecoder:
             last, before = length, last
         return values
 
-    def take_values(self, count):
+    def take_values(self, count: int) -> np.ndarray:
         if count == 0:
             return np.zeros(0, np.int64)
         _age(self.value_slots, 6)
@@ -473,7 +512,7 @@ class ContextDecoder:
             raise ValueError("differences sum to too much")
         return np.array(values, np.int64)
 
-    def _setting(self, kernel):
+    def _setting(self, kernel: bool) -> tuple[int, list[int]]:
         level, stride, predicts = self._numbers([2, 3, 4])
         self.level += level
         self.strides[kernel] += stride
@@ -487,7 +526,7 @@ class ContextDecoder:
             self.coefficients[kernel] = coefficients
         return self.strides[kernel], coefficients
 
-    def take(self, shape, trellis=False):
+    def take(self, shape: tuple[int, int, int], trellis: bool = False) -> np.ndarray:
         codes = np.zeros(shape, np.int32)
         if codes.size == 0:
             return codes
@@ -580,7 +619,7 @@ class ContextDecoder:
                 line[place] = value
         return codes
 
-    def close(self):
+    def close(self) -> None:
         head = self.position - 6
         for size in range(7):
             rest = 48 - 8 * size
@@ -591,25 +630,26 @@ class ContextDecoder:
             raise ValueError("bytes are missing or left over")
 
 
-def _age(slots, count):
+def _age(slots: Slots, count: int) -> None:
     for state in slots.values():
         state[1] = min(state[1], count)
 
 
-def _average(mean, value, count, limit):
+def _average(mean: int, value: int, count: int, limit: int) -> int:
     return mean + ((value - mean) * (65536 // (min(count, limit) + 8)) >> 16)
 
 
 # Contexts: lanes of codes, then a block of what are floats.
 
 
-def contexts(tensors, section, coder):
+def contexts(tensors: list[Tensor], section: bytes, coder: str) -> tuple[Arrays, Side]:
     coded = [tensor for tensor in tensors if not tensor.rest and not tensor.plain]
     most = min(16, 1 + sum(tensor.count for tensor in coded) // CODES_PER_LANE)
     count = section[0] if section else 0
     require(1 <= count <= most and len(section) > 4 * count, "the number of lanes must suit the codes")
     lengths, position = struct.unpack_from(f"<{count}I", section, 1), 1 + 4 * count
-    load, lanes = [0] * count, [[] for _ in range(count)]
+    load = [0] * count
+    lanes: list[list[Tensor]] = [[] for _ in range(count)]
     for tensor in sorted(coded, key=lambda tensor: -tensor.count):
         lane = load.index(min(load))
         load[lane] += tensor.count
@@ -633,22 +673,23 @@ def contexts(tensors, section, coder):
             codes[tensor.name] = block.floats(tensor.count, 4).reshape(tensor.shape)
     for label in PLAIN:
         if label not in ("f4", "f2", "i8"):
-            side[5][label] = plain_of(block, tensors, label)
+            side.plain[label] = plain_of(block, tensors, label)
     block.close()
     return codes, side
 
 
-def logarithm(value):
+def logarithm(value: int) -> int:
     length = value.bit_length()
     return 32 * (length - 2) + (32 * value >> length - 1)
 
 
-def steps_of(tensors, codes, short):
+def steps_of(tensors: list[Tensor], codes: Arrays, short: Callable[[int], np.ndarray]) -> np.ndarray:
     """Steps of scales: a unit and multiples of it or, where it is 1, differences to what the codes let expect."""
-    unit, values = short(1)[0], short(sum(tensor.scales for tensor in tensors))
+    unit, values = int(short(1)[0]), short(sum(tensor.scales for tensor in tensors))
     if unit != 1:
         return values * unit
-    steps, mean = [], 0
+    steps: list[int] = []
+    mean = 0
     for tensor in tensors:
         own = codes[tensor.name]
         for place, row in enumerate(own.reshape(tensor.scales, own.size // max(1, tensor.scales)).tolist()):
@@ -660,18 +701,18 @@ def steps_of(tensors, codes, short):
     return np.array(steps, np.int64)
 
 
-def mixed(decoder, tensors, codes):
+def mixed(decoder: ContextDecoder, tensors: list[Tensor], codes: Arrays) -> Side:
     """The groups of lane 0: integers of 16 bits; floats by their distance from 2**-6; 64 bits in two halves."""
 
-    def values(count, low, high):
+    def values(count: int, low: int, high: int) -> np.ndarray:
         taken = decoder.take_values(count)
         require(count == 0 or (taken.min() >= low and taken.max() <= high), f"values must be in {low}..{high}")
         return taken
 
-    def short(count):
+    def short(count: int) -> np.ndarray:
         return values(count, -(2**15), 2**15 - 1)
 
-    def floats(count, size, centre):
+    def floats(count: int, size: int, centre: int) -> np.ndarray:
         pattern = values(count, -centre, 2 ** (8 * size) - 1 - centre) + centre
         return rotated_back(pattern.astype(f"<u{size}"))
 
@@ -687,36 +728,40 @@ def mixed(decoder, tensors, codes):
     plain = {"f4": floats(count["f4"], 4, 2 * 0x3C800000), "f2": floats(count["f2"], 2, 2 * 0x2400)}
     high = values(count["i8"], -(2**31), 2**31 - 1)
     plain["i8"] = (high << 32) | values(count["i8"], 0, 2**32 - 1)
-    return [integers, others, powers, scales, entries, plain]
+    return Side(integers, others, powers, scales, entries, plain)
 
 
 # From codes to floats.
 
 
-def powers_of(steps):
+def powers_of(steps: np.ndarray) -> np.ndarray:
     require(((steps == -4064) | ((steps >= -4032) & (steps <= 4095))).all(), "steps of scales must be possible")
     units = (steps + 4064).astype(np.uint32)
-    return (units >> np.uint32(5) << np.uint32(23) | MANTISSAS[units & np.uint32(31)]).view(np.float32)
+    bits: np.ndarray = units >> np.uint32(5) << np.uint32(23) | MANTISSAS[units & np.uint32(31)]
+    return bits.view(np.float32)
 
 
-class Source:
-    def __init__(self, values):
+class Cursor:
+    """An array that is taken piece by piece, from its start."""
+
+    def __init__(self, values: np.ndarray) -> None:
         self.values, self.position = values, 0
 
-    def take(self, count):
+    def take(self, count: int) -> np.ndarray:
         self.position += count
         return self.values[self.position - count : self.position]
 
 
-def wrapped(values, bits):
+def wrapped(values: np.ndarray, bits: int) -> np.ndarray:
     half = 2 ** (bits - 1)
-    return ((values + half) & (2 * half - 1)) - half
+    within: np.ndarray = ((values + half) & (2 * half - 1)) - half
+    return within
 
 
-def decoded(tensors, codes, side, ranked):
-    integers, others, steps, scales, entries, plain = side
-    powers, scales, integers = Source(powers_of(steps)), Source(scales), Source(integers)
-    others, entries, plain = Source(others), Source(entries), {label: Source(own) for label, own in plain.items()}
+def decoded(tensors: list[Tensor], codes: Arrays, side: Side, ranked: bool) -> Arrays:
+    powers, scales, integers = Cursor(powers_of(side.steps)), Cursor(side.scales), Cursor(side.integers)
+    others, entries = Cursor(side.others), Cursor(side.entries)
+    plain = {label: Cursor(own) for label, own in side.plain.items()}
     arrays = {}
     # Side information lies weights first.
     for tensor in sorted(tensors, key=lambda tensor: tensor.rest):
@@ -754,12 +799,13 @@ def decoded(tensors, codes, side, ranked):
     return arrays
 
 
-def times(codes, scale):
+def times(codes: np.ndarray, scale: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.multiply(codes.astype(np.float32), scale, dtype=np.float32)
+        product: np.ndarray = np.multiply(codes.astype(np.float32), scale, dtype=np.float32)
+    return product
 
 
-def read(data):
+def read(data: bytes) -> Arrays:
     """The tensors of a file by name, in the order of its state dict; Damaged, and nothing else, for bad files."""
     try:
         return contents(data)
@@ -768,7 +814,7 @@ def read(data):
         raise Damaged(f"the file must be whole; {reason[:200]}. It is damaged: copy or export it again.") from None
 
 
-def contents(data):
+def contents(data: bytes) -> Arrays:
     found = sections(data)
     header = header_of(found["H"])
     texts = header["source"], header["architecture"] or "none"
@@ -803,7 +849,7 @@ def contents(data):
     return {name: arrays[name] for name in ordered}
 
 
-def main(path, out):
+def main(path: str, out: str) -> None:
     try:
         with open(path, "rb") as file:
             data = file.read()

@@ -25,7 +25,7 @@ ASIDE = ".unreadable"
 _NAME = re.compile(r"[0-9a-f]{24}-[0-9a-f]{12}\.psc")
 
 _lock = threading.Lock()
-# Of each file of the user's own, by its size and time: what it is of, or why it cannot be opened.
+# What each of the user's files is of, or why it cannot be opened, by its path, size and time.
 _headers: Recent[tuple[Path, int, int], tuple[str, str] | CompressionError] = Recent(4096)
 
 

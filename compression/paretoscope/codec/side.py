@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from paretoscope.base.errors import ArtefactError
-from paretoscope.codec.kinds import PLAIN_TYPES, Kind
+from paretoscope.codec.kinds import PLAIN_TYPES, TensorKind
+from paretoscope.codec.layout import UNSIGNED, Unsigned
 from paretoscope.model.powers import to_steps
-from paretoscope.model.tensors import Codebook, CompressedTensor, Integers
+from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
 
-Described = tuple[Kind, tuple[int, ...]]
+Described = tuple[TensorKind, tuple[int, ...]]
 Side = dict[str, np.ndarray]
 
 SHORT = ("integers", "codes", "powers")
@@ -29,23 +30,36 @@ MIXED = (*SHORT, "scales", "entries", "f4", "f2", "i8")
 _CENTRES = {2: 2 * 0x2400, 4: 2 * 0x3C800000}
 
 
-def collected(tensors: Iterable[tuple[Kind, CompressedTensor]]) -> Side:
+def collected(tensors: Iterable[tuple[TensorKind, CompressedTensor]]) -> Side:
     """The groups of a model's tensors, weights first; each (n,) of its type in GROUPS."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in GROUPS}
     for kind, tensor in tensors:
         grid = tensor.entries if isinstance(tensor, Codebook) else tensor
         if isinstance(grid, Integers):
-            found["powers" if kind.powers else "scales"].append(to_steps(grid.scale) if kind.powers else grid.scale)
-        if kind.form == "k":
-            found["integers" if kind.bits else "entries"].append(grid.codes if kind.bits else grid.values)
-        elif kind.form == "a":
+            steps = to_steps(grid.scale) if kind.powers else None
+            found["scales" if steps is None else "powers"].append(grid.scale if steps is None else steps)
+        if isinstance(tensor, Codebook):
+            found["integers" if kind.bits else "entries"].append(stored(grid))
+        elif isinstance(grid, Integers) and grid.zero is not None:
             found["integers"].append(grid.zero)
         elif kind.rest:
-            found[kind.plain or "codes"].append(grid.codes if kind.bits else grid.values)
+            found[kind.plain or "codes"].append(stored(grid))
     return {
         name: np.concatenate([np.zeros(0, dtype), *(array.reshape(-1).astype(dtype) for array in found[name])])
         for name, dtype in GROUPS.items()
     }
+
+
+def stored(tensor: CompressedTensor) -> np.ndarray:
+    """The integers or floats that a tensor is held as, in its shape: codes, symbols of a codebook, or values."""
+    match tensor:
+        case Integers():
+            return tensor.codes
+        case Codebook():
+            return tensor.indices
+        case Plain():
+            return tensor.values
+    raise TypeError(f"a tensor holds codes, symbols of a codebook or values; got {type(tensor).__name__}")
 
 
 def counted(tensors: Iterable[Described]) -> dict[str, int]:
@@ -60,8 +74,8 @@ def counted(tensors: Iterable[Described]) -> dict[str, int]:
     return counts
 
 
-class Source:
-    """The groups, taken piece by piece."""
+class Cursor:
+    """Groups that are taken piece by piece, each from its start."""
 
     def __init__(self, side: Mapping[str, np.ndarray]) -> None:
         self._side, self._position = side, dict.fromkeys(side, 0)
@@ -92,9 +106,9 @@ def from_pattern(group: str, bits: np.ndarray) -> np.ndarray:
     return bits_float(bits) if dtype.kind == "f" else bits.view(dtype)
 
 
-def unsigned(group: str) -> type:
+def unsigned(group: str) -> Unsigned:
     """NumPy's type of the patterns."""
-    return np.dtype(f"u{GROUPS[group].itemsize}").type
+    return UNSIGNED[GROUPS[group].itemsize]
 
 
 # Values: what is coded in contexts, of at most 63 bits.
@@ -118,7 +132,8 @@ def from_values(group: str, parts: list[np.ndarray]) -> np.ndarray:
         patterns = _within(parts[0], -_CENTRES[width], 2 ** (8 * width) - 1 - _CENTRES[width]) + _CENTRES[width]
         return bits_float(patterns.astype(unsigned(group)))
     high, low = _within(parts[0], -(2**31), 2**31 - 1), _within(parts[1], 0, 2**32 - 1)
-    return (high << np.int64(32)) | low
+    whole: np.ndarray = (high << np.int64(32)) | low
+    return whole
 
 
 def halves(group: str) -> int:
@@ -150,10 +165,12 @@ def float_bits(values: np.ndarray) -> np.ndarray:
     """Floats as unsigned integers, rotated by one: the exponent fills the top byte and the sign is the last bit."""
     bits = np.ascontiguousarray(values).view(f"u{values.itemsize}")
     kind = bits.dtype.type
-    return (bits << kind(1)) | (bits >> kind(8 * bits.itemsize - 1))
+    rotated: np.ndarray = (bits << kind(1)) | (bits >> kind(8 * bits.itemsize - 1))
+    return rotated
 
 
 def bits_float(bits: np.ndarray) -> np.ndarray:
     """Undo `float_bits`."""
     kind = bits.dtype.type
-    return ((bits >> kind(1)) | (bits << kind(8 * bits.itemsize - 1))).view(f"f{bits.itemsize}")
+    rotated: np.ndarray = (bits >> kind(1)) | (bits << kind(8 * bits.itemsize - 1))
+    return rotated.view(f"f{bits.itemsize}")

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import constriction
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ArtefactError
+from paretoscope.codec.elias import GammaReader, encode, gamma_bits
 
 Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
 AnsCoder = constriction.stream.stack.AnsCoder
@@ -27,7 +28,6 @@ DecoderHuffmanTree = constriction.symbol.huffman.DecoderHuffmanTree
 # Frequencies of an ANS table sum to 2 ** precision. Short streams want coarse tables, long ones fine tables.
 PRECISIONS = (5, 8, 11, 14)
 MAX_ALPHABET = 512
-MAX_NUMBER_BITS = 64
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -95,11 +95,11 @@ class StreamWriter:
         if self.coder == "ans":
             return len(self.finish())
         bits = int(sum(plan.bits for _, plan in self._streams))
-        return 4 + len(_gamma_encode(self._numbers)) + 4 * -(-bits // 32)
+        return 4 + len(encode(self._numbers)) + 4 * -(-bits // 32)
 
     def finish(self) -> bytes:
         """The block."""
-        numbers = _gamma_encode(self._numbers)
+        numbers = encode(self._numbers)
         words = self._ans() if self.coder == "ans" else self._huffman()
         return struct.pack("<I", len(numbers)) + numbers + words.astype("<u4").tobytes()
 
@@ -114,7 +114,8 @@ class StreamWriter:
             dense = len(present) == present[-1] + 1
             positions = stream.symbols.astype(np.int32) - plan.first if dense else lookup[stream.symbols]
             coder.encode_reverse(positions, _model(plan.weights[present]))
-        return coder.get_compressed()
+        words: np.ndarray = coder.get_compressed()
+        return words
 
     def _huffman(self) -> np.ndarray:
         coder = QueueEncoder()
@@ -128,7 +129,7 @@ class StreamWriter:
             encode = coder.encode_symbol
             for symbol in lookup[stream.symbols].tolist():
                 encode(symbol, tree)
-        words, _ = coder.get_compressed()
+        words: np.ndarray = coder.get_compressed()[0]
         return words
 
 
@@ -147,7 +148,7 @@ class StreamReader:
                 f"the numbers and the words of a block must fill it; got {length} and {len(payload)} bytes of "
                 f"{len(block)}. Copy the file again."
             )
-        self._numbers = _GammaReader(block[4 : 4 + length])
+        self._numbers = GammaReader(block[4 : 4 + length])
         self._ans = coder == "ans"
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         self._words = len(words)
@@ -179,7 +180,8 @@ class StreamReader:
         if len(present) == 1:
             return np.full(count, present[0] + first, kind)
         decode = self._decode_ans if self._ans else self._decode_huffman
-        return (present + first).astype(kind)[decode(weights[present], count)]
+        symbols: np.ndarray = (present + first).astype(kind)[decode(weights[present], count)]
+        return symbols
 
     def close(self) -> None:
         """Check that nothing is left over."""
@@ -188,7 +190,8 @@ class StreamReader:
             raise ArtefactError("a block of streams must end with its last stream; bytes are left over. Copy it again.")
 
     def _decode_ans(self, frequencies: np.ndarray, count: int) -> np.ndarray:
-        return self._coder.decode(_model(frequencies), count)
+        symbols: np.ndarray = self._coder.decode(_model(frequencies), count)
+        return symbols
 
     def _decode_huffman(self, lengths: np.ndarray, count: int) -> np.ndarray:
         tree = DecoderHuffmanTree(_dyadic(lengths))
@@ -206,8 +209,8 @@ def histogram(symbols: np.ndarray, alphabet: int) -> np.ndarray:
     return _histogram(symbols.reshape(-1), alphabet)
 
 
-@numba.njit(cache=True, nogil=True)
-def _histogram(symbols, alphabet):
+@compiled()
+def _histogram(symbols: np.ndarray, alphabet: int) -> np.ndarray:
     # Two tables in turn: equal neighbours, which are common, would otherwise wait for each other's count.
     even, odd = np.zeros(alphabet, np.int64), np.zeros(alphabet, np.int64)
     for i in range(0, len(symbols) - 1, 2):
@@ -246,8 +249,8 @@ def _plan_ans(stream: Stream) -> _Plan:
 _PRECISIONS = np.array(PRECISIONS)
 
 
-@numba.njit(cache=True, nogil=True)
-def _best_frequencies(counts, precisions):
+@compiled()
+def _best_frequencies(counts: np.ndarray, precisions: np.ndarray) -> tuple[int, np.ndarray, float, float]:
     """The cheapest table among the precisions: its position (-1 for none), frequencies, payload bits, table bits."""
     present = np.count_nonzero(counts)
     best, least, least_bits, least_table = -1, np.inf, 0.0, 0.0
@@ -269,8 +272,8 @@ def _best_frequencies(counts, precisions):
     return best, chosen, least_bits, least_table
 
 
-@numba.njit(cache=True, nogil=True)
-def _frequencies(counts, precision):
+@compiled()
+def _frequencies(counts: np.ndarray, precision: int) -> np.ndarray:
     """Whole frequencies in proportion to the counts, at least 1 where a symbol occurs, that sum to 2 ** precision."""
     total = 1 << precision
     everything = counts.sum()
@@ -314,7 +317,8 @@ def _read_frequencies(reader: StreamReader, alphabet: int) -> tuple[int, np.ndar
     return first, frequencies
 
 
-def _model(frequencies: np.ndarray) -> Categorical | Uniform:
+def _model(frequencies: np.ndarray) -> object:
+    """The model of constriction for a table."""
     if (frequencies == 1).all():
         return Uniform(len(frequencies))
     return Categorical(frequencies / frequencies.sum(), perfect=False)
@@ -345,8 +349,8 @@ def _equal_lengths(alphabet: int) -> np.ndarray:
     return lengths
 
 
-@numba.njit(cache=True, nogil=True)
-def code_lengths(counts):
+@compiled()
+def code_lengths(counts: np.ndarray) -> np.ndarray:
     """Lengths of a Huffman code for symbols with these counts: int64 (n,), 0 where the count is 0.
 
     Two-queue construction over the sorted counts; at least two counts must not be zero.
@@ -392,65 +396,3 @@ def _read_lengths(reader: StreamReader, alphabet: int) -> tuple[int, np.ndarray]
 def _dyadic(lengths: np.ndarray) -> np.ndarray:
     """Probabilities whose Huffman code has exactly these lengths."""
     return 0.5 ** lengths.astype(np.float64)
-
-
-# Elias gamma code of v + 1: as many zeros as v + 1 has bits after its first, then v + 1 in binary.
-
-
-@numba.njit(cache=True, nogil=True)
-def _gamma_width(value):
-    width = 0
-    while (value + np.uint64(1)) >> np.uint64(width + 1):
-        width += 1
-    return width
-
-
-@numba.njit(cache=True, nogil=True)
-def _gamma_bits(values):
-    total = 0
-    for value in values:
-        total += 2 * _gamma_width(value) + 1
-    return total
-
-
-def gamma_bits(numbers: list[int]) -> int:
-    """Bits that these numbers take."""
-    return _gamma_bits(np.array(numbers, np.uint64))
-
-
-def _gamma_encode(values: list[int]) -> bytes:
-    return np.packbits(_gamma_bit_array(np.array(values, np.uint64))).tobytes()
-
-
-@numba.njit(cache=True, nogil=True)
-def _gamma_bit_array(values):
-    bits = np.zeros(_gamma_bits(values), np.uint8)
-    position = 0
-    for value in values:
-        width = _gamma_width(value)
-        position += width
-        for shift in range(width, -1, -1):
-            bits[position] = ((value + np.uint64(1)) >> np.uint64(shift)) & np.uint64(1)
-            position += 1
-    return bits
-
-
-class _GammaReader:
-    def __init__(self, data: bytes) -> None:
-        self._bits = np.unpackbits(np.frombuffer(data, np.uint8)).tobytes()
-        self._position = 0
-
-    def next(self) -> int:
-        start = self._bits.find(b"\x01", self._position)
-        end = 2 * start - self._position + 1
-        if start < 0 or end > len(self._bits) or start - self._position > MAX_NUMBER_BITS:
-            raise ArtefactError("a number runs past the end of its section. The file is damaged: copy it again.")
-        self._position = end
-        return int(self._bits[start:end].translate(_TO_DIGITS), 2) - 1
-
-    def exhausted(self) -> bool:
-        """Whether only the padding of the last byte is left."""
-        return len(self._bits) - self._position < 8 and b"\x01" not in self._bits[self._position :]
-
-
-_TO_DIGITS = bytes.maketrans(b"\x00\x01", b"01")

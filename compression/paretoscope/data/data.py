@@ -1,4 +1,4 @@
-"""What data is to those who measure: samples and labels of a split, read in chunks."""
+"""The interface of data: samples and labels of a split, read in chunks."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Samples that run at once: figures, harm and conversions are measured in these chunks.
+# Samples that run at once: figures, harm and conversions are measured in these chunks; chosen by hand; no benchmark.
 CHUNK = 100
 
 
 class Part(StrEnum):
-    """A split of the data: what is trained on, and what is measured."""
+    """A split of the data: one to train on, one to measure on."""
 
     TRAIN = "train"
     TEST = "test"
@@ -40,5 +40,5 @@ class Data(Protocol):
         ...
 
     def labels(self, part: Part, size: int = CHUNK) -> "Iterator[Tensor]":
-        """The labels of the same chunks."""
+        """The labels of the chunks that `samples` gives, in their order."""
         ...

@@ -86,17 +86,18 @@ class DatasetEntry:
 
 datasets: Registry[DatasetEntry] = Registry("dataset")
 
-# One lock a dataset: it is read, and downloaded, once for all models on it, while others are read.
+# One lock for each dataset: it is read, or downloaded, once for all models, while other datasets can be read.
 _locks: dict[str, threading.Lock] = {}
 
+# Images for calibration; chosen by hand; no benchmark.
 DIGITS_CALIBRATION = 128
 DIGITS_CLASSES = tuple("0123456789")
-# Mean and standard deviation of a training pixel, ink from 0 to 1; the exact figures matter to no one but the weights.
+# Mean and standard deviation of a training pixel, ink from 0 to 1, rounded; our weights were trained with these.
 DIGITS_MEAN = 0.3
 DIGITS_STD = 0.375
 
 
-def load_data(name: str, input_shape: InputShape) -> ImageData:
+def load_data(name: str, input_shape: tuple[int, ...]) -> ImageData:
     """The dataset at an input shape (C, H, W), with C 1 or 3; kept after the first call, which may download it.
 
     Raises UnknownNameError for a name that is not registered, ModelError for a shape that images cannot have or for
@@ -107,13 +108,14 @@ def load_data(name: str, input_shape: InputShape) -> ImageData:
 
 
 @lru_cache(maxsize=8)
-def _load_data(name: str, input_shape: InputShape) -> ImageData:
+def _load_data(name: str, input_shape: tuple[int, ...]) -> ImageData:
     if len(input_shape) != 3 or input_shape[0] not in (1, 3) or min(input_shape) < 1:
         raise ModelError(
             f"an input shape must be (channels, height, width) with 1 or 3 channels; got {input_shape}. "
             "Pass e.g. (3, 32, 32)."
         )
-    return datasets.get(name).loader(input_shape)
+    channels, height, width = input_shape
+    return datasets.get(name).loader((channels, height, width))
 
 
 def _load_digits(input_shape: InputShape) -> ImageData:
@@ -121,14 +123,14 @@ def _load_digits(input_shape: InputShape) -> ImageData:
 
     from paretoscope.data.digits import digits_split
 
-    train, train_labels, test, test_labels = digits_split()
+    train, train_classes, test, test_classes = digits_split()
     train_images, test_images = (
         as_input(torch.from_numpy(images), 16, DIGITS_MEAN, DIGITS_STD, input_shape) for images in (train, test)
     )
-    test_labels = torch.from_numpy(test_labels)
+    test_labels = torch.from_numpy(test_classes)
     return ImageData(
         train_images=train_images,
-        train_labels=torch.from_numpy(train_labels),
+        train_labels=torch.from_numpy(train_classes),
         test_images=test_images,
         test_labels=test_labels,
         # The split is shuffled, so its start is a random draw.
@@ -138,7 +140,7 @@ def _load_digits(input_shape: InputShape) -> ImageData:
 
 
 def as_input(images: "Tensor", ink: int, mean: float, std: float, input_shape: InputShape) -> "Tensor":
-    """Scans as a model is fed with them: float32 (n, C, H, W), contiguous, resized where they are of another size.
+    """Scans as the input of a model: float32 (n, C, H, W), contiguous, resized where they are of another size.
 
     images: uint8 (n, h, w), 0 to `ink`. mean, std: of a pixel whose ink is 0 to 1.
     """
@@ -153,10 +155,10 @@ def as_input(images: "Tensor", ink: int, mean: float, std: float, input_shape: I
 
 
 def digest_of(images: "Tensor", labels: "Tensor") -> str:
-    """SHA-256 of a split as a model is fed with it."""
+    """SHA-256 of a split as the input of a model: shape and values of the images, and labels."""
     digest = hashlib.sha256(repr(tuple(images.shape)).encode())
-    digest.update(images.numpy())
-    digest.update(labels.numpy())
+    digest.update(images.numpy().data)
+    digest.update(labels.numpy().data)
     return digest.hexdigest()
 
 

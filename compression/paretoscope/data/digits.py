@@ -34,7 +34,7 @@ def digits_split() -> "tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]":
 def _read() -> "np.ndarray":
     import numpy as np
 
-    # The one way to a package's folder that does not import it.
+    # Finds the folder of the package without importing it.
     found = find_spec("sklearn")
     folders = found.submodule_search_locations if found else None
     if not folders:
@@ -42,7 +42,8 @@ def _read() -> "np.ndarray":
     path = Path(folders[0]) / FILE
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            return np.loadtxt(lines, delimiter=",", dtype=np.int64)
+            table: np.ndarray = np.loadtxt(lines, delimiter=",", dtype=np.int64)
+            return table
     except (OSError, EOFError, ValueError) as error:
         raise ModelError(
             f"the digits must be in {path}; they could not be read ({error}). Install scikit-learn again."
@@ -60,7 +61,7 @@ def stratified(labels: "np.ndarray", train: int, random: "np.random.RandomState"
     _, counts = np.unique(labels, return_counts=True)
     members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     many = _shares(counts, train, random)
-    # All that is left, of which floats may make a little less: then there are draws for it too.
+    # scikit-learn computes the shares of the rest too, which draws random numbers where rounding leaves a remainder.
     _shares(counts - many, len(labels) - train, random)
     shuffled = [each[random.permutation(len(each))] for each in members]
     first = [each[:n] for each, n in zip(shuffled, many, strict=True)]
@@ -82,4 +83,5 @@ def _shares(counts: "np.ndarray", draws: int, random: "np.random.RandomState") -
         chosen = random.choice(equal, size=min(len(equal), missing), replace=False)
         found[chosen] += 1
         missing -= len(chosen)
-    return found.astype(int)
+    shares: np.ndarray = found.astype(int)
+    return shares

@@ -33,17 +33,18 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "PARETOSCOPE_DATA"
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+# Images for calibration; chosen by hand; no benchmark.
 CALIBRATION = 128
 # Mean and standard deviation of a training pixel, ink from 0 to 1.
 MEAN, STD = 0.1307, 0.3081
-# Of the four files as they are downloaded, packed.
+# The size of the four files as they are downloaded, packed.
 PACKED_BYTES = 11_594_722
-# A network that is silent for so long has failed.
+# A network that is silent for so long has failed; chosen by hand; no benchmark.
 PATIENCE_S = 10.0
-# What a download that was killed left is removed by the next one once it is so old.
+# A folder of this age is what a killed download left, and the next download removes it; chosen by hand; no benchmark.
 LEFT_S = 3600.0
 
-# Where files arrive just now.
+# The folder into which files are being downloaded; None while none are.
 _arriving: Path | None = None
 
 
@@ -132,12 +133,12 @@ def _download() -> None:
     packed = [_raw() / name for name, _ in MNIST.resources if (_raw() / name).is_file()]
     if len(packed) < len(MNIST.resources):
         _expect_network(MNIST.mirrors)
-        # Torchvision shows bars without a word.
+        # Torchvision's bars do not say what is downloaded.
         print(f"Downloading MNIST, {PACKED_BYTES / 1e6:.1f} MB, into {_raw()}", file=sys.stderr)
     try:
         _raw().mkdir(parents=True, exist_ok=True)
         for left in _raw().glob("download-*"):
-            # By a killed process of an earlier version; younger ones may be another's that is at work.
+            # An earlier version left it when it was killed; a younger folder may belong to a process at work.
             if time.time() - left.stat().st_mtime > LEFT_S:
                 shutil.rmtree(left, ignore_errors=True)
         with temporary_folder(_raw() / "download") as scratch:
@@ -171,7 +172,7 @@ def _watched(arriving: Path) -> Iterator[None]:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Within, new sockets give up after a while; torchvision would wait for ever, and has no setting for it."""
+    """Context in which new sockets time out after PATIENCE_S; torchvision has no setting for it and waits for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE_S)
     try:

@@ -5,18 +5,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from paretoscope import codec
-from paretoscope.export.base import Format, Source, expect_figures, same_as_screen, versioned
+from paretoscope.export.base import Format, Original, expect_figures, same_as_screen, versioned
 
 
-def _write(source: Source) -> dict[str, bytes]:
-    return {f"{source.stem}.psc": source.exported}
+def _write(original: Original) -> dict[str, bytes]:
+    return {f"{original.stem}.psc": original.exported}
 
 
-def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
     (data,) = files.values()
     compressed = codec.read(data)
-    expect_figures(data, source)
-    return source.rebuilt(compressed)
+    expect_figures(data, original)
+    return original.rebuilt(compressed)
 
 
 ARTEFACT = Format(
@@ -30,4 +30,6 @@ ARTEFACT = Format(
     write=_write,
     run=_run,
     judge=same_as_screen,
+    place=10,
 )
+FORMATS = (ARTEFACT,)

@@ -8,8 +8,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.registry import Registry
-from paretoscope.data.data import CHUNK
+from paretoscope.data.data import CHUNK, Part
 from paretoscope.export.measured import figures_of
 from paretoscope.export.zips import zipped
 from paretoscope.measure.record import Record
@@ -30,8 +32,12 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
 
-# As far as the same sums in another order may be from each other, in units of the largest logit (or of 1).
+# How far sums that are added up in another order may differ, in units of the largest logit (or of 1). Chosen by hand;
+# what conversions of the zoo come to is printed by: python -m benchmarks.conversions.
 TOLERANCE = 1e-4
+
+# How the name of a module ends that is run in a process of its own and never imported here.
+WORKER = "_worker"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,9 +100,10 @@ class Verification:
         return cls(**values)
 
 
-class Source:
-    """What conversions of one compressed model are made from and compared with; everything is computed once.
+class Original:
+    """What is converted: a compressed model, its network, and what that says of the test split.
 
+    Conversions are made from it and compared with it; everything is computed once, when it is first asked for.
     progress: told of the whole work, of which each part reports its own share here (`begin`).
     """
 
@@ -144,13 +151,19 @@ class Source:
         return stem(self.compressed.architecture, self.recipe)
 
     @property
-    def images(self) -> torch.Tensor:
-        """The whole test split, float32 (n, C, H, W)."""
-        return self.subject.data.test_images
+    def n(self) -> int:
+        """How many images the test split has."""
+        return self.subject.data.length(Part.TEST)
 
-    @property
+    def first(self, count: int) -> torch.Tensor:
+        """The first images of the test split, float32 (count, C, H, W)."""
+        return next(self.subject.data.samples(Part.TEST, count))
+
+    @cached_property
     def input_shape(self) -> tuple[int, int, int]:
-        return tuple(self.images.shape[1:])
+        """(C, H, W) of an image."""
+        channels, height, width = self.first(1).shape[1:]
+        return channels, height, width
 
     @cached_property
     def module(self) -> nn.Module:
@@ -176,7 +189,7 @@ class Source:
     def record(self) -> Record:
         """The record of an exact evaluation, without latency."""
         for evaluation in self.subject.evaluate_compressed(self.compressed, self.artefact):
-            self.report(evaluation.record.figures.n / len(self.images))
+            self.report(evaluation.record.figures.n / self.n)
         return evaluation.record
 
     @cached_property
@@ -200,18 +213,18 @@ class Source:
 
         def run(images: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
-                return forward(torch.from_numpy(images)).numpy()
+                return np.asarray(forward(torch.from_numpy(images)).numpy())
 
         return self.run(run)
 
     def run(self, forward: Callable[[np.ndarray], np.ndarray], chunk: int = CHUNK) -> np.ndarray:
-        """The same for a function of arrays, float32 (chunk, C, H, W) to (chunk, classes)."""
-        images, parts = self.images.numpy(), []
-        for start in range(0, len(images), chunk):
-            if start % CHUNK == 0:
-                self.report(start / len(images))
+        """Logits (n, classes) by a function of arrays, float32 (chunk, C, H, W) to (chunk, classes)."""
+        parts = []
+        for place, images in enumerate(self.subject.data.samples(Part.TEST, chunk)):
+            if place * chunk % CHUNK == 0:
+                self.report(place * chunk / self.n)
             with machine(exclusive=False):
-                parts.append(np.asarray(forward(images[start : start + chunk])))
+                parts.append(np.asarray(forward(images.numpy())))
         return np.concatenate(parts)
 
     def rebuilt(self, compressed: CompressedModel) -> np.ndarray:
@@ -229,18 +242,19 @@ class Source:
 
 
 # Says why logits are not what a format promises, or None.
-Judge = Callable[[np.ndarray, Source], str | None]
+Judge = Callable[[np.ndarray, Original], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What the screen and the command line know of a format.
+    """A format: what people are told of it, how its files are written, run and judged.
 
     extension: of what is downloaded. runtime: what the files are run in. promise: what the check asks, for a person.
     modules: what must be importable; install: how to get it, where that is not part of the requirements.
     write: the files by name. run: their logits (n, classes) of the test split; raises where they do not load.
     integer_only: whether only recipes of integer activations have this format. whole: whether the files hold the
-    weights, so that their size can be compared with that of the fp32 network.
+    weights, so that their size can be compared with that of the fp32 network. place: where a person sees it among the
+    others, from low to high; of the same place in the order of names.
     """
 
     name: str
@@ -250,13 +264,14 @@ class Format:
     extension: str
     runtime: str
     promise: str
-    write: Callable[[Source], dict[str, bytes]]
-    run: Callable[[Mapping[str, bytes], Source], np.ndarray]
+    write: Callable[[Original], dict[str, bytes]]
+    run: Callable[[Mapping[str, bytes], Original], np.ndarray]
     judge: Judge
     modules: tuple[str, ...] = ()
     install: str = ""
     integer_only: bool = False
     whole: bool = True
+    place: int = 100
 
     def available(self) -> bool:
         """Whether everything that it needs is installed."""
@@ -285,7 +300,16 @@ class Format:
             raise RecipeError(problem)
 
 
-formats: Registry[Format] = Registry("format")
+def _registered() -> list[Format]:
+    """The formats of all modules beside this one: one that has a `FORMATS` adds them."""
+    package = "paretoscope.export"
+    names = [each.name for each in iter_modules(import_module(package).__path__) if not each.name.endswith(WORKER)]
+    modules = [import_module(f"{package}.{name}") for name in names]
+    found = [each for module in modules for each in getattr(module, "FORMATS", ())]
+    return sorted(found, key=lambda each: (each.place, each.name))
+
+
+formats: Registry[Format] = Registry("format", _registered)
 
 
 def versioned(title: str, distribution: str) -> str:
@@ -301,14 +325,14 @@ def stem(architecture: str, recipe: Recipe) -> str:
     return f"{architecture}-{recipe.digest[:8]}"
 
 
-def same_as_screen(logits: np.ndarray, source: Source) -> str | None:
+def same_as_screen(logits: np.ndarray, original: Original) -> str | None:
     """Asks for the logits of the screen, bit for bit."""
-    return _same(logits, source.screen)
+    return _same(logits, original.screen)
 
 
-def same_as_decoded(logits: np.ndarray, source: Source) -> str | None:
+def same_as_decoded(logits: np.ndarray, original: Original) -> str | None:
     """Asks for the logits of the decoded float network, bit for bit."""
-    return _same(logits, source.floats)
+    return _same(logits, original.floats)
 
 
 def _same(logits: np.ndarray, expected: np.ndarray) -> str | None:
@@ -316,12 +340,12 @@ def _same(logits: np.ndarray, expected: np.ndarray) -> str | None:
     return f"logits must be the same, bit for bit; they are off by {off:.3g}" if off else None
 
 
-def close_to_decoded(logits: np.ndarray, source: Source) -> str | None:
+def close_to_decoded(logits: np.ndarray, original: Original) -> str | None:
     """Asks for the logits of the decoded float network but for rounding, of which some networks make much."""
-    off = distance(logits, source.floats)
-    allowed = TOLERANCE * max(1.0, float(np.abs(source.floats).max()))
+    off = distance(logits, original.floats)
+    allowed = TOLERANCE * max(1.0, float(np.abs(original.floats).max()))
     if off > allowed:
-        allowed += 10 * source.rounding
+        allowed += 10 * original.rounding
     return (
         f"logits must be within {allowed:.2g} of the decoded network's; they are off by {off:.3g}"
         if off > allowed
@@ -333,8 +357,8 @@ def alike(flips: float, mean: float) -> Judge:
     """Asks that of the predictions at most the share `flips` differ from the integer network's, and that logits are
     off by at most `mean` of its largest one on average."""
 
-    def judge(logits: np.ndarray, source: Source) -> str | None:
-        expected = source.screen
+    def judge(logits: np.ndarray, original: Original) -> str | None:
+        expected = original.screen
         if distance(logits, expected) == np.inf:
             return "logits must be finite and of every image; these are not"
         share = float((logits.argmax(1) != expected.argmax(1)).mean())
@@ -375,9 +399,9 @@ def expect_same_tensors(found: CompressedModel, expected: CompressedModel) -> No
         )
 
 
-def expect_figures(artefact: bytes, source: Source) -> None:
+def expect_figures(artefact: bytes, original: Original) -> None:
     """Raises ModelError unless the figures in a file are those that were measured."""
-    found, expected = codec.read_figures(artefact), figures_of(source.record)
+    found, expected = codec.read_figures(artefact), figures_of(original.record)
     if found != expected:
         raise ModelError(f"the file must hold the figures that were measured, {expected}; it holds {found}")
 

@@ -11,7 +11,7 @@ import numpy as np
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError, ModelError
 from paretoscope.base.files import temporary_folder
-from paretoscope.export.base import Format, Source, expect_figures, same_as_screen, versioned
+from paretoscope.export.base import Format, Original, expect_figures, same_as_screen, versioned
 from paretoscope.export.onnx import fp32, int8
 from paretoscope.export.processes import run_process
 from paretoscope.export.recipes import recipe_files
@@ -20,6 +20,7 @@ from paretoscope.measure.record import Record
 from paretoscope.measure.wording import smaller
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.file import read_fields
+from paretoscope.tasks.plain import figure
 
 READER = Path(codec.__file__).with_name("reader.py")
 CHECKSUMS = "SHA256SUMS"
@@ -32,8 +33,8 @@ README = """\
 
 | | |
 | --- | --- |
-| accuracy | {accuracy:.2%}, {correct} of {n} test images ({dataset}) |
-| accuracy of the fp32 network | {baseline:.2%} |
+| {name} | {value}, {told} ({dataset}) |
+| {name} of the fp32 network | {baseline} |
 | size of `model.psc` | {size:,} bytes, {ratio} than fp32 |
 
 One command, run in a checkout of Paretoscope, reproduces every figure of `record.json`:
@@ -57,32 +58,32 @@ and the digest `artefact` of `record.json` is that of the file without them, as 
 """
 
 
-def _write(source: Source) -> dict[str, bytes]:
-    return {f"{source.stem}.bundle.zip": zipped(_members(source))}
+def _write(original: Original) -> dict[str, bytes]:
+    return {f"{original.stem}.bundle.zip": zipped(_members(original))}
 
 
-def _members(source: Source) -> dict[str, bytes]:
-    record = source.record
+def _members(original: Original) -> dict[str, bytes]:
+    record, task = original.record, original.subject.task
     readme = README.format(
-        title=source.compressed.architecture,
-        recipe="\n\n".join([source.recipe.describe(), *source.compressed.notes]),
-        accuracy=record.figures.accuracy,
-        correct=record.figures.correct,
-        n=record.figures.n,
+        title=original.compressed.architecture,
+        recipe="\n\n".join([original.recipe.describe(), *original.compressed.notes]),
+        name=task.words.name,
+        value=figure(task.words, record.figures.value),
+        told=task.told(record.figures),
         dataset=record.dataset,
-        baseline=record.baseline.accuracy,
+        baseline=figure(task.words, record.baseline.value),
         size=record.size.artefact,
         ratio=smaller(record.ratio),
         model=record.model,
-        shape=", ".join(map(str, source.input_shape)),
-        arithmetic="int8 (QDQ)" if source.recipe.integer else "float32",
+        shape=", ".join(map(str, original.input_shape)),
+        arithmetic="int8 (QDQ)" if original.recipe.integer else "float32",
     )
-    as_json, as_yaml = recipe_files(source.compressed)
+    as_json, as_yaml = recipe_files(original.compressed)
     members = {
-        "model.psc": source.exported,
+        "model.psc": original.exported,
         "recipe.json": as_json,
         "recipe.yaml": as_yaml,
-        "model.onnx": (int8 if source.recipe.integer else fp32)(source),
+        "model.onnx": (int8 if original.recipe.integer else fp32)(original),
         "record.json": f"{record.to_json(indent=2)}\n".encode(),
         "reader.py": READER.read_bytes(),
         "README.md": readme.encode(),
@@ -113,31 +114,31 @@ def hold_recipe_of(members: Mapping[str, bytes], compressed: CompressedModel) ->
     return all(read_fields(members[name], name) == compressed.told for name in ("recipe.json", "recipe.yaml"))
 
 
-def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
     (data,) = files.values()
     members = open_bundle(data)
     if members["reader.py"] != READER.read_bytes():
         raise ModelError("the bundle must hold the reader of this version; it holds another, which is not run")
-    if Record.from_dict(json.loads(members["record.json"])) != source.record:
+    if Record.from_dict(json.loads(members["record.json"])) != original.record:
         raise ModelError("the bundle must hold the record of this model; it holds another")
-    if not hold_recipe_of(members, source.compressed):
+    if not hold_recipe_of(members, original.compressed):
         raise ModelError("the bundle must hold the recipe; it holds another")
     compressed = codec.read(members["model.psc"])
-    expect_figures(members["model.psc"], source)
-    _expect_reader_agrees(members, source)
-    return source.rebuilt(compressed)
+    expect_figures(members["model.psc"], original)
+    _expect_reader_agrees(members, original)
+    return original.rebuilt(compressed)
 
 
-def _expect_reader_agrees(members: Mapping[str, bytes], source: Source) -> None:
+def _expect_reader_agrees(members: Mapping[str, bytes], original: Original) -> None:
     """Run the reader, as anyone would, and compare what it decodes; raises ModelError."""
     with temporary_folder() as folder:
         script, file, out = (folder / name for name in ("reader.py", "model.psc", "weights.npz"))
         script.write_bytes(members["reader.py"])
         file.write_bytes(members["model.psc"])
-        run_process([sys.executable, "-I", str(script), str(file), str(out)], source)
+        run_process([sys.executable, "-I", str(script), str(file), str(out)], original)
         with np.load(out, allow_pickle=False) as arrays:
-            for name in source.compressed.order:
-                expected = source.compressed.decode(name)
+            for name in original.compressed.order:
+                expected = original.compressed.decode(name)
                 if name not in arrays or arrays[name].tobytes() != np.ascontiguousarray(expected).tobytes():
                     raise ModelError(f"the reader must decode the tensors bit for bit; {name} differs")
 
@@ -153,4 +154,6 @@ BUNDLE = Format(
     write=_write,
     run=_run,
     judge=same_as_screen,
+    place=20,
 )
+FORMATS = (BUNDLE,)

@@ -8,6 +8,7 @@ from paretoscope.base.lock import machine
 from paretoscope.base.places import SOURCES
 from paretoscope.base.progress import Progress
 
+# Far above what a conversion takes here; chosen by hand, no benchmark.
 PATIENCE_S = 1800
 
 

@@ -5,6 +5,7 @@ Files come from anywhere. Nothing of them is run, unpickled or written to disk.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from paretoscope import codec
 from paretoscope.base.errors import ArtefactError
@@ -19,11 +20,19 @@ LARGEST = 1 << 26
 RECIPES = (".json", ".yaml", ".yml")
 
 
+class RestoredKind(StrEnum):
+    """What an exported file is."""
+
+    RECIPE = "recipe"
+    ARTEFACT = "artefact"
+    BUNDLE = "bundle"
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """kind: "recipe", "artefact" or "bundle". model, compressed: None for a recipe, which names no model."""
+    """What a file was exported from. model, compressed: None for a recipe, which names no model."""
 
-    kind: str
+    kind: RestoredKind
     recipe: Recipe
     model: str | None = None
     compressed: CompressedModel | None = None
@@ -46,17 +55,17 @@ def restore(data: bytes, name: str, digest_of: Callable[[str], str]) -> Restored
         recipes = {read_recipe(text, member) for member, text in members.items()}
         if len(recipes) > 1:
             raise ArtefactError("the recipes of a zip must be one and the same; they differ. Pass one of them.")
-        return Restored("recipe", recipes.pop())
+        return Restored(RestoredKind.RECIPE, recipes.pop())
     if name.lower().endswith(RECIPES):
-        return Restored("recipe", read_recipe(data, name))
-    return _artefact(data, digest_of)
+        return Restored(RestoredKind.RECIPE, read_recipe(data, name))
+    return _artefact(data, digest_of)[0]
 
 
 def _are_recipes(members: dict[str, bytes]) -> bool:
     return bool(members) and all(name.lower().endswith(RECIPES) for name in members)
 
 
-def _artefact(data: bytes, digest_of: Callable[[str], str]) -> Restored:
+def _artefact(data: bytes, digest_of: Callable[[str], str]) -> tuple[Restored, CompressedModel]:
     compressed = codec.read(data)
     if compressed.architecture not in zoo.models:
         raise ArtefactError(
@@ -69,12 +78,13 @@ def _artefact(data: bytes, digest_of: Callable[[str], str]) -> Restored:
             f"an artefact must come from the weights of {compressed.architecture} in this version; its source is "
             f"{compressed.source[:12]}, theirs {ours[:12]}. Compress the model again."
         )
-    return Restored("artefact", compressed.recipe, compressed.architecture, compressed)
+    found = Restored(RestoredKind.ARTEFACT, compressed.recipe, compressed.architecture, compressed)
+    return found, compressed
 
 
 def _bundle(data: bytes, digest_of: Callable[[str], str]) -> Restored:
     members = open_bundle(data)
-    found = _artefact(members["model.psc"], digest_of)
-    if not hold_recipe_of(members, found.compressed):
+    found, compressed = _artefact(members["model.psc"], digest_of)
+    if not hold_recipe_of(members, compressed):
         raise ArtefactError("a bundle must hold the recipe of its artefact; it holds another. Export it again.")
-    return replace(found, kind="bundle")
+    return replace(found, kind=RestoredKind.BUNDLE)

@@ -11,23 +11,23 @@ import numpy as np
 
 from paretoscope.base.files import temporary_folder
 from paretoscope.export import torch_export
-from paretoscope.export.base import Format, Source, close_to_decoded, versioned
+from paretoscope.export.base import Format, Original, close_to_decoded, versioned
 from paretoscope.export.processes import run_process
 
 REQUIREMENT = "litert-torch==0.10.0"
 
 
-def _write(source: Source) -> dict[str, bytes]:
+def _write(original: Original) -> dict[str, bytes]:
     with temporary_folder() as folder:
         program, out = folder / "model.pt2", folder / "model.tflite"
         # A device asks about one image at a time.
-        program.write_bytes(torch_export.save(source.module, source.images[:1].clone(), batch=1))
+        program.write_bytes(torch_export.save(original.module, original.first(1).clone(), batch=1))
         command = [sys.executable, "-m", "paretoscope.export.tflite_worker", str(program), str(out)]
-        run_process(command, source)
-        return {f"{source.stem}.tflite": out.read_bytes()}
+        run_process(command, original)
+        return {f"{original.stem}.tflite": out.read_bytes()}
 
 
-def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter
 
     (data,) = files.values()
@@ -38,9 +38,9 @@ def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
     def run(image: np.ndarray) -> np.ndarray:
         interpreter.set_tensor(given["index"], image)
         interpreter.invoke()
-        return interpreter.get_tensor(answer["index"])
+        return np.asarray(interpreter.get_tensor(answer["index"]))
 
-    return source.run(run, chunk=1)
+    return original.run(run, chunk=1)
 
 
 TFLITE = Format(
@@ -56,4 +56,6 @@ TFLITE = Format(
     judge=close_to_decoded,
     modules=("litert_torch", "ai_edge_litert"),
     install=REQUIREMENT,
+    place=80,
 )
+FORMATS = (TFLITE,)

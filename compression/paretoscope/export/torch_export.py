@@ -15,7 +15,7 @@ from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
 from paretoscope.base.tracing import TRACING
-from paretoscope.export.base import Format, Source, close_to_decoded, versioned
+from paretoscope.export.base import Format, Original, close_to_decoded, versioned
 
 # What torch.export writes for the sizes of our networks: sums and products of the batch and of numbers.
 _NAMES = "Add|Mul|Min|Max|Mod|FloorDiv"
@@ -75,13 +75,13 @@ def _pairs(data: Any) -> Iterator[tuple[str, Any]]:
         yield from _pairs(item)
 
 
-def _write(source: Source) -> dict[str, bytes]:
-    return {f"{source.stem}.pt2": save(source.module, source.images[:2].clone())}
+def _write(original: Original) -> dict[str, bytes]:
+    return {f"{original.stem}.pt2": save(original.module, original.first(2).clone())}
 
 
-def _run(files: Mapping[str, bytes], source: Source) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
     (data,) = files.values()
-    return source.logits(load(data).module())
+    return original.logits(load(data).module())
 
 
 TORCH_EXPORT = Format(
@@ -95,4 +95,6 @@ TORCH_EXPORT = Format(
     write=_write,
     run=_run,
     judge=close_to_decoded,
+    place=60,
 )
+FORMATS = (TORCH_EXPORT,)

@@ -4,10 +4,11 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.progress import SILENT, Cancelled, Progress
-from paretoscope.export.base import Conversion, Source, Verification, distance, formats
+from paretoscope.export.base import Conversion, Original, Verification, distance, formats
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 
@@ -25,19 +26,19 @@ def convert(
     format: str,
     subject: Subject,
     progress: Progress = SILENT,
-    source: Source | None = None,
+    original: Original | None = None,
 ) -> Conversion:
     """The files of a compressed model in a format.
 
-    source: of the same model, where several formats are made of it. Raises UnknownNameError, ModelError for what is
+    original: of the same model, where several formats are made of it. Raises UnknownNameError, ModelError for what is
     not installed or cannot be expressed, RecipeError where the recipe has no such files.
     """
     chosen = formats.get(format)
     chosen.expect_possible(compressed.recipe)
-    source = source or Source(subject, compressed, progress)
-    source.begin(0.0, 0.4)
-    source.report(0.0)
-    return Conversion(chosen.name, chosen.write(source))
+    original = original or Original(subject, compressed, progress)
+    original.begin(0.0, 0.4)
+    original.report(0.0)
+    return Conversion(chosen.name, chosen.write(original))
 
 
 def verify(
@@ -45,7 +46,7 @@ def verify(
     subject: Subject,
     compressed: CompressedModel,
     progress: Progress = SILENT,
-    source: Source | None = None,
+    original: Original | None = None,
 ) -> Verification:
     """Load a conversion in its own runtime, run the test split, and compare with the network on the screen.
 
@@ -53,14 +54,14 @@ def verify(
     the images; what it raises ends the work.
     """
     chosen = formats.get(conversion.format)
-    source = source or Source(subject, compressed, progress)
-    source.begin(0.4, 0.6)
-    expected = source.screen
-    source.begin(0.6, 1.0)
+    original = original or Original(subject, compressed, progress)
+    original.begin(0.4, 0.6)
+    expected = original.screen
+    original.begin(0.6, 1.0)
     start = time.perf_counter()
     logits, problem = None, None
     try:
-        logits = np.asarray(chosen.run(conversion.files, source))
+        logits = np.asarray(chosen.run(conversion.files, original))
         if logits.shape != expected.shape:
             problem = f"it must give logits of shape {expected.shape}; it gives {logits.shape}"
     except Cancelled:
@@ -80,10 +81,10 @@ def verify(
         n=len(classes),
         differing=int((classes != expected.argmax(1)).sum()),
         largest=distance(logits, expected),
-        correct=int((classes == subject.labels).sum()),
+        correct=int(subject.task.correct(torch.tensor(logits), torch.from_numpy(subject.labels)).sum()),
         size=conversion.size,
         seconds=seconds,
-        problem=f"{chosen.name} failed its check: {problem}." if (problem := chosen.judge(logits, source)) else None,
+        problem=f"{chosen.name} failed its check: {problem}." if (problem := chosen.judge(logits, original)) else None,
     )
 
 
@@ -92,16 +93,16 @@ def produce(
     format: str,
     subject: Subject,
     progress: Progress = SILENT,
-    source: Source | None = None,
+    original: Original | None = None,
 ) -> Checked:
     """Convert and verify. What fails is told by the verification, and has no files; raises UnknownNameError only."""
     formats.get(format)
     try:
-        source = source or Source(subject, compressed, progress)
-        conversion = convert(compressed, format, subject, source=source)
+        original = original or Original(subject, compressed, progress)
+        conversion = convert(compressed, format, subject, original=original)
     except CompressionError as error:
         return Checked(None, _failed(format, str(error)))
-    verification = verify(conversion, subject, compressed, source=source)
+    verification = verify(conversion, subject, compressed, original=original)
     return Checked(conversion if verification.passed else None, verification)
 
 

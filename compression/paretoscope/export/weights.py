@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from paretoscope.base.errors import ArtefactError, ModelError
 from paretoscope.codec.description import described
-from paretoscope.export.base import Format, Source, same_as_decoded, same_as_screen, versioned
+from paretoscope.export.base import Format, Original, same_as_decoded, same_as_screen, versioned
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.structure import Structure, build
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
@@ -78,12 +78,14 @@ def _put(arrays: dict[str, np.ndarray], name: str, tensor: CompressedTensor) -> 
             arrays[f"{name}:entries:codes"] = _whole(entries.codes)
             arrays[f"{name}:entries:scale"] = _whole(entries.scale)
             return {"kind": "codebook", "bits": entries.bits}
-        case Codebook(indices=indices, entries=entries):
-            arrays[f"{name}:indices"], arrays[f"{name}:entries"] = _whole(indices), _whole(entries.values)
+        case Codebook(indices=indices, entries=Plain(values=values)):
+            arrays[f"{name}:indices"], arrays[f"{name}:entries"] = _whole(indices), _whole(values)
             return {"kind": "codebook"}
-        case _:
-            arrays[name] = _whole(tensor.values)
+        case Plain(values=values):
+            arrays[name] = _whole(values)
             return {"kind": "plain"}
+        case _:
+            raise TypeError(f"a compressed tensor of a kind that is not known here: {type(tensor).__name__}")
 
 
 def _whole(array: np.ndarray) -> np.ndarray:
@@ -103,7 +105,7 @@ def read_codes(data: bytes) -> CompressedModel:
             recipe=recipe,
             description=header["recipe"] if unknown else None,
             weights={name: tensors[name] for name in header["weights"]},
-            rest={name: tensor for name, tensor in tensors.items() if name not in header["weights"]},
+            rest={name: _rest(tensor) for name, tensor in tensors.items() if name not in header["weights"]},
             order=tuple(header["order"]),
             structure=Structure.from_dict(header["structure"]),
             ties=header["ties"],
@@ -113,6 +115,12 @@ def read_codes(data: bytes) -> CompressedModel:
         raise ArtefactError(
             f"the file must hold codes as this version writes them; it does not ({error!r}). Export the model again."
         ) from None
+
+
+def _rest(tensor: CompressedTensor) -> Plain | Integers:
+    if isinstance(tensor, Plain | Integers):
+        return tensor
+    raise ValueError("a codebook is of weights alone")
 
 
 def _take(arrays: Mapping[str, np.ndarray], name: str, about: Mapping[str, Any]) -> CompressedTensor:
@@ -131,33 +139,34 @@ def _take(arrays: Mapping[str, np.ndarray], name: str, about: Mapping[str, Any])
 def _metadata(data: bytes) -> dict[str, str]:
     """What stands beside the tensors: 8 bytes length, then JSON."""
     length = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + length])["__metadata__"]
+    found = json.loads(data[8 : 8 + length])["__metadata__"]
+    return {str(name): str(value) for name, value in found.items()}
 
 
-def _write_decoded(source: Source) -> dict[str, bytes]:
-    return {f"{source.stem}.safetensors": decoded(source.compressed)}
+def _write_decoded(original: Original) -> dict[str, bytes]:
+    return {f"{original.stem}.safetensors": decoded(original.compressed)}
 
 
-def _run_decoded(files: Mapping[str, bytes], source: Source) -> np.ndarray:
+def _run_decoded(files: Mapping[str, bytes], original: Original) -> np.ndarray:
     (data,) = files.values()
     state = load(data)
-    for name in source.compressed.order:
-        expected = torch.from_numpy(np.array(source.compressed.decode(name)))
+    for name in original.compressed.order:
+        expected = torch.from_numpy(np.array(original.compressed.decode(name)))
         if name not in state or state[name].dtype != expected.dtype or not torch.equal(state[name], expected):
             raise ModelError(f"the file must hold the decoded tensors, bit for bit; {name} differs")
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    module = build(source.compressed.architecture, source.compressed.structure, shapes)
+    module = build(original.compressed.architecture, original.compressed.structure, shapes)
     module.load_state_dict(state, strict=True)
-    return source.logits(module.eval())
+    return original.logits(module.eval())
 
 
-def _write_codes(source: Source) -> dict[str, bytes]:
-    return {f"{source.stem}.codes.safetensors": codes(source.compressed)}
+def _write_codes(original: Original) -> dict[str, bytes]:
+    return {f"{original.stem}.codes.safetensors": codes(original.compressed)}
 
 
-def _run_codes(files: Mapping[str, bytes], source: Source) -> np.ndarray:
+def _run_codes(files: Mapping[str, bytes], original: Original) -> np.ndarray:
     (data,) = files.values()
-    return source.rebuilt(read_codes(data))
+    return original.rebuilt(read_codes(data))
 
 
 SAFETENSORS = Format(
@@ -171,6 +180,7 @@ SAFETENSORS = Format(
     write=_write_decoded,
     run=_run_decoded,
     judge=same_as_decoded,
+    place=40,
 )
 SAFETENSORS_CODES = Format(
     name="safetensors-codes",
@@ -183,4 +193,6 @@ SAFETENSORS_CODES = Format(
     write=_write_codes,
     run=_run_codes,
     judge=same_as_screen,
+    place=41,
 )
+FORMATS = (SAFETENSORS, SAFETENSORS_CODES)

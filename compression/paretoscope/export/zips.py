@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from paretoscope.base.errors import ArtefactError
 
-# What is read from outside: members, and bytes of all of them together, unpacked.
+# Most members of a zip from outside, and bytes of all of them together, unpacked: well above a bundle's.
 MOST_MEMBERS = 16
 LARGEST = 1 << 28
 

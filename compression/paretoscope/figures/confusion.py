@@ -71,7 +71,8 @@ def _count(labels: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
 
 def _recall(counts: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        return np.diagonal(counts) / counts.sum(axis=1)
+        recall: np.ndarray = np.diagonal(counts) / counts.sum(axis=1)
+        return recall
 
 
 def draw(data: Confusion, theme: Theme = LIGHT, *, view: View = "model", height: int = 380) -> go.Figure:
@@ -81,28 +82,28 @@ def draw(data: Confusion, theme: Theme = LIGHT, *, view: View = "model", height:
     In the change, the accent marks what got better (more hits, fewer mistakes), the second colour what got worse.
     Raises ValueError for a view of a baseline that is not there.
     """
-    if view != "model" and data.baseline is None:
+    shown = data.counts if view == "model" else data.baseline
+    if shown is None:
         raise ValueError(f"view {view!r} needs the baseline's predictions; pass them to gather, or draw the model")
     hits = np.eye(len(data.classes), dtype=bool)
     good, bad = theme.accent, theme.alert
     if view == "change":
-        change = data.counts - data.baseline
+        change = data.counts - shown
         better = np.where(hits, change, -change)
         text = np.where(change == 0, "", np.char.mod("%+d", change))
         span = max(ALARMING, int(np.abs(change).max()))
         scale = [[0, fade(bad, 0.9)], [0.5, theme.band], [1, fade(good, 0.9)]]
         layers = [_layer(theme, data, better, text, scale, (-span, span))]
     else:
-        counts = data.counts if view == "model" else data.baseline
-        text = np.where(counts == 0, "", np.char.mod("%d", counts))
+        text = np.where(shown == 0, "", np.char.mod("%d", shown))
         worst = max(ALARMING, int(data.counts[~hits].max(initial=0)), _worst(data.baseline, hits))
-        most = max(1, int(counts.sum(axis=1).max()))
+        most = max(1, int(shown.sum(axis=1).max()))
         layers = [
             _layer(
-                theme, data, np.where(hits, counts, np.nan), text, [[0, theme.band], [1, fade(good, 0.75)]], (0, most)
+                theme, data, np.where(hits, shown, np.nan), text, [[0, theme.band], [1, fade(good, 0.75)]], (0, most)
             ),
             _layer(
-                theme, data, np.where(hits, np.nan, counts), text, [[0, theme.band], [1, fade(bad, 0.9)]], (0, worst)
+                theme, data, np.where(hits, np.nan, shown), text, [[0, theme.band], [1, fade(bad, 0.9)]], (0, worst)
             ),
         ]
     side = {"showgrid": False, "constrain": "domain", "type": "category"}
@@ -122,7 +123,7 @@ def _worst(counts: np.ndarray | None, hits: np.ndarray) -> int:
 
 
 def _layer(
-    theme: Theme, data: Confusion, values: np.ndarray, text: np.ndarray, scale: list, span: tuple[int, int]
+    theme: Theme, data: Confusion, values: np.ndarray, text: np.ndarray, scale: list[Any], span: tuple[int, int]
 ) -> dict[str, Any]:
     return {
         "type": "heatmap",
@@ -153,9 +154,9 @@ def draw_recall(data: Confusion, theme: Theme = LIGHT, *, height: int = 380) -> 
         line = {"color": theme.faint, "width": 3}
         traces.append(_dots(data, gaps_x, gaps_y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
         hollow = {"symbol": "circle-open", "size": 9, "color": theme.muted, "line": {"width": 1.5}}
-        traces.append(_dots(data, 100 * before, data.classes, name="Baseline", mode="markers", marker=hollow))
+        traces.append(_dots(data, list(100 * before), data.classes, name="Baseline", mode="markers", marker=hollow))
     filled = {"symbol": "circle", "size": 9, "color": theme.accent}
-    traces.append(_dots(data, 100 * recall, data.classes, name="This recipe", mode="markers", marker=filled))
+    traces.append(_dots(data, list(100 * recall), data.classes, name="This recipe", mode="markers", marker=filled))
     known = np.concatenate([recall, [] if before is None else before])
     lowest = 100 * np.nanmin(known) if np.isfinite(known).any() else 0.0
     figure_layout = layout(

@@ -23,7 +23,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DeviceRow:
     """A device. measured: None where it is not at hand. lacks: what the current model does not fit into, or ""."""
 
     title: str
@@ -36,7 +36,7 @@ class Row:
 class DeviceRows:
     """This machine first, where there is an estimate for it, then the devices in their order."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[DeviceRow, ...]
 
     @property
     def alt(self) -> str:
@@ -55,10 +55,10 @@ def gather(
     measured: Pair | None = None,
 ) -> DeviceRows:
     """projections: of each device, those of the baseline and of the current model. here, measured: this machine's."""
-    rows = [Row(THIS_MACHINE, here, measured)] if here is not None else []
+    rows = [DeviceRow(THIS_MACHINE, here, measured)] if here is not None else []
     for device, baseline, current in projections:
         pair = Pair(1e3 * baseline.seconds, 1e3 * current.seconds)
-        rows.append(Row(device.title, pair, lacks=_lacks(device, current)))
+        rows.append(DeviceRow(device.title, pair, lacks=_lacks(device, current)))
     return DeviceRows(tuple(rows))
 
 
@@ -110,7 +110,7 @@ def draw(data: DeviceRows, theme: Theme = LIGHT, *, height: int | None = None) -
     return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
 
 
-def _label(row: Row, theme: Theme) -> str:
+def _label(row: DeviceRow, theme: Theme) -> str:
     if not row.lacks:
         return row.title
     return f'{row.title}<br><span style="color:{theme.alert};font-size:12px">exceeds its {row.lacks}</span>'

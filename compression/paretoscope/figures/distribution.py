@@ -89,10 +89,11 @@ def _levels(values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
 
 def draw(data: Distribution, theme: Theme = LIGHT, *, height: int = 240) -> go.Figure:
     """Grey area: before. Accent: after, a stem for each distinct value or bars; short ticks mark the values."""
-    stems = data.levels is not None
+    levels = data.levels
+    stems = levels is not None
     width = data.edges[1] - data.edges[0]
-    if stems and len(data.levels) > 1:
-        width = min(width, float(np.median(np.diff(data.levels))) * 1.5)
+    if levels is not None and len(levels) > 1:
+        width = min(width, float(np.median(np.diff(levels))) * 1.5)
     outline = np.repeat(data.before, 2)
     traces = [
         {

@@ -15,7 +15,7 @@ from paretoscope.base.units import Unit, bytes_unit, format_bytes, format_percen
 from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
 from paretoscope.figures.theme import LIGHT, Theme, axis, layout
 from paretoscope.tasks import Words
-from paretoscope.training.train import Epoch, best_of
+from paretoscope.training.epochs import Epoch, best_of
 
 Quantity = Literal["loss", "figure", "size"]
 QUANTITIES: tuple[Quantity, ...] = ("loss", "figure", "size")
@@ -188,7 +188,7 @@ def _values(data: Curves, quantity: Quantity, theme: Theme) -> dict[str, Any]:
 
 
 def _ends(data: Curves) -> tuple[float, float]:
-    """Of the axis of losses, as powers of ten, with room for a marker; at least a factor of two."""
+    """The range of the axis of losses, as powers of ten, with room for a marker; at least a factor of two."""
     logs = [math.log10(y) for series in _losses(data) for y in series.ys] or [0.0]
     middle, half = (max(logs) + min(logs)) / 2, max(0.15, (max(logs) - min(logs)) / 2)
     return middle - 1.12 * half, middle + 1.12 * half

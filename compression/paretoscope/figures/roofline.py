@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from paretoscope.base.units import format_bytes, format_percent
 from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
-from paretoscope.measure.layers import OTHER
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.roofline import Bound, LayerWork, estimate, resident_bytes
+from paretoscope.runtimes.profiles import OTHER
 
 # Slopes nearer to each other than this could not be labelled apart.
 APART = 1.6

@@ -90,6 +90,7 @@ def _by_place(step: Swept) -> tuple[float, str]:
 
 def _place(slider: str, value: float | None) -> float:
     if slider == "sparsity":
+        assert value is not None, "only clusters can be off"
         return 100 * value
     return math.log2(NO_CLUSTERS if value is None else value)
 
@@ -194,9 +195,10 @@ def _beyond(slider: str, cliff: Cliff, theme: Theme) -> list[dict[str, Any]]:
 
 def _edge(slider: str, cliff: Cliff, theme: Theme) -> list[dict[str, Any]]:
     edge = _edge_x(slider, cliff)
-    if edge is None:
+    if edge is None or cliff is None:
         return []
-    text = f"cliff at {100 * cliff[0]:.4g} %" if slider == "sparsity" else f"cliff at {cliff[0]:g}"
+    last = cliff[0]
+    text = f"cliff at {100 * (last or 0.0):.4g} %" if slider == "sparsity" else f"cliff at {last:g}"
     place = {"x": edge, "xanchor": "right" if slider == "sparsity" else "left", "yref": "paper", "y": 0.02}
     return [
         {**place, "yanchor": "bottom", "text": text, "showarrow": False, "font": {"size": 12, "color": theme.alert}}

@@ -8,273 +8,27 @@ recipe to the same one with training.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import median
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import plotly.graph_objects as go
 
-from paretoscope.base.units import Unit, bytes_unit, format_bytes, format_ms
-from paretoscope.figures import pareto
-from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
-from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
-from paretoscope.measure.paired import paired_interval, paired_ms, reference_ms
-from paretoscope.measure.record import Record
-from paretoscope.measure.wording import NOT_ALONE, smaller, speed
-from paretoscope.recipe.recipe import Recipe
-from paretoscope.tasks import BaselineFigures, Words
-
-Quantity = Literal["size", "latency"]
-Kind = Literal["baseline", "front", "current", "pinned", "estimate", "predicted", "seen"]
-
-# The size axis has room for this compression ratio from the start, so that it stands still while points come in.
-EXPECTED_RATIO = 32
-TRAIL = 5  # the line through the points visited last has this many vertices
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One marker. x: bytes or milliseconds a batch, with its interval. share, low, high: the figure.
-
-    kind says what it is drawn as, the most important role first: current, pinned, estimate, predicted, front, seen.
-    estimate: not all of it is measured yet. reused: its x was measured for another recipe. pinned: also true for a
-    current point that is pinned.
-    """
-
-    digest: str
-    kind: Kind
-    x: float
-    x_low: float
-    x_high: float
-    share: float
-    low: float
-    high: float
-    estimate: bool
-    reused: bool
-    pinned: bool
-    visited: bool
-    hover: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tradeoff:
-    """What a trade-off figure shows. front, trail: (x, share) of the vertices of their lines. trained: (x, share)
-    of a recipe without its training and with it, where both are known.
-
-    waiting: how many records have no place on the latency axis yet, undecided: how many because their interval is too
-    wide. setting: under what the latency was taken. formats: (number format, its median latency): all recipes of one
-    format share a timing, so they form a column.
-    """
-
-    quantity: Quantity
-    model: str
-    setting: str
-    points: tuple[Point, ...]
-    front: tuple[tuple[float, float], ...]
-    trail: tuple[tuple[float, float], ...]
-    trained: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
-    formats: tuple[tuple[str, float], ...]
-    waiting: int
-    undecided: int
-    scale: ShareScale
-    unit: Unit
-    words: Words
-
-    @property
-    def alt(self) -> str:
-        """One sentence in place of the picture."""
-        measured = [point for point in self.points if point.kind != "baseline"]
-        front = f"{len(self.front)} of them on the front"
-        return f"{self.words.title} against {self.quantity} of {len(measured)} recipes, {front}."
-
-
-def gather(
-    records: Sequence[Record],
-    *,
-    x: Quantity,
-    baseline: BaselineFigures,
-    words: Words,
-    current: str | None = None,
-    pinned: Collection[str] = (),
-    trail: Sequence[str] = (),
-    samples: int | None = None,
-    expected_ms: Mapping[str, float] | None = None,
-    reference: float | None = None,
-) -> Tradeoff:
-    """The points of one model in one runtime. words: of the task.
-
-    current, pinned, trail: recipe digests; the trail is what the viewer went through, oldest first.
-    samples: size of the test split; a record of fewer samples is a running estimate. None: the largest that is seen.
-    expected_ms: recipe digest -> predicted latency, for records whose speed-up is not known; drawn hollow.
-    reference: milliseconds of the baseline, by which all are placed. None: that of the records' own timings; without
-    any, the latency figure has no star.
-    Where two records have one recipe, the one of more samples counts, then the later.
-    """
-    expected_ms = expected_ms or {}
-    unique: dict[str, Record] = {}
-    for record in records:
-        known = unique.get(record.digests.recipe)
-        if known is None or record.figures.n >= known.figures.n:
-            unique[record.digests.recipe] = record
-    samples = samples or max((record.figures.n for record in unique.values()), default=0)
-    complete = [record for record in unique.values() if record.figures.n >= samples]
-    reference = reference or reference_ms(record.latency for record in records if record.latency is not None)
-
-    def place(record: Record) -> float | None:
-        if x == "size":
-            return record.size.artefact
-        timing = record.latency
-        return None if timing is None or not timing.decided or reference is None else paired_ms(timing, reference)
-
-    front = pareto.front(complete, x=pareto.size_bytes if x == "size" else pareto.slowness)
-    on_front = {record.digests.recipe for record in front}
-    pinned, visited = set(pinned), set(trail)
-
-    points: list[Point] = []
-    waiting = undecided = 0
-    for digest, record in unique.items():
-        value = place(record)
-        predicted = value is None and digest in expected_ms
-        if predicted:
-            value = expected_ms[digest]
-        if value is None:
-            waiting += 1
-            undecided += record.latency is not None
-            continue
-        estimate = predicted or record.figures.n < samples
-        kind = _kind(digest == current, digest in pinned, record.figures.n < samples, predicted, digest in on_front)
-        low = high = value
-        if x == "latency" and not predicted:
-            low, high = paired_interval(record.latency, reference)
-        figures = record.figures
-        points.append(
-            Point(
-                digest=digest,
-                kind=kind,
-                x=value,
-                x_low=low,
-                x_high=high,
-                share=figures.value,
-                low=figures.low,
-                high=figures.high,
-                estimate=estimate,
-                reused=x == "latency" and record.latency_reused and not predicted,
-                pinned=digest in pinned,
-                visited=digest in visited,
-                hover=_hover(record, kind, samples, reference, expected_ms.get(digest), words),
-            )
-        )
-    star = baseline.size_bytes if x == "size" else reference
-    if star is not None:
-        points.append(_baseline_point(baseline, star, x, words))
-
-    places = {point.digest: (point.x, point.share) for point in points if point.kind != "baseline"}
-    seen = [p.share for p in points] + [p.low for p in points if _has_interval(p)]
-    return Tradeoff(
-        quantity=x,
-        model=next((record.model for record in records), ""),
-        setting=_setting(unique.values()) if x == "latency" else "",
-        points=tuple(points),
-        front=tuple((place(record), record.figures.value) for record in front),
-        trail=tuple(places[digest] for digest in trail if digest in places)[-TRAIL:],
-        trained=tuple(_trained(unique, places)),
-        formats=_formats(unique.values(), reference) if x == "latency" and reference is not None else (),
-        waiting=waiting,
-        undecided=undecided,
-        scale=share_scale(seen, baseline.value),
-        unit=bytes_unit((baseline.size_bytes / EXPECTED_RATIO, baseline.size_bytes)) if x == "size" else Unit("ms", 1),
-        words=words,
-    )
-
-
-def _trained(
-    records: Mapping[str, Record], places: Mapping[str, tuple[float, float]]
-) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
-    for digest, record in records.items():
-        start = record.recipe.untrained.digest
-        if record.recipe.recover is not None and digest in places and start in places:
-            yield places[start], places[digest]
-
-
-def _kind(current: bool, pinned: bool, estimate: bool, predicted: bool, on_front: bool) -> Kind:
-    if current:
-        return "current"
-    if pinned:
-        return "pinned"
-    if estimate:
-        return "estimate"
-    if predicted:
-        return "predicted"
-    return "front" if on_front else "seen"
-
-
-def _has_interval(point: Point) -> bool:
-    return point.kind in ("current", "estimate") or (point.kind == "pinned" and point.estimate)
-
-
-def _setting(records: Collection[Record]) -> str:
-    settings = {
-        f"batch of {timing.batch}, {timing.runtime}, {timing.threads} thread{'s' if timing.threads > 1 else ''}"
-        for record in records
-        if (timing := record.latency) is not None
-    }
-    return settings.pop() if len(settings) == 1 else "batch"
-
-
-def _formats(records: Collection[Record], reference: float) -> tuple[tuple[str, float], ...]:
-    timings: dict[str, list[float]] = {}
-    for record in records:
-        if record.latency is not None and record.latency.decided:
-            timings.setdefault(record.latency.number_format, []).append(paired_ms(record.latency, reference))
-    return tuple(sorted((name, median(values)) for name, values in timings.items()))
-
-
-def _baseline_point(baseline: BaselineFigures, x: float, quantity: Quantity, words: Words) -> Point:
-    cost = format_bytes(x) if quantity == "size" else format_ms(x)
-    hover = f"<b>Baseline</b>, uncompressed fp32<br>{words.value(baseline.value)} {words.name}<br>{cost}"
-    value = baseline.value
-    return Point(Recipe().digest, "baseline", x, x, x, value, value, value, False, False, False, False, hover)
-
-
-def _hover(
-    record: Record, kind: Kind, samples: int, reference: float | None, predicted_ms: float | None, words: Words
-) -> str:
-    figures, timing = record.figures, record.latency
-    interval = " to ".join(words.ends(figures.low, figures.high))
-    change = words.change(figures.value - record.baseline.value)
-    lines = [
-        f"<b>{literal(record.recipe.describe())}</b>",
-        f"{words.value(figures.value)} {words.name} ({change}), 95 %: {interval}",
-        f"{format_bytes(record.size.artefact)}, {smaller(record.ratio)}",
-    ]
-    if timing is not None and timing.decided and reference is not None:
-        lines.append(f"{format_ms(paired_ms(timing, reference))}, {speed(timing)}")
-        if record.latency_reused:
-            lines.append("<i>reused from another recipe of the same graph</i>")
-        if timing.alone is False:
-            lines.append(f"<i>{NOT_ALONE}</i>")
-    elif timing is not None:
-        lines.append(f"latency: {speed(timing)}")
-    if (timing is None or not timing.decided) and predicted_ms is not None:
-        lines.append(f"about {format_ms(predicted_ms)}, <i>predicted: not timed yet</i>")
-    if figures.n < samples:
-        lines.append(f"<i>running estimate on {figures.n} of {samples} images</i>")
-    if kind == "front":
-        lines.append("on the front")
-    return "<br>".join(lines)
+from paretoscope.figures.scale import share_axis, strip
+from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout
+from paretoscope.figures.tradeoff_points import EXPECTED_RATIO, Point, PointKind, Tradeoff, has_interval
 
 
 def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figure:
     """The figure; customdata[0] of every marker is its recipe digest (of `Recipe()` for the baseline's star)."""
-    by_kind: dict[str, list[Point]] = {
-        "seen": [],
-        "predicted": [],
-        "front": [],
-        "estimate": [],
-        "pinned": [],
-        "baseline": [],
-        "current": [],
+    by_kind: dict[PointKind, list[Point]] = {
+        PointKind.SEEN: [],
+        PointKind.PREDICTED: [],
+        PointKind.FRONT: [],
+        PointKind.ESTIMATE: [],
+        PointKind.PINNED: [],
+        PointKind.BASELINE: [],
+        PointKind.CURRENT: [],
     }
     for point in data.points:
         by_kind[point.kind].append(point)
@@ -303,42 +57,47 @@ def draw(data: Tradeoff, theme: Theme = LIGHT, *, height: int = 340) -> go.Figur
     return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
 
 
-STYLES: dict[str, Callable[[Theme], dict[str, Any]]] = {
-    "seen": lambda t: {"color": fade(t.muted, 0.5), "line": {"width": 0}},
-    "front": lambda t: {"size": 8, "color": t.text, "line": {"width": 1, "color": t.surface}},
-    "estimate": lambda t: {"size": 9, "color": t.muted, "line": {"width": 1.5}},
-    "predicted": lambda t: {"size": 6, "color": t.muted, "line": {"width": 1}},
-    "pinned": lambda t: {"size": 12, "color": t.palette[1], "line": {"width": 1, "color": t.surface}},
-    "baseline": lambda t: {"symbol": "star", "size": 15, "color": t.text, "line": {"width": 1, "color": t.surface}},
-    "current": lambda t: {"size": 18, "color": t.accent, "line": {"width": 3}},
+STYLES: dict[PointKind, Callable[[Theme], dict[str, Any]]] = {
+    PointKind.SEEN: lambda t: {"color": fade(t.muted, 0.5), "line": {"width": 0}},
+    PointKind.FRONT: lambda t: {"size": 8, "color": t.text, "line": {"width": 1, "color": t.surface}},
+    PointKind.ESTIMATE: lambda t: {"size": 9, "color": t.muted, "line": {"width": 1.5}},
+    PointKind.PREDICTED: lambda t: {"size": 6, "color": t.muted, "line": {"width": 1}},
+    PointKind.PINNED: lambda t: {"size": 12, "color": t.palette[1], "line": {"width": 1, "color": t.surface}},
+    PointKind.BASELINE: lambda t: {
+        "symbol": "star",
+        "size": 15,
+        "color": t.text,
+        "line": {"width": 1, "color": t.surface},
+    },
+    PointKind.CURRENT: lambda t: {"size": 18, "color": t.accent, "line": {"width": 3}},
 }
-NAMES = {
-    "seen": "Seen",
-    "estimate": "Estimate",
-    "predicted": "Predicted",
-    "pinned": "Pinned",
-    "baseline": "Baseline",
-    "current": "Current",
+NAMES: dict[PointKind, str] = {
+    PointKind.SEEN: "Seen",
+    PointKind.ESTIMATE: "Estimate",
+    PointKind.PREDICTED: "Predicted",
+    PointKind.PINNED: "Pinned",
+    PointKind.BASELINE: "Baseline",
+    PointKind.CURRENT: "Current",
 }
-RANKS = {
-    "current": 1,
-    "baseline": 2,
-    "front": 3,
-    "pinned": 4,
-    "seen": 5,
-    "estimate": 6,
-    "predicted": 7,
+RANKS: dict[str, int] = {
+    PointKind.CURRENT: 1,
+    PointKind.BASELINE: 2,
+    PointKind.FRONT: 3,
+    PointKind.PINNED: 4,
+    PointKind.SEEN: 5,
+    PointKind.ESTIMATE: 6,
+    PointKind.PREDICTED: 7,
     "reused": 8,
     "trained": 9,
 }
 
 
-def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> dict[str, Any]:
+def _markers(data: Tradeoff, theme: Theme, kind: PointKind, points: list[Point]) -> dict[str, Any]:
     scale, factor = data.scale, data.unit.factor
     marker = {"opacity": 1, **STYLES[kind](theme)}
-    if kind == "seen":
+    if kind == PointKind.SEEN:
         marker["size"] = [6 if point.visited else 5 for point in points]
-    if kind != "baseline":
+    if kind != PointKind.BASELINE:
         marker["symbol"] = [_symbol(kind, point) for point in points]
     heights = [scale.position(point.share) for point in points]
     trace: dict[str, Any] = {
@@ -357,7 +116,7 @@ def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> di
         "selected": {"marker": {"opacity": 1}},
         "unselected": {"marker": {"opacity": 1}},
     }
-    with_bars = [_has_interval(point) for point in points]
+    with_bars = [has_interval(point) for point in points]
     if any(with_bars):
         bar = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": marker["color"]}
         trace["error_y"] = {
@@ -369,7 +128,7 @@ def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> di
                 y - scale.position(p.low) if b else 0 for p, y, b in zip(points, heights, with_bars, strict=True)
             ],
         }
-    if kind == "current" and any(point.x_high > point.x_low for point in points):
+    if kind == PointKind.CURRENT and any(point.x_high > point.x_low for point in points):
         trace["error_x"] = {
             **bar,
             "array": [(point.x_high - point.x) / factor for point in points],
@@ -378,18 +137,18 @@ def _markers(data: Tradeoff, theme: Theme, kind: str, points: list[Point]) -> di
     return trace
 
 
-def _symbol(kind: str, point: Point) -> str:
+def _symbol(kind: PointKind, point: Point) -> str:
     """The shape says the role, and whether the timing is of another recipe; hollow is what is not measured yet."""
-    diamond = kind == "pinned" or (kind == "current" and point.pinned)
+    diamond = kind == PointKind.PINNED or (kind == PointKind.CURRENT and point.pinned)
     symbol = "diamond" if diamond else "square" if point.reused else "circle"
-    if kind == "current":
+    if kind == PointKind.CURRENT:
         return symbol + ("-open" if point.estimate else "-open-dot")
     if diamond and point.reused and not point.estimate:
         return "diamond-wide"
     return symbol + "-open" * point.estimate
 
 
-def _entry(trace: dict[str, Any], kind: str, points: list[Point]) -> dict[str, Any]:
+def _entry(trace: dict[str, Any], kind: PointKind, points: list[Point]) -> dict[str, Any]:
     """Take over a trace's entry in the legend, which would show the shape of whichever point is first."""
     trace["showlegend"] = False
     size = trace["marker"]["size"]
@@ -430,8 +189,8 @@ def _front(data: Tradeoff, theme: Theme) -> list[dict[str, Any]]:
         "x": [None],
         "y": [None],
         "name": "Front",
-        "marker": STYLES["front"](theme),
-        "legendrank": RANKS["front"],
+        "marker": STYLES[PointKind.FRONT](theme),
+        "legendrank": RANKS[PointKind.FRONT],
         "showlegend": True,
     }
     return [line, entry]

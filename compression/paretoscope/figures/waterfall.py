@@ -58,7 +58,8 @@ def draw_sizes(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> go.Fi
     """Bytes from the fp32 baseline down to the file."""
     unit = bytes_unit([data.baseline_bytes])
     last = data.baseline_bytes + sum(bar.change for bar in data.sizes)
-    bars = [("Baseline", 0.0, data.baseline_bytes, None), *[(b.name, b.start, b.change, True) for b in data.sizes]]
+    bars: list[tuple[str, float, float, bool | None]] = [("Baseline", 0.0, data.baseline_bytes, None)]
+    bars += [(bar.name, bar.start, bar.change, True) for bar in data.sizes]
     bars.append(("This recipe", 0.0, last, None))
     texts = [
         format_bytes(abs(change)) if step is None else f"{'-' if change < 0 else '+'}{format_bytes(abs(change))}"
@@ -76,7 +77,7 @@ def draw_shares(data: Falls, theme: Theme = LIGHT, *, height: int = 280) -> go.F
     """The task's figure from the baseline's to the recipe's."""
     words = data.words
     last = data.baseline_share + sum(bar.change for bar in data.shares)
-    bars = [("Baseline", 0.0, data.baseline_share, None)]
+    bars: list[tuple[str, float, float, bool | None]] = [("Baseline", 0.0, data.baseline_share, None)]
     bars += [(bar.name, bar.start, bar.change, True) for bar in data.shares]
     bars.append(("This recipe", 0.0, last, None))
     texts = [

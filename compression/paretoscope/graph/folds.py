@@ -7,7 +7,7 @@ import numpy as np
 from onnx import helper
 from torch import Tensor, nn
 
-from paretoscope.graph.operations import Steps
+from paretoscope.graph.operations import Operations
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -24,7 +24,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
 
 
-def fold_layers(steps: Steps, state: Mapping[str, Tensor]) -> dict[str, Fold]:
+def fold_layers(steps: Operations, state: Mapping[str, Tensor]) -> dict[str, Fold]:
     """The fold of every layer, by the output of its step. state: the tensors of the module by name."""
 
     def array(name: str) -> np.ndarray:

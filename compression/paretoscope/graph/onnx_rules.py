@@ -15,7 +15,17 @@ def _pair(value: int | Sequence[int]) -> list[int]:
 
 
 @rule(F.conv2d)
-def _conv2d(trace: Trace, output: Tensor, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> str:
+def _conv2d(
+    trace: Trace,
+    output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> str:
     if isinstance(padding, str):
         raise refuse(f"a convolution with padding={padding!r}")
     inputs = [trace.name(tensor) for tensor in (input, weight, bias) if tensor is not None]
@@ -32,7 +42,7 @@ def _conv2d(trace: Trace, output: Tensor, input, weight, bias=None, stride=1, pa
 
 
 @rule(F.linear)
-def _linear(trace: Trace, output: Tensor, input, weight, bias=None) -> str:
+def _linear(trace: Trace, output: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> str:
     return trace.gemm(trace.name(input), trace.name(weight), None if bias is None else trace.name(bias))
 
 
@@ -40,16 +50,16 @@ def _linear(trace: Trace, output: Tensor, input, weight, bias=None) -> str:
 def _batch_norm(
     trace: Trace,
     output: Tensor,
-    input,
-    running_mean,
-    running_var,
-    weight=None,
-    bias=None,
-    training=False,
-    momentum=0.1,
-    eps=1e-5,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> str:
-    if training or running_mean is None:
+    if training or running_mean is None or running_var is None:
         raise refuse("batch normalisation by the statistics of the batch")
     gamma = trace.constant(np.ones(len(running_mean))) if weight is None else trace.name(weight)
     beta = trace.constant(np.zeros(len(running_mean))) if bias is None else trace.name(bias)
@@ -58,7 +68,15 @@ def _batch_norm(
 
 
 @rule(F.layer_norm)
-def _layer_norm(trace: Trace, output: Tensor, input, normalized_shape, weight=None, bias=None, eps=1e-5) -> str:
+def _layer_norm(
+    trace: Trace,
+    output: Tensor,
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> str:
     gamma = trace.constant(np.ones(normalized_shape)) if weight is None else trace.name(weight)
     inputs = [trace.name(input), gamma] + ([] if bias is None else [trace.name(bias)])
     axis = input.ndim - len(normalized_shape)
@@ -66,23 +84,27 @@ def _layer_norm(trace: Trace, output: Tensor, input, normalized_shape, weight=No
 
 
 @rule(F.relu, torch.relu, Tensor.relu)
-def _relu(trace: Trace, output: Tensor, input, inplace=False) -> str:
+def _relu(trace: Trace, output: Tensor, input: Tensor, inplace: bool = False) -> str:
     return trace.emit("Relu", [trace.name(input)], output.shape)
 
 
 @rule(F.hardtanh)
-def _hardtanh(trace: Trace, output: Tensor, input, min_val=-1.0, max_val=1.0, inplace=False) -> str:
+def _hardtanh(
+    trace: Trace, output: Tensor, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> str:
     bounds = [trace.constant(min_val), trace.constant(max_val)]
     return trace.emit("Clip", [trace.name(input), *bounds], output.shape)
 
 
 @rule(F.gelu)
-def _gelu(trace: Trace, output: Tensor, input, approximate="none") -> str:
+def _gelu(trace: Trace, output: Tensor, input: Tensor, approximate: str = "none") -> str:
     return trace.emit("Gelu", [trace.name(input)], output.shape, approximate=approximate)
 
 
 @rule(F.dropout)
-def _dropout(trace: Trace, output: Tensor, input, p=0.5, training=True, inplace=False) -> str:
+def _dropout(
+    trace: Trace, output: Tensor, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> str:
     if training:
         raise refuse("dropout while training")
     return trace.name(input)
@@ -92,13 +114,13 @@ def _dropout(trace: Trace, output: Tensor, input, p=0.5, training=True, inplace=
 def _max_pool2d(
     trace: Trace,
     output: Tensor,
-    input,
-    kernel_size,
-    stride=None,
-    padding=0,
-    dilation=1,
-    ceil_mode=False,
-    return_indices=False,
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> str:
     return trace.emit(
         "MaxPool",
@@ -113,14 +135,16 @@ def _max_pool2d(
 
 
 @rule(F.adaptive_avg_pool2d)
-def _adaptive_avg_pool2d(trace: Trace, output: Tensor, input, output_size) -> str:
+def _adaptive_avg_pool2d(trace: Trace, output: Tensor, input: Tensor, output_size: int | Sequence[int] | None) -> str:
     if tuple(output.shape[2:]) != (1, 1):
         raise refuse(f"adaptive pooling to {tuple(output.shape[2:])}, other than (1, 1)")
     return trace.emit("GlobalAveragePool", [trace.name(input)], output.shape)
 
 
 @rule(Tensor.mean, torch.mean)
-def _mean(trace: Trace, output: Tensor, input, dim=None, keepdim=False) -> str:
+def _mean(
+    trace: Trace, output: Tensor, input: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False
+) -> str:
     if input.ndim != 4 or dim is None or {axis % 4 for axis in _pair(dim)} != {2, 3}:
         raise refuse(f"a mean over dim={dim}, other than both axes of a map")
     pooled = trace.emit("GlobalAveragePool", [trace.name(input)], (*input.shape[:2], 1, 1))
@@ -128,30 +152,30 @@ def _mean(trace: Trace, output: Tensor, input, dim=None, keepdim=False) -> str:
 
 
 @rule(Tensor.flatten, torch.flatten)
-def _flatten(trace: Trace, output: Tensor, input, start_dim=0, end_dim=-1) -> str:
+def _flatten(trace: Trace, output: Tensor, input: Tensor, start_dim: int = 0, end_dim: int = -1) -> str:
     return trace.reshape(trace.name(input), output.shape)
 
 
 @rule(Tensor.reshape, torch.reshape, Tensor.view)
-def _reshape(trace: Trace, output: Tensor, input, *shape) -> str:
+def _reshape(trace: Trace, output: Tensor, input: Tensor, *shape: int | Sequence[int]) -> str:
     return trace.reshape(trace.name(input), output.shape)
 
 
 @rule(Tensor.permute, torch.permute)
-def _permute(trace: Trace, output: Tensor, input, *dims) -> str:
-    order = dims[0] if isinstance(dims[0], (list, tuple)) else dims
+def _permute(trace: Trace, output: Tensor, input: Tensor, *dims: int | Sequence[int]) -> str:
+    order = [axis for each in dims for axis in ([each] if isinstance(each, int) else each)]
     return trace.transpose(trace.name(input), [axis % input.ndim for axis in order])
 
 
 @rule(Tensor.transpose, torch.transpose)
-def _transpose(trace: Trace, output: Tensor, input, dim0, dim1) -> str:
+def _transpose(trace: Trace, output: Tensor, input: Tensor, dim0: int, dim1: int) -> str:
     order = list(range(input.ndim))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return trace.transpose(trace.name(input), order)
 
 
 @rule(Tensor.expand)
-def _expand(trace: Trace, output: Tensor, input, *sizes) -> str:
+def _expand(trace: Trace, output: Tensor, input: Tensor, *sizes: int | Sequence[int]) -> str:
     if len(input) != 1 or len(output) != BATCH or output.ndim != input.ndim:
         raise refuse(f"expand{sizes} of a tensor of shape {tuple(input.shape)}, other than over the batch")
     batch = trace.emit("Shape", [INPUT], (1,), end=1)
@@ -160,19 +184,19 @@ def _expand(trace: Trace, output: Tensor, input, *sizes) -> str:
 
 
 @rule(torch.cat)
-def _cat(trace: Trace, output: Tensor, tensors, dim=0) -> str:
+def _cat(trace: Trace, output: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> str:
     return trace.emit("Concat", [trace.name(tensor) for tensor in tensors], output.shape, axis=dim % output.ndim)
 
 
 @rule(Tensor.add, torch.add, Tensor.add_)
-def _add(trace: Trace, output: Tensor, input, other, *, alpha=1) -> str:
+def _add(trace: Trace, output: Tensor, input: Tensor, other: object, *, alpha: float = 1) -> str:
     if alpha != 1 or not isinstance(other, Tensor):
         raise refuse("the addition of anything but two tensors")
     return trace.emit("Add", [trace.name(input), trace.name(other)], output.shape)
 
 
 @rule(Tensor.__getitem__)
-def _getitem(trace: Trace, output: Tensor, input, index) -> str:
+def _getitem(trace: Trace, output: Tensor, input: Tensor, index: object) -> str:
     if not (isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None) and isinstance(index[1], int)):
         raise refuse(f"the index {index}, other than [:, i]")
     return trace.emit("Gather", [trace.name(input), trace.constant(index[1], np.int64)], output.shape, axis=1)
@@ -182,22 +206,22 @@ def _getitem(trace: Trace, output: Tensor, input, index) -> str:
 def _multi_head_attention(
     trace: Trace,
     output: Tensor,
-    query,
-    key,
-    value,
-    embed_dim_to_check,
-    num_heads,
-    in_proj_weight,
-    in_proj_bias,
-    bias_k,
-    bias_v,
-    add_zero_attn,
-    dropout_p,
-    out_proj_weight,
-    out_proj_bias,
-    **settings,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    **settings: object,
 ) -> str:
-    """Self-attention of (tokens, n, features), Vaswani et al. 2017, section 3.2; within, the batch comes first."""
+    """Self-attention of (tokens, n, features), Vaswani et al. 2017, section 3.2; the nodes have the batch first."""
     variants = ("key_padding_mask", "attn_mask", "is_causal", "use_separate_proj_weight", "static_k", "static_v")
     set_variants = [name for name in variants if settings.get(name) not in (None, False)]
     if not query is key is value or add_zero_attn or bias_k is not None or bias_v is not None or set_variants:

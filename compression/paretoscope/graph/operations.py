@@ -15,13 +15,13 @@ from onnx import numpy_helper
 
 from paretoscope.graph.trace import INPUT
 
-# Beside layers, these can take codes and give codes: the first only move them, the second need a scale of their own.
+# Operators besides layers that can take and give codes: MOVES keep the scale, MIXES need one of their own.
 MOVES = {"MaxPool", "Reshape", "Transpose"}
 MIXES = {"Add", "GlobalAveragePool"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Step:
+class Operation:
     """A node, with the batch normalisation and the activation that follow it and nothing else reads before them.
 
     sources: the values that it takes, without weights and constants.
@@ -35,15 +35,17 @@ class Step:
 
     @property
     def output(self) -> str:
-        return (self.activation or self.norm or self.node).output[0]
+        name: str = (self.activation or self.norm or self.node).output[0]
+        return name
 
     @property
     def weight(self) -> str:
         """The state-dict name of a layer's weight."""
-        return self.node.input[1]
+        name: str = self.node.input[1]
+        return name
 
 
-class Steps:
+class Operations:
     """The steps of an fp32 graph, in the order of execution.
 
     constants: the initializers that are no weights; weights: the names of those that are, as in a state dict.
@@ -58,11 +60,11 @@ class Steps:
         self._known = frozenset(initializers)
         self.steps = self._grouped(model.graph.node)
         self.producers = {step.output: step for step in self.steps}
-        self.readers: dict[str, list[Step]] = {}
+        self.readers: dict[str, list[Operation]] = {}
         for step in self.steps:
             for name in step.sources:
                 self.readers.setdefault(name, []).append(step)
-        # Recipes of one structure have the same few sets of integer layers.
+        # Recipes of one structure have the same few sets of integer layers; the bound is chosen by hand; no benchmark.
         self.codes = lru_cache(maxsize=16)(self._codes)
 
     def _codes(self, layers: frozenset[str]) -> "Codes":
@@ -71,7 +73,7 @@ class Steps:
     def _is_layer(self, node: onnx.NodeProto) -> bool:
         return node.op_type in ("Conv", "Gemm") and node.input[1] in self.weights and node.input[0] not in self._known
 
-    def _grouped(self, nodes: Sequence[onnx.NodeProto]) -> list[Step]:
+    def _grouped(self, nodes: Sequence[onnx.NodeProto]) -> list[Operation]:
         readers: dict[str, list[onnx.NodeProto]] = {}
         for node in nodes:
             for name in node.input:
@@ -81,7 +83,7 @@ class Steps:
             following = readers.get(node.output[0], [])
             return following[0] if len(following) == 1 and following[0].op_type in ops else None
 
-        steps: list[Step] = []
+        steps: list[Operation] = []
         followers: set[str] = set()
         for node in nodes:
             if node.output[0] in followers:
@@ -93,7 +95,7 @@ class Steps:
                 activation = None
             followers.update(part.output[0] for part in (norm, activation) if part is not None)
             sources = tuple(name for name in node.input if name not in self._known)
-            steps.append(Step(node, norm, activation, layer, sources))
+            steps.append(Operation(node, norm, activation, layer, sources))
         return steps
 
     def _keeps_zero(self, activation: onnx.NodeProto) -> bool:
@@ -105,13 +107,13 @@ class Steps:
 
 
 class Codes:
-    """What is an integer when the layers of these outputs have integer weights.
+    """Which steps and values are integers when certain layers, named by their outputs, have integer weights.
 
     integer: outputs of the steps that run on integers. coded: values that exist as uint8 codes. scaled: those of them
     that have a scale of their own; the others are moved and have the scale of what they were.
     """
 
-    def __init__(self, steps: Steps, layers: frozenset[str]) -> None:
+    def __init__(self, steps: Operations, layers: frozenset[str]) -> None:
         self._steps = steps
         self.integer = self._integer_steps(layers)
         integer = [step for step in steps.steps if step.output in self.integer]

@@ -71,7 +71,7 @@ class Trace(TorchFunctionMode):
         self._know(images, INPUT)
 
     def __torch_function__(
-        self, func: Function, types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+        self, func: Function, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -129,7 +129,8 @@ class Trace(TorchFunctionMode):
         if producer is not None and producer.op_type == "Transpose":
             before = helper.get_node_attr_value(producer, "perm")
             if [before[axis] for axis in order] == sorted(order):
-                return producer.input[0]
+                undone: str = producer.input[0]
+                return undone
         shape = self.shapes[value]
         return self.emit("Transpose", [value], [shape[axis] for axis in order], perm=list(order))
 
@@ -152,7 +153,7 @@ def refuse(what: str) -> ModelError:
     return ModelError(f"the ONNX export does not cover {what}. Measure this model with the torch runtime.")
 
 
-def _rule_for(function: Function, args: tuple, kwargs: dict[str, Any]) -> Rule:
+def _rule_for(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rule:
     name = resolve_name(function) or repr(function)
     if function not in RULES:
         raise refuse(f"the operation {name}")
@@ -174,7 +175,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(tuple(value.values()))
 
 
-def record(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Trace, Tensor]:
+def record(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Trace, Tensor]:
     """The trace of a module in evaluation mode, and the logits (BATCH, classes) that it gave."""
     if any(part.training for part in module.modules()):
         raise ModelError("a model must be in evaluation mode to be exported; this one is training. Call .eval() first.")

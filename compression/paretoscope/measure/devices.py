@@ -7,9 +7,11 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.registry import Registry
+from paretoscope.measure.kinds import LayerKind
 from paretoscope.measure.roofline import LayerEstimate, LayerWork, estimate, peak_activation_bytes
 
 # Horowitz (2014), "Computing's Energy Problem (and what we can do about it)", ISSCC, figure 1.1.9: 45 nm, 0.9 V.
@@ -68,7 +70,7 @@ class Device:
         if not (number and math.isfinite(value) and holds(value)):
             raise CompressionError(f"{field} of a device must be {rule}; got {value!r}. {remedy}")
 
-    def peak(self, kind: str, integer: bool) -> float:
+    def peak(self, kind: LayerKind, integer: bool) -> float:
         """Operations/s that kernels are assumed to reach."""
         return self.efficiency * (self.int8_ops if integer else self.flops)
 
@@ -76,11 +78,12 @@ class Device:
         """Bytes/s: that of memory for a set of any size, since between two calls other work takes the caches."""
         return self.bandwidth
 
-    def activation_bandwidth(self, kind: str, size: float) -> float:
-        """Bytes/s, likewise."""
+    def activation_bandwidth(self, kind: LayerKind, size: float) -> float:
+        """Bytes/s at which activations of any size are read and written: that of memory."""
         return self.bandwidth
 
-    def overhead(self, kind: str) -> float:
+    def overhead(self, kind: LayerKind) -> float:
+        """Seconds of overhead of a layer of any kind."""
         return self.layer_s
 
 
@@ -294,4 +297,5 @@ def edited(device: Device, **figures: float) -> Device:
             f"a figure of a device must be one of {', '.join(sorted(known))}; got {', '.join(sorted(unknown))}. "
             "Use one of these names."
         )
-    return dataclasses.replace(device, **figures, sources=(*device.sources, f"Edited: {', '.join(sorted(figures))}."))
+    changes: dict[str, Any] = {**figures, "sources": (*device.sources, f"Edited: {', '.join(sorted(figures))}.")}
+    return dataclasses.replace(device, **changes)

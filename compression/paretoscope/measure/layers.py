@@ -15,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from paretoscope import codec
 from paretoscope.base.lock import machine
+from paretoscope.data.data import Part
+from paretoscope.measure.kinds import LayerKind
 from paretoscope.measure.sensitivity import coded_bytes
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
@@ -24,6 +26,7 @@ from paretoscope.runtimes.onnx_profile import onnx_profile
 from paretoscope.runtimes.profiles import OTHER
 from paretoscope.runtimes.sessions import session_options
 
+# Profiled runs; chosen by hand, no benchmark.
 RUNS = 30
 
 
@@ -31,14 +34,14 @@ RUNS = 30
 class LayerRow:
     """One compressible weight, or everything else ("other").
 
-    name: of the weight in the state dict. kind: "conv", "depthwise conv", "linear", "attention projection" or "other".
-    shape: of the weight, output channels first. parameters: its entries; other parameters count for "other". macs:
-    multiplications with it for one image; the products within attention count for "other". bytes: in the artefact,
-    coded on its own. size_share: of the artefact's bytes. time_share: of ONNX Runtime's fp32 time for one image.
+    name: of the weight in the state dict. shape: of the weight, output channels first. parameters: its entries; other
+    parameters count for "other". macs: multiplications with it for one image; the products within attention count for
+    "other". bytes: in the artefact, coded on its own. size_share: of the artefact's bytes. time_share: of ONNX
+    Runtime's fp32 time for one image.
     """
 
     name: str
-    kind: str
+    kind: LayerKind
     shape: tuple[int, ...]
     parameters: int
     macs: int
@@ -60,7 +63,7 @@ def layer_table(subject: Subject, compressed: CompressedModel | None = None) -> 
     if compressed is None:
         compressed = subject.compress(Recipe())
     module = subject.decoded(compressed)
-    image = subject.data.test_images[:1]
+    image = next(iter(subject.data.samples(Part.TEST, 1)))
     parameters = {name: tensor.numel() for name, tensor in module.named_parameters()}
     weights = {name: module.get_parameter(name) for name in compressed.weights}
     macs = count_macs(module, image)
@@ -69,28 +72,28 @@ def layer_table(subject: Subject, compressed: CompressedModel | None = None) -> 
     times = layer_times(module, tuple(weights), image)
     spent = math.fsum(times.values())
 
-    def row(name: str, kind: str, shape: tuple[int, ...], count: int, coded: int) -> LayerRow:
+    def row(name: str, kind: LayerKind, shape: tuple[int, ...], count: int, coded: int) -> LayerRow:
         return LayerRow(name, kind, shape, count, macs.get(name, 0), coded, coded / artefact, times[name] / spent)
 
     kinds = layer_kinds(module)
     rows = [row(name, kinds[name], tuple(w.shape), w.numel(), bytes_of[name]) for name, w in weights.items()]
     left = sum(parameters.values()) - sum(weight.numel() for weight in weights.values())
-    return [*rows, row(OTHER, OTHER, (), left, artefact - sum(bytes_of.values()))]
+    return [*rows, row(OTHER, LayerKind.OTHER, (), left, artefact - sum(bytes_of.values()))]
 
 
-def layer_kinds(module: nn.Module) -> dict[str, str]:
+def layer_kinds(module: nn.Module) -> dict[str, LayerKind]:
     """What each convolution, linear layer and attention projection is, by the name of its weight."""
-    kinds: dict[str, str] = {}
+    kinds: dict[str, LayerKind] = {}
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         if isinstance(part, nn.MultiheadAttention):
             names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
-            kinds |= {prefix + name: "attention projection" for name in names}
+            kinds |= {prefix + name: LayerKind.ATTENTION for name in names}
         elif isinstance(part, nn.Linear):
-            kinds.setdefault(prefix + "weight", "linear")
+            kinds.setdefault(prefix + "weight", LayerKind.LINEAR)
         elif isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             depthwise = part.groups == part.in_channels and part.groups > 1
-            kinds[prefix + "weight"] = "depthwise conv" if depthwise else "conv"
+            kinds[prefix + "weight"] = LayerKind.DEPTHWISE if depthwise else LayerKind.CONVOLUTION
     return kinds
 
 
@@ -114,7 +117,11 @@ class _MacCounter(TorchFunctionMode):
         self._names = names
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -134,7 +141,10 @@ class _MacCounter(TorchFunctionMode):
     def _count_attention(
         self, query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: int, *args: Any, **kwargs: Any
     ) -> None:
-        """Of tensors (tokens, n, features), Vaswani et al. 2017, section 3.2; args: num_heads, in_proj_weight, ..."""
+        """Count an attention over (tokens, n, features), Vaswani et al. 2017, section 3.2.
+
+        args: num_heads, in_proj_weight, ..., as `multi_head_attention_forward` takes them.
+        """
         in_proj, out_proj = args[1], args[7]
         queries, keys = math.prod(query.shape[:-1]), math.prod(key.shape[:-1])
         if in_proj is not None:

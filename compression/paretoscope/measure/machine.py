@@ -16,32 +16,35 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.threads import torch_threads
+from paretoscope.measure.kinds import LayerKind
 from paretoscope.runtimes.sessions import open_session, session_options
 
+# How often each piece is measured, and the sets that are read, in bytes: from the nearest cache to beyond the last.
+# All constants of this file are chosen by hand; `python -m benchmarks.latency` compares estimates with times.
 PASSES = 3
 SMALLEST_SET, LARGEST_SET = 16 * 1024, 256 * 1024 * 1024
 # A network of some hundred thousand weights, with its activations.
 SMALL_MODEL = 256 * 1024
-
-# Kinds of layers, as in the table of layers.
-CONVOLUTION, DEPTHWISE, OTHER = "conv", "depthwise conv", "other"
 
 _MATRICES = (256, 512)
 _TRIES = 10
 # Bytes that a try reads: a millisecond or so, or the set once where it is larger.
 _READ = 64 * 1024 * 1024
 _ALIGNMENT = 64
+# Calls of a sample, and nodes that are added to tell what each costs.
 _CALLS, _FURTHER = 100, 32
+# The least time that a difference of two measurements is taken to be.
 _TICK_S = 1e-9
 _VALUES = 64 * 128
 # A convolution of 3 x 3 as in the middle of a network for small images; operations of the dense one.
@@ -57,8 +60,8 @@ class Machine:
     """Measured limits of this machine, on `threads` threads.
 
     name: the processor, as the system tells it. flops: fp32 FLOP/s, a multiplication and an addition being two.
-    int8_ops: the same of 8-bit integers with 32-bit sums. convolution, depthwise: the same two of kernels that have
-    lower ceilings: a convolution of few channels, and a depthwise one, which loads a value for each multiplication.
+    int8_ops: operations/s of 8-bit integers with 32-bit sums. convolution, depthwise: both of kernels that have lower
+    ceilings: a convolution of few channels, and a depthwise one, which loads a value for each multiplication.
     curve: (bytes, bytes/s) for sets of ascending size: how fast a set of that size is read again and again, so that
     each cache shows as a step. other_bandwidth: bytes/s that a step without weights reads and writes, such as a
     softmax. call_s: seconds of a call of a session that computes next to nothing. layer_s, node_s: seconds that each
@@ -92,18 +95,18 @@ class Machine:
         sizes, speeds = np.log(np.array(self.curve, np.float64)).T
         return float(np.exp(np.interp(math.log(max(size, 1)), sizes, speeds)))
 
-    def peak(self, kind: str, integer: bool) -> float:
-        """Operations/s that layers of a kind, as the table of layers names it, reach on integers or on fp32."""
+    def peak(self, kind: LayerKind, integer: bool) -> float:
+        """Operations/s that layers of a kind reach on integers or on fp32."""
         others = (self.flops, self.int8_ops)
-        return {CONVOLUTION: self.convolution, DEPTHWISE: self.depthwise}.get(kind, others)[integer]
+        return {LayerKind.CONVOLUTION: self.convolution, LayerKind.DEPTHWISE: self.depthwise}.get(kind, others)[integer]
 
-    def activation_bandwidth(self, kind: str, size: float) -> float:
+    def activation_bandwidth(self, kind: LayerKind, size: float) -> float:
         """Bytes/s at which a layer of that kind reads and writes `size` bytes of activations."""
-        return min(self.bandwidth_at(size), self.other_bandwidth if kind == OTHER else math.inf)
+        return min(self.bandwidth_at(size), self.other_bandwidth if kind == LayerKind.OTHER else math.inf)
 
-    def overhead(self, kind: str) -> float:
+    def overhead(self, kind: LayerKind) -> float:
         """Seconds that a node of a layer of that kind takes beside its computation."""
-        return self.layer_s if kind in (CONVOLUTION, DEPTHWISE) else self.node_s
+        return self.layer_s if kind in (LayerKind.CONVOLUTION, LayerKind.DEPTHWISE) else self.node_s
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -115,14 +118,20 @@ class Machine:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Machine":
-        """The same from plain data; raises CompressionError for anything else."""
+        """The machine that `to_dict` wrote; raises CompressionError for anything else."""
         try:
             machine = cls(
                 name=str(data["name"]),
                 threads=int(data["threads"]),
+                flops=float(data["flops"]),
+                int8_ops=float(data["int8_ops"]),
+                convolution=(float(data["convolution"][0]), float(data["convolution"][1])),
+                depthwise=(float(data["depthwise"][0]), float(data["depthwise"][1])),
                 curve=tuple((int(size), float(speed)) for size, speed in data["curve"]),
-                **{name: float(data[name]) for name in _FIGURES},
-                **{name: (float(data[name][0]), float(data[name][1])) for name in _PAIRS},
+                other_bandwidth=float(data["other_bandwidth"]),
+                call_s=float(data["call_s"]),
+                layer_s=float(data["layer_s"]),
+                node_s=float(data["node_s"]),
             )
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise CompressionError(f"a machine needs the fields of `to_dict`; {error!r}. Measure it again.") from None
@@ -253,7 +262,7 @@ def _convolution(groups: int, integer: bool, threads: int) -> Call:
     constants: dict[str, np.ndarray] = {"w": weight}
     inputs = ["x", "w"]
     if integer:
-        constants |= {"scale": np.float32(1), "zero": np.uint8(0), "w zero": np.int8(0)}
+        constants |= {"scale": np.array(1, np.float32), "zero": np.array(0, np.uint8), "w zero": np.array(0, np.int8)}
         inputs = ["x", "scale", "zero", "w", "scale", "w zero", "scale", "zero"]
     node = helper.make_node("QLinearConv" if integer else "Conv", inputs, ["y"], group=groups, pads=[1] * 4)
     return _bound([node], images, constants, images.dtype, threads)
@@ -283,7 +292,11 @@ def _links(count: int) -> Iterator[tuple[int, tuple[str, str]]]:
 
 
 def _bound(
-    nodes: Iterable[onnx.NodeProto], x: np.ndarray, constants: dict[str, np.ndarray], result: type, threads: int
+    nodes: Iterable[onnx.NodeProto],
+    x: np.ndarray,
+    constants: dict[str, np.ndarray],
+    result: npt.DTypeLike,
+    threads: int,
 ) -> Call:
     """A call of a session of the nodes, from `x` to `y` of its shape, and of nothing else."""
     types = [helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in (x.dtype, result)]
@@ -299,11 +312,15 @@ def _bound(
     binding = session.io_binding()
     binding.bind_cpu_input("x", x)
     binding.bind_output("y")
-    return lambda _keep_alive=x: session.run_with_iobinding(binding)
+
+    def call(_keep_alive: np.ndarray = x) -> None:
+        session.run_with_iobinding(binding)
+
+    return call
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _sum(values: np.ndarray, times: int) -> float:
+@compiled(fastmath=True)
+def _sum(values: npt.NDArray[np.float32], times: int) -> np.float32:
     total = np.float32(0)
     for _ in range(times):
         # Something changes each time, or a compiler may find that one sum is enough.

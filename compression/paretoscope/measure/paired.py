@@ -27,5 +27,5 @@ def paired_ms(timing: Latency, reference: float) -> float:
 
 
 def paired_interval(timing: Latency, reference: float) -> tuple[float, float]:
-    """The ends that follow from the interval of the speed-up."""
+    """The interval of `paired_ms`, in milliseconds, that follows from that of the speed-up."""
     return reference / timing.speedup_high, reference / timing.speedup_low

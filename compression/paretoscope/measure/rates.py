@@ -26,13 +26,17 @@ def rates(model: CompressedModel) -> Rates:
 
 
 def _codes(tensor: CompressedTensor) -> np.ndarray:
-    """What is zero where the weight is."""
+    """An array of the tensor's shape that is zero where its weights are."""
     match tensor:
         case Plain(values=values):
             return values
         case Integers(codes=codes, zero=zero) if zero is not None:
-            return codes != (zero.reshape(zero.shape + (1,) * (codes.ndim - 1)) if zero.ndim else zero)
+            points = zero.reshape(zero.shape + (1,) * (codes.ndim - 1)) if zero.ndim else zero
+            nonzero: np.ndarray = np.not_equal(codes, points)
+            return nonzero
         case Integers(codes=codes):
             return codes
         case Codebook(indices=indices):
             return indices
+        case _:
+            return tensor.decode()

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
+from paretoscope.measure import migrations
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks import BaselineFigures, Figures, tasks
 
@@ -12,7 +14,7 @@ from paretoscope.tasks import BaselineFigures, Figures, tasks
 FIRST_TASK = "classification"
 
 # An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
-# formats, runtimes, half the channels) differs by factors of 1.3 to 2, and the order of those would be chance.
+# formats, runtimes, half the channels) differs by factors of 1.3 to 2 (`python -m benchmarks.latency`).
 WIDEST = 1.5
 
 
@@ -45,7 +47,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Bytes of the whole model under each form, biases, normalisation, scales and codebooks always included.
+    """Bytes of the whole model in each encoding, biases, normalisation, scales and codebooks always included.
 
     dense: fp32. sparse: fp32 non-zeros with relative indices. packed: bit-packed codes. huffman, ans: entropy
     coded codes. artefact: the length of the file as written.
@@ -59,6 +61,14 @@ class Ladder:
     artefact: int
 
 
+class StoppedBy(StrEnum):
+    """What ended a timing: an interval as narrow as was wanted, the time allowed, or the rounds allowed."""
+
+    PRECISION = "precision"
+    BUDGET = "budget"
+    ROUNDS = "rounds"
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """One timing of a (graph, number format) against the baseline in the same runtime and process.
@@ -66,7 +76,7 @@ class Latency:
     size: height of the input images. median_ms, p95_ms, p99_ms and the baseline's: milliseconds a batch, outliers
     included. speedup: median of baseline / candidate over rounds of interleaved pairs, each round with sessions loaded
     anew, and its bootstrap 95 % interval. pairs: samples of each side. outliers: calls of the candidate above Tukey's
-    far fence, third quartile + 3 interquartile ranges. stopped_by: "precision", "budget" or "rounds".
+    far fence, third quartile + 3 interquartile ranges. stopped_by: the value of a `StoppedBy`.
     measured_for: digest of the recipe that was timed; another recipe of the same graph and number format reuses the
     timing. alone: whether it had the machine to itself throughout; None of timings from before that was noted.
     """
@@ -107,6 +117,15 @@ class Latency:
         """Images a second of the baseline."""
         return 1e3 * self.batch / self.baseline_median_ms
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with a version after the first."""
+        return {**migrations.version_of(migrations.TIMINGS), **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: object) -> "Latency":
+        """The timing that `to_dict` of this or an older version wrote; raises as `Record.from_dict` does."""
+        return cls(**migrations.migrated(data, migrations.TIMINGS))
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -134,8 +153,9 @@ class Record:
         return self.latency is not None and self.latency.measured_for != self.digests.recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, the task's figures at the top level, as the command line prints it."""
+        """Plain data, the task's figures at the top level, as the command line prints it; a version after the first."""
         return {
+            **migrations.version_of(migrations.RECORDS),
             **({} if self.task == FIRST_TASK else {"task": self.task}),
             "model": self.model,
             "dataset": self.dataset,
@@ -146,12 +166,16 @@ class Record:
             "rates": dataclasses.asdict(self.rates),
             "size": dataclasses.asdict(self.size),
             "ratio": self.ratio,
-            "latency": None if self.latency is None else dataclasses.asdict(self.latency),
+            "latency": None if self.latency is None else self.latency.to_dict(),
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Record":
-        """The record that `to_dict` wrote; KeyError, TypeError or ValueError when it is not one."""
+    def from_dict(cls, data: object) -> "Record":
+        """The record that `to_dict` of this or an older version wrote.
+
+        Raises KeyError, TypeError, ValueError or AttributeError when it is none, RecipeError for its recipe.
+        """
+        data = migrations.migrated(data, migrations.RECORDS)
         if (name := data.get("task", FIRST_TASK)) not in tasks:
             raise ValueError(f"a record must be of a known task; this one is of {name!r}")
         task = tasks.get(name)
@@ -164,7 +188,7 @@ class Record:
             baseline=task.read_baseline(data["baseline"]),
             rates=Rates(**data["rates"]),
             size=Ladder(**data["size"]),
-            latency=None if data["latency"] is None else Latency(**data["latency"]),
+            latency=None if data["latency"] is None else Latency.from_dict(data["latency"]),
             task=task.name,
         )
 

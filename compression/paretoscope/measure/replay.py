@@ -122,19 +122,23 @@ class _Recorder(TorchFunctionMode):
         self._values: list[Tensor] = []  # kept: an identity stands for a tensor only while the tensor lives
         self._numbers: dict[int, int] = {}
         self._versions: list[int] = []
-        self._calls: list[tuple[Callable[..., Any], tuple, dict[str, Any], tuple[int, ...], set[int]]] = []
+        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], tuple[int, ...], set[int]]] = []
         self._made: list[int] = []
         self._barriers: list[tuple[int, int]] = []
         self._first_use: dict[int, int] = {}
         self._number(images, -1)
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         return self.call(func, args, kwargs or {})
 
     def call(
-        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], owned: Sequence[Tensor] = ()
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], owned: Sequence[Tensor] = ()
     ) -> Any:
         """Make a call and record it; owned: tensors that it reads beside its arguments."""
         inputs = list(tensors_in((args, kwargs)))

@@ -17,13 +17,15 @@ import torch
 from torch import nn
 
 from paretoscope.base.errors import ModelError
-from paretoscope.graph.operations import Steps
+from paretoscope.graph.operations import Operations
 from paretoscope.graph.trace import BATCH, OUTPUT, record
-from paretoscope.measure.layers import OTHER, count_macs, layer_kinds
+from paretoscope.measure.kinds import LayerKind
+from paretoscope.measure.layers import count_macs, layer_kinds
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.tensors import CompressedTensor, integers_of
 from paretoscope.runtimes.onnx_graph import make_model
+from paretoscope.runtimes.profiles import OTHER
 
 Bound = Literal["compute", "memory", "overhead"]
 
@@ -37,7 +39,7 @@ VIEWS = {"Reshape", "Shape"}
 class LayerWork:
     """What a layer has to do for one batch, at least.
 
-    name: of its weight in the state dict, or "other" for all that belongs to none. kind: as in the table of layers.
+    name: of its weight in the state dict, or "other" for all that belongs to none.
     macs: multiply-accumulate operations. weights: entries of the weight. weight_bytes: of weight and bias as they are
     run: 4 a float, 1 an integer. input_bytes, output_bytes: of activations, each value read and written once by each
     step that uses it. nodes: steps that a runtime takes, a layer with its normalisation and activation being one.
@@ -45,7 +47,7 @@ class LayerWork:
     """
 
     name: str
-    kind: str
+    kind: LayerKind
     macs: int
     weights: int
     weight_bytes: int
@@ -98,19 +100,22 @@ def layer_work(
     size: height and width of the images; None for the model's own. number_format: "fp32", or "int8" for integer kernels
     where the weights have at most 8 bits. Nothing is timed: one image is run. Raises ModelError.
     """
-    channels, height, width = subject.data.test_images.shape[1:]
+    channels, height, width = subject.network.input_shape
     shape = (channels, size or height, size or width)
     return module_work(subject.decoded(compressed), shape, compressed.weights, batch, number_format)
 
 
 def module_work(
     module: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     weights: Mapping[str, CompressedTensor],
     batch: int = 1,
     number_format: str = "fp32",
 ) -> list[LayerWork]:
-    """The same of a module in evaluation mode, its compressible weights being `weights`, by state-dict name."""
+    """The work of a module's layers, as `layer_work` gives it, in evaluation mode.
+
+    weights: its compressible tensors, by state-dict name.
+    """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ModelError(f"batch must be a whole number of at least 1; got {batch!r}. Pass e.g. 1.")
     if number_format not in ("fp32", "int8"):
@@ -124,15 +129,17 @@ def module_work(
         ) from None
     graph = make_model(trace.nodes, trace.initializers, trace.name(logits), input_shape, logits.shape[1:])
     shapes = {**trace.shapes, OUTPUT: tuple(logits.shape)}
-    steps = Steps(graph, weights)
+    steps = Operations(graph, weights)
     codes = steps.codes(_integer_outputs(steps, weights) if number_format == "int8" else frozenset())
 
     def activation_bytes(name: str) -> int:
-        """Of a value, whose traced shape is that of BATCH images."""
+        """Bytes of a value for the batch; its traced shape is that of BATCH images."""
         return math.prod(shapes[name]) * batch * (1 if name in codes.coded else 4) // BATCH
 
     kinds = layer_kinds(module)
-    rows = {name: LayerWork(name, kinds.get(name, OTHER), 0, 0, 0, 0, 0, nodes=0) for name in (*weights, OTHER)}
+    rows = {
+        name: LayerWork(name, kinds.get(name, LayerKind.OTHER), 0, 0, 0, 0, 0, nodes=0) for name in (*weights, OTHER)
+    }
     for step in steps.steps:
         name = next((name for name in step.node.input if name in weights), OTHER)
         row, integer = rows[name], step.output in codes.integer
@@ -153,14 +160,14 @@ def module_work(
     return list(rows.values())
 
 
-def _integer_outputs(steps: Steps, weights: Mapping[str, CompressedTensor]) -> frozenset[str]:
+def _integer_outputs(steps: Operations, weights: Mapping[str, CompressedTensor]) -> frozenset[str]:
     """The outputs of the layers whose weights integer kernels can take."""
     integer = {name for name, tensor in weights.items() if integers_of(tensor) is not None}
     return frozenset(step.output for step in steps.steps if step.is_layer and step.weight in integer)
 
 
 def _constant_bytes(constants: Sequence[np.ndarray], integer: bool) -> int:
-    """Of the tensors that a step has for itself, the weight first; biases have 4 bytes an entry everywhere."""
+    """Bytes of the tensors that a step has for itself, the weight first; biases have 4 bytes an entry everywhere."""
     return sum(tensor.size * (1 if integer and i == 0 else 4) for i, tensor in enumerate(constants))
 
 
@@ -170,13 +177,13 @@ class Hardware(Protocol):
     @property
     def call_s(self) -> float: ...
 
-    def peak(self, kind: str, integer: bool) -> float: ...
+    def peak(self, kind: LayerKind, integer: bool) -> float: ...
 
-    def overhead(self, kind: str) -> float: ...
+    def overhead(self, kind: LayerKind) -> float: ...
 
     def bandwidth_at(self, size: float) -> float: ...
 
-    def activation_bandwidth(self, kind: str, size: float) -> float: ...
+    def activation_bandwidth(self, kind: LayerKind, size: float) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +217,7 @@ class LayerEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of a whole call. seconds: its layers and the call itself (call_s). layers: in the order of the work."""
+    """The time of a whole call. seconds: its layers and the call itself (call_s). layers: in the order of the work."""
 
     seconds: float
     call_s: float

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.text import listed, nearest, shown
-from paretoscope.data.data import CHUNK
+from paretoscope.data.data import CHUNK, Part
 from paretoscope.measure.replay import Replay
 from paretoscope.measure.subject import Subject
 from paretoscope.methods.pipeline import compress
@@ -29,6 +30,7 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
 
+# Values of each setting; `python -m benchmarks.sensitivity` shows the time that they take.
 GRIDS: Mapping[str, tuple[float, ...]] = {
     "sparsity": (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98),
     "clusters": (64, 32, 16, 8, 4, 2),
@@ -38,13 +40,13 @@ GRIDS: Mapping[str, tuple[float, ...]] = {
 # How the layer is compressed beside the setting that varies: at few bits the clipping of least error is the fair one.
 SETTINGS: Mapping[str, Any] = {"calibration": "mse"}
 
-# Bytes of activations that are kept; more test images than fit are measured in several blocks.
+# Bytes of activations that are kept; more test images than fit are measured in several blocks. Chosen by hand.
 MEMORY = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A model in which one layer has another setting.
+class SensitivityPoint:
+    """A point of a sensitivity curve: a model in which one layer has another setting.
 
     value: of the setting. correct of n test samples. kl: mean over them of the divergence of its outputs from the
     baseline's, the task's own; finer than counts. bytes: of the layer, coded (with ANS) on its own.
@@ -71,7 +73,7 @@ class Sensitivity:
     n: int
     settings: Mapping[str, Any]
     layer_bytes: Mapping[str, int]
-    curves: Mapping[str, Mapping[str, tuple[Point, ...]]] = field(repr=False)
+    curves: Mapping[str, Mapping[str, tuple[SensitivityPoint, ...]]] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -81,7 +83,7 @@ class Sensitivity:
     def from_dict(cls, data: Mapping[str, Any]) -> "Sensitivity":
         """What `to_dict` wrote; KeyError, TypeError or AttributeError when it is not that."""
         curves = {
-            layer: {setting: tuple(Point(**point) for point in points) for setting, points in curve.items()}
+            layer: {setting: tuple(SensitivityPoint(**point) for point in points) for setting, points in curve.items()}
             for layer, curve in data["curves"].items()
         }
         return cls(**{**data, "curves": curves})
@@ -122,8 +124,20 @@ def measure_sensitivity(
     return run.measure()
 
 
+@dataclass(slots=True)
+class _Sums:
+    """Sums over the test samples so far, with one layer at one value; bytes: of the layer, coded."""
+
+    correct: int = 0
+    divergence: float = 0.0
+    bytes: int = 0
+
+
 class _Run:
-    """One measurement: the module whose weights are changed, the recorded passes, the sums so far."""
+    """One measurement: the module whose weights are changed, the recorded passes, the sums so far.
+
+    _chunks: of the test split; _block: how many of them are measured together.
+    """
 
     def __init__(
         self,
@@ -141,26 +155,27 @@ class _Run:
         model = copy.deepcopy(subject.model).eval()
         self._model = model
         self._weights = {name: model.get_parameter(name) for name in layers}
-        images = subject.data.test_images
-        lengths = {len(chunk) for chunk in images.split(CHUNK)}
-        self._replays = {length: Replay.record(model, images[:length]) for length in lengths}
+        first = next(iter(subject.data.samples(Part.TEST)))
+        n = subject.data.length(Part.TEST)
+        lengths = {min(CHUNK, n - start) for start in range(0, n, CHUNK)}
+        self._replays = {length: Replay.record(model, first[:length]) for length in lengths}
         replay = self._replays[max(lengths)]
         self._layers = sorted(layers, key=replay.cut)
         most = max(replay.alive_bytes(replay.cut(name)) for name in layers)
-        self._block = CHUNK * max(1, memory // most)
-        self._sums = {
-            (name, setting): [[0, 0.0, 0] for _ in grid] for name in layers for setting, grid in grids.items()
-        }
+        self._chunks = math.ceil(n / CHUNK)
+        self._block = max(1, memory // most)
+        self._sums = {(name, setting): [_Sums() for _ in grid] for name in layers for setting, grid in grids.items()}
         self._layer_bytes: dict[str, int] = {}
         self._n = self._correct = 0
         self._done = 0
-        self._total = len(images.split(CHUNK)) * len(layers) * sum(map(len, grids.values()))
+        self._total = self._chunks * len(layers) * sum(map(len, grids.values()))
 
     def measure(self) -> Sensitivity:
-        images, labels = self._subject.data.test_images, torch.from_numpy(self._subject.labels)
-        blocks = zip(images.split(self._block), labels.split(self._block), strict=True)
-        for count, (block, truth) in enumerate(blocks, 1):
-            self._measure_block(block.split(CHUNK), truth.split(CHUNK), last=count * self._block >= len(images))
+        labels = torch.from_numpy(self._subject.labels).split(CHUNK)
+        pairs = zip(self._subject.data.samples(Part.TEST), labels, strict=True)
+        for start in range(0, self._chunks, self._block):
+            chunks, truths = zip(*islice(pairs, self._block), strict=True)
+            self._measure_block(chunks, truths, last=start + self._block >= self._chunks)
         return self._sensitivity(self._layers)
 
     def _measure_block(self, chunks: Sequence[Tensor], labels: Sequence[Tensor], *, last: bool) -> None:
@@ -195,12 +210,12 @@ class _Run:
         for setting, grid in self._grids.items():
             for value, sums in zip(grid, self._sums[name, setting], strict=True):
                 compressed = compress_alone(statistics, name, {**self._settings, setting: value})
-                sums[2] = coded_bytes(compressed, name)
+                sums.bytes = coded_bytes(compressed, name)
                 _set(weight, torch.from_numpy(np.ascontiguousarray(compressed.decode(name))))
                 for replay, values, start, truth, reference in pieces:
                     logits = replay.logits(values, start)
-                    sums[0] += int(self._task.correct(logits, truth).sum())
-                    sums[1] += self._divergence(reference, logits)
+                    sums.correct += int(self._task.correct(logits, truth).sum())
+                    sums.divergence += self._divergence(reference, logits)
                     self._done += 1
                     self._progress.report(self._done, self._total)
         _set(weight, original)
@@ -223,8 +238,8 @@ class _Run:
         curves = {
             name: {
                 setting: tuple(
-                    Point(value, correct, self._n, divergence / self._n, coded)
-                    for value, (correct, divergence, coded) in zip(grid, self._sums[name, setting], strict=True)
+                    SensitivityPoint(value, sums.correct, self._n, sums.divergence / self._n, sums.bytes)
+                    for value, sums in zip(grid, self._sums[name, setting], strict=True)
                 )
                 for setting, grid in self._grids.items()
             }

@@ -7,9 +7,11 @@ filler entries, as in Deep Compression, section 2.
 
 import math
 
-import numba
 import numpy as np
+import numpy.typing as npt
 
+from paretoscope.base.compiled import compiled
+from paretoscope.base.errors import ModelError
 from paretoscope.codec import streams_length, write, write_streams
 from paretoscope.measure.record import Ladder
 from paretoscope.model.compressed import CompressedModel
@@ -51,17 +53,23 @@ def _stored_bytes(tensor: Plain | Integers) -> int:
     return tensor.values.nbytes if isinstance(tensor, Plain) else tensor.codes.nbytes + tensor.scale.nbytes
 
 
-def _nonzero(tensor: CompressedTensor) -> np.ndarray:
+def _nonzero(tensor: CompressedTensor) -> npt.NDArray[np.bool_]:
+    """Where a tensor's weights are not zero."""
+    zero: np.ndarray | int = 0
     match tensor:
         case Plain(values=values):
-            return values != 0
-        case Integers(codes=codes, zero=zero) if zero is not None:
-            return codes != (zero.reshape(zero.shape + (1,) * (codes.ndim - 1)) if zero.ndim else zero)
+            symbols = values
+        case Integers(codes=codes, zero=points) if points is not None:
+            symbols, zero = codes, points.reshape(points.shape + (1,) * (codes.ndim - 1)) if points.ndim else points
         case Integers(codes=codes, scale=scale):
             # A dead channel, binarized, has codes of one and a scale of zero.
-            return codes != 0 if scale.all() else tensor.decode() != 0
+            symbols = codes if scale.all() else tensor.decode()
         case Codebook(indices=indices):
-            return indices != 0
+            symbols = indices
+        case _:
+            symbols = tensor.decode()
+    nonzero: npt.NDArray[np.bool_] = np.not_equal(symbols, zero)
+    return nonzero
 
 
 def _packed_bits(tensor: CompressedTensor, has_zeros: bool) -> tuple[int, int, int]:
@@ -77,6 +85,11 @@ def _packed_bits(tensor: CompressedTensor, has_zeros: bool) -> tuple[int, int, i
             count = entries.shape[0]
             side = 4 * count if isinstance(entries, Plain) else 4 + math.ceil(count * entries.bits / 8)
             return _index_bits(count + has_zeros), _index_bits(count + 1), side
+        case _:
+            raise ModelError(
+                f"the size ladder knows tensors that are plain, integers or codebooks; got {type(tensor).__name__}. "
+                "Add its bits here."
+            )
 
 
 def _index_bits(symbols: int) -> int:
@@ -90,9 +103,9 @@ def _smallest(count: int, dense_bits: int, value_bits: int, entries: np.ndarray 
     return math.ceil(bits / 8)
 
 
-@numba.njit(cache=True, nogil=True)
-def _entries(nonzero):
-    """Entries, fillers included, that relative indices of 1..16 bits need."""
+@compiled()
+def _entries(nonzero: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Entries, fillers included, that relative indices of 1..16 bits need: (INDEX_WIDTHS,)."""
     entries = np.zeros(INDEX_WIDTHS, np.int64)
     run = 0
     for value in nonzero:

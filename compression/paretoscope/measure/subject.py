@@ -46,12 +46,14 @@ from paretoscope.tasks import Answers, BaselineFigures, Task
 if TYPE_CHECKING:
     from paretoscope.runtimes.integer.blueprint import Blueprint
 
-# Simplified networks that are kept, with their statistics: a few times the model's own memory each.
+# Simplified networks that are kept with their statistics, a few times the model's own memory each; chosen by hand.
 KEPT_VARIANTS = 4
 
+# Runs of a profile; chosen by hand, no benchmark.
 PROFILE_RUNS = 30
+# Height and width of the largest images that are timed.
 LARGEST_SIZE = 1024
-# Enough to calibrate integer formats for a timing; a hundred large images would take long to run.
+# Enough to calibrate integer formats for a timing, while a hundred large images take long; by hand, no benchmark.
 RESIZED_IMAGES = 16
 
 
@@ -65,14 +67,11 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What recipes are tried on; `of` makes one.
+    """A network with its data and its task, on which recipes are tried; `of` makes one.
 
-    model: the network's module, the baseline, in evaluation mode, not to be changed. labels: of the test
-    split, (n, ...).
-
-    predictions, baseline: what the baseline says of the whole test split, and the figures made of it. reference:
-    its outputs as harm compares them. task: how answers are judged.
-    parameters: of the baseline.
+    model: the network's module, the baseline, in evaluation mode, not to be changed. task: how answers are judged.
+    labels: of the test split, (n, ...). predictions, baseline: the baseline's answers on the whole test split, and its
+    figures. reference: its outputs as harm compares them. parameters: of the baseline.
     """
 
     network: Network
@@ -160,7 +159,7 @@ class Subject:
         return self.evaluate_compressed(self.compress(recipe))
 
     def evaluate_compressed(self, compressed: CompressedModel, artefact: bytes | None = None) -> Iterator[Evaluation]:
-        """The same for a compressed model that the caller has; `artefact` is its file, where the caller has that too.
+        """Evaluate a compressed model that the caller has; `artefact` is its file, where the caller has that too.
 
         Raises ModelError when it was made from other weights than this subject's.
         """
@@ -197,7 +196,7 @@ class Subject:
 
     @contextmanager
     def running(self, compressed: CompressedModel) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-        """What is evaluated of a compressed model: images (n, C, H, W) to logits, by the decoded or integer network."""
+        """The function from images (n, C, H, W) to logits that is evaluated: the decoded or the integer network."""
         form = self._form(compressed)
         with form.loaded(compressed) as module:
             if compressed.recipe.integer:
@@ -207,11 +206,11 @@ class Subject:
                 yield module
 
     def blueprint(self, compressed: CompressedModel) -> "Blueprint":
-        """What integer networks of the compressed model's structure are made from; raises ModelError."""
+        """The blueprint of integer networks of the compressed model's structure; raises ModelError."""
         return self._form(compressed).blueprint
 
     def train_harm(self, compressed: CompressedModel) -> float:
-        """Mean divergence from the baseline's outputs over the train split: for choices to be made by."""
+        """Mean divergence from the baseline's outputs over the train split, by which choices are made."""
         with self._form(compressed).loaded(compressed) as module:
             *_, found = self.task.answer(module, self.data.samples(Part.TRAIN), self._train_reference)
         return found.harm
@@ -221,7 +220,7 @@ class Subject:
         return self.task.outputs(self.model, self.data.samples(Part.TRAIN))
 
     def _form(self, compressed: CompressedModel) -> Form:
-        """The network that the compressed model decodes into; the last few are kept."""
+        """The network that a compressed model decodes into; the last few are kept."""
         simplified = compressed.recipe.simplify is not None or compressed.structure != Structure()
         key = (compressed.structure, tuple(compressed.shapes().items())) if simplified else None
         with self._lock:
@@ -239,7 +238,7 @@ class Subject:
     def program(
         self, compressed: CompressedModel, runtime: str, *, size: int | None = None, number_format: str | None = None
     ) -> Program:
-        """What a runtime loads of a compressed model: for ONNX Runtime the file that is timed and exported.
+        """The program of a compressed model in a runtime: for ONNX Runtime the file that is timed and exported.
 
         size: height and width of the input images, None for the model's own. number_format: None for the recipe's.
         Raises UnknownNameError, ModelError or RuntimeUnavailableError.
@@ -301,7 +300,7 @@ class Subject:
         width: float = WIDTH,
         progress: Progress = SILENT,
     ) -> Noise:
-        """Time the baseline against itself, as `time` does: what is left of 1 is noise."""
+        """Time the baseline against itself, as `time` does: how far the ratio is from 1 is noise."""
         return measure_noise(
             runtimes.runtimes.get(runtime),
             self._baseline_program(runtime, size),
@@ -347,7 +346,7 @@ class Subject:
     def resized(self, size: int | None) -> np.ndarray:
         """Calibration images, float32 (n, C, H, W), of that height and width, None for the model's own.
 
-        Raises ModelError for what is no size.
+        Raises ModelError for another value than 1 to LARGEST_SIZE.
         """
         images = self.data.calibration_images
         if size is None:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from paretoscope.methods import compensate, recalibrate, simplify
+from paretoscope.methods import input_moments, simplify
 from paretoscope.methods.fisher import diagonal_fisher
-from paretoscope.methods.pipeline import compress, with_rest
+from paretoscope.methods.pipeline import compress, repair_outputs, samples
+from paretoscope.methods.registry import Sampled
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
@@ -65,7 +66,7 @@ class Variant:
     @cached_property
     def hessians(self) -> dict[str, np.ndarray]:
         """Second moments of the inputs of every layer, over the calibration images."""
-        return compensate.hessians(self.module, self.images, self.statistics.layers)
+        return input_moments.hessians(self.module, self.images, self.statistics.layers)
 
     @cached_property
     def fisher(self) -> Mapping[str, np.ndarray]:
@@ -74,31 +75,18 @@ class Variant:
 
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps after simplify, repair included."""
-        repair = recipe.repair
+        wanted = samples(recipe)
         compressed = compress(
             self.statistics,
             recipe,
             source=self.source,
             structure=self.structure,
-            hessians=self.hessians if repair and repair.rounding == "gptq" else None,
-            fisher=self.fisher if recipe.by_fisher else None,
+            hessians=self.hessians if Sampled.SECOND_MOMENTS in wanted else None,
+            fisher=self.fisher if Sampled.FISHER in wanted else None,
             notes=self.notes,
             known=self.known,
         )
-        # Biases last: re-estimated statistics would undo what their correction puts there.
-        if repair and repair.batchnorm:
-            changed = recalibrate.reestimate_batchnorm(self._loaded(compressed), self.images)
-            compressed = with_rest(compressed, changed)
-            if not changed and not self.structure.folded:
-                note = "There is no batch normalisation to re-estimate."
-                compressed = replace(compressed, notes=(*compressed.notes, note))
-        if repair and repair.bias:
-            changed = recalibrate.correct_bias(self.module, self._loaded(compressed), self.images)
-            compressed = with_rest(compressed, changed)
-        return compressed
-
-    def _loaded(self, compressed: CompressedModel) -> nn.Module:
-        return compressed.load_into(copy.deepcopy(self.module))
+        return repair_outputs(compressed, self.module, self.images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +94,7 @@ class Form:
     """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W)."""
 
     module: nn.Module
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
 
     @cached_property

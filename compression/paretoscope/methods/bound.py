@@ -1,4 +1,4 @@
-"""Never worse than zeros: what coding puts in place of a row of weights costs at most as much as nothing would.
+"""A bound on the error of a row of weights: never more than if all its weights were zero.
 
 Rounding to the nearest value of a grid that has a zero is so, weight by weight. Error compensation (`compensate`) is
 not: its first columns count on the others, and signs times a magnitude have no zero; nor are weights that move to
@@ -7,17 +7,20 @@ another group of a codebook. A row of weights w coded as q costs `(w - q) H (w -
 """
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from paretoscope.methods.compensate import DAMPING
 from paretoscope.model.tensors import Codebook, Integers, Plain
 
-# Rounding errors of sums.
+T = TypeVar("T", bound=Integers | Codebook)
+
+# Slack for rounding errors of sums: chosen by hand, no benchmark.
 _SLACK = 1e-9
 
 
-def bounded(weight: np.ndarray, tensor: Integers | Codebook, hessian: np.ndarray | None) -> Integers | Codebook:
+def bounded(weight: np.ndarray, tensor: T, hessian: np.ndarray | None) -> T:
     """The tensor with smaller scales, or entries, where it costs more than zeros do.
 
     weight: float32 (rows, ...). hessian: float64 (groups, columns, columns), damped here as error compensation does;
@@ -39,12 +42,11 @@ def bounded(weight: np.ndarray, tensor: Integers | Codebook, hessian: np.ndarray
 
 
 def _products(weight: np.ndarray, decoded: np.ndarray, hessian: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """w H q and q H q of each row: float64 (rows,)."""
+    """w H q and q H q of each row, q being the decoded weights: float64 (rows,) each."""
+    groups = 1 if hessian is None else len(hessian)
+    w, q = (each.reshape(groups, len(weight) // groups, -1).astype(np.float64) for each in (weight, decoded))
     if hessian is None:
-        w, q = (each.reshape(len(weight), -1).astype(np.float64) for each in (weight, decoded))
-        return (w * q).sum(axis=1), (q * q).sum(axis=1)
-    shape = len(hessian), len(weight) // len(hessian), -1
-    w, q = (each.reshape(shape).astype(np.float64) for each in (weight, decoded))
+        return (w[0] * q[0]).sum(axis=1), (q[0] * q[0]).sum(axis=1)
     diagonal = np.einsum("gii->gi", hessian)
     live = np.maximum(np.count_nonzero(diagonal, axis=1), 1)
     seen = q @ hessian + q * (DAMPING * diagonal.sum(axis=1) / live)[:, None, None]
@@ -52,7 +54,7 @@ def _products(weight: np.ndarray, decoded: np.ndarray, hessian: np.ndarray | Non
 
 
 def _scaled(scale: np.ndarray, factor: np.ndarray, *, powers: bool) -> np.ndarray:
-    """powers: whether scales that are powers of two stay so."""
+    """Scales times factors, float32. powers: whether scales that are powers of two stay so."""
     if powers and (np.frexp(scale[scale > 0])[0] == 0.5).all():
         factor = np.where(factor > 0, np.exp2(np.floor(np.log2(np.where(factor > 0, factor, 1)))), 0)
-    return (scale * factor.reshape(scale.shape)).astype(np.float32)
+    return np.asarray(scale * factor.reshape(scale.shape), np.float32)

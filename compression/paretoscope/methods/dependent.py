@@ -28,42 +28,47 @@ stays at most that of zeros.
 import math
 from dataclasses import replace
 
-import numba
 import numpy as np
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.methods import moments
 from paretoscope.methods import quantize as plain
-from paretoscope.methods.compensate import BLOCK, Steps, factorised, round_with_compensation
+from paretoscope.methods.catalogue import MethodEntry, Section, explained
+from paretoscope.methods.compensate import BLOCK, EvenGrid, factorised, round_with_compensation
 from paretoscope.methods.moments import Assumed
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.paths import NOT_ZERO, code_block, laplace_bits
+from paretoscope.methods.registry import Sampled, Stage, WeightMethod, Work
 from paretoscope.model import powers
 from paretoscope.model.tensors import LARGEST, Integers
 from paretoscope.model.trellis import NEXT
 from paretoscope.recipe.recipe import Quantize, Recipe
+from paretoscope.recipe.steps.quantize import Calibration, Granularity, Weighting
 
-# Of one layer with magnitudes alone to go by: the nats that errors as large as its weights are taken to cost twice
-# over. Between 0.05 and 0.12 on our models.
+# By magnitudes alone, errors as large as the weights of a layer are taken to cost twice so many nats. The value that
+# explains measured harm lies between 0.05 and 0.12 on our models: python -m benchmarks.constants.
 NATS = 0.1
-# Channels that hardly matter on calibration samples may matter on others.
+# The least sensitivity of a channel, as a part of the mean: channels that hardly matter on calibration samples may
+# matter on others. python -m benchmarks.constants.
 LEAST_SENSITIVITY = 0.01
 # Up to so many bits the largest weights are clipped, to steps so many times those of least error for evenly spaced
-# codes: each state of the trellis leaves out every other code. Measured on our models.
+# codes: each state of the trellis leaves out every other code. python -m benchmarks.constants.
 FEW_BITS, ROOM = 4, 1.25
 # Squared error of the trellis' codes in squared steps, at high rates: 1.15 dB less than that of every other integer.
+# python -m benchmarks.constants.
 DISTORTION = 4 / 12 * 10**-0.115
 # Bits count less than the exchange rate says when codes are chosen, and not at all where errors are made good: errors
-# toward zero, which save bits, are harm in one direction and add up. Measured on our models.
+# toward zero, which save bits, are harm in one direction and add up. python -m benchmarks.constants.
 BITS = 0.2
 
 KILOBYTE = 8000  # bits
 _NEXT = np.array(NEXT)
+# Second moments of the inputs: measured, float64 (groups, columns, columns), assumed, or not known.
+Moments = np.ndarray | Assumed | None
 _TOP = 2**15 - 1
-_NOT_ZERO = 2
 
 
 def magnitude_sensitivity(values: np.ndarray) -> np.ndarray:
-    """Without data: the same relative error is taken to be the same harm in every tensor; float64 (len(values),)."""
+    """Sensitivity without data: equal relative errors are taken to be equal harm in every tensor; float64 (rows,)."""
     energy = float(np.square(values, dtype=np.float64).sum())
     return np.full(len(values), NATS / energy if energy else 0.0)
 
@@ -77,7 +82,7 @@ def quantize(
     weight: np.ndarray,
     kept: np.ndarray | None,
     sensitivity: np.ndarray,
-    hessian: np.ndarray | Assumed | None,
+    hessian: Moments,
     *,
     exchange: float,
     bits: int,
@@ -87,7 +92,7 @@ def quantize(
 
     weight: float32 (rows, ...), rows being output channels; with a Hessian as it was before pruning. kept: bool of its
     shape, False where it stays zero; None for all kept. sensitivity: float64 (rows,), mean diagonal Fisher information
-    of a row's weights. hessian: float64 (groups, columns, columns) as `compensate.hessians` gives it, or, of 3 bits or
+    of a row's weights. hessian: float64 (groups, columns, columns), see `input_moments.hessians`, or, of 3 bits or
     more, as it is assumed to be, or None. exchange: nats a kilobyte. bits: 2..16, of a code; steps are widened where
     the largest weight needs more. per_channel: a scale for each row, rather than one. Returns integers on the trellis
     (of 2 bits: without one), scales powers of 2**(1/32). In the moments of the inputs no row is farther from its
@@ -117,6 +122,7 @@ def quantize(
             mask = mask & (of_rows >= steps / 2)[:, None]
         codes = layer.codes(rows, mask, steps, top)
     else:
+        assert not isinstance(hessian, Assumed)  # moments are assumed for 3 bits or more only
         steps = powers.nearest(np.maximum(steps, _scales_of_least_error(reference, per_channel, bits))).astype(
             np.float64
         )
@@ -126,7 +132,7 @@ def quantize(
     # Codes times the scale are finite.
     limit = powers.at_most(np.minimum(steps * np.where(most > 0, most, 1.0), LARGEST / longest))
     scale = np.where(most > 0, np.minimum(powers.nearest(steps * np.where(most > 0, gain, 1.0)), limit), np.float32(0))
-    live = codes.any(axis=1)
+    live = np.asarray(codes.any(axis=1))
     # A row of zeros decodes to zeros by any scale: the one above it takes the fewest bits to tell.
     scale = scale[np.maximum.accumulate(np.where(live, np.arange(len(live)), live.argmax() if len(live) else 0))]
     kind = np.int8 if bits <= 8 else np.int16
@@ -142,9 +148,9 @@ def round_values(values: np.ndarray, sensitivity: float, exchange: float) -> Int
     """
     largest = float(np.abs(values).max())
     if not largest:
-        return on_grid(values, np.float32(1).reshape(()))
+        return on_grid(values, np.ones((), np.float32))
     # Plain rounding: a squared error of a twelfth of a squared step.
-    step = float(exchange_steps(np.float64(max(sensitivity, 1e-300)), exchange)) * math.sqrt(12 * DISTORTION)
+    step = float(exchange_steps(np.array(max(sensitivity, 1e-300)), exchange)) * math.sqrt(12 * DISTORTION)
     step = min(step, float(np.sqrt(np.square(values, dtype=np.float64).mean())))
     return on_grid(values, powers.nearest(np.array(step)))
 
@@ -160,7 +166,7 @@ def on_grid(values: np.ndarray, scale: np.ndarray) -> Integers:
 
 
 def _scales_of_least_error(rows: np.ndarray, per_channel: bool, bits: int) -> np.ndarray:
-    """Of integer codes of so many bits: float64 (rows,)."""
+    """The scales of least squared error for integer codes of so many bits: float64 (rows,)."""
     rows = rows.astype(np.float32)
     step = Quantize(bits, "channel" if per_channel else "tensor", "mse")
     largest = np.abs(rows).max(axis=1, initial=0.0)
@@ -170,14 +176,19 @@ def _scales_of_least_error(rows: np.ndarray, per_channel: bool, bits: int) -> np
 
 def _ternary(rows: np.ndarray, mask: np.ndarray, hessian: np.ndarray | None, steps: np.ndarray) -> np.ndarray:
     if hessian is not None:
-        return round_with_compensation(rows, hessian, mask, Steps(steps.astype(np.float32), -1, 1)).astype(np.int32)
+        return round_with_compensation(rows, hessian, mask, EvenGrid(steps.astype(np.float32), -1, 1)).astype(np.int32)
     return np.where(mask, np.rint(rows / steps[:, None]), 0).clip(-1, 1).astype(np.int32)
 
 
 class _Layer:
-    """What errors cost: sensitivity float64 (rows,), of a weight whose errors are made good as far as they can be."""
+    """What errors of a layer's weights cost, those that later columns make good being left out.
 
-    def __init__(self, sensitivity: np.ndarray, order: np.ndarray, hessian, feedback, pivots: np.ndarray) -> None:
+    sensitivity: float64 (rows,), mean diagonal Fisher information, in nats a squared unit.
+    """
+
+    def __init__(
+        self, sensitivity: np.ndarray, order: np.ndarray, hessian: Moments, feedback: Moments, pivots: np.ndarray
+    ) -> None:
         self.sensitivity = sensitivity
         self._order = order  # of the columns
         self._hessian = hessian  # (groups, columns, columns), in that order, or as assumed, or None
@@ -185,14 +196,13 @@ class _Layer:
         self._pivots = pivots  # (groups, columns), mean 1 a group
 
     @classmethod
-    def of(
-        cls, shape: tuple[int, int], sensitivity: np.ndarray, hessian: np.ndarray | Assumed | None, per_channel: bool
-    ):
+    def of(cls, shape: tuple[int, int], sensitivity: np.ndarray, hessian: Moments, per_channel: bool) -> "_Layer":
         floor = LEAST_SENSITIVITY * sensitivity.mean() if len(sensitivity) else 0.0
         sensitivity = np.maximum(sensitivity, floor)
         columns = shape[1]
+        made: tuple[Moments, Moments] = None, None
         if hessian is None or not columns:
-            order, pivots, made = np.arange(columns), np.ones((1, columns)), (None, None)
+            order, pivots = np.arange(columns), np.ones((1, columns))
         elif isinstance(hessian, Assumed):
             order, made, share = np.arange(columns), (hessian, hessian), hessian.pivots.mean()
             sensitivity, pivots = sensitivity * share, hessian.pivots[None] / share
@@ -212,22 +222,23 @@ class _Layer:
         return cls(sensitivity, order, *made, pivots)
 
     def codes(self, rows: np.ndarray, mask: np.ndarray, steps: np.ndarray, top: int) -> np.ndarray:
-        """int32 of the shape of rows; steps (rows,)."""
+        """Codes of the trellis, int32 of the shape of rows. mask: False where a code is 0; steps: float64 (rows,)."""
         count, columns = rows.shape
         weight = np.ascontiguousarray(rows[:, self._order])
         kept = np.ascontiguousarray(mask[:, self._order]).astype(np.int8)
         codes, errors = np.zeros(rows.shape, np.int32), np.zeros(rows.shape)
         groups = len(self._pivots)
         size = count // groups
-        # Of a bit, where a squared error of a squared step costs 1.
+        # The price of a bit, where a squared error of a squared step costs 1.
         price = BITS * 2 * math.log(2) * DISTORTION if self._feedback is None else 0.0
-        laplace = _laplace_bits(weight, kept > 0, steps)
-        assumed = self._feedback if isinstance(self._feedback, Assumed) else None
+        laplace = laplace_bits(weight, kept > 0, steps)
+        feedback = self._feedback
+        assumed = feedback if isinstance(feedback, Assumed) else None
         parts = [slice(start, min(start + BLOCK, columns)) for start in range(0, columns, BLOCK)]
         total = np.zeros(count)  # of errors so far
         if assumed:
             # What is only assumed of the inputs does not take a large weight away for the sake of others.
-            kept[(kept > 0) & (np.abs(weight) >= 2 * steps[:, None])] = _NOT_ZERO
+            kept[(kept > 0) & (np.abs(weight) >= 2 * steps[:, None])] = NOT_ZERO
         for block in assumed.blocks(BLOCK) if assumed else parts:
             start, width = block.start, block.stop - block.start
             targets = weight[:, block].copy()
@@ -235,20 +246,20 @@ class _Layer:
             if assumed:
                 targets += assumed.made_good(errors, total, block)
                 corner[:] = assumed.corner(block)
-            elif self._feedback is not None:
+            elif feedback is not None and not isinstance(feedback, Assumed):
                 for group in range(groups):
                     part = slice(group * size, (group + 1) * size)
-                    targets[part] += errors[part, :start] @ self._feedback[group, :start, block]
-                corner[:] = self._feedback[:, block, block]
+                    targets[part] += errors[part, :start] @ feedback[group, :start, block]
+                corner[:] = feedback[:, block, block]
             pivots = np.ascontiguousarray(self._pivots[:, block])
-            _code_block(start, weight, targets, corner, pivots, kept, steps, laplace, top, price, _NEXT, codes, errors)
+            code_block(start, weight, targets, corner, pivots, kept, steps, laplace, top, price, _NEXT, codes, errors)
             total += errors[:, block].sum(axis=1)
         result = np.empty_like(codes)
         result[:, self._order] = codes
         return result
 
     def gain(self, weight: np.ndarray, decoded: np.ndarray, per_channel: bool) -> tuple[np.ndarray, np.ndarray]:
-        """What a row's scale is to be multiplied by, so that w H q becomes w H w, and what it may be at most: (rows,).
+        """Factors of the rows' scales: by which w H q becomes w H w, and the largest one allowed; float64 (rows,) each.
 
         Beyond the second, 2 w H q / q H q, the squared error w H w - 2 w H q + q H q is more than that of zeros.
         """
@@ -267,95 +278,15 @@ class _Layer:
         return np.divide(wanted, found, out=most.copy(), where=found > 0), most
 
     def _seen(self, rows: np.ndarray, group: int) -> np.ndarray:
-        """Rows of a group times its moments."""
+        """The rows of a group times its second moments."""
         if self._hessian is None:
             return rows
         return self._hessian.times(rows) if isinstance(self._hessian, Assumed) else rows @ self._hessian[group]
 
 
-def _laplace_bits(weight: np.ndarray, kept: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """(rows, 2, 3): bits of code index 0, of +-1 and of each further one, in both quantizers, for Laplacian weights."""
-    count = np.maximum(kept.sum(axis=1), 1)
-    mean = np.abs(weight, where=kept, out=np.zeros(weight.shape)).sum(axis=1) / count
-    # Indices are two steps apart; the second quantizer's zero is half as wide.
-    decay = np.exp(-2 * steps / np.maximum(mean, 0.05 * steps))
-    bits = np.empty((len(weight), 2, 3))
-    for quantizer, beyond in enumerate((np.sqrt(decay), decay**0.25)):
-        bits[:, quantizer, 0] = -np.log2(1 - beyond)
-        bits[:, quantizer, 1] = 1 - np.log2(beyond * (1 - decay))
-        bits[:, quantizer, 2] = -np.log2(decay)
-    return bits
-
-
-@numba.njit(cache=True, nogil=True)
-def _code_block(start, weight, targets, feedback, pivots, kept, steps, bits, top, price, following, codes, errors):
-    count, width = targets.shape
-    size = count // len(feedback)
-    target, path = np.empty(count), np.empty(count, np.int32)
-    for i in range(width):
-        for row in range(count):
-            made_good = targets[row, i]
-            for before in range(i):
-                made_good += errors[row, start + before] * feedback[row // size, before, i]
-            target[row] = made_good / steps[row]
-        _best_path(target, pivots[:, i], kept[:, start + i], bits, top, price, following, path)
-        for row in range(count):
-            codes[row, start + i] = path[row]
-            errors[row, start + i] = weight[row, start + i] - path[row] * steps[row]
-
-
-@numba.njit(cache=True, nogil=True)
-def _best_path(target, pivots, kept, bits, top, price, following, path):
-    """The codes of least cost down one column; targets in steps. Cost: squared error times pivot, and price a bit.
-
-    kept: int8, 0 where a code is zero, _NOT_ZERO where it is not, else 1.
-    """
-    count, states = len(target), len(following)
-    size = count // len(pivots)
-    cost, moved = np.full(states, np.inf), np.empty(states)
-    cost[0] = 0.0
-    came, chosen = np.zeros((count, states), np.int8), np.zeros((count, states), np.int32)
-    code, paid = np.empty((2, 2), np.int32), np.empty((2, 2))
-    for row in range(count):
-        magnitude, pivot = abs(target[row]), pivots[row // size]
-        sign = 1 if target[row] >= 0 else -1
-        for quantizer in range(2):
-            lowest = int(min((magnitude + quantizer) / 2, float((top + quantizer) // 2)))
-            for parity in range(2):
-                best, least = 0, np.inf
-                if parity == 0 and kept[row] != _NOT_ZERO:
-                    least = pivot * magnitude * magnitude + price * bits[row, quantizer, 0]
-                if kept[row]:
-                    # The two indices of this parity around the target, or the largest one that fits.
-                    k = lowest - ((lowest - parity) & 1)
-                    for index in (k, k + 2):
-                        value = 2 * index - quantizer
-                        if index > 0 and value <= top:
-                            off = magnitude - value
-                            bit = bits[row, quantizer, 1] + (index - 1) * bits[row, quantizer, 2]
-                            here = pivot * off * off + price * bit
-                            if here < least:
-                                best, least = sign * value, here
-                code[quantizer, parity], paid[quantizer, parity] = best, least
-        moved[:] = np.inf
-        for state in range(states):
-            quantizer = 1 if state >= states // 2 else 0
-            for parity in range(2):
-                reached = following[state, parity]
-                total = cost[state] + paid[quantizer, parity]
-                if total < moved[reached]:
-                    moved[reached] = total
-                    came[row, reached], chosen[row, reached] = state, code[quantizer, parity]
-        cost[:] = moved
-    state = cost.argmin()
-    for row in range(count - 1, -1, -1):
-        path[row] = chosen[row, state]
-        state = came[row, state]
-
-
 def sensitivity(values: np.ndarray, step: Quantize, fisher: np.ndarray | None) -> np.ndarray:
     """What errors of each row of values are taken to cost; raises RecipeError where it needs samples and has none."""
-    if step.weighting == "magnitude":
+    if step.weighting == Weighting.MAGNITUDE:
         return magnitude_sensitivity(values)
     if fisher is None:
         raise RecipeError(
@@ -366,13 +297,14 @@ def sensitivity(values: np.ndarray, step: Quantize, fisher: np.ndarray | None) -
 
 def _takes(work: Work) -> bool:
     step = work.plan.quantize
-    return step is not None and step.bits > 1 and step.calibration == "rate" and work.tensor is None
+    return step is not None and step.bits > 1 and step.calibration == Calibration.RATE and work.tensor is None
 
 
 def _by_rate(work: Work) -> Work:
-    step, hessian = plain.per_row(work.weight, work.quantize), work.hessian
+    step = plain.per_row(work.weight, work.quantize)
+    hessian: Moments = work.hessian
     # Codes of 2 bits are rounded one by one, and make nothing good.
-    if hessian is None and step.weighting == "magnitude" and step.bits > 2:
+    if hessian is None and step.weighting == Weighting.MAGNITUDE and step.bits > 2:
         hessian = moments.assumed(work.weight.shape)
     weight = work.layer.weight if hessian is not None else work.weight
     tensor = quantize(
@@ -382,14 +314,53 @@ def _by_rate(work: Work) -> Work:
         hessian,
         exchange=step.exchange,
         bits=step.bits,
-        per_channel=step.granularity == "channel",
+        per_channel=step.granularity == Granularity.CHANNEL,
     )
     return replace(work, tensor=tensor, settled=True)
 
 
+def _samples(recipe: Recipe) -> tuple[Sampled, ...]:
+    return (Sampled.FISHER,) * recipe.by_fisher
+
+
 def _keeping(recipe: Recipe) -> str:
-    by_rate = recipe.quantize is not None and recipe.quantize.calibration == "rate"
+    by_rate = recipe.quantize is not None and recipe.quantize.calibration == Calibration.RATE
     return "a lower exchange rate" if by_rate else ""
 
 
-weight_methods.add(WeightMethod("rate", Stage.QUANTIZE, _takes, _by_rate, keeping=_keeping))
+METHODS = (
+    WeightMethod("rate", Stage.QUANTIZE, _takes, _by_rate, keeping=_keeping, samples=_samples),
+    MethodEntry(
+        name="rate",
+        title="Quantization by rate and harm",
+        summary=(
+            "An error harms much in one place and hardly in another. How much is measured on samples (Fisher "
+            "information), or guessed from magnitudes; errors are then made good for inputs that share a mean, which "
+            "the sum of a channel's errors would move. One exchange rate between bytes and harm sets all steps. Codes "
+            "follow a trellis: each says which may come next, and at equal bits they lie closer to the weights. Of "
+            "2 bits no such path is left, and codes are rounded one by one."
+        ),
+        formula=(
+            r"\begin{gathered} D_{\mathrm{KL}} \approx \tfrac{1}{2} \sum_i F_i (w_i - \hat w_i)^2, \quad "
+            r"F = \mathbb{E}_x \sum_y p_y \Bigl(\frac{\partial \log p_y}{\partial w}\Bigr)^2 \\ "
+            r"-\frac{\partial D}{\partial R} = \lambda \;\text{ everywhere:}\quad "
+            r"s = \sqrt{\frac{\lambda}{\ln 2\; c\, F}} \\ "
+            r"\text{by magnitude:}\quad H = (1 - m)\, I \otimes S + m\, \mathbf{1}\mathbf{1}^{\top}, \quad "
+            r"S_{ab} = r^{|a - b|} \end{gathered}"
+        ),
+        settings=explained(calibration="", exchange=r"\lambda", weighting="F"),
+        reference=(
+            "Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss-Markov sources*, IEEE "
+            "Transactions on Communications 1990. Haase et al., *Dependent scalar quantization for neural network "
+            "compression*, ICIP 2020. Shoham and Gersho, *Efficient bit allocation for an arbitrary set of "
+            "quantizers*, IEEE Transactions on Acoustics, Speech and Signal Processing 1988. Hassibi and Stork, "
+            "*Second order derivatives for network pruning: Optimal Brain Surgeon*, NIPS 1992"
+        ),
+        section=Section.QUANTIZE,
+        place=30,
+        example=Recipe(quantize=Quantize(8, calibration="rate", exchange=1e-3, weighting="magnitude")),
+        used_by=lambda recipe: (
+            (step := recipe.quantize) is not None and step.bits in range(2, 17) and step.calibration == Calibration.RATE
+        ),
+    ),
+)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from paretoscope.base.lock import machine
 from paretoscope.model import layouts
 
-# Images of a backward pass, and draws of random signs for each.
+# Images of a backward pass: chosen by hand, no benchmark.
 CHUNK = 8
+# Draws of random signs for each chunk of images: python -m benchmarks.constants.
 DRAWS = 4
 
 

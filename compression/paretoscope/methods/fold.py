@@ -5,12 +5,16 @@ Both leave the function of the network as it was, but for rounding; they are exa
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError
+from paretoscope.base.lock import machine
 from paretoscope.base.tracing import traced
+from paretoscope.methods import recalibrate
+from paretoscope.methods.registry import NetworkMethod, NetworkWork
 from paretoscope.model import structure
 
 Pair = tuple[str, str]
@@ -23,10 +27,11 @@ def fold(module: nn.Module) -> tuple[Pair, ...]:
     """
     pairs = convolutions_with_norms(module)
     for conv, norm in pairs:
-        layer, normalisation = module.get_submodule(conv), module.get_submodule(norm)
-        scale, shift = affine(normalisation)
-        bias = torch.zeros_like(shift) if layer.bias is None else layer.bias.detach().double()
+        scale, shift = affine(module.get_submodule(norm))
+        before = linear_map(module.get_submodule(conv)).bias
+        bias = torch.zeros_like(shift) if before is None else before.detach().double()
         layer = structure.fold(module, conv, norm)
+        assert layer.bias is not None  # a folded convolution has one
         with torch.no_grad():
             layer.weight.copy_(layer.weight.double() * scale[:, None, None, None])
             layer.bias.copy_(bias * scale + shift)
@@ -48,8 +53,15 @@ def convolutions_with_norms(module: nn.Module) -> tuple[Pair, ...]:
     )
 
 
-def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """What batch normalisation does in evaluation mode, scale * x + shift; float64 (channels,) each."""
+def linear_map(part: nn.Module) -> nn.Linear | nn.Conv2d:
+    """A part that is known to be a linear layer or a convolution."""
+    assert isinstance(part, nn.Linear | nn.Conv2d)
+    return part
+
+
+def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """What batch normalisation with statistics does in evaluation mode, scale * x + shift; float64 (channels,) each."""
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.detach().double()
@@ -66,7 +78,7 @@ def merge(module: nn.Module) -> tuple[tuple[Pair, ...], list[str]]:
     merged: list[Pair] = []
     refused: dict[Pair, str] = {}
     while pair := next((p for p in _neighbours(module) if p not in refused and _linear_maps(module, *p)), None):
-        one, other = (module.get_submodule(name) for name in pair)
+        one, other = (linear_map(module.get_submodule(name)) for name in pair)
         first, second = (part.weight.detach().double().flatten(1) for part in (one, other))
         before, after = first.numel() + second.numel(), second.shape[0] * first.shape[1]
         if after > before:
@@ -77,7 +89,7 @@ def merge(module: nn.Module) -> tuple[tuple[Pair, ...], list[str]]:
             bias = bias + second @ one.bias.detach().double()
         if other.bias is not None:
             bias = bias + other.bias.detach().double()
-        whole = structure.merge(module, *pair)
+        whole = linear_map(structure.merge(module, *pair))
         with torch.no_grad():
             whole.weight.copy_((second @ first).reshape(whole.weight.shape))
             if whole.bias is not None:
@@ -122,3 +134,28 @@ def _neighbours(module: nn.Module) -> Iterator[Pair]:
                 break
         if follower is not node and follower.op == "call_module" and calls[node.target] == calls[follower.target] == 1:
             yield node.target, follower.target
+
+
+def _fold(work: NetworkWork) -> NetworkWork:
+    report = list(work.report)
+    if work.reestimate and work.images is not None:
+        entries = recalibrate.reestimate_batchnorm(work.module, work.images)
+        work.module.load_state_dict({name: torch.from_numpy(value) for name, value in entries.items()}, strict=False)
+        report += ["Batch normalisation re-estimated before it was folded."] * bool(entries)
+    with machine(exclusive=False):
+        folded = fold(work.module)
+    report.append(f"{len(folded)} batch normalisations folded." if folded else "No batch normalisation to fold.")
+    return replace(work, structure=replace(work.structure, folded=folded), report=tuple(report))
+
+
+def _merge(work: NetworkWork) -> NetworkWork:
+    with machine(exclusive=False):
+        merged, sentences = merge(work.module)
+    report = (*work.report, *(sentences or ["No consecutive linear maps to merge."]))
+    return replace(work, structure=replace(work.structure, merged=merged), report=report)
+
+
+METHODS = (
+    NetworkMethod("fold", lambda step: step.fold, _fold, place=30),
+    NetworkMethod("merge", lambda step: step.merge, _merge, place=40),
+)

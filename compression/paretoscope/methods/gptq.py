@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from paretoscope.methods import bound, compensate, quantize
-from paretoscope.methods.compensate import Entries, Steps
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods import bound, clipping, compensate
+from paretoscope.methods.compensate import Entries, EvenGrid
+from paretoscope.methods.registry import Sampled, Stage, WeightMethod, Work
 from paretoscope.model.tensors import Codebook, Integers
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.recipe.steps.repair import Rounding
 
 
 def compensated(
@@ -25,9 +27,9 @@ def compensated(
         alpha = np.broadcast_to(tensor.scale, (len(weight),))
         symbols = rounded(weight, hessian, tensor.codes != 0, Entries(np.stack([-alpha, alpha], axis=1)))
         return replace(tensor, codes=np.array([0, -1, 1], np.int8)[symbols])
-    top = quantize.levels(tensor.bits)
+    top = clipping.levels(tensor.bits)
     low = -top if tensor.zero is None else -top - 1
-    codes = rounded(weight, hessian, kept, Steps(tensor.scale, low, top, tensor.zero))
+    codes = rounded(weight, hessian, kept, EvenGrid(tensor.scale, low, top, tensor.zero))
     return replace(tensor, codes=codes.astype(tensor.codes.dtype))
 
 
@@ -38,10 +40,16 @@ def _takes(work: Work) -> bool:
     return isinstance(tensor, Integers) or (isinstance(tensor, Codebook) and tensor.entries.shape[0] > 0)
 
 
+def _samples(recipe: Recipe) -> tuple[Sampled, ...]:
+    wanted = recipe.repair is not None and recipe.repair.rounding == Rounding.GPTQ
+    return (Sampled.SECOND_MOMENTS,) * wanted
+
+
 def _apply(work: Work) -> Work:
     weight = work.layer.weight
+    assert isinstance(work.tensor, Integers | Codebook) and work.hessian is not None  # or it had not been taken
     tensor = compensated(weight, work.kept, work.tensor, work.hessian)
     return replace(work, tensor=bound.bounded(weight, tensor, work.hessian))
 
 
-weight_methods.add(WeightMethod("gptq", Stage.REPAIR, _takes, _apply))
+METHODS = (WeightMethod("gptq", Stage.REPAIR, _takes, _apply, samples=_samples),)

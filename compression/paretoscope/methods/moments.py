@@ -91,7 +91,7 @@ class Assumed:
 
         errors: float64 (rows, columns), of the columns before. total: (rows,), their sums.
         """
-        found = total[:, None] * self.reach[block]
+        found: np.ndarray = total[:, None] * self.reach[block]
         first = block.start - block.start % len(self.kernel)
         if first < block.start:  # within a channel
             own = self.feedback(slice(first, block.stop))[: block.start - first, block.start - first :]
@@ -117,7 +117,8 @@ class Assumed:
         """rows @ H, float64 (rows, columns)."""
         taps = len(self.kernel)
         correlated = (rows.reshape(len(rows), -1, taps) @ self.kernel).reshape(rows.shape)
-        return (1 - self.mean) * correlated + self.mean * rows.sum(axis=1, keepdims=True)
+        product: np.ndarray = (1 - self.mean) * correlated + self.mean * rows.sum(axis=1, keepdims=True)
+        return product
 
     def matrix(self) -> np.ndarray:
         """H in full, float64 (columns, columns)."""
@@ -125,7 +126,7 @@ class Assumed:
 
 
 def assumed(shape: tuple[int, ...]) -> Assumed | None:
-    """Of a weight of this shape; None where that is no layer's: one axis, no weights, too many positions."""
+    """What is assumed for a weight of this shape; None for no layer's: one axis, no weights, too many positions."""
     taps = math.prod(shape[2:])
     return Assumed.of(shape) if len(shape) > 1 and shape[1] and 0 < taps <= MOST_TAPS else None
 
@@ -134,4 +135,5 @@ def _correlations(kernel: tuple[int, ...], correlation: float) -> np.ndarray:
     """S: float64 (taps, taps), over Euclidean distances between the positions of a kernel."""
     places = np.indices(kernel, np.float64).reshape(len(kernel), math.prod(kernel)).T
     distances = np.sqrt(np.square(places[:, None] - places[None]).sum(axis=-1))
-    return np.power(correlation, distances)
+    powers: np.ndarray = np.power(correlation, distances)
+    return powers

@@ -16,21 +16,23 @@ from paretoscope.model.packed import _PATTERNS, DTYPES, PackedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.recipe.steps.code import Rest
 
-# Held as they are.
+# Types that are held as they are.
 _SAME = (
     *(torch.float32, torch.bool, torch.int8, torch.int16, torch.int32, torch.int64),
     *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
 )
 
 
-# Of buffers, by the last part of their names: what common networks keep beside their weights.
+# Last parts of the names of buffers: what common networks keep beside their weights.
 _STATISTICS = r"running_mean|running_var"
 _BUFFERS = re.compile(
     r"(.*_)?(mask|masked_bias|position_ids|inv_freq|position_index|cos_cached|sin_cached|coords_table|anchors|"
     rf"anchor_grid|{_STATISTICS})"
 )
 # Tensors of fewer values are stored under each of their names: that a handful are equal says nothing.
+# Chosen by hand; no benchmark.
 _LEAST_TIED = 64
 
 
@@ -50,14 +52,16 @@ def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[st
     ties = _ties(tensors, recipe)
     own = {name: tensor for name, tensor in tensors.items() if name not in ties}
     chosen, kept = _weights(own, recipe)
-    weights, rest, dtypes = {}, {}, {}
+    weights: dict[str, np.ndarray] = {}
+    rest: dict[str, np.ndarray] = {}
+    dtypes: dict[str, str] = {}
     for name, tensor in own.items():
         weight = name in chosen
         (weights if weight else rest)[name] = _held(name, tensor, weight)
         label = next((label for label, kind in DTYPES.items() if kind == tensor.dtype), None)
         if label is not None and (weight or label != "F64"):
             dtypes[name] = label
-    if recipe.code.rest != "fp32":
+    if recipe.code.rest != Rest.FP32:
         kept = _kept_of_the_rest({name: own[name] for name in rest}) | kept
     statistics = ModelStatistics.of_arrays(weights, rest, tuple(state), ties)
     compressed = compress(statistics, recipe)
@@ -126,7 +130,7 @@ def _obstacle(tensor: torch.Tensor) -> str:
 
 
 def _kept_of_the_rest(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Of tensors that are no weights, those that are no biases or normalisation either, and why."""
+    """Tensors of the rest that are no biases or normalisation either, and why."""
     kept = {}
     for name, tensor in tensors.items():
         if _is_float(tensor):
@@ -167,7 +171,7 @@ def _reason(name: str, tensor: torch.Tensor) -> str:
 
 def _ties(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> dict[str, str]:
     """Names of tensors that an earlier one equals in type, shape and every bit, where no override tells them apart."""
-    first: dict[tuple, str] = {}
+    first: dict[tuple[object, ...], str] = {}
     ties = {}
     for name, tensor in tensors.items():
         if tensor.numel() >= _LEAST_TIED and not tensor.is_complex():
@@ -181,7 +185,7 @@ def _ties(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> dict[str, str]
 
 def _content(tensor: torch.Tensor) -> bytes:
     """A digest of every bit of a tensor."""
-    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).digest()
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).digest()
 
 
 def _notes(kept: Mapping[str, str], ties: Mapping[str, str], wide: list[str]) -> list[str]:

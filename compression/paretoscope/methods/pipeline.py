@@ -1,9 +1,11 @@
 """From a model and a recipe to a compressed model: the steps in their canonical order.
 
-simplify -> prune -> share -> quantize -> repair -> code. Here are the steps on the weights, prune to quantize, with
-repair's rounding among them; `measure.variant` simplifies before and repairs the rest after, because both need data.
+simplify -> prune -> share -> quantize -> repair -> recover -> code. Here are the methods on the weights, prune to
+quantize and repair's rounding (`compress`), and repair's methods on the outputs (`repair_outputs`). What needs data is
+given it by `measure.variant`; `simplify` runs the methods on the network before. No method is known by its name here.
 """
 
+import copy
 import os
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,22 +13,23 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.lock import machine, released
 from paretoscope.base.text import listed, nearest, shown
-from paretoscope.methods import all as _registered  # noqa: F401 (methods register themselves)
 from paretoscope.methods import rest
-from paretoscope.methods.registry import Work, in_order, run
+from paretoscope.methods.catalogue import MethodEntry, Row, Section, explained
+from paretoscope.methods.registry import OutputWork, Sampled, Work, in_order, output_methods, run, weight_methods
 from paretoscope.model import powers, trellis
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.model.structure import Structure
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
 from paretoscope.recipe import effects
-from paretoscope.recipe.recipe import INTEGER_BITS, RULES, LayerRecipe, Override, Recipe
+from paretoscope.recipe.recipe import INTEGER_BITS, RULES, LayerRecipe, Override, Quantize, Recipe
 
-# Measured: below about this much work, handing layers to threads costs more than it saves.
+# Below about so many weights, handing layers to threads costs more than it saves: chosen by hand, no benchmark.
 WEIGHTS_FOR_THREADS = 1_000_000
 
 
@@ -53,7 +56,7 @@ def compress(
     check_overrides(recipe, (*names, *known))
     plans = layer_plans(names, recipe)
     with machine(exclusive=False):
-        prepared = {method.name: method.prepare(statistics, plans, recipe) for method in in_order()}
+        prepared = {method.name: method.prepare(statistics, plans, recipe) for method in in_order(weight_methods)}
 
     @machine(exclusive=False)
     def step(layer: LayerStatistics) -> CompressedTensor:
@@ -84,6 +87,29 @@ def compress(
             *_emptied(statistics, dict(zip(names, tensors, strict=True)), recipe),
         ),
     )
+
+
+def samples(recipe: Recipe) -> frozenset[Sampled]:
+    """What a recipe wants to have measured on calibration samples before its weights are compressed."""
+    return frozenset(each for method in weight_methods for each in method.samples(recipe))
+
+
+def repair_outputs(compressed: CompressedModel, reference: nn.Module, images: Tensor) -> CompressedModel:
+    """The compressed model after the methods on outputs that its recipe asks for, in their order.
+
+    reference: the network that it was made from, in evaluation mode, with its own weights; not changed. images: float32
+    (n, ...) of the train split. Raises ModelError for no images.
+    """
+    if (step := compressed.recipe.repair) is None:
+        return compressed
+    for method in in_order(output_methods):
+        if method.takes(step):
+            module = compressed.load_into(copy.deepcopy(reference))
+            changed = method.apply(OutputWork(reference, module, images, compressed.structure))
+            compressed = with_rest(compressed, changed)
+            notes = method.notes(compressed.structure, changed)
+            compressed = replace(compressed, notes=(*compressed.notes, *notes))
+    return compressed
 
 
 def with_rest(compressed: CompressedModel, changed: Mapping[str, np.ndarray]) -> CompressedModel:
@@ -189,7 +215,7 @@ def unmatched(recipe: Recipe, names: Collection[str]) -> tuple[Override, ...]:
 def notes_of(shapes: Mapping[str, tuple[int, ...]], recipe: Recipe) -> tuple[str, ...]:
     """What a person should know of how a recipe acts on layers of these shapes, by name: what does nothing."""
     plans = layer_plans(tuple(shapes), recipe)
-    own = [note for method in in_order() for note in method.notes(shapes, plans)]
+    own = [note for method in in_order(weight_methods) for note in method.notes(shapes, plans)]
     return (*own, *_without_effect(tuple(shapes), recipe), *effects.notes(recipe))
 
 
@@ -203,7 +229,7 @@ def _emptied(statistics: ModelStatistics, tensors: Mapping[str, CompressedTensor
 
 def _keeping(recipe: Recipe) -> str:
     """What keeps some weights of a layer that a recipe empties."""
-    ways = ["An override", *filter(None, (method.keeping(recipe) for method in in_order()))]
+    ways = ["An override", *filter(None, (method.keeping(recipe) for method in in_order(weight_methods)))]
     return f"{' or '.join(ways)} keeps some."
 
 
@@ -237,3 +263,60 @@ def _without_effect(names: tuple[str, ...], recipe: Recipe) -> Iterator[str]:
         yield f"No layer is called {listed(shown(o.layers) for o in absent)} here: what is set for it has no effect."
     if hidden:
         yield f"Later overrides replace all that is set for {listed(shown(o.layers) for o in hidden)}."
+
+
+METHODS = (
+    MethodEntry(
+        name="combine",
+        title="How the steps combine",
+        summary=(
+            "A recipe runs up to seven steps, always in the same order: make the network itself smaller, remove the "
+            "weights that matter least, let the rest share a few values, round those values to a coarse grid, repair "
+            "what can be repaired without training, train what is left, and write the result down with as few bits as "
+            "possible. Each step makes the next one's work easier: many zeros and few different values cost few bits."
+        ),
+        formula=(
+            r"\begin{gathered} f \;\xrightarrow{\text{simplify}}\; w \;\xrightarrow{\text{prune}}\; w \odot m "
+            r"\;\xrightarrow{\text{share}}\; c_{a(i)} \\ \xrightarrow{\text{quantize}}\; s\,q_{a(i)} "
+            r"\;\xrightarrow{\text{repair}}\; s\,q'_{a(i)} \;\xrightarrow{\text{recover}}\; s'\,q''_{a(i)} "
+            r"\;\xrightarrow{\text{code}}\; \text{bits} \end{gathered}"
+        ),
+        settings=(
+            Row("simplify", "on or off", "fewer channels, neurons and layers; all later steps see the result"),
+            Row("prune", "on or off", "zero is its own symbol; sharing only groups the weights that survive"),
+            Row("share", "on or off", "the entries of the shared table are what gets rounded"),
+            Row("quantize", "on or off", "8 bits and below run on integer kernels"),
+            Row("repair", "on or off", "uses samples of the training split, never of the test split"),
+            Row("recover", "on or off", "takes minutes; the result still follows all the other steps"),
+            Row("code", "always on", "without loss: what is read back is exactly what was measured"),
+        ),
+        reference=(
+            "Han, Mao and Dally, *Deep Compression: compressing deep neural networks with pruning, trained "
+            "quantization and Huffman coding*, ICLR 2016, [arXiv:1510.00149](https://arxiv.org/abs/1510.00149)"
+        ),
+        section=Section.OVERVIEW,
+        example=Recipe.of(sparsity=0.8, clusters=16, bits=8),
+        used_by=lambda recipe: recipe != Recipe(),
+    ),
+    MethodEntry(
+        name="overrides",
+        title="Settings of single layers",
+        summary=(
+            "Layers differ in what they can bear. The first one sees every pixel and the last one makes the decision; "
+            "both are small, and keeping them at 8 bits often saves most of the loss for a few bytes. Any other layer "
+            "can be given settings of its own too."
+        ),
+        formula=(
+            r"\begin{gathered} \text{settings}(\ell) = \text{recipe} \triangleleft o_1 \triangleleft \cdots "
+            r"\triangleleft o_k \\ o_1, \dots, o_k \text{ the overrides that match layer } \ell \end{gathered}"
+        ),
+        settings=explained(overrides="", keep_ends=""),
+        reference=(
+            "Dong et al., *HAWQ: Hessian aware quantization of neural networks with mixed precision*, ICCV 2019, "
+            "[arXiv:1905.03696](https://arxiv.org/abs/1905.03696)"
+        ),
+        section=Section.LAYERS,
+        example=Recipe(quantize=Quantize(4), keep_ends=True, overrides=(Override("*1*", (("bits", 2),)),)),
+        used_by=lambda recipe: recipe.keep_ends or bool(recipe.overrides),
+    ),
+)

@@ -11,13 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.text import listed
-from paretoscope.methods.registry import Stage, WeightMethod, Work, weight_methods
+from paretoscope.methods.catalogue import MethodEntry, Section, explained
+from paretoscope.methods.registry import Stage, WeightMethod, Work
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.recipe.recipe import LayerRecipe, Prune, Recipe
+from paretoscope.recipe.steps.prune import Scope
 
 INFINITY_BITS = 0x7F800000
 
@@ -36,7 +38,7 @@ def cuts(statistics: ModelStatistics, prune: Prune) -> dict[str, Cut]:
         return {}
     if prune.threshold:
         return dict.fromkeys(statistics.layers, Cut(prune.threshold, 0))
-    if prune.scope == "layer":
+    if prune.scope == Scope.LAYER:
         return {name: _cut(layer.magnitudes, prune.sparsity) for name, layer in statistics.layers.items()}
     return _shared_out(_cut(statistics.magnitudes, prune.sparsity), list(statistics.layers.values()))
 
@@ -57,7 +59,7 @@ def cuts_of(statistics: ModelStatistics, plans: Mapping[str, LayerRecipe], prune
             continue
         if step.threshold:
             result[name] = Cut(step.threshold, 0)
-        elif step.scope == "layer" or plans[name].own_rate:
+        elif step.scope == Scope.LAYER or plans[name].own_rate:
             result[name] = _search([layer], step.sparsity)
         else:
             ranked.append(layer)
@@ -81,7 +83,7 @@ def apply_pattern(weight: np.ndarray, kept: int, group: int) -> np.ndarray:
     """A copy of `weight` in which only the `kept` largest of every `group` consecutive inputs are not zero.
 
     weight: float32 (outputs, inputs, *kernel); inputs are taken for each output and each kernel position by itself.
-    Of equal magnitudes the first stay. A weight that `divides` refuses is left dense.
+    Among equal magnitudes the first stay. A weight that `divides` refuses is left dense.
     """
     if not divides(weight.shape, group):
         return weight.copy()
@@ -90,8 +92,8 @@ def apply_pattern(weight: np.ndarray, kept: int, group: int) -> np.ndarray:
     return _apply_pattern(blocks, kept).reshape(weight.shape)
 
 
-@numba.njit(cache=True, nogil=True)
-def _apply(weights, threshold, ties):
+@compiled()
+def _apply(weights: np.ndarray, threshold: np.float32, ties: int) -> np.ndarray:
     pruned = np.empty_like(weights)
     for i in range(len(weights)):
         magnitude = abs(weights[i])
@@ -102,8 +104,8 @@ def _apply(weights, threshold, ties):
     return pruned
 
 
-@numba.njit(cache=True, nogil=True)
-def _apply_pattern(blocks, kept):
+@compiled()
+def _apply_pattern(blocks: np.ndarray, kept: int) -> np.ndarray:
     count, group, kernel = blocks.shape
     result = np.empty_like(blocks)
     magnitudes = np.empty(group, np.float32)
@@ -146,10 +148,10 @@ def _search(layers: Sequence[LayerStatistics], sparsity: float) -> Cut:
     return Cut(float(np.uint32(low).view(np.float32)), count - below)
 
 
-@numba.njit(cache=True, nogil=True)
-def _count_up_to(ordered, magnitude):
+@compiled()
+def _count_up_to(ordered: np.ndarray, magnitude: np.float32) -> int:
     """How many of the ascending values have at most this magnitude."""
-    return np.searchsorted(ordered, magnitude, side="right") - np.searchsorted(ordered, -magnitude, side="left")
+    return int(np.searchsorted(ordered, magnitude, side="right") - np.searchsorted(ordered, -magnitude, side="left"))
 
 
 def _shared_out(whole: Cut, layers: Sequence[LayerStatistics]) -> dict[str, Cut]:
@@ -174,17 +176,21 @@ def _cut_away(work: Work) -> Work:
 
 def _has_pattern(work: Work) -> bool:
     step = work.plan.prune
-    return (
-        "magnitude" not in work.prepared and bool(step and step.pattern) and divides(work.weight.shape, step.kept_of[1])
-    )
+    if step is None or not step.pattern or "magnitude" in work.prepared:
+        return False
+    return divides(work.weight.shape, step.kept_of[1])
+
+
+def _cut_by_pattern(work: Work) -> Work:
+    return replace(work, weight=apply_pattern(work.weight, *work.prune.kept_of))
 
 
 def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, LayerRecipe]) -> list[str]:
     dense: dict[str, list[str]] = {}
     for name, plan in plans.items():
-        pattern = plan.prune.pattern if plan.prune else ""
-        if pattern and not divides(shapes[name], plan.prune.kept_of[1]):
-            dense.setdefault(pattern, []).append(name)
+        step = plan.prune
+        if step is not None and step.pattern and not divides(shapes[name], step.kept_of[1]):
+            dense.setdefault(step.pattern, []).append(name)
     return [
         f"Left dense, because the inputs of a weight do not divide into groups of {pattern.split(':')[1]}: "
         f"{listed(names)}."
@@ -195,10 +201,10 @@ def _left_dense(shapes: Mapping[str, tuple[int, ...]], plans: Mapping[str, Layer
 def _keeping(recipe: Recipe) -> str:
     if (step := recipe.prune) is None:
         return ""
-    return "scope layer" if step.sparsity and step.scope == "global" else "less pruning"
+    return "scope layer" if step.sparsity and step.scope == Scope.GLOBAL else "less pruning"
 
 
-weight_methods.add(
+METHODS = (
     WeightMethod(
         "magnitude",
         Stage.PRUNE,
@@ -206,14 +212,67 @@ weight_methods.add(
         apply=_cut_away,
         prepare=lambda statistics, plans, recipe: cuts_of(statistics, plans, recipe.prune),
         keeping=_keeping,
-    )
-)
-weight_methods.add(
-    WeightMethod(
-        "pattern",
-        Stage.PRUNE,
-        takes=_has_pattern,
-        apply=lambda work: replace(work, weight=apply_pattern(work.weight, *work.plan.prune.kept_of)),
-        notes=_left_dense,
-    )
+    ),
+    WeightMethod("pattern", Stage.PRUNE, takes=_has_pattern, apply=_cut_by_pattern, notes=_left_dense, place=10),
+    MethodEntry(
+        name="prune",
+        title="Magnitude pruning",
+        summary=(
+            "Most weights of a trained network are close to zero and hardly change its answers. Pruning sets the "
+            "smallest ones to exactly zero. A zero costs almost nothing to store, so the file shrinks; ordinary "
+            "kernels still multiply by it, so the network does not get faster by this alone."
+        ),
+        formula=(
+            r"\begin{gathered} \hat w_i = \begin{cases} 0 & |w_i| \le t \\ w_i & \text{otherwise} \end{cases} "
+            r"\\[0.6em] t = \text{the } \lfloor s\,n \rfloor\text{-th smallest } |w_i| \end{gathered}"
+        ),
+        settings=explained(sparsity="s", scope=""),
+        reference=(
+            "Han, Pool, Tran and Dally, *Learning both weights and connections for efficient neural networks*, "
+            "NeurIPS 2015, [arXiv:1506.02626](https://arxiv.org/abs/1506.02626)"
+        ),
+        section=Section.PRUNE,
+        example=Recipe(prune=Prune(0.8)),
+        used_by=lambda recipe: recipe.prune is not None and recipe.prune.sparsity > 0,
+    ),
+    MethodEntry(
+        name="threshold",
+        title="Threshold pruning",
+        summary=(
+            "The same idea with the question turned round: instead of saying how many weights should go, say how small "
+            "a weight must be to go. How sparse each layer becomes is then a result, and it is reported."
+        ),
+        formula=(r"\hat w_i = \begin{cases} 0 & |w_i| < t \\ w_i & \text{otherwise} \end{cases}"),
+        settings=explained(threshold="t"),
+        reference=(
+            "Han, Pool, Tran and Dally, *Learning both weights and connections for efficient neural networks*, "
+            "NeurIPS 2015, [arXiv:1506.02626](https://arxiv.org/abs/1506.02626)"
+        ),
+        section=Section.PRUNE,
+        place=10,
+        example=Recipe(prune=Prune(threshold=0.02)),
+        used_by=lambda recipe: recipe.prune is not None and recipe.prune.threshold > 0,
+    ),
+    MethodEntry(
+        name="pattern",
+        title="N:M pruning",
+        summary=(
+            "Zeros in a regular pattern: of every four neighbouring weights two stay, say. Some accelerators skip such "
+            "zeros, which they cannot do with zeros in random places, so this kind of pruning can make a network "
+            "faster there. A layer whose inputs do not divide into whole groups is left as it is."
+        ),
+        formula=(
+            r"\hat w_i = \begin{cases} w_i & |w_i| \text{ among the } N \text{ largest of } M \\ "
+            r"0 & \text{otherwise} \end{cases}"
+        ),
+        settings=explained(pattern=""),
+        reference=(
+            "Mishra et al., *Accelerating sparse deep neural networks*, 2021, "
+            "[arXiv:2104.08378](https://arxiv.org/abs/2104.08378)"
+        ),
+        section=Section.PRUNE,
+        place=20,
+        example=Recipe(prune=Prune(pattern="2:4")),
+        used_by=lambda recipe: recipe.prune is not None and recipe.prune.pattern != "",
+    ),
 )

@@ -9,7 +9,7 @@ the outputs that the biases were fitted to.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,11 @@ from torch.nn import functional as F
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
-from paretoscope.methods.compensate import LayerCalls
+from paretoscope.methods.calls import Extent, Function, LayerCalls
+from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
+from paretoscope.methods.registry import OutputMethod, OutputWork
+from paretoscope.model.structure import Structure
+from paretoscope.recipe.recipe import Quantize, Recipe, Repair
 
 
 @machine(exclusive=False)
@@ -63,7 +67,7 @@ def reestimate_batchnorm(module: nn.Module, images: Tensor) -> dict[str, np.ndar
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Output:
-    """mean: float64 (channels,), of a layer's outputs; of those of the normalisation that follows it, if any."""
+    """The mean output of a layer, float64 (channels,), or that of the normalisation that directly follows it."""
 
     mean: Tensor
     normalised: bool
@@ -77,13 +81,15 @@ class _Outputs(LayerCalls):
         self.last: Tensor | None = None
 
     def see(self, mean: Tensor, bias: Tensor | None) -> Tensor | None:
-        """A layer has this mean with this bias, both of (channels,); returns the bias that it shall have."""
+        """Take note of a layer's mean output and bias, (channels,) each; returns the bias to use."""
         raise NotImplementedError
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return self._layer(F.linear(x, weight, bias), bias, -1)
 
-    def convolve(self, function: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry) -> Tensor:
+    def convolve(
+        self, function: Function, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Extent
+    ) -> Tensor:
         return self._layer(function(x, weight, bias, *geometry), bias, 1)
 
     transpose = convolve
@@ -96,14 +102,14 @@ class _Outputs(LayerCalls):
 
     def _layer(self, y: Tensor, bias: Tensor | None, axis: int) -> Tensor:
         new = self.see(_mean(y, axis), bias)
-        if new is not bias:
+        if new is not None and bias is not None and new is not bias:
             y = y + _along(new - bias, y, axis)
         self.last = y
         return y
 
 
 class _Means(_Outputs):
-    """Of the reference: the mean outputs in the order of execution."""
+    """Takes the mean outputs of the reference, in the order of execution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,15 +119,25 @@ class _Means(_Outputs):
         self.layers.append(_Output(mean, normalised=False))
         return bias
 
-    def normalise(self, x: Tensor, mean: Tensor | None, var: Tensor | None, *settings, **named) -> Tensor:
-        y = F.batch_norm(x, mean, var, *settings, **named)
+    def normalise(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
         if x is self.last and mean is not None:
             self.layers[-1] = _Output(_mean(y, 1), normalised=True)
         return y
 
 
 class _Correction(_Outputs):
-    """Of the compressed module: biases and running means by what keeps the mean outputs."""
+    """Corrects the biases and running means of the compressed module, so that the mean outputs stay."""
 
     def __init__(self, layers: list[_Output]) -> None:
         super().__init__()
@@ -131,7 +147,7 @@ class _Correction(_Outputs):
 
     @property
     def corrected(self) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of a tensor and what becomes of it."""
+        """Pairs of a tensor and its corrected value."""
         if next(self._layers, None) is not None:
             raise _unlike()
         return list(self._corrected.values())
@@ -145,9 +161,19 @@ class _Correction(_Outputs):
             return bias
         return self._change(bias, layer.mean - mean)
 
-    def normalise(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Tensor:
+    def normalise(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
         y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
-        if x is not self.last or self._wanted is None:
+        if x is not self.last or self._wanted is None or mean is None or var is None:
             return y
         gain = (var.double() + eps).rsqrt() * (1 if weight is None else weight)
         shift = torch.where(gain == 0, 0, (_mean(y, 1) - self._wanted) / gain)
@@ -167,11 +193,21 @@ class _Statistics(LayerCalls):
 
     @property
     def estimated(self) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of a statistic and what becomes of it: the mean over the calls of a norm that runs several times."""
+        """Pairs of a statistic and its estimate: the mean over the calls of a norm that runs several times."""
         return [(old, torch.stack(found).mean(0)) for old, found in self._found.values()]
 
-    def normalise(self, x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Tensor:
-        if mean is None:  # keeps no statistics, and takes those of its batch anyway
+    def normalise(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        if mean is None or var is None:  # keeps no statistics, and takes those of its batch anyway
             return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
         if x.numel() == x.shape[1]:
             raise ModelError("batch statistics need two values of each channel; got one. Pass more images.")
@@ -211,3 +247,50 @@ def _along(shift: Tensor, y: Tensor, axis: int) -> Tensor:
     shape = [1] * y.ndim
     shape[axis] = -1
     return shift.reshape(shape)
+
+
+def _without_normalisation(structure: Structure, changed: Iterable[str]) -> tuple[str, ...]:
+    nothing = not any(changed) and not structure.folded
+    return ("There is no batch normalisation to re-estimate.",) * nothing
+
+
+def _reestimate(work: OutputWork) -> dict[str, np.ndarray]:
+    return reestimate_batchnorm(work.compressed, work.images)
+
+
+def _correct(work: OutputWork) -> dict[str, np.ndarray]:
+    return correct_bias(work.reference, work.compressed, work.images)
+
+
+METHODS = (
+    OutputMethod("batchnorm", lambda step: step.batchnorm, _reestimate, notes=_without_normalisation),
+    # Biases last: re-estimated statistics would undo what their correction puts there.
+    OutputMethod("bias", lambda step: step.bias, _correct, place=10),
+    MethodEntry(
+        name="repair",
+        title="Repair without training",
+        summary=(
+            "Rounding shifts what each layer puts out, and much of that shift can be undone with a few hundred samples "
+            "of the training split, in seconds and without a single training step: later weights make good the errors "
+            "of earlier ones, biases are moved back to where the outputs were, and batch normalisation is given the "
+            "averages of the network as it now is."
+        ),
+        formula=(
+            r"\begin{gathered} \min_{\hat W} \lVert W X - \hat W X \rVert^2, \quad H = 2 X X^{\top} \\ "
+            r"w_{>j} \leftarrow w_{>j} - \frac{w_j - \hat w_j}{[H^{-1}]_{jj}}\,[H^{-1}]_{j,>j} \\ "
+            r"b \leftarrow b + \mathbb{E}\,[W x] - \mathbb{E}\,[\hat W \hat x] \\ "
+            r"\mu, \sigma^2 \leftarrow \text{mean and variance of } \hat W \hat x \end{gathered}"
+        ),
+        settings=explained(rounding="", bias="", batchnorm=""),
+        reference=(
+            "Frantar et al., *GPTQ*, ICLR 2023, [arXiv:2210.17323](https://arxiv.org/abs/2210.17323). Nagel et al., "
+            "*Data-free quantization through weight equalization and bias correction*, ICCV 2019, "
+            "[arXiv:1906.04721](https://arxiv.org/abs/1906.04721). Sun et al., *Hybrid 8-bit floating point training "
+            "and inference*, NeurIPS 2019, for batch normalisation"
+        ),
+        section=Section.REPAIR,
+        example=Recipe(quantize=Quantize(4), repair=Repair("gptq", bias=True, batchnorm=True)),
+        used_by=lambda recipe: recipe.repair is not None,
+        picture=Picture.NONE,
+    ),
+)

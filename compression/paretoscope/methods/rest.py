@@ -5,16 +5,19 @@ import numpy as np
 from paretoscope.methods import dependent
 from paretoscope.model.tensors import Integers, Plain
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.recipe.steps.code import Rest
+from paretoscope.recipe.steps.quantize import Weighting
 
 
 def coded(array: np.ndarray, recipe: Recipe, fisher: np.ndarray | None) -> Plain | Integers:
     """An entry in the recipe's format. fisher: its diagonal Fisher information, where there is one."""
-    if recipe.code.rest == "rate" and array.dtype == np.float32 and array.size:
-        by_magnitude = recipe.quantize.weighting == "magnitude"
+    step = recipe.quantize
+    if recipe.code.rest == Rest.RATE and step is not None and array.dtype == np.float32 and array.size:
+        by_magnitude = step.weighting == Weighting.MAGNITUDE
         # Variances and gains span orders of magnitude, and no harm is known of statistics: they keep their digits.
         if (fisher is not None or by_magnitude) and not (array > 0).all() and np.isfinite(array).all():
-            sensitivity = float(dependent.sensitivity(array.reshape(1, -1), recipe.quantize, fisher).mean())
-            return dependent.round_values(array, sensitivity, recipe.quantize.exchange)
+            sensitivity = float(dependent.sensitivity(array.reshape(1, -1), step, fisher).mean())
+            return dependent.round_values(array, sensitivity, step.exchange)
     return _plain(array, recipe.code.rest)
 
 
@@ -24,7 +27,7 @@ def like(before: Plain | Integers, array: np.ndarray, recipe: Recipe) -> Plain |
 
 
 def _plain(array: np.ndarray, rest: str) -> Plain:
-    if rest != "fp32" and array.dtype == np.float32:
+    if rest != Rest.FP32 and array.dtype == np.float32:
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         if np.array_equal(np.isfinite(half), np.isfinite(array)):

@@ -36,7 +36,7 @@ def transposed(module: nn.Module) -> dict[str, int]:
 
 
 def told_by_biases(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """The same from a state dict alone, as far as it tells: by name.
+    """The groups of each weight whose outputs lie on its second axis, by name, as far as a state dict alone tells.
 
     A bias has a value for each output channel. Where a weight's first axis is of another length, and its second one,
     times whole groups, is of that, its outputs are there: a transposed convolution, or a linear layer that is stored as

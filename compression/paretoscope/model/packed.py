@@ -37,7 +37,7 @@ class PackedModel(CompressedModel):
         )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The tensors by name, of the type that it was packed from; codes beyond its range are its ends."""
+        """The tensors by name, of the type that it was packed from; values beyond its range become its ends."""
         return {name: self.restored(name) for name in self.order}
 
     def restored(self, name: str) -> torch.Tensor:

@@ -40,7 +40,7 @@ def at_most(scale: np.ndarray) -> np.ndarray:
 
 
 def to_steps(scale: np.ndarray) -> np.ndarray | None:
-    """The i of each 2**(i / 32), int16 of the shape of `scale` (float32); None where one of them is no such power."""
+    """The i of each 2**(i / 32), int16 of the shape of `scale` (float32); None where a scale is no such power."""
     bits = np.ascontiguousarray(scale, np.float32).view(np.uint32)
     place = np.searchsorted(MANTISSAS, bits & np.uint32(0x7FFFFF)).clip(max=FINENESS - 1)
     steps = FINENESS * ((bits >> np.uint32(23)).astype(np.int64) - 127) + place
@@ -49,18 +49,21 @@ def to_steps(scale: np.ndarray) -> np.ndarray | None:
 
 
 def from_steps(steps: np.ndarray) -> np.ndarray | None:
-    """The float32 scales of `to_steps`, of any integer type; None where a step is none of its."""
+    """The float32 scales of `to_steps`, of any integer type; None where a step is out of range."""
     return _scales(steps.astype(np.int64)) if _allowed(steps).all() else None
 
 
 def _nearest_steps(scale: np.ndarray) -> np.ndarray:
-    return np.rint(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
+    steps: np.ndarray = np.rint(np.log2(scale) * FINENESS).clip(LEAST, GREATEST).astype(np.int64)
+    return steps
 
 
 def _scales(steps: np.ndarray) -> np.ndarray:
     units = (steps - ZERO).astype(np.uint32)
-    return (units // np.uint32(FINENESS) << np.uint32(23) | MANTISSAS[units % np.uint32(FINENESS)]).view(np.float32)
+    bits: np.ndarray = units // np.uint32(FINENESS) << np.uint32(23) | MANTISSAS[units % np.uint32(FINENESS)]
+    return bits.view(np.float32)
 
 
 def _allowed(steps: np.ndarray) -> np.ndarray:
-    return (steps == ZERO) | ((steps >= LEAST) & (steps <= GREATEST))
+    allowed: np.ndarray = (steps == ZERO) | ((steps >= LEAST) & (steps <= GREATEST))
+    return allowed

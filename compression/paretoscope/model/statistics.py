@@ -1,4 +1,4 @@
-"""Per-model statistics: what no recipe changes, computed once so that a slider move costs only what it changes.
+"""Statistics of a model that no recipe changes, computed once so that a slider move costs only what it changes.
 
 For every compressible tensor: its values sorted, block prefix sums over them (so that the sum of any range is a
 look-up) and the largest magnitude of each output channel; for the model: all magnitudes in one sorted array.
@@ -9,19 +9,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numba
 import numpy as np
 import torch
 from torch import nn
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.model import layouts
 
+# Values in a block of the prefix sums; chosen by hand; no benchmark.
 BLOCK = 64
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _block_sums(values: np.ndarray, centre: float) -> np.ndarray:
     blocks = len(values) // BLOCK + 1
     sums = np.zeros((2, blocks + 1))

@@ -8,7 +8,7 @@ import dataclasses
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """How a network differs from the architecture that it came from, but for its widths.
+    """How a network differs from the architecture that it came from, apart from its widths.
 
     dropped: blocks replaced by the identity. folded: pairs (convolution, batch normalisation), of which the latter is
     now the identity and the former has a bias. merged: pairs of linear maps, of which the first does the work of both.
@@ -55,18 +55,26 @@ class Structure:
             fits, rule = _ITEMS[name]
             if not isinstance(items, list) or not items or not all(fits(item) for item in items):
                 raise _refused(f"must have {rule} as {name}", items)
-        return cls(**{n: tuple(tuple(i) if isinstance(i, list) else i for i in items) for n, items in data.items()})
+        fields: dict[str, Any] = {
+            name: tuple(tuple(item) if isinstance(item, list) else item for item in items)
+            for name, items in data.items()
+        }
+        return cls(**fields)
 
 
 def _pair(item: object, second: type) -> bool:
     return isinstance(item, list) and len(item) == 2 and type(item[0]) is str and type(item[1]) is second
 
 
+def _ranked(item: object) -> bool:
+    return isinstance(item, list) and _pair(item, int) and item[1] > 0
+
+
 _ITEMS: dict[str, tuple[Callable[[object], bool], str]] = {
     "dropped": (lambda item: isinstance(item, str), "a list of names"),
     "folded": (lambda item: _pair(item, str), "a list of pairs of names"),
     "merged": (lambda item: _pair(item, str), "a list of pairs of names"),
-    "factored": (lambda item: _pair(item, int) and item[1] > 0, "a list of names with ranks"),
+    "factored": (_ranked, "a list of names with ranks"),
 }
 
 
@@ -86,9 +94,12 @@ _RESIDUAL: dict[str, Callable[[nn.Module], bool]] = {
 
 def blocks(module: nn.Module) -> tuple[str, ...]:
     """Names of the blocks that can be dropped: residual ones, whose output has the shape of their input."""
-    return tuple(
-        name for name, part in module.named_modules() if _RESIDUAL.get(type(part).__name__, lambda _: False)(part)
-    )
+    return tuple(name for name, part in module.named_modules() if _residual(part))
+
+
+def _residual(part: nn.Module) -> bool:
+    keeps_shape = _RESIDUAL.get(type(part).__name__)
+    return keeps_shape is not None and keeps_shape(part)
 
 
 def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
@@ -104,7 +115,7 @@ def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
         restructure(module, structure)
     _resize(module, shapes)
     for name, rank in structure.factored:
-        if (found := module.get_submodule(name)[0].weight.shape[0]) != rank:
+        if (found := module.get_parameter(f"{name}.0.weight").shape[0]) != rank:
             raise _refused(f"must give {name} the rank of its tensors, {found}", rank)
     fit(module)
     _rehearse(module, network)
@@ -116,7 +127,7 @@ def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
 
 
 def restructure(module: nn.Module, structure: Structure) -> None:
-    """Change a network to that structure, in place, widths apart; raises ArtefactError where it cannot."""
+    """Change a network to that structure, in place, at full width; raises ArtefactError where it cannot."""
     for name in structure.dropped:
         if name not in blocks(module):
             raise _refused("must drop blocks that the architecture has", name)
@@ -138,8 +149,8 @@ def restructure(module: nn.Module, structure: Structure) -> None:
 
 
 def _part(module: nn.Module, name: str, *kinds: type[nn.Module]) -> nn.Module:
-    part = dict(module.named_modules()).get(name)
-    if type(part) not in kinds:
+    part: nn.Module | None = dict(module.named_modules()).get(name)
+    if part is None or type(part) not in kinds:
         raise _refused(f"must name a {' or '.join(kind.__name__ for kind in kinds)} of the architecture", name)
     return part
 
@@ -152,19 +163,26 @@ def drop(module: nn.Module, name: str) -> None:
 def fold(module: nn.Module, conv: str, norm: str) -> nn.Conv2d:
     """Give a convolution a bias (zeros, if it had none) and replace the normalisation by the identity, in place."""
     layer = module.get_submodule(conv)
+    assert isinstance(layer, nn.Conv2d), "batch normalisation is folded into a convolution"
     if layer.bias is None:
         layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels))
     module.set_submodule(norm, nn.Identity())
     return layer
 
 
+_ONE_KIND = "two linear layers or two convolutions are merged, not one of each"
+
+
 def merge(module: nn.Module, first: str, second: str) -> nn.Module:
     """Replace two linear maps by one with new weights, at the place of the first, in place; returns it."""
     one, other = module.get_submodule(first), module.get_submodule(second)
     bias = one.bias is not None or other.bias is not None
+    merged: nn.Module
     if isinstance(one, nn.Linear):
+        assert isinstance(other, nn.Linear), _ONE_KIND
         merged = _linear(one, one.in_features, other.out_features, bias=bias)
     else:
+        assert isinstance(one, nn.Conv2d) and isinstance(other, nn.Conv2d), _ONE_KIND
         merged = _conv(one, one.in_channels, other.out_channels, bias=bias)
     module.set_submodule(first, merged)
     module.set_submodule(second, nn.Identity())
@@ -175,10 +193,13 @@ def factor(module: nn.Module, name: str, rank: int) -> nn.Sequential:
     """Replace a linear map of inputs to outputs by two, inputs to rank to outputs, in place; returns them."""
     layer = module.get_submodule(name)
     bias = layer.bias is not None
+    first: nn.Module
+    second: nn.Module
     if isinstance(layer, nn.Linear):
         first = _linear(layer, layer.in_features, rank, bias=False)
         second = _linear(layer, rank, layer.out_features, bias=bias)
     else:
+        assert isinstance(layer, nn.Conv2d), "a linear layer or a 1x1 convolution is factored"
         first = _conv(layer, layer.in_channels, rank, bias=False)
         second = _pointwise(layer, rank, layer.out_channels, bias=bias)
     factored = nn.Sequential(first, second)
@@ -186,25 +207,28 @@ def factor(module: nn.Module, name: str, rank: int) -> nn.Sequential:
     return factored
 
 
-# Layers without weights drawn: the random numbers would be drawn from the caller's generator.
+# Layers are made without random weights, which would advance the caller's random generator.
 
 
 def _linear(like: nn.Linear, inputs: int, outputs: int, *, bias: bool) -> nn.Linear:
-    return skip_init(nn.Linear, inputs, outputs, bias, device=like.weight.device)
+    made: nn.Linear = skip_init(nn.Linear, inputs, outputs, bias, device=like.weight.device)
+    return made
 
 
 def _conv(like: nn.Conv2d, inputs: int, outputs: int, *, bias: bool) -> nn.Conv2d:
     sliding = (like.kernel_size, like.stride, like.padding, like.dilation)
-    return skip_init(
+    made: nn.Conv2d = skip_init(
         nn.Conv2d, inputs, outputs, *sliding, bias=bias, padding_mode=like.padding_mode, device=like.weight.device
     )
+    return made
 
 
 def _pointwise(like: nn.Conv2d, inputs: int, outputs: int, *, bias: bool) -> nn.Conv2d:
-    return skip_init(nn.Conv2d, inputs, outputs, 1, bias=bias, device=like.weight.device)
+    made: nn.Conv2d = skip_init(nn.Conv2d, inputs, outputs, 1, bias=bias, device=like.weight.device)
+    return made
 
 
-def factorable(layer: nn.Module) -> bool:
+def factorable(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
     """Whether a layer multiplies each pixel or row by one matrix, and is free to be replaced by two that do.
 
     A subclass is not: attention reads the weights of its output layer itself.
@@ -247,7 +271,7 @@ def _narrower(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
 
 
 def fit(module: nn.Module) -> None:
-    """Make what layers say of their widths agree with the shapes of their tensors, in place."""
+    """Set the widths that layers state from the shapes of their tensors, in place."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             outputs, inputs = part.weight.shape[:2]
@@ -261,17 +285,19 @@ def fit(module: nn.Module) -> None:
         elif isinstance(part, nn.LayerNorm) and part.weight is not None:
             part.normalized_shape = tuple(part.weight.shape)
         elif isinstance(part, nn.MultiheadAttention):
-            part.embed_dim = part.kdim = part.vdim = part.out_proj.weight.shape[0]
+            width: int = part.out_proj.weight.shape[0]
+            part.embed_dim = part.kdim = part.vdim = width
             part.head_dim = part.embed_dim // part.num_heads
-        elif type(part).__name__ == "VisionTransformer":
-            part.hidden_dim = part.class_token.shape[-1]
+        elif "hidden_dim" in vars(part) and isinstance(token := getattr(part, "class_token", None), nn.Parameter):
+            # A vision transformer expands its class token to this width. Past nn.Module, whose attributes are tensors.
+            vars(part)["hidden_dim"] = token.shape[-1]
 
 
 def _rehearse(module: nn.Module, network: sources.Network) -> None:
     """Raises ArtefactError unless the layers fit each other; one forward pass of shapes without values."""
     try:
         with torch.no_grad():
-            logits = module(*(torch.empty(2, *each.shape, dtype=each.dtype, device="meta") for each in network.inputs))
+            logits = module(*(each.empty(2, "meta") for each in network.inputs))
         fits = logits.shape == (2, *network.output)
         reason = f"the logits of 2 images have the shape {tuple(logits.shape)}"
     except (RuntimeError, AssertionError, ValueError) as error:

@@ -61,10 +61,9 @@ class Integers:
 
     def decode(self) -> np.ndarray:
         axes = self.scale.shape + (1,) * (self.codes.ndim - self.scale.ndim)
-        if self.zero is None:
-            return np.multiply(self.codes, self.scale.reshape(axes), dtype=np.float32)
-        steps = self.codes.astype(np.int32) - self.zero.reshape(axes)
-        return np.multiply(steps, self.scale.reshape(axes), dtype=np.float32)
+        steps = self.codes if self.zero is None else self.codes.astype(np.int32) - self.zero.reshape(axes)
+        values: np.ndarray = np.multiply(steps, self.scale.reshape(axes), dtype=np.float32)
+        return values
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,7 +83,8 @@ class Codebook:
 
     def decode(self) -> np.ndarray:
         table = np.concatenate([np.zeros(1, np.float32), self.entries.decode()])
-        return table[self.indices]
+        values: np.ndarray = table[self.indices]
+        return values
 
 
 def integers_of(tensor: CompressedTensor) -> Integers | None:
@@ -96,12 +96,12 @@ def integers_of(tensor: CompressedTensor) -> Integers | None:
 
 
 def as_integers(tensor: CompressedTensor) -> Integers:
-    """The same tensor as integer codes of at most 8 bits, for integer kernels; decodes to the same floats.
+    """This tensor as integer codes of at most 8 bits, for integer kernels; decodes to the same floats.
 
     Raises ModelError for a tensor that does not lie on a grid of 8 bits or fewer.
     """
     if isinstance(tensor, Codebook) and tensor.entries.shape[0] == 0:
-        return Integers(np.zeros(tensor.shape, np.int8), np.float32(1).reshape(()), 8)
+        return Integers(np.zeros(tensor.shape, np.int8), np.ones((), np.float32), 8)
     if isinstance(tensor, Codebook) and isinstance(tensor.entries, Integers) and tensor.entries.bits <= 8:
         table = np.concatenate([np.zeros(1, np.int8), tensor.entries.codes])
         return Integers(table[tensor.indices], tensor.entries.scale, tensor.entries.bits)

@@ -2,20 +2,21 @@
 quantization; with parity-driven transitions as in VVC, H.266, and in neural network coding, ISO/IEC 15938-17).
 
 Down the rows of each column and tap a state runs from 0. In states 0..3 a code is even, 2k; in states 4..7 it is odd or
-zero, 2k - sign(k). The parity of k leads to the next state, NEXT[state][k & 1]. Each state leaves every other integer
-only, and which ones it leaves depends on the codes before: the path that is nearest to given weights lies closer to
-them than independent codes of the same entropy do.
+zero, 2k - sign(k). The parity of k leads to the next state, NEXT[state][k & 1]. Each state allows every other integer
+only, and which ones depends on the codes before: the path that is nearest to given weights lies closer to them than
+independent codes of the same entropy do.
 
 NEXT is Ungerboeck's convolutional code with eight states, parity check polynomials 13 and 4 (octal). Measured on a
 Gaussian source at high rates, it has 1.15 dB less squared error than rounding (at most 1.53 dB are possible); four
-states have 1.04 dB, sixteen 1.22 dB.
+states have 1.04 dB, sixteen 1.22 dB. `python -m benchmarks.constants` shows the figure of the eight; no benchmark shows
+the other two.
 """
 
 import math
 
-import numba
 import numpy as np
 
+from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ModelError
 
 NEXT = ((0, 2), (2, 0), (4, 6), (6, 4), (5, 7), (7, 5), (1, 3), (3, 1))
@@ -55,8 +56,8 @@ def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
 
-@numba.njit(cache=True, nogil=True)
-def _split(rows, even, odd):
+@compiled()
+def _split(rows: np.ndarray, even: np.ndarray, odd: np.ndarray) -> tuple[int, int]:
     """Fill both; returns how many of each, fewer than there are codes where one is off the trellis."""
     states = np.zeros(rows.shape[1], np.uint8)
     evens = odds = 0
@@ -76,8 +77,8 @@ def _split(rows, even, odd):
     return evens, odds
 
 
-@numba.njit(cache=True, nogil=True)
-def _join(even, odd, rows):
+@compiled()
+def _join(even: np.ndarray, odd: np.ndarray, rows: np.ndarray) -> bool:
     """Fill the rows; returns whether the indices were as many as wanted."""
     states = np.zeros(rows.shape[1], np.uint8)
     evens = odds = 0

@@ -2,23 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Protocol
 
 from paretoscope.base.errors import UnknownNameError
 from paretoscope.base.registry import Registry
 from paretoscope.base.text import shown
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One input of a network. shape: of one sample, e.g. (C, H, W)."""
+    """One input of a network. shape: of one sample, e.g. (C, H, W). dtype: name of its type in torch."""
 
     name: str
     shape: tuple[int, ...]
-    dtype: torch.dtype = torch.float32
+    dtype: str = "float32"
+
+    def empty(self, n: int, device: str | None = None) -> "Tensor":
+        """An uninitialised tensor for n samples, (n, *shape). device: None for the current one."""
+        import torch  # names of networks are to be had without it
+
+        return torch.empty(n, *self.shape, dtype=getattr(torch, self.dtype), device=device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ class Network:
     """A network that can be opened. data: name of the data that it is measured on. output: shape of one sample's.
 
     bare: makes the module without the values of its weights, on the device that is current, "meta" included. opened:
-    makes it with them; it may raise ModelError.
+    makes it with them; it may raise ModelError. task: name of the task that judges it.
     """
 
     name: str
@@ -34,20 +40,21 @@ class Network:
     inputs: tuple[Input, ...]
     output: tuple[int, ...]
     data: str
-    bare: Callable[[], nn.Module]
-    opened: Callable[[], nn.Module]
+    bare: "Callable[[], nn.Module]"
+    opened: "Callable[[], nn.Module]"
+    task: str = "classification"
 
-    def skeleton(self) -> nn.Module:
+    def skeleton(self) -> "nn.Module":
         """The module in evaluation mode, without the values of its weights."""
         return self.bare().eval()
 
-    def load(self) -> nn.Module:
+    def load(self) -> "nn.Module":
         """The module in evaluation mode, with its weights; raises ModelError where they cannot be had."""
         return self.opened().eval()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one sample of the first input."""
+        """The shape of one sample of the first input."""
         return self.inputs[0].shape
 
 
@@ -70,7 +77,7 @@ sources: Registry[NetworkSource] = Registry("source")
 
 
 def names() -> tuple[str, ...]:
-    """Of the networks of all sources."""
+    """The names of the networks of all sources."""
     return tuple(name for source in sources for name in source.names())
 
 

@@ -19,7 +19,7 @@ from paretoscope.recipe.values import Switch
 
 EFFECTS: Mapping[str, Effect] = {name: each.effect for name, each in SETTINGS.items()}
 _NOTHING: Settings = MappingProxyType({})
-# Told at most; of more their number.
+# Most sentences that are shown; the others are counted; chosen by hand; no benchmark.
 _TOLD = 3
 
 
@@ -61,7 +61,7 @@ class Idle:
 
 
 def idle(given: Settings, recipe: Recipe, *, beside: Settings = _NOTHING, defaults: bool = False) -> list[Idle]:
-    """What does nothing of the flat settings that someone wrote, and of the overrides of the recipe made of them.
+    """The settings without effect among flat settings that someone wrote, and in overrides of the recipe made of them.
 
     beside: settings that will be there too. defaults: whether a setting written at its default is looked at too; not
     where files write some always.
@@ -77,7 +77,7 @@ def idle(given: Settings, recipe: Recipe, *, beside: Settings = _NOTHING, defaul
 
 
 def neutral(name: str, settings: Settings) -> Any:
-    """What a recipe holds of a setting where it has no effect; beside `settings`, by flat names."""
+    """The value that a recipe stores for a setting without effect. settings: the other ones, by flat names."""
     idle = SETTINGS[name].idle
     return DEFAULTS[name] if idle is None else idle(settings)
 
@@ -96,19 +96,19 @@ def check(given: Settings, recipe: Recipe, *, beside: Settings = _NOTHING, optio
 
 
 def problems(query: Mapping[str, str]) -> list[str]:
-    """What does nothing of a link that `Recipe.from_query` can read: sentences to show, at most three, none if all is
-    well."""
+    """The settings without effect of a link that `Recipe.from_query` can read: at most three sentences to show, and one
+    that counts the others."""
     found = idle(Recipe.parsed(query), Recipe.from_query(query))
     return _few([each.text() for each in found])
 
 
 def notes(recipe: Recipe) -> list[str]:
-    """What a recipe holds that does nothing, for a person: sentences, at most three."""
+    """The settings of a recipe without effect: at most three sentences to show, and one that counts the others."""
     return _few([each.text() for each in idle(recipe.settings(), recipe)])
 
 
 def works(name: str, recipe: Recipe) -> bool:
-    """Whether moving a setting of the recipe as a whole could change something: what a screen disables where not."""
+    """Whether another value of a setting of the whole recipe could change something; a screen disables it if not."""
     if name not in EFFECTS:
         return True
     settings = recipe.settings()
@@ -162,7 +162,7 @@ def _together(recipe: Recipe, place: int) -> Iterator[Settings]:
 
 
 def _meet(one: Override, other: Override) -> bool:
-    """Whether a layer may have both; two patterns are taken to."""
+    """Whether both may match one layer; two patterns are assumed to."""
     patterns = [any(sign in each.layers for sign in "*?[") for each in (one, other)]
     return all(patterns) or one.matches(other.layers) or other.matches(one.layers)
 
@@ -179,7 +179,7 @@ def _beside(settings: Settings, overrides: Iterable[Override]) -> dict[str, Any]
 
 
 def _remedy(name: str, settings: Settings) -> tuple[tuple[str, Any], ...]:
-    """What must change for a setting to have an effect: of what gives it one, what cannot be left out."""
+    """The changes of other settings that give a setting an effect, without those that can be left out."""
     effect = EFFECTS[name]
     changes = {key: value for key, value in effect.gives(settings).items() if settings[key] != value}
     if not effect.holds({**settings, **changes}):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import yaml
 from yaml.composer import Composer
@@ -18,10 +18,14 @@ from paretoscope.recipe import effects
 from paretoscope.recipe.plain import loads, unique
 from paretoscope.recipe.recipe import STEPS, Recipe
 
+# Most bytes of a file; chosen by hand; no benchmark.
 LARGEST = 1 << 16
-# A recipe has four: itself, its overrides, an override, a value.
+# Deepest nesting of a file; chosen by hand, no benchmark: a recipe has four levels, itself, overrides, override, value.
 DEEPEST = 16
 YAML = (".yaml", ".yml")
+
+# What the tags of YAML's own types begin with.
+_TAG = "tag:yaml.org,2002:"
 
 # Scalars of YAML's core schema with decimal numbers: pattern, characters that such a scalar can begin with, value.
 _SCALARS: dict[str, tuple[str, str, Any]] = {
@@ -64,16 +68,18 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseConstructor, BaseResolver):
         return node
 
     def mapping(self, node: yaml.Node) -> dict[Any, Any]:
-        super().construct_mapping(node, deep=True)  # refuses what is no mapping, and keys that cannot be keys
+        # Refuses a node of another kind, and keys that cannot be keys.
+        super().construct_mapping(cast(yaml.MappingNode, node), deep=True)
         return unique(
             (self.construct_object(name, True), self.construct_object(each, True)) for name, each in node.value
         )
 
     def sequence(self, node: yaml.Node) -> list[Any]:
-        return self.construct_sequence(node, deep=True)
+        return self.construct_sequence(cast(yaml.SequenceNode, node), deep=True)  # refuses a node of another kind
 
     def scalar(self, node: yaml.Node) -> Any:
-        text, name = self.construct_scalar(node), node.tag.rpartition(":")[2]
+        text = self.construct_scalar(cast(yaml.ScalarNode, node))  # refuses a node of another kind
+        name = node.tag.rpartition(":")[2]
         pattern, _, value = _SCALARS[name]
         if re.fullmatch(pattern, text) is None:
             raise yaml.YAMLError(f"{text[:40]!r} is no {name}")
@@ -82,20 +88,24 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseConstructor, BaseResolver):
     def refuse(self, node: yaml.Node) -> None:
         raise yaml.YAMLError(f"values of the type {node.tag[:40]!r} are not taken")
 
+    # What makes a value of a node, by its tag; None for any other tag.
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        **dict.fromkeys((f"{_TAG}{name}" for name in _SCALARS), scalar),
+        f"{_TAG}map": mapping,
+        f"{_TAG}seq": sequence,
+        None: refuse,
+    }
+
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would take for something else than text."""
+    """Quotes texts that YAML 1.1 or 1.2 would read as something else."""
 
 
 for _name, (_pattern, _first, _) in _SCALARS.items():
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _Loader.scalar)
     if _name != "str":
         for _each in (_Loader, _Dumper):
             _starts = [*_first, ""] if _name == "null" else list(_first)
-            _each.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), _starts)
-_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
-_Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.sequence)
-_Loader.add_constructor(None, _Loader.refuse)
+            _each.add_implicit_resolver(f"{_TAG}{_name}", re.compile(f"(?:{_pattern})$"), _starts)
 
 
 def to_yaml(recipe: Recipe) -> str:

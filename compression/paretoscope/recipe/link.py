@@ -1,6 +1,6 @@
-"""A link that is wrong in places: what can be read of it is, and what cannot is told, each in a sentence.
+"""A link that is wrong in places: its valid settings are read, and each of the others is explained in a sentence.
 
-`Recipe.from_query` refuses a link as a whole. Who follows a link that somebody else wrote wants what it does say.
+`Recipe.from_query` refuses such a link as a whole; a person who follows it wants the valid part.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,15 @@ from typing import Any
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import MOST_NAMES, nearest, shown
 from paretoscope.recipe.migrations import migrated_query
+from paretoscope.recipe.overrides import Override
 from paretoscope.recipe.plain import loads
 from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, Recipe
 from paretoscope.recipe.values import Choice
 
-# The nearest right name is looked for so many times; a link may hold thousands of names.
+# What a link of the dashboard may state beside the model and the recipe.
+TIMING = ("runtime", "batch", "threads", "size")
+
+# Unknown names for which the nearest right one is suggested; a link may hold thousands; chosen by hand; no benchmark.
 GUESSED = 8
 
 _CHOICES = {name: each.kind.names for name, each in SETTINGS.items() if isinstance(each.kind, Choice)}
@@ -68,10 +72,10 @@ def _choice(name: str, text: str) -> str:
 def _fitting(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings that are valid together, and why each of the others is not."""
     kept: dict[str, Any] = {}
-    # The order of a recipe: what others depend on, as their number of clusters, comes before them.
+    # In the order of a recipe: settings on which others depend, such as clusters, come first.
     left, before = {name: settings[name] for name in DEFAULTS if name in settings}, None
     why: dict[str, str] = {}
-    # Some may be valid only beside another that comes later.
+    # A setting may be valid only beside one that comes later, so those that failed are tried again.
     while left and len(left) != before:
         before = len(left)
         for name in list(left):
@@ -96,7 +100,8 @@ def _with_overrides(settings: Mapping[str, Any], text: str) -> tuple[Recipe, lis
         entries = None
     if not isinstance(entries, list) or len(entries) > MOST_NAMES:
         return Recipe.of(**settings), [problem]
-    kept, problems = [], []
+    kept: list[Override] = []
+    problems: list[str] = []
     for entry in entries:
         try:
             kept += Recipe.of(**settings, overrides=[entry]).overrides

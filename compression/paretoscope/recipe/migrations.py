@@ -1,4 +1,4 @@
-"""Recipes that older versions wrote, brought to the form of this one: files, links, headers of artefacts, records.
+"""Recipes that older versions wrote, brought to this version: files, links, headers of artefacts, records.
 
 A migration stands for one step of the version, at the place of the version that it leaves: the first one makes
 version 2 of version 1. Whoever renames a setting adds one here, and nothing that was written before is lost.
@@ -15,10 +15,10 @@ def _as_it_is(data: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """What the next version calls otherwise.
+    """What changes from one version to the next.
 
-    renamed: settings, old name to new; in the recipe itself, in its steps, in overrides and in links. more: what a new
-    name alone does not say, on a recipe as plain data whose names are the new ones already.
+    renamed: settings, old name to new; in the recipe itself, in its steps, in overrides and in links. more: a further
+    change of the recipe as plain data, after the renaming, where other names are not enough.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -28,22 +28,25 @@ class Migration:
 MIGRATIONS: list[Migration] = []
 
 
-# Of recipes that are written now.
+# The version of recipes that are written now.
 VERSION = len(MIGRATIONS) + 1
 
 
 def migrated(data: object) -> object:
-    """A recipe as plain data of an older version, in the form of this one; anything else as it is."""
-    found = data.get("version") if isinstance(data, dict) else None
+    """A recipe as plain data of an older version, as one of this version; anything else as it is."""
+    if not isinstance(data, dict):
+        return data
+    found = data.get("version")
     if type(found) is not int or not 1 <= found <= len(MIGRATIONS):
         return data
+    fields: dict[str, Any] = data
     for migration in MIGRATIONS[found - 1 :]:
-        data = migration.more({name: _renamed(value, migration) for name, value in _names(data, migration)})
-    return {**data, "version": len(MIGRATIONS) + 1}
+        fields = migration.more({name: _renamed(value, migration) for name, value in _names(fields, migration)})
+    return {**fields, "version": len(MIGRATIONS) + 1}
 
 
 def migrated_query(query: Mapping[str, str]) -> dict[str, str]:
-    """A link, which states no version, with the names of this one; a name of now stands before an older one's."""
+    """A link, which states no version, with the names of this version; where both are there, the new name wins."""
     found = dict(query)
     for migration in MIGRATIONS:
         for old, new in migration.renamed.items():

@@ -11,9 +11,9 @@ from paretoscope.base.text import MOST_NAMES, listed, shown
 from paretoscope.recipe import schema
 from paretoscope.recipe.plain import loads, mapping
 from paretoscope.recipe.steps import STEPS, Prune, Quantize, Share
-from paretoscope.recipe.values import Kind, check_name
+from paretoscope.recipe.values import ValueType, check_name
 
-# Of a layer: these steps may be other ones for some.
+# The steps that an override may change for some layers.
 LAYER_STEPS = ("prune", "share", "quantize")
 
 LAYER_SETTINGS = tuple(
@@ -70,7 +70,7 @@ class LayerRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Overrides(Kind):
+class Overrides(ValueType):
     """A list of overrides; a link has them as JSON."""
 
     values: ClassVar[str] = "a pattern and settings"

@@ -18,7 +18,7 @@ def loads(text: str | bytes, what: str) -> Any:
 
 
 def unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """An object of a file; raises ValueError where a name stands twice: which of the two was meant?"""
+    """An object of a file; raises ValueError where a name stands twice, since either may be meant."""
     result: dict[Any, Any] = {}
     for name, value in pairs:
         if name in result:

@@ -44,7 +44,7 @@ def presets_of(model: str) -> list[Preset]:
 def preset_for(name: str, model: str | None = None) -> Preset:
     """The preset of that name; raises UnknownNameError, or RecipeError where it was made for another model."""
     found = presets.get(name)
-    if None not in (model, found.model) and found.model != model:
+    if model is not None and found.model not in (None, model):
         known = ", ".join(each.name for each in presets_of(model))
         raise RecipeError(
             f"a preset must be for all models or for {model}; got {name}, which is for {found.model}. "

@@ -16,15 +16,15 @@ from typing import Any
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import listed, nearest, shown
 from paretoscope.recipe import schema
-from paretoscope.recipe.conditions import FULL_PRECISION, INTEGER_BITS, shared
+from paretoscope.recipe.conditions import FULL_PRECISION, INTEGER_BITS, Calibration, Rest, shared
 from paretoscope.recipe.migrations import VERSION, migrated, migrated_query
 from paretoscope.recipe.overrides import LAYER_SETTINGS, LAYER_STEPS, LayerRecipe, Override, Overrides, overrides_of
 from paretoscope.recipe.plain import loads, mapping
 from paretoscope.recipe.schema import Effect, Setting, setting
 from paretoscope.recipe.steps import STEPS, Code, Prune, Quantize, Recover, Repair, Share, Simplify
-from paretoscope.recipe.steps.code import Coder, Rest
+from paretoscope.recipe.steps.code import Coder
 from paretoscope.recipe.steps.prune import RULES, Scope
-from paretoscope.recipe.steps.quantize import BITS, Calibration, Granularity, Weighting
+from paretoscope.recipe.steps.quantize import BITS, Granularity, Weighting
 from paretoscope.recipe.steps.recover import Schedule
 from paretoscope.recipe.steps.repair import Rounding
 from paretoscope.recipe.steps.share import MAX_CLUSTERS, MIN_CLUSTERS, Moved, Start
@@ -81,6 +81,14 @@ CODERS = names(Coder)
 REST_FORMATS = names(Rest)
 
 
+# How `describe` names the coder, where it is not the default.
+_CODED: dict[str, list[str]] = {
+    Coder.HUFFMAN: ["Huffman"],
+    Coder.CONTEXT: ["context coded"],
+    Coder.SMALLEST: ["smallest coding"],
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """A whole configuration. `Recipe()` is the lossless one: nothing is changed, only coded.
@@ -131,11 +139,11 @@ class Recipe:
             object.__setattr__(self, "prune", None)
         if self.quantize is not None and self.quantize.bits == FULL_PRECISION:
             object.__setattr__(self, "quantize", None)
-        if self.quantize is not None and self.quantize.calibration == "rate" and self.share is not None:
+        if self.quantize is not None and self.quantize.calibration == Calibration.RATE and self.share is not None:
             # The grid of a codebook has no harm to be weighed: its entries are far fewer than its weights.
-            object.__setattr__(self, "quantize", dataclasses.replace(self.quantize, calibration="mse"))
-        if self.code.rest == "rate" and (self.quantize is None or self.quantize.calibration != "rate"):
-            object.__setattr__(self, "code", dataclasses.replace(self.code, rest="fp16"))
+            object.__setattr__(self, "quantize", dataclasses.replace(self.quantize, calibration=Calibration.MSE.value))
+        if self.code.rest == Rest.RATE and (self.quantize is None or self.quantize.calibration != Calibration.RATE):
+            object.__setattr__(self, "code", dataclasses.replace(self.code, rest=Rest.FP16.value))
         if self.repair == Repair():
             object.__setattr__(self, "repair", None)
         if self.recover is not None and self.recover.epochs == 0:
@@ -264,22 +272,22 @@ class Recipe:
         """Whether a layer is quantized by rate and by what its errors cost on calibration samples."""
         plans = [self, *(self._with(override.settings) for override in self.overrides)]
         steps = [plan.quantize for plan in plans if plan.quantize is not None]
-        return any(step.calibration == "rate" and step.weighting == "fisher" for step in steps)
+        return any(step.calibration == Calibration.RATE and step.weighting == Weighting.FISHER for step in steps)
 
     @property
-    def form(self) -> str:
-        """What the recipe makes of the network's graph: recipes of equal form run the same kernels on the same shapes.
+    def graph_key(self) -> str:
+        """What the recipe makes of the network's graph: recipes of equal keys run the same kernels on the same shapes.
 
         "" where the graph is the baseline's, but for the number format.
         """
-        form: dict[str, Any] = {"simplify": _written(self.simplify)} if self.simplify else {}
+        graph: dict[str, Any] = {"simplify": _written(self.simplify)} if self.simplify else {}
         if self.integer:
             # Layers of more than 8 bits stay on floats.
-            bits = [[override.layers, dict(override.settings).get("bits")] for override in self.overrides]
+            bits = [(override.layers, dict(override.settings).get("bits")) for override in self.overrides]
             floats = [[layers, own > INTEGER_BITS] for layers, own in bits if own is not None]
             if any(wide for _, wide in floats):
-                form["floats"] = [self.keep_ends, floats]
-        return json.dumps(form, sort_keys=True) if form else ""
+                graph["floats"] = [self.keep_ends, floats]
+        return json.dumps(graph, sort_keys=True) if graph else ""
 
     @property
     def lossless(self) -> bool:
@@ -299,10 +307,8 @@ class Recipe:
         count = len(self.overrides)
         parts += [f"{count} override{'s' * (count > 1)}"] * bool(count)
         parts = parts or ["no change"]
-        parts += {"huffman": ["Huffman"], "context": ["context coded"], "smallest": ["smallest coding"]}.get(
-            self.code.coder, []
-        )
-        parts += [f"{self.code.rest} rest"] * (self.code.rest != "fp32")
+        parts += _CODED.get(self.code.coder, [])
+        parts += [f"{self.code.rest} rest"] * (self.code.rest != Rest.FP32)
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:

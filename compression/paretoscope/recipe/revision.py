@@ -1,4 +1,4 @@
-"""The revision of the methods: what another one measured is not what this one makes of a recipe."""
+"""The revision of the methods: measurements of another one do not hold for this one."""
 
 # Raised by whoever changes what a recipe makes of a network (the codes that a method chooses, the network that
 # simplifying leaves, the repair), what a file of it takes, or how a figure is measured or timed. Stored beside each

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paretoscope.recipe.values import Kind, Switch
+from paretoscope.recipe.values import Switch, ValueType
 
 Settings = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ class Setting:
     """One setting of a recipe.
 
     name: in recipes, files and links. step: the step that has it, "" for the recipe as a whole. kind: what it may hold.
-    default: where nobody says anything, the flat one. flag: of the command line, in the field's term; of a switch that
+    default: the flat one, of `Recipe.of`. flag: of the command line, in the field's term; of a switch that
     is on, the one that turns it off. label, help: on a screen. reference: what the field calls it, with a source where
     it has one. effect: when it does something. aliases: older flags. sample: a value for messages. prominent: whether
     it is one of the sliders that are always in sight and in every link. whole: whether no override may set it. written:
@@ -51,7 +51,7 @@ class Setting:
 
     name: str
     step: str
-    kind: Kind
+    kind: ValueType
     default: Any
     flag: str
     label: str
@@ -83,7 +83,7 @@ class Setting:
 def setting(
     default: Any = dataclasses.MISSING,
     *,
-    of: Kind,
+    of: ValueType,
     label: str,
     help: str,
     reference: str,
@@ -98,8 +98,8 @@ def setting(
 ) -> Any:
     """The field of a step, with its description.
 
-    default: left out, the step must be told; off: then the flat default. flag: left out, that of the name. The other
-    arguments are those of Setting.
+    default: left out, it must be given when the step is made, and `off` is the flat default. flag: left out, it follows
+    from the name. The other arguments are those of Setting.
     """
     told = {"kind": of, "label": label, "help": help, "reference": reference, "effect": effect, "flag": flag}
     told |= {"off": off, "sample": sample, "prominent": prominent, "whole": whole, "written": written, "idle": idle}

@@ -5,6 +5,7 @@ what is allowed, `word` what one value is called. What a screen offers stands be
 because a slider has few steps and a field two ends: `offered` are the steps of a slider, `field` the ends of a field.
 """
 
+import dataclasses
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -54,13 +55,23 @@ class Field:
     format: str | None = None
 
 
-class Kind(ABC):
-    """A kind of values. type: of an option of the command line. metavar: what stands for a value in its help."""
+class ValueType(ABC):
+    """What a setting's values may be.
+
+    type: of an option of the command line. metavar: what stands for a value in its help.
+    """
 
     __slots__ = ()
     type: ClassVar[type] = str
-    metavar: ClassVar[str | None] = None
-    offered: tuple[Any, ...] = ()
+
+    @property
+    def metavar(self) -> str | None:
+        return None
+
+    @property
+    def offered(self) -> tuple[Any, ...]:
+        """The steps of a slider; none for a field."""
+        return ()
 
     @property
     @abstractmethod
@@ -84,7 +95,7 @@ class Kind(ABC):
         return str(value)
 
 
-class _Numeric(Kind):
+class _Numeric(ValueType):
     __slots__ = ()
 
     def read(self, name: str, text: str, sample: str) -> Any:
@@ -210,7 +221,7 @@ class Either(_Numeric):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Kind):
+class Choice(ValueType):
     """One of some terms."""
 
     terms: type[Term]
@@ -236,14 +247,18 @@ class Choice(Kind):
         if value not in self.names:
             options = " or ".join(repr(option) for option in self.names)
             raise RecipeError(f"{name} must be {options}; got {shown(value)}. Choose one of these names.")
-        return self.terms(value).value
+        return self._term(value).value
 
     def word(self, value: Any) -> str:
-        return self.terms(value).label
+        return self._term(value).label
+
+    def _term(self, value: str) -> Term:
+        """The term of that name; raises ValueError where there is none."""
+        return tuple(self.terms)[self.names.index(value)]
 
 
 @dataclass(frozen=True, slots=True)
-class Switch(Kind):
+class Switch(ValueType):
     """On or off."""
 
     type: ClassVar[type] = bool
@@ -267,14 +282,15 @@ class Switch(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Kind):
+class Text(ValueType):
     """A text of some form. holds: whether one has it. rule, remedy: of the message. empty: what "" is called."""
 
     holds: Callable[[str], bool]
     rule: str
     remedy: str
-    values: str
-    metavar: str
+    # `field`, because a dataclass would take the properties of the base for defaults.
+    values: str = dataclasses.field()
+    metavar: str = dataclasses.field()
     offered: tuple[str, ...] = ()
     empty: str = ""
 
@@ -288,7 +304,7 @@ class Text(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Names(Kind):
+class Names(ValueType):
     """Names of blocks, each once and sorted."""
 
     values: ClassVar[str] = "names of blocks"

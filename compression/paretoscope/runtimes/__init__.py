@@ -1,4 +1,11 @@
-"""Runtimes: what runs a model, to time it and to see what it answers. One file each; this registers them."""
+"""Runtimes: what runs a model, to time it and to see what it answers.
+
+A runtime is a file of this room, or of a folder of it, that holds a `Runtime`: it is found there, and nothing lists it.
+A file may be imported before its library is installed: it imports an optional one when it is used.
+"""
+
+from importlib import import_module
+from pkgutil import walk_packages
 
 from paretoscope.base.registry import Registry
 from paretoscope.runtimes.base import Program, Runnable, Runtime, Session, predict
@@ -6,15 +13,15 @@ from paretoscope.runtimes.base import Program, Runnable, Runtime, Session, predi
 __all__ = ["Program", "Runnable", "Runtime", "Session", "predict", "runtimes"]
 
 
-def _first() -> tuple[Runtime, ...]:
-    from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
-    from paretoscope.runtimes.openvino import OPENVINO
-    from paretoscope.runtimes.pytorch import PYTORCH
-    from paretoscope.runtimes.sparse.runtime import SPARSE
-    from paretoscope.runtimes.torch_compiled import TORCH_COMPILED
+def _first() -> Registry[Runtime]:
+    """The runtimes of all files, in the order of the files' names; raises CompressionError where two have one name."""
+    found: Registry[Runtime] = Registry("runtime")
+    for name in sorted(module.name for module in walk_packages(__path__, f"{__name__}.")):
+        for entry in vars(import_module(name)).values():
+            if isinstance(entry, Runtime) and all(entry is not known for known in found):
+                found.add(entry)
+    return found
 
-    return ONNX_RUNTIME, OPENVINO, PYTORCH, SPARSE, TORCH_COMPILED
 
-
-# Their libraries are large, and most evaluations time nothing.
+# The files are read at the first look: their libraries are large, and most evaluations time nothing.
 runtimes: Registry[Runtime] = Registry("runtime", _first)

@@ -1,4 +1,4 @@
-"""What a runtime is: something that runs a model, so that it can be timed and its answers compared.
+"""Runtimes: each runs models, so that they can be timed and their answers compared.
 
 A runtime first builds a program from a model (what it loads, in the number format that the recipe asks for), then
 prepares a session of it with a pinned number of threads. Programs can be compared and kept without being run.
@@ -6,7 +6,7 @@ prepares a session of it with a pinned number of threads. Programs can be compar
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.model.tensors import CompressedTensor
+from paretoscope.runtimes.plans import LayerPlan
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,7 +28,7 @@ class Runnable:
     """
 
     module: nn.Module
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     integer: bool = False
     weights: Mapping[str, CompressedTensor] | None = None
     calibration_images: np.ndarray | None = None
@@ -36,7 +37,7 @@ class Runnable:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Program:
-    """What a runtime loads: for ONNX Runtime the bytes of an ONNX file, for PyTorch a module.
+    """A model as a runtime loads it: for ONNX Runtime the bytes of an ONNX file, for PyTorch a module.
 
     graph: digest of the structure. Programs of one graph, number format and runtime take the same time.
     """
@@ -44,12 +45,12 @@ class Program:
     runtime: str
     number_format: str
     graph: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     content: Any
 
 
 class Session(Protocol):
-    """A program that is loaded and ready."""
+    """A program that is loaded and ready. After `close`, `run` and `bind` raise ModelError."""
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits (n, classes) of images float32 (n, C, H, W), n >= 1; raises ModelError for other images."""
@@ -64,20 +65,21 @@ class Session(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the session holds; it cannot run afterwards."""
+        """Give back what the session holds."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What the screen and the measures know of a runtime.
+    """A runtime, as the screen and the measures know it.
 
     number_formats: what it can compute in, "fp32" always. build: makes the program of a model in one of them.
     open: makes a session of a program with that many threads. version: of the library behind it, "" where it is not
     installed. profile: microseconds a call that each weight's layer takes, by state-dict name, and the rest ("other"),
     by the runtime's own profile of a program on a batch of images with so many threads, over so many runs; None where
-    it has none. sees_zeros: whether the time depends on which weights are zero, so that each recipe has its own.
-    missing: what must be installed before it can run, "" where nothing is.
+    it has none. plan: what it does with the zeros of each layer of a program, on a batch of images with so many
+    threads; None where it skips none. sees_zeros: whether the time depends on which weights are zero, so that each
+    recipe has its own. missing: what must be installed before it can run, "" where nothing is.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Runtime:
     build_as: Callable[[Runnable, str], Program]
     open: Callable[[Program, int], Session]
     profile: Callable[[Program, np.ndarray, int, int], dict[str, float]] | None = None
+    plan: Callable[[Program, np.ndarray, int], list[LayerPlan]] | None = None
     sees_zeros: bool = False
     missing: str = ""
 
@@ -128,7 +131,7 @@ class Runtime:
             raise RuntimeUnavailableError(f"{self.title} must be installed to run here. Install {self.missing}.")
 
 
-def as_input(images: np.ndarray, input_shape: tuple[int, int, int]) -> np.ndarray:
+def as_input(images: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
     """The images as sessions take them, contiguous float32 (n, C, H, W); raises ModelError for anything else."""
     if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or len(images) < 1 or images.dtype != np.float32:
         raise ModelError(
@@ -136,6 +139,16 @@ def as_input(images: np.ndarray, input_shape: tuple[int, int, int]) -> np.ndarra
             f"got {images.dtype} {images.shape}. Load the dataset at the model's input shape."
         )
     return np.ascontiguousarray(images)
+
+
+Held = TypeVar("Held")
+
+
+def still_open(held: Held | None) -> Held:
+    """What a session holds; raises ModelError when it has given it back."""
+    if held is None:
+        raise ModelError("a session cannot run after `close`; this one was closed. Prepare another of its program.")
+    return held
 
 
 def predict(session: Session, images: np.ndarray, chunk: int = 256) -> np.ndarray:

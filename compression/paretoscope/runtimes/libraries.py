@@ -22,9 +22,10 @@ def openvino() -> ModuleType:
     silence_openvino()
     import openvino
 
-    return openvino
+    library: ModuleType = openvino
+    return library
 
 
 def silence_openvino() -> None:
-    """For whoever starts a program of OpenVINO's own in this process."""
-    sys.modules["openvino_telemetry"] = None
+    """Keep OpenVINO from reporting its use; for code that imports it or its tools by itself."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # Python's way to say: not importable

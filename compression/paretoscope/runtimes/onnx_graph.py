@@ -18,11 +18,12 @@ from paretoscope.graph.trace import INPUT, OPSET, OUTPUT, record
 from paretoscope.runtimes.sessions import open_session
 
 IR_VERSION = 9
+# Largest difference of an exported graph from PyTorch, as a share of the largest logit; chosen by hand, no benchmark.
 TOLERANCE = 1e-4
 
 
 @machine(exclusive=False)
-def export_fp32(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
+def export_fp32(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """One ONNX file of a float32 module: weights inside, under their state-dict names.
 
     Input `images` (n, C, H, W) with `input_shape` (C, H, W) and any n; output `logits` (n, classes). Equal modules
@@ -36,7 +37,7 @@ def export_fp32(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
     return data
 
 
-def trace(module: nn.Module, input_shape: tuple[int, int, int]) -> onnx.ModelProto:
+def trace(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     """The fp32 graph of a module, before `verify` has compared it with the module."""
     recorded, logits = record(module, input_shape)
     return make_model(recorded.nodes, recorded.initializers, recorded.name(logits), input_shape, logits.shape[1:])
@@ -107,7 +108,8 @@ def make_model(
 def serialize(model: onnx.ModelProto) -> bytes:
     """The bytes of a model that ONNX's own checker accepts; equal models give equal bytes."""
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def graph_digest(data: bytes) -> str:

@@ -33,7 +33,7 @@ def onnx_profile(data: bytes, images: np.ndarray, options: onnxruntime.SessionOp
 def session_times(
     data: bytes, feeds: Mapping[str, np.ndarray], options: onnxruntime.SessionOptions, runs: int
 ) -> dict[str, float]:
-    """The same for each node of any graph, by its name and without what the optimiser put around it."""
+    """Microseconds a call of each node of any graph, by its name without what the optimiser put around it."""
     durations: defaultdict[str, list[float]] = defaultdict(list)
 
     def use(session: onnxruntime.InferenceSession) -> None:
@@ -58,4 +58,5 @@ def events(
         options.profile_file_prefix = str(folder / "profile")
         session = open_session(data, options)
         use(session)
-        return json.loads(Path(session.end_profiling()).read_text())
+        noted: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
+        return noted

@@ -10,7 +10,7 @@ from torch import nn
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.tensors import Integers
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
 from paretoscope.runtimes.integer.onnx_int8 import export_int8
 from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
@@ -27,11 +27,12 @@ class OnnxSession:
         self._session: onnxruntime.InferenceSession | None = _open(program.content, options_of(program, threads))
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        (logits,) = self._session.run([OUTPUT], {INPUT: as_input(images, self._program.input_shape)})
+        feeds = {INPUT: as_input(images, self._program.input_shape)}
+        logits: np.ndarray = still_open(self._session).run([OUTPUT], feeds)[0]
         return logits
 
     def bind(self, images: np.ndarray) -> Callable[[], object]:
-        return bound_call(self._session, as_input(images, self._program.input_shape))
+        return bound_call(still_open(self._session), as_input(images, self._program.input_shape))
 
     def describe(self) -> dict[str, str | int]:
         return {
@@ -76,10 +77,11 @@ def _overflows() -> bool:
     """
     features = 64
     codes = np.full((16, features), 127, np.int8)
-    tensor = Integers(codes, np.float32(1), 8)
-    layer = nn.Sequential(nn.Flatten(), nn.Linear(features, 16, bias=False)).eval()
+    tensor = Integers(codes, np.array(1, np.float32), 8)
+    linear = nn.Linear(features, 16, bias=False)
+    layer = nn.Sequential(nn.Flatten(), linear).eval()
     with torch.no_grad():
-        layer[1].weight.copy_(torch.from_numpy(tensor.decode()))
+        linear.weight.copy_(torch.from_numpy(tensor.decode()))
     images = np.ones((1, 1, 8, 8), np.float32)
     data = export_int8(layer, (1, 8, 8), {"1.weight": tensor}, images)
     (logits,) = _open(data, session_options(1)).run([OUTPUT], {INPUT: images})
@@ -87,7 +89,7 @@ def _overflows() -> bool:
 
 
 def options_of(program: Program, threads: int) -> onnxruntime.SessionOptions:
-    """The options that its sessions are opened with."""
+    """The options that sessions of a program are opened with."""
     options = session_options(threads)
     if program.number_format == "int8" and _overflows():
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -115,7 +117,7 @@ def onnx_file(runnable: Runnable, number_format: str) -> bytes:
 
 def _build(runnable: Runnable, number_format: str) -> Program:
     data = onnx_file(runnable, number_format)
-    return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), tuple(runnable.input_shape), data)
+    return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), runnable.input_shape, data)
 
 
 ONNX_RUNTIME = Runtime(

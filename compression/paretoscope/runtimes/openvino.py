@@ -12,7 +12,7 @@ import numpy as np
 
 from paretoscope.base.errors import RuntimeUnavailableError
 from paretoscope.graph.trace import INPUT
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
 from paretoscope.runtimes.libraries import openvino
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_runtime import onnx_file
@@ -38,10 +38,12 @@ class OpenVinoSession:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         self.bind(images)()
-        return self._requests[len(images)].get_output_tensor().data.copy()
+        logits: np.ndarray = self._requests[len(images)].get_output_tensor().data.copy()
+        return logits
 
     def bind(self, images: np.ndarray) -> Callable[[], object]:
-        return self.request(images).infer
+        call: Callable[[], object] = self.request(images).infer
+        return call
 
     def request(self, images: np.ndarray) -> Any:
         """An inference request whose input is these images."""
@@ -67,9 +69,10 @@ class OpenVinoSession:
         self._core = None
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:
-        model = self._core.read_model(self._program.content)
+        core = still_open(self._core)
+        model = core.read_model(self._program.content)
         model.reshape({INPUT: list(shape)})
-        return self._core.compile_model(model, "CPU", self._settings)
+        return core.compile_model(model, "CPU", self._settings)
 
     @staticmethod
     def _trying(load: Callable[[], Any]) -> Any:
@@ -121,7 +124,7 @@ def _totals(request: Any, calls: int) -> dict[str, float]:
 
 def _build(runnable: Runnable, number_format: str) -> Program:
     data = onnx_file(runnable, number_format)
-    return Program(OPENVINO.name, number_format, graph_digest(data), tuple(runnable.input_shape), data)
+    return Program(OPENVINO.name, number_format, graph_digest(data), runnable.input_shape, data)
 
 
 _INSTALLED = find_spec("openvino") is not None

@@ -1,4 +1,4 @@
-"""What the profiles of all runtimes share: the time of each weight's layer, and of the rest."""
+"""Profiles: the time of each weight's layer and of the rest, from the times of nodes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx
 
+# The name of everything that belongs to no weight.
 OTHER = "other"
+# Runs that do not count; chosen by hand, no benchmark.
 WARM_UP_RUNS = 5
 
 # Share of the smallest and of the largest durations that a mean leaves out: those of interrupted runs are among them.

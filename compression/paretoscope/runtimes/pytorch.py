@@ -3,7 +3,8 @@
 import copy
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from paretoscope.base.threads import torch_threads
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
 from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, typical
 
 
@@ -25,11 +26,13 @@ class PyTorchSession:
         self._threads = threads
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        return self._call(torch.from_numpy(as_input(images, self._program.input_shape))).numpy()
+        module = still_open(self._module)
+        return self._call(module, torch.from_numpy(as_input(images, self._program.input_shape))).numpy()
 
     def bind(self, images: np.ndarray) -> Callable[[], object]:
+        module = still_open(self._module)
         inputs = torch.from_numpy(as_input(images, self._program.input_shape))
-        return lambda: self._call(inputs)
+        return lambda: self._call(module, inputs)
 
     def describe(self) -> dict[str, str | int]:
         return {
@@ -42,9 +45,10 @@ class PyTorchSession:
     def close(self) -> None:
         self._module = None
 
-    def _call(self, inputs: torch.Tensor) -> torch.Tensor:
+    def _call(self, module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         with torch_threads(self._threads), torch.inference_mode():
-            return self._module(inputs)
+            logits: torch.Tensor = module(inputs)
+            return logits
 
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
@@ -57,7 +61,7 @@ class _OperatorClock(TorchDispatchMode):
     """
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch leaves it without annotations
         self.seconds: list[float] = []
         self.weights: list[tuple[str, ...]] = []
         named = {
@@ -70,7 +74,13 @@ class _OperatorClock(TorchDispatchMode):
         self.sizes = {name: tensor.numel() for name, tensor in named.items()}
         self._names = {tensor.untyped_storage().data_ptr(): name for name, tensor in named.items()}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         kwargs = kwargs or {}
         start = time.perf_counter()
         result = func(*args, **kwargs)
@@ -107,7 +117,7 @@ def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> d
 def build_module(runnable: Runnable, runtime: str) -> Program:
     """A program whose content is a module of its own, in float32."""
     module = copy.deepcopy(runnable.module).eval()
-    return Program(runtime, "fp32", _structure(module), tuple(runnable.input_shape), module)
+    return Program(runtime, "fp32", _structure(module), runnable.input_shape, module)
 
 
 def _structure(module: nn.Module) -> str:
@@ -117,7 +127,7 @@ def _structure(module: nn.Module) -> str:
     return hashlib.sha256("\n".join([repr(module), *types, *tensors]).encode()).hexdigest()
 
 
-PYTORCH = Runtime(
+PYTORCH: Runtime = Runtime(
     name="torch",
     title="PyTorch",
     summary="Eager execution in float32: the same speed whatever the recipe, as long as the shapes stay.",

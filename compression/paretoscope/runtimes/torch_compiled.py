@@ -25,7 +25,7 @@ from paretoscope.base.files import lasting_folder
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
 from paretoscope.base.tracing import TRACING
-from paretoscope.runtimes.base import Program, Runtime, as_input
+from paretoscope.runtimes.base import Program, Runtime, as_input, still_open
 from paretoscope.runtimes.onnx_graph import verify
 from paretoscope.runtimes.pytorch import build_module
 
@@ -57,16 +57,17 @@ class CompiledSession:
     def __init__(self, program: Program, threads: int) -> None:
         self._program = program
         self._threads = threads
-        self._loaded: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._loaded: dict[int, Callable[[torch.Tensor], torch.Tensor]] | None = {}
 
     def run(self, images: np.ndarray) -> np.ndarray:
         return self.bind(images)().numpy()
 
     def bind(self, images: np.ndarray) -> Callable[[], torch.Tensor]:
         inputs = torch.from_numpy(as_input(images, self._program.input_shape))
-        if len(inputs) not in self._loaded:
-            self._loaded[len(inputs)] = _load(self._program, tuple(inputs.shape), self._threads)
-        network, threads = self._loaded[len(inputs)], self._threads
+        loaded = still_open(self._loaded)
+        if len(inputs) not in loaded:
+            loaded[len(inputs)] = _load(self._program, tuple(inputs.shape), self._threads)
+        network, threads = loaded[len(inputs)], self._threads
 
         def call() -> torch.Tensor:
             with torch_threads(threads), torch.inference_mode():
@@ -83,7 +84,7 @@ class CompiledSession:
         }
 
     def close(self) -> None:
-        self._loaded.clear()
+        self._loaded = None
 
 
 def _load(program: Program, shape: tuple[int, ...], threads: int) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -100,8 +101,10 @@ def _load(program: Program, shape: tuple[int, ...], threads: int) -> Callable[[t
             f"PyTorch must be able to compile the network; it says: {reason}. Use the torch runtime for this model."
         ) from None
 
+    run: Callable[[torch.Tensor], torch.Tensor] = network
+
     def call(inputs: torch.Tensor, _keep_alive: dict[str, torch.Tensor] = weights) -> torch.Tensor:
-        return network(inputs)
+        return run(inputs)
 
     if program.content not in library.verified:
         images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -150,7 +153,7 @@ def _compiler() -> str | None:
     return next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *_COMPILERS))), None)
 
 
-TORCH_COMPILED = Runtime(
+TORCH_COMPILED: Runtime = Runtime(
     name="torch-compiled",
     title="PyTorch, compiled",
     summary="PyTorch's compiler makes C++ of the network: fused loops in float32. The first timing compiles, 10 s.",

@@ -25,7 +25,7 @@ GRIDS: dict[str, tuple[float, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One evaluation of the search. value: of the setting. figures: exact ones."""
+    """One evaluation of the search. value: of the setting. figures: the task's, of the whole test split."""
 
     value: float
     figures: Figures
@@ -33,7 +33,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Cliff:
-    """last: the last value that is indistinguishable from the baseline, None when not even the mildest one is.
+    """Where a setting's cliff is.
+
+    last: the last value that is indistinguishable from the baseline, None when not even the mildest one is.
     first: the next stronger value, which is distinguishable, None when not even the strongest one is.
     steps: the evaluations, in the order in which they were made.
     """
@@ -44,7 +46,7 @@ class Cliff:
     steps: tuple[Trial, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; the name of the figures is that of the first task that had any."""
+        """Plain data; figures of every task are stored under "accuracy", the name that the first task gave them."""
         steps = [{"value": each.value, "accuracy": dataclasses.asdict(each.figures)} for each in self.steps]
         return {"setting": self.setting, "last": self.last, "first": self.first, "steps": steps}
 

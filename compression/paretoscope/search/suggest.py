@@ -1,4 +1,4 @@
-"""From sensitivity curves to a recipe: how much each layer can take, for a wanted size or a wanted accuracy.
+"""From sensitivity curves to a recipe: how much each layer can take, for a wanted size or a wanted loss.
 
 Every layer may be pruned to a rate, and then shared or quantized, at the values of its curves. What an option costs is
 the divergence (KL) of its points, added up; what it saves are its bytes. Where the sum of divergences is to be least
@@ -26,26 +26,32 @@ from sklearn.isotonic import isotonic_regression
 from paretoscope import codec
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.progress import SILENT, Progress
-from paretoscope.measure.sensitivity import Point, Sensitivity, compress_alone
+from paretoscope.measure.sensitivity import Sensitivity, SensitivityPoint, compress_alone
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers
 from paretoscope.recipe.recipe import Override, Prune, Quantize, Recipe, Share
 
-# Weights of a layer that entropies are taken from; whole output channels, evenly spaced.
+# Weights of a layer that entropies are taken from; whole output channels, evenly spaced. This and the constants below
+# were chosen by hand; no benchmark shows them.
 SAMPLE = 8192
 # Rounds of correcting the prediction by the measured size, and how little of the wanted size may stay unused.
 ROUNDS, UNUSED = 3, 0.01
 # Bytes left for the recipe's own text, which grows with other settings; tried one after the other.
 SPARES = (0, 32, 128)
 
+# Points that the whole split comes to where the task's figure is a share of it.
+PERCENT = 100.0
+
 _KIND_OF = {each.name: kind for kind in (Prune, Share, Quantize) for each in dataclasses.fields(kind)}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Either of two wishes. bytes: of the artefact, at most. drop: of accuracy against the baseline, at most, in
-    points (1.0: one in a hundred samples).
+    """Either of two wishes.
+
+    bytes: of the artefact, at most. drop: of the task's figure against the baseline's, at most, in points (of accuracy,
+    1.0 is one in a hundred samples).
     """
 
     bytes: int | None = None
@@ -63,8 +69,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """predicted_bytes: of the artefact; measured where a measure was given. predicted_drop: of accuracy, in points;
-    measured by `suggest_measured`. kl: the sum of divergences. reached: whether these numbers meet the target.
+    """A recipe for a target.
+
+    predicted_bytes: of the artefact; measured where a measure was given. predicted_drop: of the task's figure, in
+    points; measured by `suggest_measured`. kl: the sum of divergences. reached: whether these numbers meet the target.
     """
 
     recipe: Recipe
@@ -89,16 +97,20 @@ def suggest(
     target: Target,
     base: Recipe | None = None,
     measure: Callable[[Recipe], int] | None = None,
+    *,
+    factor: float = PERCENT,
 ) -> Suggestion:
     """A recipe with an override for each layer that is worth compressing.
 
     base: whose repair and code steps the recipe has; `Recipe()` by default. measure: bytes of a recipe's artefact; with
-    it, a suggestion for a size is corrected at most twice, so that the size is met. Layers that were not measured stay
-    as they are. Where the target cannot be met, the suggestion is the nearest to it.
+    it, a suggestion for a size is corrected at most twice, so that the size is met. factor: points that the whole split
+    comes to, the task's `Words.factor`. Layers that were not measured stay as they are. Where the target cannot be met,
+    the suggestion is the nearest to it.
     """
-    plan = _Plan(sensitivity, statistics, base)
-    if target.drop is None:
+    plan = _Plan(sensitivity, statistics, base, factor)
+    if target.bytes is not None:
         return _of_size(plan, target.bytes, measure)
+    assert target.drop is not None  # `Target` has one of the two
     most = plan.harm.kl_at(target.drop)
     last = next(choice for choice in reversed(plan.path) if _kl(choice) <= most)
     filled = _filled(last, plan.choices, most - _kl(last), cost="kl", gain="bytes")
@@ -113,17 +125,19 @@ def suggest_measured(
     evaluate: Callable[[Recipe], float],
     base: Recipe | None = None,
     progress: Progress = SILENT,
+    *,
+    factor: float = PERCENT,
 ) -> Suggestion:
     """The smallest recipe, along the path of rising prices, that loses at most `drop` points where it is measured.
 
-    evaluate: the points of accuracy that a recipe loses, measured; called about log2 of the number of steps times, 6 to
-    9 for the models of the zoo. It begins with the prediction and bisects from there. progress: told after each
-    evaluation, with the suggestion that was tried; what it raises ends the search. The suggestion's drop is the
-    measured one. `base` is as for `suggest`; with a repair step in it the search sees what repair wins back.
+    evaluate: the points that a recipe loses, measured; called about log2 of the number of steps times, 6 to 9 for the
+    models of the zoo. It begins with the prediction and bisects from there. progress: told after each evaluation, with
+    the suggestion that was tried; what it raises ends the search. The suggestion's drop is the measured one. `base` and
+    `factor` are as for `suggest`; with a repair step in the base the search sees what repair wins back.
     """
-    plan = _Plan(sensitivity, statistics, base)
-    target = Target(drop=drop)
-    most = plan.harm.kl_at(target.drop)
+    plan = _Plan(sensitivity, statistics, base, factor)
+    Target(drop=drop)  # checks it
+    most = plan.harm.kl_at(drop)
     middle = max(index for index, choice in enumerate(plan.path) if _kl(choice) <= most)
     low, high, evaluations = 0, len(plan.path), 0
     best = plan.made(plan.path[0])
@@ -152,24 +166,27 @@ def find(
     measure: Callable[[Recipe], int],
     evaluate: Callable[[Recipe], float],
     progress: Progress = SILENT,
+    *,
+    factor: float = PERCENT,
 ) -> Suggestion:
     """`suggest` for a wanted size, `suggest_measured` for a wanted loss: either is met where it is measured.
 
-    measure: bytes of a recipe's artefact. evaluate: points of accuracy that it loses. progress: as for
-    `suggest_measured`.
+    measure: bytes of a recipe's artefact. evaluate: points that it loses. progress, factor: as for `suggest_measured`.
     """
     if target.drop is None:
-        return suggest(sensitivity, statistics, target, base, measure)
-    return suggest_measured(sensitivity, statistics, target.drop, evaluate, base, progress)
+        return suggest(sensitivity, statistics, target, base, measure, factor=factor)
+    return suggest_measured(sensitivity, statistics, target.drop, evaluate, base, progress, factor=factor)
 
 
 class _Plan:
     """What is known before a target is: each layer's options, and the path of choices from no change to the smallest.
 
-    harm: how accuracy falls with divergence.
+    harm: how the task's figure falls with divergence.
     """
 
-    def __init__(self, sensitivity: Sensitivity, statistics: ModelStatistics, base: Recipe | None) -> None:
+    def __init__(
+        self, sensitivity: Sensitivity, statistics: ModelStatistics, base: Recipe | None, factor: float
+    ) -> None:
         base = Recipe() if base is None else base
         self._base = Recipe(repair=base.repair, code=base.code)
         self._settings = sensitivity.settings
@@ -177,7 +194,7 @@ class _Plan:
         self._fixed = lossless - sum(sensitivity.layer_bytes.values()) - _text_bytes(self._base)
         self.choices = {layer: options(sensitivity, statistics, layer) for layer in sensitivity.curves}
         self.path = list(_path({layer: hull(each) for layer, each in self.choices.items()}))
-        self.harm = Harm.of(sensitivity)
+        self.harm = Harm.of(sensitivity, factor)
 
     def made(self, choice: Mapping[str, Option]) -> Suggestion:
         recipe = dataclasses.replace(self._base, overrides=_overrides(choice, self._settings))
@@ -282,7 +299,7 @@ def hull(options: Sequence[Option]) -> list[Option]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Harm:
-    """How accuracy falls with divergence: an isotonic regression over all points of all curves.
+    """How the task's figure falls with divergence: an isotonic regression over all points of all curves.
 
     kl: ascending. points: the fitted drop at each, ascending. tolerance: half a sample, in points.
     """
@@ -292,15 +309,16 @@ class Harm:
     tolerance: float
 
     @classmethod
-    def of(cls, sensitivity: Sensitivity) -> "Harm":
+    def of(cls, sensitivity: Sensitivity, factor: float = PERCENT) -> "Harm":
+        """factor: points that the whole split comes to."""
         measured = [point for curves in sensitivity.curves.values() for curve in curves.values() for point in curve]
         measured.sort(key=lambda point: (point.kl, -point.correct))
-        lost = [100 * (sensitivity.correct / sensitivity.n - point.correct / point.n) for point in measured]
+        lost = [factor * (sensitivity.correct / sensitivity.n - point.correct / point.n) for point in measured]
         kl = np.array([0.0, *(point.kl for point in measured)])
-        return cls(kl, np.maximum(isotonic_regression([0.0, *lost]), 0.0), 50 / sensitivity.n)
+        return cls(kl, np.maximum(isotonic_regression([0.0, *lost]), 0.0), 0.5 * factor / sensitivity.n)
 
     def drop(self, kl: float) -> float:
-        """Points of accuracy that are lost at that divergence; constant beyond the largest that was measured."""
+        """Points that are lost at that divergence; constant beyond the largest that was measured."""
         return float(np.interp(kl, self.kl, self.points))
 
     def kl_at(self, drop: float) -> float:
@@ -347,7 +365,9 @@ def _ranks(weight: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _saved(tensor: CompressedTensor, ranks: np.ndarray, sparsities: Sequence[Point]) -> Iterator[tuple[Point, float]]:
+def _saved(
+    tensor: CompressedTensor, ranks: np.ndarray, sparsities: Sequence[SensitivityPoint]
+) -> Iterator[tuple[SensitivityPoint, float]]:
     """For each sparsity, the bits a weight by which the entropy of the codes falls."""
     codes, zero = _symbols(tensor)
     whole = _entropy(codes)
@@ -364,6 +384,8 @@ def _symbols(tensor: CompressedTensor) -> tuple[np.ndarray, int]:
             flat = codes.reshape(-1).astype(np.int64)
             lowest = min(int(flat.min()), 0)
             return flat - lowest, -lowest
+        case _:
+            raise TypeError(f"only codes have an entropy; got a {type(tensor).__name__}")
 
 
 def _entropy(symbols: np.ndarray) -> float:

@@ -7,28 +7,35 @@ timed too, and its interval does not meet that of the current recipe.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 from paretoscope.measure.latency import Noise
 from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.wording import NOT_ALONE, UNDECIDED_WHY, speed, speed_between
 from paretoscope.recipe.recipe import FULL_PRECISION, Recipe
 from paretoscope.runtimes import Runtime, runtimes
+from paretoscope.tasks import Words
 
-# Fewer zeros than these are no reason to expect anything.
+# Fewer zeros than these are no reason to expect anything. Chosen by hand; no benchmark.
 FEW_ZEROS = 0.05
 
-# What an alternative's name is as the beginning of a sentence.
+# Alternatives whose names must read otherwise before "instead would save".
 PHRASES = {"half the channels": "removing half the channels"}
 
-Tone = Literal["faster", "same", "slower"]
+
+class Tone(StrEnum):
+    """What a timing comes to."""
+
+    FASTER = "faster"
+    SAME = "same"
+    SLOWER = "slower"
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
     """Another recipe, timed in the same runtime and setting. name: what it does, e.g. "half the channels".
 
-    record: of that recipe, if it was evaluated: what it does to the accuracy.
+    record: of that recipe, if it was evaluated: what it does to the task's headline figure.
     """
 
     name: str
@@ -64,6 +71,7 @@ class Verdict:
 def judge(
     recipe: Recipe,
     latency: Latency,
+    words: Words,
     *,
     record: Record | None = None,
     noise: Noise | None = None,
@@ -73,10 +81,11 @@ def judge(
 ) -> Verdict:
     """The verdict on a recipe by its latency in one runtime.
 
-    record: of the recipe. noise: of the machine, in the same setting. others: the same recipe in other runtimes and
-    number formats, same batch, threads and size. skipping: in how many of how many layers the runtime skips zeros.
+    words: of the task. record: of the recipe. noise: of the machine, in the same setting. others: the recipe in other
+    runtimes and number formats, same batch, threads and size. skipping: in how many of how many layers the runtime
+    skips zeros.
     """
-    case = _Case(recipe, latency, record, _spread(noise), skipping)
+    case = _Case(recipe, latency, words, record, _spread(noise), skipping)
     tone, headline, reason = case.finding()
     caveat = case.caveat(noise)
     best = case.best(others, alternatives)
@@ -94,6 +103,7 @@ class _Case:
 
     recipe: Recipe
     latency: Latency
+    words: Words
     record: Record | None
     spread: float
     skipping: tuple[int, int] | None
@@ -116,7 +126,7 @@ class _Case:
     @property
     def same_program(self) -> bool:
         """Whether what was run computes just what the baseline computes, so that no ratio but 1 can be true."""
-        if self.recipe.form or self.latency.number_format != "fp32":
+        if self.recipe.graph_key or self.latency.number_format != "fp32":
             return False
         return not self.sees_zeros or (self.skipping is not None and self.skipping[0] == 0)
 
@@ -124,19 +134,19 @@ class _Case:
     def tone(self) -> Tone:
         """What the interval says, widened."""
         if self.latency.speedup_low / self.spread > 1:
-            return "faster"
-        return "slower" if self.latency.speedup_high * self.spread < 1 else "same"
+            return Tone.FASTER
+        return Tone.SLOWER if self.latency.speedup_high * self.spread < 1 else Tone.SAME
 
     def finding(self) -> tuple[Tone, str, str]:
         """Tone, headline and reason."""
         latency, tone = self.latency, self.tone
         if not latency.decided:
-            return "same", f"Not known yet {speed(latency).interval}", "the machine was busy while this was timed"
+            return Tone.SAME, f"Not known yet {speed(latency).interval}", "the machine was busy while this was timed"
         if self.same_program:
-            return "same", "Not faster", self.full_price()
-        if tone == "faster":
+            return Tone.SAME, "Not faster", self.full_price()
+        if tone is Tone.FASTER:
             return tone, str(speed(latency)), self.differences()
-        if tone == "slower":
+        if tone is Tone.SLOWER:
             reason = f"{self.differences()}, and that costs more than it saves in {self.runtime.title}"
             return tone, str(speed(latency)), reason
         told = f"it measured {speed(latency)}"
@@ -155,7 +165,7 @@ class _Case:
                 f"The baseline against itself comes to {speed_between(noise.speedup, noise.low, noise.high)}, which "
                 "does not contain 1: something disturbed the machine. Measure again."
             )
-        if self.same_program and self.tone != "same":
+        if self.same_program and self.tone is not Tone.SAME:
             return (
                 f"It measured {speed(self.latency)}, though both compute the same: so much is noise here, or where the "
                 "weights lie in memory."
@@ -172,14 +182,14 @@ class _Case:
             parts.append("integer kernels")
         if self.sees_zeros and self.skipping is None:
             parts.append(f"{_percent(self.zeros)} zeros are skipped where that pays")
-        elif self.sees_zeros and self.skipping[0]:
+        elif self.sees_zeros and self.skipping is not None and self.skipping[0]:
             parts.append(f"zeros are skipped in {self.skipping[0]} of {self.skipping[1]} layers")
         return " and ".join(parts) or "another graph"
 
     def full_price(self) -> str:
         """Why a recipe of the baseline's graph and number format takes the baseline's time."""
         recipe, title = self.recipe, self.runtime.title
-        if self.sees_zeros:
+        if self.sees_zeros and self.skipping is not None:
             return f"at {_percent(self.zeros)} zeros each of the {self.skipping[1]} layers is faster dense"
         if self.zeros >= FEW_ZEROS:
             return f"{_percent(self.zeros)} zeros, but {title} multiplies zeros at full price"
@@ -199,18 +209,21 @@ class _Case:
         others = [other for other in others if other.decided]
         alternatives = [other for other in alternatives if other.latency.decided]
         fastest, _ = self.milliseconds(latency)
-        faster = [
+        faster: list[tuple[float, Latency | Alternative]] = [
             (other.median_ms / latency.median_ms, other)
             for other in others
             if other.runtime != latency.runtime and self.milliseconds(other)[1] < fastest
         ]
-        paying = [
+        paying: list[tuple[float, Latency | Alternative]] = [
             (ratio, other)
             for ratio, other in faster
-            if runtimes.get(other.runtime).sees_zeros and self.zeros >= FEW_ZEROS and other.speedup_low / spread > 1
+            if isinstance(other, Latency)
+            and runtimes.get(other.runtime).sees_zeros
+            and self.zeros >= FEW_ZEROS
+            and other.speedup_low / spread > 1
         ]
         # Both were timed beside the same baseline: the ratio of their speed-ups is steadier than milliseconds are.
-        instead = [
+        instead: list[tuple[float, Latency | Alternative]] = [
             (latency.speedup / other.latency.speedup, other)
             for other in alternatives
             if other.recipe != self.recipe and other.latency.speedup_low / spread > latency.speedup_high * spread
@@ -226,15 +239,16 @@ class _Case:
 
     def instead(self, best: Alternative) -> str:
         """Advice to take another recipe."""
-        what = PHRASES.get(best.name, best.name)
+        words, what = self.words, PHRASES.get(best.name, best.name)
         saved = _percent(1 - self.latency.speedup / best.latency.speedup)
         advice = f"{what[0].upper()}{what[1:]} instead would save {saved} of the time"
         if best.record is None:
-            return f"{advice}; the accuracy is measured when you try it."
+            return f"{advice}; the {words.name} is measured when you try it."
         theirs, own = best.record.figures, self.record.figures if self.record is not None else None
-        comparable = own is not None and own.n == theirs.n
-        change = f" ({100 * (theirs.accuracy - own.accuracy):+.1f} pt)" if comparable else ""
-        return f"{advice}, at {_percent(theirs.accuracy, 1)} accuracy{change}."
+        change = ""
+        if own is not None and own.n == theirs.n:
+            change = f" ({words.factor * (theirs.value - own.value):+.1f} {words.change_unit})"
+        return f"{advice}, at {words.factor * theirs.value:.1f} {words.unit} {words.name}{change}."
 
     def elsewhere(self, best: Latency) -> str:
         """Advice to take another runtime."""
@@ -260,11 +274,10 @@ def _ratio(ratio: float) -> str:
     return f"{ratio:.6g}"
 
 
-def _percent(fraction: float, decimals: int = 0) -> str:
-    """Whole percents, or with decimals; at least one below 2 % and where rounding would make everything of it."""
+def _percent(fraction: float) -> str:
+    """Whole percents; with a decimal below 2 % and where rounding would make everything of it."""
     percent = 100 * fraction
-    if 0 < percent < 2 or 99.5 <= percent < 100:
-        decimals = max(decimals, 1)
+    decimals = 1 if 0 < percent < 2 or 99.5 <= percent < 100 else 0
     return f"{percent:.{decimals}f} %"
 
 

@@ -29,8 +29,10 @@ Measure = Callable[[Recipe], tuple[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """step: "coding" (entropy coding alone, from dense fp32), or a step of the recipe. bytes: that it saves.
-    accuracy: that it costs, as a fraction; negative where it gains.
+    """What one step is responsible for.
+
+    step: "coding" (entropy coding alone, from dense fp32), or a step of the recipe. bytes: that it saves. accuracy: of
+    the task's headline figure, that it costs, before `Words.factor`; negative where it gains.
     """
 
     step: str
@@ -40,7 +42,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """From the dense fp32 model to the recipe's artefact, and from the baseline's accuracy to the recipe's.
+    """From the dense fp32 model to the recipe's artefact, and from the baseline's headline figure to the recipe's.
 
     contributions: coding first, then the steps in the order in which they run. evaluations: how many recipes were
     measured.
@@ -70,9 +72,9 @@ def attribute(
     dense_bytes: int,
     progress: Progress = SILENT,
 ) -> Waterfall:
-    """Attribute bytes saved and accuracy lost to the steps of a recipe.
+    """Attribute bytes saved, and what the task's headline figure loses, to the steps of a recipe.
 
-    measure: bytes of a recipe's artefact and its accuracy in [0, 1]; called once for each different recipe among the
+    measure: bytes of a recipe's artefact and its headline figure; called once for each different recipe among the
     2**N subsets of the N steps, at most 64. dense_bytes: of the uncompressed fp32 model. progress: told
     before each evaluation; what it raises ends the work.
     """
@@ -87,7 +89,8 @@ def attribute(
     # Fractions, so that the contributions add up to the difference, but for the last rounding.
     sizes = {subset: Fraction(measured[part.digest][0]) for subset, part in parts.items()}
     accuracies = {subset: Fraction(measured[part.digest][1]) for subset, part in parts.items()}
-    start, end = frozenset(), frozenset(steps)
+    start: frozenset[str] = frozenset()
+    end = frozenset(steps)
     contributions = [Contribution(CODING, float(dense_bytes - sizes[start]), 0.0)] + [
         Contribution(step, -_shapley(step, steps, sizes), -_shapley(step, steps, accuracies)) for step in steps
     ]

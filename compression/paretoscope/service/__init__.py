@@ -16,7 +16,8 @@ The store's (`Store._writing` before `Store._lock` before `Database._lock`), a s
 machine's (`paretoscope.base.lock`) are taken with none of 1 to 5 held: nothing is measured, compressed, read from disk
 or waited for under those. A job that gives its turn away lets go of the machine first.
 
-Caches. Each has a bound, and drops what was not used for the longest time; it is read from the store or made anew:
+Caches. Each has a bound (`tests/service/test_bounds.py`, `test_caches.py`), and drops what was not used for the longest
+time; it is read from the store or made anew:
 
 | cache | holds at most | lock |
 | --- | --- | --- |
@@ -37,7 +38,7 @@ Caches. Each has a bound, and drops what was not used for the longest time; it i
 | `codec.shelf` | 4,096 headers of trained models | its own |
 | `service.presets` | the figures that ship, and 128 digests of networks | `lru_cache` |
 | the pages' `compressed`, `sizes` | 32 each | Streamlit's |
-| `trainings`, `shrinkings` of the pages | 256 each (`KEPT_TRAININGS`, `KEPT_SHRINKINGS`) | 5 |
+| `pages.components.trainings`, `students` | 256 each (`KEPT_TRAININGS`, `KEPT_SHRINKINGS`) | 5 |
 | visitors | 10,000, with 100 sessions each (`visitors.VISITORS`, `SESSIONS`) | 4 |
 | a session's trail and pins | 200 and 50 of a network (`state.TRAIL`, `PINS`) | one thread's |
 """

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _PAUSE_S = 0.05
 
 
-class Kind(Enum):
+class JobKind(Enum):
     """What limits and waits tell apart."""
 
     TRAINING = "training"
@@ -78,9 +78,9 @@ class Job:
     """One piece of long work. Reading the attributes is safe from any thread.
 
     It is the `Progress` of its work. label: what a person is told. named: what it is done to, a model. kind: see
-    `Kind`. progress: done share in [0, 1]. step: where it is, in words. partial: the latest partial result. state: see
-    `State`. result: what the work returned. error: the message of a failed job. left_by: why a job was cancelled that
-    nobody has cancelled, or None. was_refused: whether it failed for want of room.
+    `JobKind`. progress: done share in [0, 1]. step: where it is, in words. partial: the latest partial result. state:
+    see `State`. result: what the work returned. error: the message of a failed job. left_by: why a job was cancelled
+    that nobody has cancelled, or None. was_refused: whether it failed for want of room.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Job:
         priority: int,
         label: str,
         patience: float,
-        kind: Kind = Kind.OTHER,
+        kind: JobKind = JobKind.OTHER,
         named: str = "",
     ) -> None:
         self.label = label
@@ -137,6 +137,11 @@ class Job:
     def cancelling(self) -> bool:
         """Whether the job was asked to end."""
         return self._cancel.is_set()
+
+    @property
+    def _turns(self) -> Turns:
+        assert self._scheduler is not None, "only a job that was queued runs"
+        return self._scheduler
 
     @property
     def seconds_left(self) -> float | None:
@@ -225,12 +230,13 @@ class Job:
             self.partial = partial
             self._reported.set()
         if not self._cancel.is_set():
-            self._scheduler.give_way(self)
+            self._turns.give_way(self)
         while self._paused.is_set() and not self._cancel.is_set():
             began = time.monotonic()
-            self._scheduler.let_rest(self)
-            # That time does not count for what is left.
-            self.state, self._started = State.RUNNING, self._started + time.monotonic() - began
+            self._turns.let_rest(self)
+            self.state = State.RUNNING
+            if self._started is not None:  # that time does not count for what is left
+                self._started += time.monotonic() - began
         if self._cancel.is_set():
             raise Cancelled
 
@@ -247,7 +253,7 @@ class Job:
         now = time.monotonic()
         with self._lock:
             for party, seen in list(self._parties.items()):
-                if self.kind is Kind.TRAINING and party is not None and self._scheduler.present(party.visitor):
+                if self.kind is JobKind.TRAINING and party is not None and self._turns.present(party.visitor):
                     self._parties[party] = now
                 elif now - seen > self._patience:
                     del self._parties[party]
@@ -261,7 +267,7 @@ class Job:
             return
         self.state, self._started = State.RUNNING, time.monotonic()
         try:
-            self.result = self._scheduler.carry_out(self, self._work)
+            self.result = self._turns.carry_out(self, self._work)
         except Cancelled:
             self._end(State.CANCELLED)
         except CompressionError as error:

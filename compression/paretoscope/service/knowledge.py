@@ -33,11 +33,12 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 from paretoscope.service.latencies import Latencies
 from paretoscope.service.limits import NONE, Limits
-from paretoscope.service.store import Store, TimingKey
+from paretoscope.service.store import Store
 from paretoscope.service.stored import Stored
 from paretoscope.service.study import Study, StudyKind, plain
 from paretoscope.service.sweeps import ANCHORS
 from paretoscope.service.timing import Timing
+from paretoscope.service.timing_key import TimingKey
 from paretoscope.tasks import tasks
 from paretoscope.training import interrupted
 
@@ -58,7 +59,7 @@ class Knowledge:
     """What is known, for all sessions of a process.
 
     table: the kinds of studies. again: whether timings and studies are taken anew even where the store has them.
-    budget_s, width: of each timing, as for `paretoscope.measure.latency.compare`. limits: what may be asked for.
+    budget_s, width: of each timing, as for `paretoscope.measure.interleaved.compare`. limits: what may be asked for.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Knowledge:
         self._stored = Stored(self.store)
         self._lock = threading.Lock()
         self._subjects: Recent[str, Future[Subject]] = Recent(NETWORKS)
-        # Of the networks that are open: all records, and the digests of recipes that another revision measured.
+        # All records of the networks that are open, and the digests of recipes that another revision measured.
         self._records: dict[str, Recent[str, Record]] = {}
         self._earlier: dict[str, frozenset[str]] = {}
         self._evaluations: Recent[tuple[str, str], Evaluation] = Recent(EVALUATION_BYTES, _predicted_bytes)
@@ -132,6 +133,7 @@ class Knowledge:
         if study.place is None:
             return None
         document, key = study.place(self, *arguments)
+        assert study.read is not None, "what is kept as a document is read from it"
         with self._lock:
             if (document, key) in self._studies:
                 return self._studies.get((document, key))
@@ -150,7 +152,9 @@ class Knowledge:
 
     def keep(self, kind: StudyKind, arguments: Iterable[Any], found: Any) -> None:
         """Keep what a study found as the document of these arguments."""
-        document, key = self.table[kind].place(self, *arguments)
+        place = self.table[kind].place
+        assert place is not None, f"a study of {kind} has no document"
+        document, key = place(self, *arguments)
         text = json.dumps(found, default=plain)
         with self._lock:
             self._studies[document, key] = found
@@ -164,7 +168,7 @@ class Knowledge:
         return found.result()
 
     def load(self, model: str) -> "Future[Subject]":
-        """The same without waiting: it is loaded in a thread of its own, for all who ask meanwhile."""
+        """The subject without waiting: it is loaded in a thread of its own, for all who ask meanwhile."""
         found, mine = self._claim(model)
         if mine:
             threading.Thread(target=self._load, args=(model, found), name=f"load {model}", daemon=True).start()
@@ -176,7 +180,8 @@ class Knowledge:
             found = self._subjects.get(model)
             if found is not None:
                 return found, False
-            self._subjects[model] = claimed = Future()
+            claimed: Future[Subject] = Future()
+            self._subjects[model] = claimed
             for closed in [each for each in self._records if each not in self._subjects]:
                 del self._records[closed], self._earlier[closed]
             return claimed, True
@@ -337,9 +342,9 @@ class Knowledge:
         timed = [(at, found) for at, each in anchors if (found := self.latency(model, each, timing)) and found.decided]
         if len(timed) < 2 or reference is None:
             return {}
-        known = [(at, paired_ms(found, reference)) for at, found in timed]
+        sparsities, times = [at for at, _ in timed], [paired_ms(found, reference) for _, found in timed]
         return {
-            record.digests.recipe: float(np.interp(record.rates.sparse_rate, *zip(*known, strict=True)))
+            record.digests.recipe: float(np.interp(record.rates.sparse_rate, sparsities, times))
             for record in records
             if (record.latency is None or not record.latency.decided) and record.recipe.simplify is None
         }

@@ -9,11 +9,11 @@ from paretoscope.base.recent import Recent
 from paretoscope.measure.latency import Measurement, Samples
 from paretoscope.measure.paired import reference_ms
 from paretoscope.measure.record import Latency
-from paretoscope.service.store import TimingKey
 from paretoscope.service.stored import Stored
+from paretoscope.service.timing_key import TimingKey
 
 # Seconds until a timing whose interval was too wide is taken again, after the first such, the second and so on; then it
-# rests until somebody asks for it: on a machine that is never still it would not end.
+# rests until somebody asks for it: on a machine that is never still it would not end. Chosen by hand; no benchmark.
 AGAIN_AFTER_S = (15.0, 60.0, 300.0)
 
 # Timings that are kept in memory: some hundred bytes each. What is dropped is read from the store again.
@@ -34,7 +34,7 @@ class Latencies:
         self._lock = lock
         self._again = again
         self._known: Recent[TimingKey, Latency] = Recent(TIMINGS)
-        # Of timings that are not decided: how often they were tried, and when they are tried again.
+        # How often each timing that is not decided was tried, and when it is tried again.
         self._tries: Recent[TimingKey, tuple[int, float]] = Recent(TIMINGS)
         self._references: Recent[TimingKey, float | None] = Recent(SETTINGS)
         self._problems: Recent[TimingKey, dict[str, str]] = Recent(SETTINGS)
@@ -82,12 +82,12 @@ class Latencies:
 
     def reference_ms(self, key: TimingKey) -> float | None:
         """Milliseconds of the baseline under the setting of a key, by which all recipes' are told."""
-        setting = replace(key, form="", number_format="")
+        setting = replace(key, graph_key="", number_format="")
         with self._lock:
             if setting in self._references:
                 return self._references.get(setting)
             taken = [
-                each for other, each in self._known.items() if replace(other, form="", number_format="") == setting
+                each for other, each in self._known.items() if replace(other, graph_key="", number_format="") == setting
             ]
         stored = [] if self._again else self._stored.call(lambda store: store.timings_beside(setting))
         found = reference_ms([*taken, *(stored or ())])

@@ -12,15 +12,15 @@ from paretoscope.measure.record import Latency
 from paretoscope.measure.roofline import Bound
 from paretoscope.measure.wording import NOT_ALONE, UNDECIDED_WHY, faster, speed
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.verdict import Verdict
 
-# Of the single calls behind a median, in percent.
+# Quantiles of the single calls behind a median, in percent.
 QUANTILES = (0, 5, 25, 50, 75, 95, 99, 100)
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class CallQuantiles:
     """The distribution behind a median. n: single calls a side. candidate_ms, baseline_ms: quantiles, at QUANTILES."""
 
     n: int
@@ -42,7 +42,7 @@ class TimingRow:
     batch: int
     threads: int
     latency: Latency | None
-    calls: Calls | None = None
+    calls: CallQuantiles | None = None
     stored: bool = False
     measured_for: str = ""
     note: str = ""
@@ -229,8 +229,8 @@ class LatencyReport:
             row = [each.title, each.number_format, *told]
             row += ["-" if size is None else format_bytes(size) for size in (each.memory, each.baseline_memory)]
             for estimate, real in (
-                (each.estimate_ms, latency and latency.median_ms),
-                (each.baseline_estimate_ms, latency and latency.baseline_median_ms),
+                (each.estimate_ms, None if latency is None else latency.median_ms),
+                (each.baseline_estimate_ms, None if latency is None else latency.baseline_median_ms),
             ):
                 ratio = None if estimate is None or real is None else real / estimate
                 row += [_digits(estimate), _digits(real), _digits(ratio)]

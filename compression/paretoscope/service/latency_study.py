@@ -10,18 +10,18 @@ from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.devices import devices, project
-from paretoscope.measure.latency import Samples
+from paretoscope.measure.latency import Samples, check_batch
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Record
 from paretoscope.measure.roofline import Estimate, LayerWork, estimate
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.plans import sparse_layers
 from paretoscope.runtimes.pytorch import PYTORCH
-from paretoscope.runtimes.sparse.runtime import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.latency_report import (
     QUANTILES,
-    Calls,
+    CallQuantiles,
     DeviceEstimate,
     LatencyReport,
     LayerTime,
@@ -30,8 +30,9 @@ from paretoscope.service.latency_report import (
     TimingRow,
 )
 from paretoscope.service.study import StudyKind
-from paretoscope.service.timing import Task, Timing, alternatives, study_timings
+from paretoscope.service.timing import StudyPart, Timing, alternatives, study_timings
 from paretoscope.service.workbench import Workbench
+from paretoscope.tasks import tasks
 
 ALL = "all"
 _PAUSE_S = 0.05
@@ -50,41 +51,41 @@ class Question:
     first: tuple[Timing, ...]
     grid: tuple[Timing, ...]
 
-    def tasks(self) -> list[Task]:
+    def parts(self) -> list[StudyPart]:
         """What must be measured to answer it, the most important first."""
         recipe, there = self.recipe, [timing for timing in self.first if not timing.chosen.missing]
         baselines = list(dict.fromkeys(_unbound(timing) for timing in there))
         profiled = [(recipe, timing) for timing in there] + [(Recipe(), timing) for timing in baselines]
         return [
-            *(Task(f"Timing {_name(timing)}", StudyKind.TIME, recipe, timing) for timing in there),
+            *(StudyPart(f"Timing {_name(timing)}", StudyKind.TIME, recipe, timing) for timing in there),
             *(
-                Task(f"Profiling {_side(each)} {_name(timing)}", StudyKind.PROFILE, each, timing)
+                StudyPart(f"Profiling {_side(each)} {_name(timing)}", StudyKind.PROFILE, each, timing)
                 for each, timing in profiled
                 if timing.chosen.profile is not None
             ),
             *(
-                Task(f"Choosing the form of each layer {_name(timing)}", StudyKind.PLAN, recipe, timing)
+                StudyPart(f"Choosing the form of each layer {_name(timing)}", StudyKind.PLAN, recipe, timing)
                 for timing in there
                 if timing.chosen.sees_zeros
             ),
             *(
-                Task(f"Timing the baseline against itself {_name(timing)}", StudyKind.NOISE, Recipe(), timing)
+                StudyPart(f"Timing the baseline against itself {_name(timing)}", StudyKind.NOISE, Recipe(), timing)
                 for timing in baselines
             ),
             *(
-                Task(f"{label} {name} {_name(_unbound(self.main))}", what, each, _unbound(self.main))
+                StudyPart(f"{label} {name} {_name(_unbound(self.main))}", what, each, _unbound(self.main))
                 for name, each in alternatives(recipe, self.main).items()
                 for label, what in (("Timing", StudyKind.TIME), ("Evaluating", StudyKind.EVALUATE))
                 if not self.main.chosen.missing
             ),
             *(
-                Task(f"Timing {_name(timing)}", StudyKind.TIME, recipe, timing)
+                StudyPart(f"Timing {_name(timing)}", StudyKind.TIME, recipe, timing)
                 for timing in self.grid
                 if timing not in self.first and not timing.chosen.missing
             ),
-            Task("Measuring this machine", StudyKind.MACHINE, recipe, self.main),
+            StudyPart("Measuring this machine", StudyKind.MACHINE, recipe, self.main),
             *(
-                Task(f"Measuring the memory of {_side(each)} {_name(timing)}", StudyKind.MEMORY, each, timing)
+                StudyPart(f"Measuring the memory of {_side(each)} {_name(timing)}", StudyKind.MEMORY, each, timing)
                 for each, timing in profiled
             ),
         ]
@@ -103,12 +104,14 @@ def ask(
 
     names: of runtimes, "all" for every one. size: height and width of the images, None for the model's own.
     """
-    names, batches, threads = (list(dict.fromkeys(values)) for values in (names, batches, threads))
-    chosen = list(runtimes.runtimes.names()) if ALL in names else [runtimes.runtimes.get(name).name for name in names]
-    for what, values in (("batch", batches), ("threads", threads)):
-        for value in values:
-            if value < 1:
-                raise ModelError(f"{what} must be a whole number of at least 1; got {value}. Pass e.g. 1.")
+    wanted = list(dict.fromkeys(names))
+    batches, threads = list(dict.fromkeys(batches)), list(dict.fromkeys(threads))
+    chosen = list(runtimes.runtimes.names()) if ALL in wanted else [runtimes.runtimes.get(name).name for name in wanted]
+    for batch in batches:
+        check_batch(batch)
+    for count in threads:
+        if count < 1:
+            raise ModelError(f"threads must be a whole number of at least 1; got {count}. Pass e.g. 1.")
     subject = bench.subject(model)
     if size == subject.resized(None).shape[2]:
         size = None
@@ -132,8 +135,8 @@ def study(bench: Workbench, question: Question, progress: Progress = SILENT) -> 
     stored = {timing for timing, latency in known.items() if latency is not None and latency.decided}
     progress.report(label=f"Evaluating {recipe.describe()}")
     record = _wait(bench.evaluate(model, recipe)).record
-    tasks = tuple(question.tasks())
-    _wait(bench.ask(StudyKind.MEASURE, model, tasks), progress, len(tasks))
+    parts = tuple(question.parts())
+    _wait(bench.ask(StudyKind.MEASURE, model, parts), progress, len(parts))
     rows = tuple(_rows(bench, question, stored))
     if all(row.latency is None for row in rows):
         raise CompressionError(rows[0].note)
@@ -159,15 +162,15 @@ def study(bench: Workbench, question: Question, progress: Progress = SILENT) -> 
     )
 
 
-def _wait(job: Job, progress: Progress = SILENT, tasks: int = 0) -> Any:
-    """The result of a job; raises CompressionError where it failed. tasks: that it tells of, one after the other."""
+def _wait(job: Job, progress: Progress = SILENT, parts: int = 0) -> Any:
+    """The result of a job; raises CompressionError where it failed. parts: that it tells of, one after the other."""
     told = None
     try:
         while not job.wait(_PAUSE_S):
             job.keep()
-            if tasks and job.partial not in (None, told):
-                told, done = job.partial, round(job.progress * tasks)
-                progress.report(done, tasks, label=f"{told} ({done + 1} of {tasks})")
+            if parts and job.partial not in (None, told):
+                told, done = job.partial, round(job.progress * parts)
+                progress.report(done, parts, label=f"{told} ({done + 1} of {parts})")
     except BaseException:
         job.cancel()
         raise
@@ -179,6 +182,11 @@ def _wait(job: Job, progress: Progress = SILENT, tasks: int = 0) -> Any:
 def _unbound(timing: Timing) -> Timing:
     """In the number format of whatever recipe is run: fp32 for the baseline."""
     return replace(timing, number_format=None)
+
+
+def _number_format(timing: Timing) -> str:
+    assert timing.number_format is not None, "`study_timings` names the number format of each"
+    return timing.number_format
 
 
 def _side(recipe: Recipe) -> str:
@@ -198,7 +206,7 @@ def _rows(bench: Workbench, question: Question, stored: set[Timing]) -> Iterator
         row = TimingRow(
             title=timing.chosen.title,
             runtime=timing.runtime,
-            number_format=timing.number_format,
+            number_format=_number_format(timing),
             batch=timing.batch,
             threads=timing.threads,
             latency=bench.latency(model, recipe, timing),
@@ -218,11 +226,11 @@ def _rows(bench: Workbench, question: Question, stored: set[Timing]) -> Iterator
         )
 
 
-def _calls(samples: Samples | None) -> Calls | None:
+def _calls(samples: Samples | None) -> CallQuantiles | None:
     if samples is None:
         return None
     sides = (samples.candidate_ms, samples.baseline_ms)
-    return Calls(len(sides[0]), *(tuple(map(float, np.percentile(side, QUANTILES))) for side in sides))
+    return CallQuantiles(len(sides[0]), *(tuple(map(float, np.percentile(side, QUANTILES))) for side in sides))
 
 
 def _details(bench: Workbench, question: Question, timing: Timing, machine: Machine | None) -> RuntimeDetails:
@@ -242,7 +250,7 @@ def _details(bench: Workbench, question: Question, timing: Timing, machine: Mach
     return RuntimeDetails(
         title=timing.chosen.title,
         runtime=timing.runtime,
-        number_format=timing.number_format,
+        number_format=_number_format(timing),
         noise=bench.known(StudyKind.NOISE, model, beside),
         memory=bench.known(StudyKind.MEMORY, model, recipe, timing),
         baseline_memory=bench.known(StudyKind.MEMORY, model, Recipe(), beside),
@@ -300,16 +308,17 @@ def _verdict(
         return None
     plan = details[0].plan
     timed = (bench.latency(model, recipe, timing) for timing in question.first)
-    found = {each.name: bench.find(model, each.recipe) for each in others}
+    found = [(each, bench.find(model, each.recipe)) for each in others]
     return judge(
         recipe,
         latency,
+        tasks.get(record.task).words,
         record=record,
         noise=details[0].noise,
         others=[each for each in timed if each is not None],
         alternatives=[
-            Alternative(each.name, each.recipe, each.latency, found[each.name] and found[each.name].record)
-            for each in others
+            Alternative(each.name, each.recipe, each.latency, None if known is None else known.record)
+            for each, known in found
         ],
         skipping=sparse_layers(plan) if plan else None,
     )

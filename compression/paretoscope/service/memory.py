@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program, Runtime, runtimes
 from paretoscope.service import subjects
 
+# Runs whose peak is taken, and seconds that a process may take for them. Chosen by hand; no benchmark.
 RUNS = 3
 PATIENCE_S = 600.0
 _PROC = Path("/proc/self")
@@ -138,7 +140,7 @@ def _status(name: str) -> int:
     return 1024 * int(fields[name].split()[0])
 
 
-def _answer(asked: dict) -> dict[str, int | str]:
+def _answer(asked: dict[str, Any]) -> dict[str, int | str]:
     try:
         subject = subjects.load(asked["model"])
         compressed = subject.compress(Recipe.from_dict(asked["recipe"]))

@@ -7,18 +7,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from paretoscope.base.errors import ModelError
+from paretoscope.networks.zoo import models
 from paretoscope.recipe.presets import PATH, Preset, presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
 
 if TYPE_CHECKING:
-    from paretoscope.tasks import Task
+    from paretoscope.tasks.classification import Classification
 
 FIGURES = PATH.with_name("preset_figures.json")
 
-# Of McNemar's exact test, which must not tell a preset's answers on the validation part from the baseline's, unless it
-# loses no more than the share. The baseline trained on those images and a trained preset did not, so that losing a
-# little there says nothing.
+# McNemar's exact test at this level must not tell a preset's answers on the validation part from the baseline's, unless
+# the preset loses no more than this share. The baseline trained on those images and a trained preset did not, so that
+# losing a little there says nothing. The level is the usual one; the share was chosen by hand, no benchmark.
 LEVEL, MARGIN = 0.05, 0.01
 
 # Where nothing is known of a model.
@@ -26,7 +27,7 @@ FALLBACK = "int8"
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class PresetFigures:
     """What a preset was measured to give on a model (`benchmarks.presets`).
 
     model, preset: names, for a reader (of a preset with training also what it is without); the digests of the
@@ -67,26 +68,26 @@ class Figures:
         return self.validation_p >= LEVEL or lost <= MARGIN * self.validation_n
 
 
-def load_figures() -> tuple[Figures, ...]:
+def load_figures() -> tuple[PresetFigures, ...]:
     """All figures that ship, also those of other weights, recipes or methods than the ones here."""
-    return tuple(Figures(**entry) for entry in json.loads(FIGURES.read_text()))
+    return tuple(PresetFigures(**entry) for entry in json.loads(FIGURES.read_text()))
 
 
-def to_json(figures: Iterable[Figures]) -> str:
+def to_json(figures: Iterable[PresetFigures]) -> str:
     """The text of the file, a line for each."""
     return "[\n" + ",\n".join(json.dumps(asdict(each)) for each in figures) + "\n]\n"
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> dict[tuple[str, int], dict[str, Figures]]:
+def _shipped() -> dict[tuple[str, int], dict[str, PresetFigures]]:
     """By recipe and methods, then by model: most recipes are no preset's, and ask for no weights."""
-    found: dict[tuple[str, int], dict[str, Figures]] = {}
+    found: dict[tuple[str, int], dict[str, PresetFigures]] = {}
     for each in load_figures():
         found.setdefault((each.recipe_digest, each.methods), {})[each.model_digest] = each
     return found
 
 
-@lru_cache
+@lru_cache(maxsize=128)
 def _digest(model: str) -> str:
     # Torch is loaded by whoever asks for a model, not by who lists presets.
     from paretoscope.model.statistics import ModelStatistics
@@ -95,10 +96,10 @@ def _digest(model: str) -> str:
     return ModelStatistics.of(zoo.load_model(model), model).digest
 
 
-def known(model: str, recipe: Recipe) -> Figures | None:
-    """Figures of a recipe on a model of the zoo: of these weights, by these methods; None where none ship."""
+def known(model: str, recipe: Recipe) -> PresetFigures | None:
+    """Figures of a recipe on a model: of these weights, by these methods; None where none ship."""
     found = _shipped().get((recipe.digest, METHODS))
-    if not found:
+    if not found or model not in models:
         return None
     try:
         return found.get(_digest(model))
@@ -131,26 +132,26 @@ def movable(model: str, recipe: Recipe) -> Recipe:
     return best_known(model, trained=False).recipe if figures and not figures.holds else recipe.untrained
 
 
-def chosen(found: Sequence[tuple[Preset, Figures]]) -> Preset:
+def chosen(found: Sequence[tuple[Preset, PresetFigures]]) -> Preset:
     """The choice of `best_known` among presets with their figures."""
     held = [(figures.size, preset.name) for preset, figures in found if figures.holds]
     return presets.get(min(held)[1] if held else FALLBACK)
 
 
-def _here(figures: Figures, preset: Preset) -> bool:
+def _here(figures: PresetFigures, preset: Preset) -> bool:
     from paretoscope.codec import shelf
 
     return preset.recipe.recover is None or shelf.has(figures.model_digest, preset.recipe)
 
 
-def _task() -> "type[Task]":
+def _task() -> "type[Classification]":
     """Whose figures those that ship are: the zoo classifies."""
     from paretoscope.tasks.classification import Classification  # loads torch, which a list of names does not need
 
     return Classification
 
 
-def told_figures(figures: Figures) -> str:
+def told_figures(figures: PresetFigures) -> str:
     """One sentence on what a preset gives on a model."""
     words = _task().words
     worth = words.chance if figures.chance else f"{figures.size / 1000:,.1f} KB"

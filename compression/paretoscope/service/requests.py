@@ -10,7 +10,7 @@ from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.studies import STUDIES
 from paretoscope.service.study import StudyKind
 
-# Of a request's JSON: a recipe with overrides for every layer has some tens of kilobytes.
+# The most bytes of a request's JSON: a recipe with overrides for every layer has some tens of kilobytes.
 MOST_BYTES = 1 << 22
 
 

@@ -21,7 +21,7 @@ import torch
 
 from paretoscope.base.lock import released
 from paretoscope.base.units import duration
-from paretoscope.service.jobs import Job, Kind, State
+from paretoscope.service.jobs import Job, JobKind, State
 from paretoscope.service.limits import NONE, LimitError, Limits
 from paretoscope.service.parties import asking_party
 
@@ -64,7 +64,7 @@ class Scheduler:
         priority: int,
         label: str,
         patience: float = math.inf,
-        kind: Kind = Kind.OTHER,
+        kind: JobKind = JobKind.OTHER,
         named: str = "",
     ) -> Job:
         """Queue `work`, which `carry_out` understands, for the party that is `asking`, and return the job at once.
@@ -110,7 +110,7 @@ class Scheduler:
         unfinished = [job for job in {*self._begun, *(job for _, _, job in self._queue)} if not job.cancelling]
         alike = [job for job in unfinished if job.kind is new.kind]
         party = asking_party()
-        if new.kind is Kind.TRAINING and len(alike) >= self._limits.queue:
+        if new.kind is JobKind.TRAINING and len(alike) >= self._limits.queue:
             raise LimitError(
                 f"at most {self._limits.queue:g} trainings of all visitors may run, wait or pause on this server; "
                 f"there are {len(alike)}. Try again when one has ended."
@@ -118,7 +118,9 @@ class Scheduler:
         if party is None:
             return
         own = sum(any(each is not None and each.visitor == party.visitor for each in job.parties) for job in alike)
-        name, most = ("trainings", self._limits.trainings) if new.kind is Kind.TRAINING else ("jobs", self._limits.jobs)
+        name, most = (
+            ("trainings", self._limits.trainings) if new.kind is JobKind.TRAINING else ("jobs", self._limits.jobs)
+        )
         if own >= most:
             raise LimitError(
                 f"a visitor may have at most {most:g} {name} that run, wait or pause on this server; you have {own}. "
@@ -134,7 +136,8 @@ class Scheduler:
             for job in (*begun, *(job for _, _, job in self._queue)):
                 job.cancel()
         for job in begun:
-            job._thread.join()
+            if job._thread is not None:
+                job._thread.join()
 
     def _next(self) -> None:
         """Give the turn to the first that waits for it, where nobody has it; under the lock."""
@@ -209,12 +212,12 @@ def told_wait(ahead: list[Job]) -> str:
     """
     if not ahead:
         return ""
-    counts = ((sum(job.kind is kind for job in ahead), kind.value) for kind in Kind)
+    counts = ((sum(job.kind is kind for job in ahead), kind.value) for kind in JobKind)
     told = " and ".join(f"{count} {name}{'s' * (count > 1)}" for count, name in counts if count)
     running = next((job for job in ahead if job.state is State.RUNNING), None)
     if running is None:
         return f"{told} before yours"
-    named = running.named if running.kind is Kind.TRAINING and running.named else running.label
+    named = running.named if running.kind is JobKind.TRAINING and running.named else running.label
     left = running.seconds_left
     parts = [named, running.step, "" if left is None else f"about {duration(max(1.0, left))}"]
     return f"{told} before yours; the running one is {', '.join(filter(None, parts))}"

@@ -2,7 +2,8 @@
 
 Records are kept without their latency; timings have a table of their own, because one timing serves every recipe of the
 same graph and number format, and they belong to this machine. Rows of another revision of the methods
-(`paretoscope.recipe.revision`) stay in the file and are not found.
+(`paretoscope.recipe.revision`) stay in the file and are not found. Records and timings carry the version of their
+fields and are migrated when they are read (`paretoscope.measure.migrations`); the tables have a version of their own.
 
 What cannot be written waits in memory, is found there, and is written later: before the next row, every RETRY_S
 seconds, and when the store is closed or the process ends.
@@ -17,7 +18,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,11 @@ from paretoscope.base import cache
 from paretoscope.base.cache import ENVIRONMENT
 from paretoscope.base.database import PATIENCE_S, Database
 from paretoscope.base.errors import RecipeError, StoreError
-from paretoscope.measure.latency import Samples, machine_id
+from paretoscope.measure.latency import Samples
 from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.subject import Evaluation
-from paretoscope.recipe.recipe import Code, Recipe
 from paretoscope.recipe.revision import METHODS
-from paretoscope.runtimes import Runtime
+from paretoscope.service.timing_key import TimingKey
 from paretoscope.tasks import tasks
 
 # What waits to be written: tried again this often; of more than so many bytes the oldest are given up, and counted.
@@ -73,46 +73,6 @@ def _first(connection: sqlite3.Connection) -> None:
 
 # From each version of the schema to the next.
 MIGRATIONS = (_first,)
-
-
-@dataclass(frozen=True, slots=True)
-class TimingKey:
-    """What a timing depends on: the model's digest, the machine, runtime, number format, batch, threads and input size.
-
-    form: what the recipe makes of the graph, `Recipe.form`; where the runtime's time depends on the zeros, the recipe.
-    size: height and width of the images, or None for the model's own.
-    """
-
-    model: str
-    form: str
-    machine: str
-    runtime: str
-    number_format: str
-    batch: int
-    threads: int
-    size: int | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: str,
-        recipe: Recipe,
-        runtime: Runtime,
-        number_format: str | None = None,
-        *,
-        batch: int,
-        threads: int,
-        size: int | None = None,
-    ) -> "TimingKey":
-        """The key of a recipe's timing in a runtime. model: its digest. number_format: None for the recipe's."""
-        # How codes are written changes no weight.
-        form = replace(recipe, code=Code()).digest if runtime.sees_zeros else recipe.form
-        number_format = number_format or runtime.number_format(recipe.integer)
-        return cls(model, form, machine_id(runtime.name), runtime.name, number_format, batch, threads, size)
-
-    def to_json(self) -> str:
-        """The key as a text."""
-        return json.dumps(asdict(self), sort_keys=True)
 
 
 def default_path() -> Path:
@@ -191,7 +151,8 @@ class Store:
         try:
             return None if row is None else _evaluation(*row)
         except _UNREADABLE:
-            return self._cannot_read(place)
+            self._cannot_read(place)
+            return None
 
     def records(self, model: str, dataset: str) -> list[Record]:
         """All records of a model on a dataset (digests), oldest first; rows that cannot be read are left out."""
@@ -239,7 +200,7 @@ class Store:
             return
         self._put(
             ("measurements", key.to_json()),
-            latency=json.dumps(asdict(latency)),
+            latency=json.dumps(latency.to_dict()),
             candidate=samples.candidate_ms.astype("<f4").tobytes(),
             baseline=samples.baseline_ms.astype("<f4").tobytes(),
         )
@@ -249,9 +210,10 @@ class Store:
         place = "measurements", key.to_json()
         row = self._get(place, "latency")
         try:
-            return None if row is None else Latency(**json.loads(row[0]))
+            return None if row is None else Latency.from_dict(json.loads(row[0]))
         except _UNREADABLE:
-            return self._cannot_read(place)
+            self._cannot_read(place)
+            return None
 
     def timings_beside(self, key: TimingKey) -> list[Latency]:
         """All timings that have this key's baseline: of its model, machine, runtime, batch, threads and size."""
@@ -272,7 +234,7 @@ class Store:
         found = []
         for text, latency in rows.items():
             try:
-                found.append(Latency(**json.loads(latency)))
+                found.append(Latency.from_dict(json.loads(latency)))
             except _UNREADABLE:
                 self._cannot_read(("measurements", text))
         return found
@@ -288,7 +250,8 @@ class Store:
             _expect(0 < len(candidate) == len(baseline))
             return Samples(candidate, baseline)
         except _UNREADABLE:
-            return self._cannot_read(place)
+            self._cannot_read(place)
+            return None
 
     def put_document(self, kind: str, key: str, text: str) -> None:
         """Keep the text of a finished study (a sensitivity, a waterfall); one of the same kind and key is replaced."""
@@ -309,7 +272,10 @@ class Store:
                     (METHODS, kind, key),
                 ).fetchone()
             )
-        return None if row is None else row[0] if isinstance(row[0], str) else self._cannot_read(place)
+        if row is None or isinstance(row[0], str):
+            return None if row is None else row[0]
+        self._cannot_read(place)
+        return None
 
     def unread_document(self, kind: str, key: str) -> None:
         """Count a document that is not what its kind should be."""
@@ -317,12 +283,15 @@ class Store:
 
     def _get(self, place: "_Place", *columns: str) -> tuple[Any, ...] | None:
         with self._lock:
-            if (row := self._waiting.get(place)) is not None:
-                return tuple(row[column] for column in columns)
+            if (waiting := self._waiting.get(place)) is not None:
+                return tuple(waiting[column] for column in columns)
         table, *values = place
         where = " AND ".join(f"{name} = ?" for name in ("engine", *_TABLES[table]))
         statement = f"SELECT {', '.join(columns)} FROM {table} WHERE {where}"
-        return self._file.run(lambda connection: connection.execute(statement, (METHODS, *values)).fetchone())
+        row: tuple[Any, ...] | None = self._file.run(
+            lambda connection: connection.execute(statement, (METHODS, *values)).fetchone()
+        )
+        return row
 
     def _put(self, place: "_Place", **row: Any) -> None:
         row["created"] = datetime.now(UTC).isoformat(" ", "microseconds")

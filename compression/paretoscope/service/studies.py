@@ -9,18 +9,18 @@ from paretoscope.measure.latency import Noise, machine_id
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.sensitivity import Sensitivity
 from paretoscope.recipe.recipe import Recipe, Recover
-from paretoscope.runtimes.sparse.runtime import LayerPlan
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.cliff import Cliff
 from paretoscope.search.suggest import Target
 from paretoscope.search.waterfall import Waterfall
-from paretoscope.service.jobs import Kind, Priority
+from paretoscope.service.jobs import JobKind, Priority
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.limits import Limits
 from paretoscope.service.study import Argument, Study, StudyKind
-from paretoscope.service.timing import Task, Timing
+from paretoscope.service.timing import StudyPart, Timing
 from paretoscope.service.works import converting, evaluating, filling, training
 from paretoscope.service.works import timing as timings
-from paretoscope.training.train import Recovery
+from paretoscope.training.epochs import Recovery
 
 _PLAIN = Argument()
 _RECIPE = Argument(Recipe.to_dict, Recipe.from_dict)
@@ -28,21 +28,21 @@ _TIMING = Argument(asdict, lambda data: Timing(**data))
 _TARGET = Argument(asdict, lambda data: Target(**data))
 
 
-def _write_tasks(tasks: tuple[Task, ...]) -> list[dict[str, Any]]:
+def _write_parts(parts: tuple[StudyPart, ...]) -> list[dict[str, Any]]:
     return [
-        {"label": task.label, "what": task.what, "recipe": task.recipe.to_dict(), "timing": asdict(task.timing)}
-        for task in tasks
+        {"label": part.label, "what": part.what, "recipe": part.recipe.to_dict(), "timing": asdict(part.timing)}
+        for part in parts
     ]
 
 
-def _read_tasks(data: list[dict[str, Any]]) -> tuple[Task, ...]:
+def _read_parts(data: list[dict[str, Any]]) -> tuple[StudyPart, ...]:
     return tuple(
-        Task(each["label"], StudyKind(each["what"]), Recipe.from_dict(each["recipe"]), Timing(**each["timing"]))
+        StudyPart(each["label"], StudyKind(each["what"]), Recipe.from_dict(each["recipe"]), Timing(**each["timing"]))
         for each in data
     )
 
 
-_TASKS = Argument(_write_tasks, _read_tasks)
+_PARTS = Argument(_write_parts, _read_parts)
 
 _OF_MODEL = {"model": _PLAIN}
 _OF_RECIPE = {"model": _PLAIN, "recipe": _RECIPE}
@@ -161,7 +161,7 @@ _ROWS = (
     ),
     Study(
         kind=StudyKind.MEASURE,
-        arguments={"model": _PLAIN, "tasks": _TASKS},
+        arguments={"model": _PLAIN, "parts": _PARTS},
         run=timings.measure,
         label=lambda *_: "Measuring the latency",
     ),
@@ -246,7 +246,7 @@ _ROWS = (
         allow=_allow_recover,
         label=lambda model, recipe, minutes=None: f"Training {recipe.untrained.describe()}",
         priority=Priority.LAST,
-        job=Kind.TRAINING,
+        job=JobKind.TRAINING,
     ),
     Study(
         kind=StudyKind.SHRINK,
@@ -255,7 +255,7 @@ _ROWS = (
         allow=_allow_shrink,
         label=lambda model, recipe, axis, points, epochs: f"Shrinking the {axis}",
         priority=Priority.LAST,
-        job=Kind.TRAINING,
+        job=JobKind.TRAINING,
     ),
 )
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from paretoscope.service.jobs import Kind, Priority
+from paretoscope.service.jobs import JobKind, Priority
 
 
 class StudyKind(StrEnum):
@@ -40,10 +40,11 @@ class Argument:
     read: Callable[[Any], Any] = lambda data: data
 
 
-def plain(study: Any) -> str:
+def plain(study: Any) -> dict[str, Any]:
     """The JSON of a result: of its `to_dict`, or of the fields of a dataclass."""
     # `json` calls this for what it does not know, also inside lists.
-    return study.to_dict() if hasattr(study, "to_dict") else asdict(study)
+    found: dict[str, Any] = study.to_dict() if hasattr(study, "to_dict") else asdict(study)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class Study:
     run: Callable[..., Any]
     label: Callable[..., str]
     priority: Priority = Priority.SOON
-    job: Kind = Kind.OTHER
+    job: JobKind = JobKind.OTHER
     place: Callable[..., tuple[str, str]] | None = None
     read: Callable[[Any], Any] | None = None
     kept: bool = False

@@ -3,19 +3,28 @@
 from paretoscope.data.dataset import datasets, load_data
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import sources
-from paretoscope.tasks import Task
-from paretoscope.tasks.classification import Classification
+from paretoscope.networks.network import Network
+from paretoscope.tasks import Task, tasks
 
 
 def task_of(model: str) -> Task:
     """How answers of a model are judged, without loading it; raises UnknownNameError."""
-    return Classification(datasets.get(sources.find(model).data).classes)
+    return _task(sources.find(model))
 
 
 def load(model: str) -> Subject:
-    """A network of any source with its data and its task; runs the baseline over the test split once.
+    """`open_subject` of a network of any source, by its name; raises UnknownNameError too."""
+    return open_subject(sources.find(model))
 
-    Raises UnknownNameError, or ModelError where its weights or its data cannot be had.
+
+def open_subject(network: Network) -> Subject:
+    """A network with the data and the task that it names; runs the baseline over the test split once.
+
+    Raises UnknownNameError for data or a task that is not registered, ModelError where its weights or its data cannot
+    be had.
     """
-    network = sources.find(model)
-    return Subject.of(network, load_data(network.data, network.input_shape), task_of(model))
+    return Subject.of(network, load_data(network.data, network.input_shape), _task(network))
+
+
+def _task(network: Network) -> Task:
+    return tasks.get(network.task)(datasets.get(network.data).classes)

@@ -32,7 +32,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class StudyPart:
     """A measurement of a recipe under a timing, of which only the setting counts for a machine.
 
     what: TIME, EVALUATE, PROFILE, PLAN, NOISE, MACHINE or MEMORY; the workbench knows it afterwards. label: what a
@@ -53,35 +53,35 @@ class Task:
         return (model, self.recipe) if self.what is StudyKind.EVALUATE else (model, self.recipe, self.timing)
 
 
-def study_tasks(recipe: Recipe, timing: Timing) -> list[Task]:
+def study_parts(recipe: Recipe, timing: Timing) -> list[StudyPart]:
     """All that is shown of a recipe's latency, the most important first."""
     groups = study_timings(recipe, timing)
     told = f"batch {timing.batch}, {timing.threads} thread{'s' * (timing.threads > 1)}"
     return [
-        Task(f"Timing in {timing.chosen.title}, {told}", StudyKind.TIME, recipe, timing),
-        Task("Profiling the layers", StudyKind.PROFILE, recipe, timing),
-        Task("Profiling the baseline's layers", StudyKind.PROFILE, Recipe(), timing),
+        StudyPart(f"Timing in {timing.chosen.title}, {told}", StudyKind.TIME, recipe, timing),
+        StudyPart("Profiling the layers", StudyKind.PROFILE, recipe, timing),
+        StudyPart("Profiling the baseline's layers", StudyKind.PROFILE, Recipe(), timing),
         *(
-            [Task("Choosing the form of each layer", StudyKind.PLAN, recipe, timing)]
+            [StudyPart("Choosing the form of each layer", StudyKind.PLAN, recipe, timing)]
             if timing.chosen.sees_zeros
             else []
         ),
-        Task("Timing the baseline against itself", StudyKind.NOISE, Recipe(), timing),
+        StudyPart("Timing the baseline against itself", StudyKind.NOISE, Recipe(), timing),
         *(
-            Task(f"Timing {each.number_format} in {each.chosen.title}", StudyKind.TIME, recipe, each)
+            StudyPart(f"Timing {each.number_format} in {each.chosen.title}", StudyKind.TIME, recipe, each)
             for each in groups["runtimes"]
             if not each.chosen.missing
         ),
         *(
-            Task(f"{label} {name}", what, each, timing)
+            StudyPart(f"{label} {name}", what, each, timing)
             for name, each in alternatives(recipe, timing).items()
             for label, what in (("Timing", StudyKind.TIME), ("Evaluating", StudyKind.EVALUATE))
         ),
-        *(Task(f"Timing batch {each.batch}", StudyKind.TIME, recipe, each) for each in groups["batch"]),
-        *(Task(f"Timing {each.threads} threads", StudyKind.TIME, recipe, each) for each in groups["threads"]),
-        Task("Measuring this machine", StudyKind.MACHINE, recipe, timing),
-        Task("Measuring memory", StudyKind.MEMORY, recipe, timing),
-        Task("Measuring the baseline's memory", StudyKind.MEMORY, Recipe(), timing),
+        *(StudyPart(f"Timing batch {each.batch}", StudyKind.TIME, recipe, each) for each in groups["batch"]),
+        *(StudyPart(f"Timing {each.threads} threads", StudyKind.TIME, recipe, each) for each in groups["threads"]),
+        StudyPart("Measuring this machine", StudyKind.MACHINE, recipe, timing),
+        StudyPart("Measuring memory", StudyKind.MEMORY, recipe, timing),
+        StudyPart("Measuring the baseline's memory", StudyKind.MEMORY, Recipe(), timing),
     ]
 
 

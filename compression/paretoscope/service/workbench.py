@@ -10,7 +10,7 @@ from typing import Any
 
 from paretoscope.networks.zoo import models
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.jobs import Job, Kind, Priority
+from paretoscope.service.jobs import Job, JobKind, Priority
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.limits import NONE, Limits
 from paretoscope.service.parties import asking_party
@@ -22,7 +22,7 @@ from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
 from paretoscope.service.works import filling
 
-# A tab in the background asks once a minute; one that was closed never again.
+# Cancel a job that no browser tab has polled for 90 s: a tab in the background polls once a minute.
 PATIENCE_S = 90.0
 
 
@@ -65,8 +65,8 @@ class Workbench(Knowledge):
             study.allow(self.limits, *arguments)
         shared = arguments if study.shared is None else study.shared(self, *arguments)
         priority = study.priority if priority is None else priority
-        settings = {"priority": priority, "label": study.label(*arguments), "patience": PATIENCE_S}
-        if study.job is Kind.TRAINING:
+        settings: dict[str, Any] = {"priority": priority, "label": study.label(*arguments), "patience": PATIENCE_S}
+        if study.job is JobKind.TRAINING:
             patience = 60 * self.limits.grace_minutes
             settings |= {"patience": patience, "kind": study.job, "named": models.get(arguments[0]).title}
         with self._lock:

@@ -3,18 +3,21 @@ every figure comes from those."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paretoscope.base.errors import ModelError
 from paretoscope.base.intervals import mcnemar, wilson
 from paretoscope.base.lock import machine
 from paretoscope.base.units import format_percent, format_points
-from paretoscope.tasks.task import SIGNIFICANCE, Comparison, Forward, tasks
+from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, Forward, tasks
 from paretoscope.tasks.words import ErrorWords, Further, Words
+
+T = TypeVar("T")
 
 WORDS = Words(
     title="Accuracy",
@@ -144,8 +147,9 @@ class Classification:
         return Baseline(**data)
 
     @staticmethod
-    def write_answers(answers: Predictions) -> tuple[bytes, bytes]:
+    def write_answers(answers: Answers) -> tuple[bytes, bytes]:
         """Classes and confidences, in the order of bytes of files."""
+        answers = _predictions(answers)
         return answers.classes.astype("<i8").tobytes(), answers.confidences.astype("<f4").tobytes()
 
     @staticmethod
@@ -198,11 +202,11 @@ class Classification:
         """
         return (reference.exp() * (reference - other)).sum(dim=1)
 
-    def score(self, answers: Predictions, labels: np.ndarray, baseline: Predictions) -> Accuracy:
-        predicted = answers.classes
+    def score(self, answers: Answers, labels: np.ndarray, baseline: Answers) -> Accuracy:
+        predicted = _predictions(answers).classes
         n = len(predicted)
         labels = labels[:n]
-        right, was_right = predicted == labels, baseline.classes[:n] == labels
+        right, was_right = predicted == labels, _predictions(baseline).classes[:n] == labels
         correct = int(right.sum())
         low, high = wilson(correct, n)
         return Accuracy(
@@ -216,22 +220,25 @@ class Classification:
             harm=answers.harm,
         )
 
-    def told(self, figures: Accuracy) -> str:
+    def told(self, figures: Figures) -> str:
+        figures = _accuracy(figures)
         return f"{figures.correct} of {figures.n} test images"
 
-    def interval(self, baseline: Baseline, n: int) -> tuple[float, float]:
-        return wilson(baseline.correct, n)
+    def interval(self, baseline: BaselineFigures, n: int) -> tuple[float, float]:
+        return wilson(_baseline(baseline).correct, n)
 
-    def baseline(self, figures: Accuracy, size_bytes: int) -> Baseline:
+    def baseline(self, figures: Figures, size_bytes: int) -> Baseline:
+        figures = _accuracy(figures)
         return Baseline(figures.correct, figures.accuracy, figures.f1, size_bytes)
 
-    def compare(self, before: Predictions, after: Predictions, labels: np.ndarray) -> Comparison:
+    def compare(self, before: Answers, after: Answers, labels: np.ndarray) -> Comparison:
         """McNemar's exact test."""
-        was, now = before.classes == labels, after.classes == labels
+        was, now = _predictions(before).classes == labels, _predictions(after).classes == labels
         return Comparison(WORDS.factor * (int(now.sum()) - int(was.sum())) / len(labels), _paired(now, was))
 
-    def lost(self, baseline: Baseline, figures: Accuracy) -> float:
-        return WORDS.factor * (baseline.correct - figures.correct) / figures.n
+    def lost(self, baseline: BaselineFigures, figures: Figures) -> float:
+        figures = _accuracy(figures)
+        return WORDS.factor * (_baseline(baseline).correct - figures.correct) / figures.n
 
     def correct(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return outputs.argmax(dim=1) == labels
@@ -245,6 +252,27 @@ class Classification:
         softened = F.log_softmax(outputs / temperature, dim=1)
         wanted = F.log_softmax(taught / temperature, dim=1)
         return F.kl_div(softened, wanted, reduction="batchmean", log_target=True)
+
+
+def _predictions(answers: Answers) -> Predictions:
+    return _own(answers, Predictions)
+
+
+def _accuracy(figures: Figures) -> Accuracy:
+    return _own(figures, Accuracy)
+
+
+def _baseline(figures: BaselineFigures) -> Baseline:
+    return _own(figures, Baseline)
+
+
+def _own(value: object, kind: type[T]) -> T:
+    """The value, which must be of this task; raises ModelError for another task's."""
+    if not isinstance(value, kind):
+        raise ModelError(
+            f"classification judges its own {kind.__name__}; got {type(value).__name__}. Ask the task that made it."
+        )
+    return value
 
 
 def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> float:

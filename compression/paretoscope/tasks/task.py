@@ -10,7 +10,7 @@ from torch import Tensor
 from paretoscope.base.registry import Registry
 from paretoscope.tasks.words import Further, Words
 
-# A paired test with a p-value below this tells two models apart.
+# A paired test with a p-value below this tells two models apart: the customary 5 %.
 SIGNIFICANCE = 0.05
 
 Forward = Callable[[Tensor], Tensor]
@@ -87,7 +87,7 @@ class Comparison:
 
 
 class Task(Protocol):
-    """How answers are judged. What is the same for all samples stands on the class, and the class is in `tasks`.
+    """How answers are judged. What does not depend on the data is an attribute of the class; `tasks` has the classes.
 
     further: figures beside the headline figure. answer_bytes: how many an answer takes in each of the two parts that
     `write_answers` gives. classes: names of the values that labels and answers take.

@@ -7,7 +7,7 @@ from typing import Protocol
 class Written(Protocol):
     """A number as text, with so many decimals."""
 
-    def __call__(self, value: float, digits: int = 1) -> str: ...
+    def __call__(self, value: float, /, digits: int = 1) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,19 @@
 """A network in training whose activations are rounded as integer kernels round them, with ranges that are learned.
 
-It runs the steps that the integer network runs (runtimes.integer), in floats: whatever is a code there is rounded here,
-and gradients pass the rounding as if it were not there (Jacob et al., Quantization and Training of Neural Networks,
-2018; ranges by the gradients of Esser et al. 2020). Batch normalisation is not folded, so that its statistics move.
+It runs the steps that the integer network runs (runtimes.integer), in floats: every value that is a code there is
+rounded here, and gradients pass the rounding as if it were not there (Jacob et al., Quantization and Training of
+Neural Networks, 2018; ranges by the gradients of Esser et al. 2020). Batch normalisation is not folded, so that its
+statistics move.
 """
 
 from collections.abc import Mapping
 
 import torch
+from onnx import NodeProto
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paretoscope.graph.operations import MOVES, Step
+from paretoscope.graph.operations import MOVES, Operation
 from paretoscope.graph.torch_ops import operator
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.compressed import CompressedModel
@@ -20,7 +22,9 @@ from paretoscope.runtimes.integer.blueprint import LEVELS, Blueprint, IntegerNet
 from paretoscope.training.rounding import rounded
 from paretoscope.training.trainable import PACE
 
+# Momentum of batch normalisation: PyTorch's default.
 MOMENTUM = 0.1
+# Below this width a range counts as this wide, so that no scale is zero; chosen by hand, no benchmark.
 _LEAST_RANGE = 1e-8
 
 
@@ -30,6 +34,9 @@ class RoundedActivations(nn.Module):
     network: the integer network where training starts; its ranges are the first.
     """
 
+    low: Tensor
+    high: Tensor
+
     def __init__(self, blueprint: Blueprint, compressed: CompressedModel, network: IntegerNetwork) -> None:
         super().__init__()
         self._steps = blueprint.steps
@@ -38,13 +45,14 @@ class RoundedActivations(nn.Module):
         self._codes = self._steps.codes(frozenset(layers))
         self._names = tuple(self._codes.scaled)
         grids = [network.grids[name] for name in self._names]
-        # Ends of the grid itself: what saturates there saturates here. Learned as growth, in proportion to their size.
+        # The ends are those of the grid, so that the same values saturate. They are learned as a growth, in proportion
+        # to their size.
         self.register_buffer("low", torch.tensor([-grid.zero * float(grid.scale) for grid in grids]))
         self.register_buffer("high", torch.tensor([(LEVELS - grid.zero) * float(grid.scale) for grid in grids]))
         self.growth = nn.Parameter(torch.zeros(2, len(grids)))
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """Least and largest value by name, zero included; four digits, because they are stored as text."""
+        """Least and largest value by name, zero included; to four digits, because they are stored as text."""
         ends = zip(*(end.tolist() for end in self._ends()), strict=True)
         return {name: (_short(low), _short(high)) for name, (low, high) in zip(self._names, ends, strict=True)}
 
@@ -64,7 +72,7 @@ class RoundedActivations(nn.Module):
             value = self._run(step, sources, tensors)
             floats[name] = value
             if name in self._codes.coded:
-                # What is only moved lies on the grid of what it was.
+                # A value that is only moved stays on the grid of its source.
                 moved = integer and step.node.op_type in MOVES
                 codes[name] = value if moved else self._round(name, value)
         return floats[OUTPUT]
@@ -74,7 +82,7 @@ class RoundedActivations(nn.Module):
             return codes[name]
         return floats[name]
 
-    def _run(self, step: Step, sources: list[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+    def _run(self, step: Operation, sources: list[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         given = iter(sources)
         inputs = [next(given) if name in step.sources else self._tensor(name, tensors) for name in step.node.input]
         value = operator(step.node)(*inputs)
@@ -83,14 +91,14 @@ class RoundedActivations(nn.Module):
             epsilon = next(a.f for a in step.norm.attribute if a.name == "epsilon")
             value = F.batch_norm(value, mean, variance, gamma, beta, self.training, MOMENTUM, epsilon)
         if step.activation is not None:
-            low, high = self._bounds(step)
+            low, high = self._bounds(step.activation)
             value = value.clamp(min=low, max=high)
         return value
 
-    def _bounds(self, step: Step) -> tuple[float, float | None]:
-        if step.activation.op_type == "Relu":
+    def _bounds(self, activation: NodeProto) -> tuple[float, float | None]:
+        if activation.op_type == "Relu":
             return 0.0, None
-        low, high = (float(self._steps.constants[name]) for name in step.activation.input[1:])
+        low, high = (float(self._steps.constants[name]) for name in activation.input[1:])
         return low, high
 
     def _tensor(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -105,4 +113,5 @@ class RoundedActivations(nn.Module):
 
 
 def _short(end: float) -> float:
+    """Four significant digits; never -0."""
     return float(f"{end:.4g}") + 0.0

@@ -10,13 +10,13 @@ from paretoscope.base.errors import CompressionError
 from paretoscope.codec import shelf
 from paretoscope.recipe.recipe import Recipe
 
-# Of a header: a checkpoint's is some tens of kilobytes.
+# Most bytes of a header that is read: a checkpoint's is some tens of kilobytes. Chosen by hand, no benchmark.
 _LARGEST = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """recipe: what was asked for. done: epochs so far, of recipe.recover.epochs."""
+    """A training that left a checkpoint. recipe: as asked for. done: epochs so far, of recipe.recover.epochs."""
 
     recipe: Recipe
     done: int
@@ -25,14 +25,14 @@ class Interrupted:
 def interrupted(source: str) -> list[Interrupted]:
     """The trainings of the baseline with this digest that left a checkpoint, the latest first.
 
-    One that runs has a checkpoint too. Files that are no checkpoints are passed over; `unreadable` counts them.
+    A training that runs now is among them. Files that are no checkpoints are passed over; `unreadable` counts them.
     """
     paths = shelf.folder_of_own().glob(f"*-{source[:12]}.checkpoint")
     return [found for path in sorted(paths, key=_age, reverse=True) for found in _of(path, source)]
 
 
 def unreadable() -> tuple[str, ...]:
-    """What a person should know of checkpoints that are there and cannot be gone on from: a sentence, or none."""
+    """A sentence for a person about checkpoints that this version cannot read; none where there are none."""
     count = sum(_read(path) is None for path in shelf.folder_of_own().glob("*.checkpoint"))
     if not count:
         return ()
@@ -53,7 +53,7 @@ def _of(path: Path, source: str) -> Iterator[Interrupted]:
     found = _read(path)
     if found is None or found[0] != source:
         return
-    # A recipe has another digest, and its checkpoint another name, since a setting of it was given a new form.
+    # An older version gave the recipe another digest, and so the checkpoint another name: it is renamed.
     wanted = shelf.checkpoint_path(source, found[1].recipe)
     if path != wanted and not wanted.exists():
         with suppress(OSError):
@@ -62,7 +62,10 @@ def _of(path: Path, source: str) -> Iterator[Interrupted]:
 
 
 def _read(path: Path) -> tuple[str, Interrupted] | None:
-    """From the header of a safetensors file: its length, 8 bytes, little-endian, and JSON; the model's digest first."""
+    """The model's digest and the training, from the header of a safetensors file; None where it is no checkpoint.
+
+    The header: its length in 8 bytes, little-endian, then JSON.
+    """
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -1,15 +1,16 @@
-"""What the epochs of a training tell: how long the rest takes, what an earlier end would keep."""
+"""What follows from the epochs of a training: how long the rest takes, what an earlier end would keep."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from paretoscope.base.units import duration
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.training.train import Epoch, Recovery, best_of
+from paretoscope.training.epochs import Epoch, Recovery, best_of
 
 __all__ = ["cut", "duration", "seconds_left"]
 
-# What comes next takes as long as the last few epochs did: earlier ones, of a ramp, may have had less to do.
+# Epochs from which the rest is estimated: earlier ones, of a ramp, may have had less to do. Chosen by hand, no
+# benchmark.
 _RECENT = 5
 
 
@@ -22,11 +23,16 @@ def seconds_left(epochs: Sequence[Epoch], total: int) -> float | None:
 
 
 def cut(recovery: Recovery, recipe: Recipe) -> Recovery | None:
-    """What the same training came to when it was ended where `recipe` says; None where it did not get that far."""
+    """The result of a training, had it been ended where `recipe` says; None where it did not get that far.
+
+    None too where `recipe` is another in anything but that end.
+    """
     if recovery.recipe == recipe:
         return recovery
-    step, own = recipe.recover, recovery.recipe
-    if step is None or replace(own, recover=replace(own.recover, stopped=step.stopped)) != recipe:
+    step, own = recipe.recover, recovery.recipe.recover
+    if step is None or own is None:
+        return None
+    if replace(recovery.recipe, recover=replace(own, stopped=step.stopped)) != recipe:
         return None
     last = step.stopped or step.epochs
     epochs = tuple(epoch for epoch in recovery.epochs if epoch.number <= last)

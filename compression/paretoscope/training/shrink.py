@@ -9,18 +9,27 @@ the train split.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.measure.subject import Subject
 from paretoscope.model.structure import blocks
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.training.train import Epoch, Recovery, Split
+from paretoscope.training.epochs import Epoch, Recovery
+from paretoscope.training.split import Split
 
-AXES = ("width", "depth")
-# Shares of the channels and neurons that are removed.
+
+class Axis(StrEnum):
+    """What students have less and less of."""
+
+    WIDTH = "width"
+    DEPTH = "depth"
+
+
+# Shares of the channels and neurons that are removed; chosen by hand, no benchmark.
 WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.9375)
-# Weight of the teacher's answers, where a recipe does not say.
+# Weight of the teacher's answers where the recipe names none; chosen by hand, no benchmark.
 DISTILL = 0.7
 
 Train = Callable[[Recipe], Recovery]
@@ -28,9 +37,10 @@ Train = Callable[[Recipe], Recovery]
 
 @dataclass(frozen=True, slots=True)
 class ShrinkStep:
-    """One student. recipe: as trained. best: the number of the epoch that was kept. epochs: all, the start first.
+    """A student and its training.
 
-    holds: whether it meets the requirement; None while it trains.
+    recipe: as trained. best: the number of the epoch that was kept. epochs: all, the start first. holds: whether it
+    meets the requirement; None while it trains.
     """
 
     recipe: Recipe
@@ -40,21 +50,21 @@ class ShrinkStep:
 
     @property
     def accuracy(self) -> float:
-        """Of the epoch that was kept, on the validation part."""
+        """The accuracy of the epoch that was kept, on the validation part."""
         return self.epochs[self.best].validation_accuracy
 
 
 def students(subject: Subject, recipe: Recipe, axis: str, epochs: int) -> Iterator[Recipe]:
-    """Recipes of smaller and smaller students of a recipe, for the "width" or the "depth"; each trains so many epochs.
+    """Recipes of smaller and smaller students of a recipe. axis: an `Axis` or its name. epochs: of each training.
 
     Widths are rounded to whole groups of channels: students as wide as the one before are left out. Raises RecipeError
     for another axis, and for a network that has no blocks to drop.
     """
-    if axis not in AXES:
+    if axis not in tuple(Axis):
         raise RecipeError(f"axis must be 'width' or 'depth'; got {axis!r}. Choose one of these names.")
     settings = recipe.settings()
     settings |= {"epochs": epochs, "stopped": 0, "distill": settings["distill"] or DISTILL}
-    if axis == "depth":
+    if axis == Axis.DEPTH:
         yield from (Recipe.of(**{**settings, "blocks": count}) for count in _depths(subject, recipe))
         return
     before = None
@@ -84,14 +94,14 @@ def shrink(
 ) -> Iterator[ShrinkStep]:
     """Train one student after another, the largest first, to the first that misses the required accuracy, included.
 
-    train: gives what training by a recipe came to, anew or from where it is kept. progress: asked before each;
-    what it raises ends the work.
+    train: the result of training by a recipe, made anew or kept from before. progress: asked before each student; what
+    it raises ends the work.
     """
     for recipe in recipes:
         progress.report()
         found = train(recipe)
         step = ShrinkStep(found.recipe, found.best, found.epochs, None)
-        # Accuracies are counts over one number of images: half of one is less than any difference.
+        # Both accuracies are counts over the same images, at most 5,000: any difference is larger than this.
         step = replace(step, holds=step.accuracy >= required - 1e-6)
         yield step
         if not step.holds:

@@ -18,9 +18,9 @@ from paretoscope.training.trainable import Projected, Trainable, trainable
 class Student(nn.Module):
     """The network of a compressed model, with a trainable twin in place of every compressed tensor.
 
-    compressed: where training starts, and what stays as it is. module: its network; a copy is kept. latents: float32
-    weights before rounding by name, None for the decoded ones. kept: masks of what is pruned, by name. activations:
-    runs the network with rounded activations, None for floats.
+    compressed: where training starts; what training does not change is taken from it. module: its network; a copy is
+    kept. latents: float32 weights before rounding by name, None for the decoded ones. kept: bool masks by name, False
+    where pruned. activations: runs the network with rounded activations, None for floats.
     """
 
     def __init__(
@@ -34,13 +34,14 @@ class Student(nn.Module):
         super().__init__()
         self._compressed = compressed
         self.activations = activations
-        self._network = [copy.deepcopy(module)]  # in a list, so that its own parameters are not this module's
+        # In a list, so that its parameters are not registered as this module's.
+        self._network = [copy.deepcopy(module)]
         latents, kept = latents or {}, kept or {}
-        self._names = tuple(compressed.weights)
-        self.twins = nn.ModuleList(
-            trainable(tensor, latents.get(name, tensor.decode()), kept.get(name))
+        self._twins = {
+            name: trainable(tensor, latents.get(name, tensor.decode()), kept.get(name))
             for name, tensor in compressed.weights.items()
-        )
+        }
+        self.twins = nn.ModuleList(self._twins.values())
         learned = {name for name, _ in module.named_parameters()}
         self._rest = tuple(compressed.rest)
         decoded = {name: torch.tensor(compressed.decode(name)) for name in self._rest}
@@ -52,40 +53,42 @@ class Student(nn.Module):
 
     def twin(self, name: str) -> Trainable:
         """The twin of a compressed tensor, by its state-dict name."""
-        return self.twins[self._names.index(name)]
+        return self._twins[name]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits; in training mode, statistics of batch normalisation move too."""
+        """Logits (n, classes) of images (n, C, H, W); in training mode, batch normalisation updates its statistics."""
         network = self._network[0].train(self.training)
-        tensors = {name: twin.weight() for name, twin in zip(self._names, self.twins, strict=True)}
+        tensors = {name: twin.weight() for name, twin in self._twins.items()}
         for name, groups in self._compressed.turned.items():
             parts = tensors[name].unflatten(0, (groups, -1)).transpose(1, 2)
             tensors[name] = parts.flatten(0, 1)
         tensors |= dict(zip(self._learned, self.values, strict=True))
         tensors |= {name: getattr(self, f"fixed{place}") for place, name in enumerate(self._fixed)}
         tensors |= {name: tensors[other] for name, other in self._compressed.ties.items()}
-        if self.activations is not None:
-            return self.activations(images, tensors)
-        return functional_call(network, tensors, (images,))
+        if self.activations is None:
+            logits: Tensor = functional_call(network, tensors, (images,))
+        else:
+            logits = self.activations(images, tensors)
+        return logits
 
     def latents(self) -> dict[str, np.ndarray]:
         """The weights before rounding, float32, by name."""
-        return {name: twin.latent() for name, twin in zip(self._names, self.twins, strict=True)}
+        return {name: twin.latent() for name, twin in self._twins.items()}
 
     def float_state(self) -> dict[str, np.ndarray]:
-        """The whole state dict with weights before rounding: what a later step of the recipe starts from."""
+        """The whole state dict with weights before rounding, float32: what a later stage of the recipe starts from."""
         state = {**self.latents(), **self._rest_values()}
         return {name: state[self._compressed.ties.get(name, name)] for name in self._compressed.order}
 
     def compressed(self) -> CompressedModel:
-        """What has been learned so far, as the recipe stores it; it decodes to exactly the weights computed with."""
-        weights = {name: twin.compressed() for name, twin in zip(self._names, self.twins, strict=True)}
+        """The present weights, as the recipe stores them; they decode to exactly those that `forward` computes with."""
+        weights = {name: twin.compressed() for name, twin in self._twins.items()}
         ranges = {} if self.activations is None else self.activations.ranges()
         return with_rest(replace(self._compressed, weights=weights, ranges=ranges), self._rest_values())
 
     def projected(self) -> Iterator[tuple[str, Projected]]:
-        """The twins that only a whole compression can put back on what can be represented."""
-        for name, twin in zip(self._names, self.twins, strict=True):
+        """The twins, by name, whose codes only a compression of the whole tensor finds."""
+        for name, twin in self._twins.items():
             if isinstance(twin, Projected):
                 yield name, twin
 

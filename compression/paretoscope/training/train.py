@@ -5,28 +5,23 @@ Dean, Distilling the Knowledge in a Neural Network, 2015), or on both. The teach
 the zoo. A part of the train split is kept back to choose the best epoch; the test split is never looked at. What is
 measured after each epoch, and what is given back, is the compressed model that the recipe's file holds, decoded.
 
-Repair is of the one-shot result, the start. Training goes on from there where the recipe holds from the first epoch,
-but for recipes by rate: those start from the weights as they were, since codes that make good each other's errors leave
-training a network that is worse and a file that is larger (measured). What training moves is not repaired again.
+Repair applies to the one-shot result, the start. Training goes on from the repaired weights where the recipe holds from
+the first epoch. Recipes by rate start from the weights as they were instead: codes that make good each other's errors
+gave a worse network and a larger file (no benchmark shows it). Weights that training moved are not repaired again.
 
-By rate, training lowers harm and size together: a batch's loss has the file's kilobytes, as a Laplacian source gives
-them, times the exchange rate, added (entropy-constrained training, as Oktay et al. 2020, Scalable model compression by
-entropy penalized reparameterization).
+By rate, training lowers harm and size together: the loss of a batch has a term for the file's kilobytes, estimated as
+those of a Laplacian source, times the exchange rate (entropy-constrained training, as Oktay et al. 2020, Scalable model
+compression by entropy penalized reparameterization).
 """
 
-import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from paretoscope import codec
@@ -37,89 +32,38 @@ from paretoscope.base.text import shown
 from paretoscope.data.dataset import digest_of
 from paretoscope.measure.subject import Subject
 from paretoscope.methods.dependent import KILOBYTE
-from paretoscope.methods.pipeline import compress, layer_plans
+from paretoscope.methods.pipeline import compress, layer_plans, samples
+from paretoscope.methods.registry import Sampled
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.tensors import CompressedTensor, Integers
 from paretoscope.networks.zoo import load_model, models, teachers_of
 from paretoscope.networks.zoo.train import augment
 from paretoscope.recipe.recipe import Recipe, Recover
-from paretoscope.tasks import Task
+from paretoscope.recipe.steps.recover import Schedule
+from paretoscope.runtimes.integer.blueprint import IntegerNetwork
+from paretoscope.training.checkpoint import Checkpoint, Origin, refused
+from paretoscope.training.epochs import Epoch, best_of
 from paretoscope.training.integers import RoundedActivations
+from paretoscope.training.split import Split, train_split
 from paretoscope.training.stages import pruning_of, ramp_epochs, stage
 from paretoscope.training.student import Student
+from paretoscope.training.trainable import Projected
 
-# Of the train split, and at most so many images: enough to choose an epoch by. A draw of its own for each seed.
-VALIDATION_SHARE, VALIDATION_LIMIT = 0.15, 5_000
+# Share of the optimiser's steps over which the learning rate rises; chosen by hand, no benchmark.
 WARM_UP_SHARE = 0.05
-# Of a step; a half might round to either side.
+# A part of a quantization step; a half might round to either side. Chosen by hand, no benchmark.
 NEARLY_HALF = np.float32(0.49)
-# Twins that cannot follow every step of the optimiser are put back on what can be represented this often.
+# Steps of the optimiser between projections of weights by rate; chosen by hand, no benchmark.
 PROJECT_EVERY = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one pass over the training part came to.
-
-    number: from 1; 0 is the start, before any training. loss, train_accuracy: means over the batches as they were
-    trained on (None for the start). validation_accuracy, validation_loss (cross-entropy, nats): of the decoded
-    compressed model on the validation part. size: bytes of its file. sparsity: zero weights / weights. holds: whether
-    the recipe held in full, so that it may be kept. seconds: of training so far. validated: images of that part.
-    """
-
-    number: int
-    loss: float | None
-    train_accuracy: float | None
-    validation_accuracy: float
-    validation_loss: float
-    size: int
-    sparsity: float
-    learning_rate: float
-    holds: bool
-    seconds: float
-    validated: int
-
-
-def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
-    """The epoch whose model is kept: the last in which the recipe held and that is not clearly worse than the best.
-
-    None where it held in none. Clearly is by more than a standard error of the best accuracy so far (after the rule of
-    Breiman et al., Classification and Regression Trees, 1984, section 3.4.3). Among such epochs the longest trained is
-    the best guess: of a few hundred images many epochs get about equally many right, and the baseline has seen them in
-    its own training, which speaks for epochs near the start.
-    """
-    kept, most = None, 0.0
-    for epoch in epochs:
-        if epoch.holds:
-            most = max(most, epoch.validation_accuracy)
-            if epoch.validation_accuracy >= most - math.sqrt(most * (1 - most) / epoch.validated):
-                kept = epoch
-    return kept
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What is kept of a training: the recipe of its result, which epoch that is, and all epochs, the start first."""
-
-    recipe: Recipe
-    best: int
-    epochs: tuple[Epoch, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"recipe": self.recipe.to_dict(), "best": self.best, "epochs": [asdict(each) for each in self.epochs]}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Recovery":
-        """What `to_dict` wrote; KeyError, TypeError or RecipeError when it is not that."""
-        epochs = tuple(Epoch(**each) for each in data["epochs"])
-        return cls(Recipe.from_dict(data["recipe"]), data["best"], epochs)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Recovered:
-    """The best epoch's compressed model; its recipe tells how it was trained. epochs: all of them, the start first."""
+    """The result of a training. compressed: of the best epoch, with the recipe that repeats it. best: its number.
+
+    epochs: all of them, the start first.
+    """
 
     compressed: CompressedModel
     best: int
@@ -127,44 +71,26 @@ class Recovered:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Split:
-    """The train split in two parts; images float32 (n, C, H, W), labels int64 (n,).
+class _Course:
+    """What is trained while one stage lasts. recipe: of the stage.
 
-    The second, 15 % of all and at most 5,000 images, is kept back to choose the best epoch by.
+    prices: nats a bit, with the weights by rate that they are for. means: of the parameters over the optimiser's steps,
+    or none.
     """
 
-    images: Tensor
-    labels: Tensor
-    validation_images: Tensor
-    validation_labels: Tensor
-    task: Task
-
-    @classmethod
-    def of(cls, subject: Subject, seed: int) -> "Split":
-        images, labels = subject.data.train_images, subject.data.train_labels
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-        kept = min(round(VALIDATION_SHARE * len(labels)), VALIDATION_LIMIT)
-        validation, training = order[:kept], order[kept:]
-        return cls(images[training], labels[training], images[validation], labels[validation], subject.task)
-
-    @torch.inference_mode()
-    def validate(self, network: nn.Module) -> tuple[float, float]:
-        """Share of the validation part that a network has right, and the mean of the task's loss."""
-        parts = []
-        for images in self.validation_images.split(200):
-            with machine(exclusive=False):
-                parts.append(network(images))
-        logits = torch.cat(parts)
-        right = self.task.correct(logits, self.validation_labels)
-        return float(right.float().mean()), float(self.task.loss(logits, self.validation_labels))
+    recipe: Recipe
+    student: Student
+    optimizer: torch.optim.Optimizer
+    prices: list[tuple[float, Projected]]
+    means: list[Tensor]
 
 
 @dataclass(eq=False)
 class Trainer:
-    """The training of one recipe, epoch by epoch.
+    """The training of one recipe, epoch by epoch. Raises RecipeError for a recipe without training.
 
-    epochs: what has been done so far. `checkpoint` gives all that the rest depends on; a trainer that was restored from
-    it goes on bit for bit as this one would, on the same machine with the same number of threads.
+    epochs: those done so far. `checkpoint` gives all that the rest depends on; a trainer that was restored from it goes
+    on bit for bit as this one would, on the same machine with the same number of threads.
     """
 
     subject: Subject
@@ -179,17 +105,19 @@ class Trainer:
         self.variant = self.subject.variant(self.recipe.simplify, reestimate=repair is not None and repair.batchnorm)
         self.split = Split.of(self.subject, self.step.seed)
         self._teacher = _teacher(self.subject, self.step)
-        self._data = digest_of(self.subject.data.train_images, self.subject.data.train_labels)
+        self._origin = Origin(
+            self.recipe,
+            self.subject.statistics.digest,
+            self.subject.data.digest,
+            digest_of(*train_split(self.subject.data)),
+        )
         self._best: CompressedModel | None = None
         self._best_epoch = 0
-        self._student: Student | None = None
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._stage: Recipe | None = None
-        self._means: list[Tensor] = []  # of what is trained, over steps of the optimiser
+        self._course: _Course | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to do: all epochs, or no better one for as long as the recipe's patience."""
+        """Whether training is over: all epochs are done, or none was better for as long as the recipe's patience."""
         done = self.epochs[-1].number if self.epochs else -1
         patience, ramp = self.step.patience, ramp_epochs(self.recipe)
         held = [epoch for epoch in self.epochs if epoch.holds]
@@ -207,11 +135,11 @@ class Trainer:
     def result(self) -> Recovered:
         """The best epoch so far in which the recipe held, or the start; raises CompressionError before the first."""
         done = self.epochs[-1].number if self.epochs else 0
-        if not done:
+        if not done or self._best is None:
             raise CompressionError(
                 "training must go through an epoch before there is a result; it was ended before. Let it run longer."
             )
-        # Ended by hand or by a budget: whoever repeats it must end it there too.
+        # A training that was ended by hand or by a budget is repeated by ending it at the same epoch.
         early = done < self.step.epochs and not self.ended
         step = replace(self.step, stopped=done if early else self.step.stopped)
         recipe = replace(self.recipe, recover=step)
@@ -227,15 +155,15 @@ class Trainer:
 
     def _epoch(self, number: int, progress: Progress) -> Epoch:
         now = stage(self.recipe, number)
-        if now != self._stage:
-            state = self._student.float_state()
+        if now != self._now.recipe:
+            state = self._now.student.float_state()
             self._enter(now, self._project(state, now), state)
         began, waited = time.perf_counter(), 0.0
         step, images, labels = self.step, self.split.images, self.split.labels
         batches = math.ceil(len(labels) / step.minibatch)
         total, correct, rate = 0.0, 0, 0.0
         with torch.random.fork_rng(devices=[]):
-            # Each epoch has numbers of its own, so that a resumed run draws what an uninterrupted one does.
+            # Each epoch has a seed of its own, so that a resumed run draws what an uninterrupted one does.
             torch.manual_seed((step.seed * 1_000_003 + number) % 2**63)
             order = torch.randperm(len(labels))
             for place, batch in enumerate(order.split(step.minibatch)):
@@ -251,27 +179,31 @@ class Trainer:
                 correct += right
         with self._averaged():
             self._reproject()
-            compressed = self._student.eval().compressed()
+            compressed = self._now.student.eval().compressed()
         seconds = self.epochs[-1].seconds + time.perf_counter() - began - waited
         holds = now == self.recipe.untrained
         return self._note(number, compressed, total / len(labels), correct / len(labels), rate, holds, seconds)
 
     def _train(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
-        """One step of the optimiser; returns the loss, and how many of the batch were right."""
-        for group in self._optimizer.param_groups:
+        """One step of the optimiser; returns the loss, and how many of the batch were answered correctly."""
+        now = self._now
+        for group in now.optimizer.param_groups:
             group["lr"] = rate
-        logits = self._student.train()(images)
+        logits = now.student.train()(images)
         loss = self._loss(logits, images, labels)
-        self._optimizer.zero_grad()
+        now.optimizer.zero_grad()
         (loss + self._cost_of_size()).backward()
-        self._optimizer.step()
-        if self._means:
+        now.optimizer.step()
+        if now.means:
             with torch.no_grad():
-                torch._foreach_lerp_(self._means, list(self._student.parameters()), 1 - self.step.average)
+                torch._foreach_lerp_(now.means, list(now.student.parameters()), 1 - self.step.average)
         return loss.item(), int(self.subject.task.correct(logits, labels).sum())
 
     def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Labels and the teacher's softened answers, mixed; the latter times T**2 (Hinton et al. 2015, section 2)."""
+        """The loss on labels and that on the teacher's softened answers, mixed.
+
+        The latter is times temperature**2 (Hinton et al. 2015, section 2).
+        """
         mix, heat = self.step.distill, self.step.temperature
         task = self.subject.task
         loss = (1 - mix) * task.loss(logits, labels) if mix < 1 else logits.new_zeros(())
@@ -282,14 +214,14 @@ class Trainer:
         return loss
 
     def _cost_of_size(self) -> Tensor | float:
-        """Of weights by rate, in nats: what the recipe takes a file of their size to be worth."""
-        return sum(price * twin.bits() for price, twin in self._prices)
+        """The file size of weights by rate times the exchange rate, in nats."""
+        return sum(price * twin.bits() for price, twin in self._now.prices)
 
     def _learning_rate(self, done: int, steps: int) -> float:
         warm_up = max(1, round(WARM_UP_SHARE * steps))
         if done < warm_up:
             return self.step.learning_rate * (done + 1) / warm_up
-        if self.step.schedule == "constant":
+        if self.step.schedule == Schedule.CONSTANT:
             return self.step.learning_rate
         return self.step.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / max(1, steps - warm_up)))
 
@@ -299,11 +231,11 @@ class Trainer:
 
     def _enter(self, now: Recipe, compressed: CompressedModel, state: dict[str, np.ndarray]) -> None:
         """Begin a stage; state: weights before rounding."""
-        # By the weights that were compressed: what only rounding made zero may leave it.
+        # Masks come from pruning alone: a weight that only rounding made zero may leave it.
         pruned = self._project(state, pruning_of(now)) if pruning_of(now) != Recipe() else None
         kept = {} if pruned is None else {name: tensor.decode() != 0 for name, tensor in pruned.weights.items()}
         latents = {name: _near(tensor, state[name]) for name, tensor in compressed.weights.items()}
-        self._set_student(self._student_of(compressed, latents, kept), now)
+        self._course = self._course_of(self._student_of(compressed, latents, kept), now)
 
     def _student_of(
         self, compressed: CompressedModel, latents: dict[str, np.ndarray] | None, kept: dict[str, np.ndarray]
@@ -311,23 +243,36 @@ class Trainer:
         activations = None
         if compressed.recipe.integer:
             with self.subject.running(compressed) as network:
+                if not isinstance(network, IntegerNetwork):
+                    raise TypeError("a recipe with integer activations must run as an integer network")
                 activations = RoundedActivations(self.subject.blueprint(compressed), compressed, network)
         return Student(compressed, self.variant.module, latents, kept, activations)
 
-    def _set_student(self, student: Student, now: Recipe) -> None:
-        self._student, self._stage = student, now
+    def _course_of(self, student: Student, now: Recipe) -> _Course:
         plans = layer_plans(tuple(self.variant.statistics.layers), now)
-        self._prices = [(plans[name].quantize.exchange / KILOBYTE, twin) for name, twin in student.projected()]
-        self._optimizer = torch.optim.Adam(student.parameters(), lr=self.step.learning_rate)
-        self._means = [each.detach().clone() for each in student.parameters()] if self.step.average else []
+        exchanges = {name: plan.quantize.exchange for name, plan in plans.items() if plan.quantize is not None}
+        return _Course(
+            recipe=now,
+            student=student,
+            optimizer=torch.optim.Adam(student.parameters(), lr=self.step.learning_rate),
+            prices=[(exchanges[name] / KILOBYTE, twin) for name, twin in student.projected()],
+            means=[each.detach().clone() for each in student.parameters()] if self.step.average else [],
+        )
+
+    @property
+    def _now(self) -> _Course:
+        if self._course is None:
+            raise CompressionError("a training must have begun; this one has not. Run it first.")
+        return self._course
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Within, the student has the running means in place of what it trains, where the recipe asks for them."""
-        trained = list(self._student.parameters()) if self._means else []
+        """Give the student the running means for as long as the context lasts, where the recipe asks for them."""
+        means = self._now.means
+        trained = list(self._now.student.parameters()) if means else []
         own = [each.detach().clone() for each in trained]
         with torch.no_grad():
-            for each, mean in zip(trained, self._means, strict=True):
+            for each, mean in zip(trained, means, strict=True):
                 each.copy_(mean)
             yield
             for each, before in zip(trained, own, strict=True):
@@ -343,15 +288,19 @@ class Trainer:
             recipe,
             source=self.variant.source,
             structure=self.variant.structure,
-            fisher=self.variant.fisher if recipe.by_fisher else None,
+            fisher=self.variant.fisher if Sampled.FISHER in samples(recipe) else None,
         )
 
     def _reproject(self) -> None:
-        twins = dict(self._student.projected())
+        student = self._now.student
+        twins = dict(student.projected())
         if twins:
-            found = self._project(self._student.float_state(), self._stage)
+            found = self._project(student.float_state(), self._now.recipe)
             for name, twin in twins.items():
-                twin.project(found.weights[name])
+                projected = found.weights[name]
+                # By rate, every weight of the recipe is compressed to codes.
+                assert isinstance(projected, Integers)
+                twin.project(projected)
 
     def _note(
         self,
@@ -386,62 +335,43 @@ class Trainer:
         return epoch
 
     def checkpoint(self) -> bytes:
-        """All that the rest of the training depends on, as a safetensors file; after an epoch."""
-        tensors = {f"student.{name}": tensor for name, tensor in self._student.state_dict().items()}
-        for place, state in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{place}.{name}": value for name, value in state.items()}
-        tensors |= {f"mean.{place}": mean for place, mean in enumerate(self._means)}
-        tensors["current"] = _as_tensor(codec.write(self._student.eval().compressed()))
-        if self._best is not None:
-            tensors["best"] = _as_tensor(codec.write(self._best))
-        notes = {
-            "recipe": self.recipe.to_dict(),
-            "model": self.subject.statistics.digest,
-            "dataset": self.subject.data.digest,
-            "train": self._data,
-            "best": self._best_epoch,
-            "epochs": [asdict(epoch) for epoch in self.epochs],
-        }
-        return to_bytes(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, {"training": json.dumps(notes)}
-        )
+        """All that the rest of the training depends on, as a file (see `Checkpoint`).
+
+        Raises CompressionError before the training has begun.
+        """
+        now = self._now
+        if self._best is None:
+            raise CompressionError("a checkpoint must be of a training that has begun; this one has not. Run it first.")
+        return Checkpoint(
+            origin=self._origin,
+            student=now.student.state_dict(),
+            optimizer=now.optimizer.state_dict()["state"],
+            means=tuple(now.means),
+            current=now.student.eval().compressed(),
+            best=self._best,
+            best_epoch=self._best_epoch,
+            epochs=tuple(self.epochs),
+        ).to_bytes()
 
     def restore(self, data: bytes) -> None:
         """Go on from a checkpoint of the same recipe and model; raises CompressionError where it is none."""
+        found = Checkpoint.from_bytes(data, self._origin)
+        kept = {
+            name: found.student[f"twins.{place}.kept"].numpy()
+            for place, name in enumerate(found.current.weights)
+            if f"twins.{place}.kept" in found.student
+        }
         try:
-            tensors = from_bytes(data)
-            notes = json.loads(_metadata(data)["training"])
-            recipe, epochs = Recipe.from_dict(notes["recipe"]), [Epoch(**each) for each in notes["epochs"]]
-            done, best = epochs[-1].number, int(notes["best"])
-            ours = self.recipe, self.subject.statistics.digest, self.subject.data.digest, self._data
-            if (recipe, notes["model"], notes["dataset"], notes["train"]) != ours:
-                raise ValueError("it is of another recipe, model or dataset")
-            current = codec.read(_as_bytes(tensors["current"]))
-            student = {name.removeprefix("student."): t for name, t in tensors.items() if name.startswith("student.")}
-            kept = {
-                name: student[f"twins.{place}.kept"].numpy()
-                for place, name in enumerate(current.weights)
-                if f"twins.{place}.kept" in student
-            }
-            made = self._student_of(current, None, kept)
-            made.load_state_dict(student)
-            self._set_student(made, stage(self.recipe, max(1, done)))
-            self._optimizer.load_state_dict(self._optimizer_state(tensors))
-            self._means = [tensors[f"mean.{place}"] for place in range(len(self._means))]
-            self._best = codec.read(_as_bytes(tensors["best"])) if "best" in tensors else None
-        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, CompressionError) as error:
-            raise CompressionError(
-                f"a checkpoint must be one of this training; {error}. Remove it, and start anew."
-            ) from None
-        self._best_epoch, self.epochs = best, epochs
-
-    def _optimizer_state(self, tensors: dict[str, Tensor]) -> dict:
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, place, key = name.split(".")
-                state.setdefault(int(place), {})[key] = tensor
-        return {**self._optimizer.state_dict(), "state": state}
+            student = self._student_of(found.current, None, kept)
+            student.load_state_dict(found.student)
+            course = self._course_of(student, stage(self.recipe, max(1, found.epochs[-1].number)))
+            course.optimizer.load_state_dict({**course.optimizer.state_dict(), "state": found.optimizer})
+            if len(found.means) != len(course.means):
+                raise ValueError(f"it has {len(found.means)} running means instead of {len(course.means)}")
+        except (LookupError, TypeError, ValueError, RuntimeError, CompressionError) as error:
+            raise refused(error) from None
+        self._course = replace(course, means=list(found.means))
+        self._best, self._best_epoch, self.epochs = found.best, found.best_epoch, list(found.epochs)
 
 
 def _teacher(subject: Subject, step: Recover) -> nn.Module:
@@ -461,26 +391,13 @@ def _floats(statistics: ModelStatistics) -> dict[str, np.ndarray]:
 
 
 def _near(tensor: CompressedTensor, weight: np.ndarray) -> np.ndarray:
-    """Weights before rounding: as they were, as far as they round to what was compressed.
+    """Weights before rounding: as they were, clipped so that they round to the compressed ones.
 
-    How far a weight is from the next code is worth keeping: from the middle of a wide step none would move in time.
+    Their places within a step are kept: from the middle of a wide step no weight would reach the next code in time.
     """
     if not isinstance(tensor, Integers) or tensor.bits == 1 or tensor.trellis:
         return weight
     decoded = tensor.decode()
     reach = NEARLY_HALF * tensor.scale.reshape(-1, *[1] * (weight.ndim - 1))
-    return np.clip(weight, decoded - reach, decoded + reach)
-
-
-def _as_tensor(data: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-
-
-def _as_bytes(tensor: Tensor) -> bytes:
-    return tensor.numpy().tobytes()
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """Of a safetensors file: the JSON header's `__metadata__`."""
-    length = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    clipped: np.ndarray = np.clip(weight, decoded - reach, decoded + reach)
+    return clipped

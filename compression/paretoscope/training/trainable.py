@@ -8,16 +8,22 @@ Leonard and Courville 2013).
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from paretoscope.methods.binarize import EXPONENTS
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
-from paretoscope.training.rounding import Through, rounded
+from paretoscope.training.rounding import rounded, through
 
+# The growth of a scale or of a range moves this many times as fast as its parameter; chosen by hand, no benchmark.
 PACE = 5.0
+# The least scale: none can become zero or negative.
+_LEAST_SCALE = 1e-12
 
 
 def trainable(tensor: CompressedTensor, latent: np.ndarray, kept: np.ndarray | None) -> "Trainable":
@@ -36,7 +42,7 @@ def trainable(tensor: CompressedTensor, latent: np.ndarray, kept: np.ndarray | N
 
 
 class Trainable(nn.Module, ABC):
-    """Parameters are what the optimiser changes; buffers what the recipe has fixed."""
+    """A trainable twin: its parameters are what the optimiser changes, its buffers what the recipe has fixed."""
 
     @abstractmethod
     def weight(self) -> Tensor:
@@ -53,6 +59,8 @@ class Trainable(nn.Module, ABC):
 
 class Free(Trainable):
     """Float weights, some of them pruned."""
+
+    kept: Tensor | None
 
     def __init__(self, latent: np.ndarray, kept: np.ndarray | None) -> None:
         super().__init__()
@@ -72,9 +80,13 @@ class Free(Trainable):
 class Grid(Trainable):
     """Integer codes times a scale; the scale is learned too (Esser et al., Learned Step Size Quantization, 2020).
 
-    Learned is the logarithm of how much it has grown: Adam moves every parameter by about the learning rate, which is
-    little for a logarithm and many times the scale itself for a scale. PACE times as much, measured on our models.
+    The trained parameter is `growth`: scale = start * exp(PACE * growth). Adam moves every parameter by about the
+    learning rate, which is little for a logarithm, but many times the scale itself for a scale.
     """
+
+    kept: Tensor | None
+    zero: Tensor | None
+    start: Tensor
 
     def __init__(self, tensor: Integers, latent: np.ndarray, kept: np.ndarray | None) -> None:
         super().__init__()
@@ -98,10 +110,10 @@ class Grid(Trainable):
         with torch.no_grad():
             scale = self._scale()
             codes = self._steps(scale)
-            codes = (codes if self.zero is None else codes + self.zero).numpy()
+            stored: np.ndarray = (codes if self.zero is None else codes + self.zero).numpy()
         if self.kept is not None:
-            codes = np.where(self.kept.numpy(), codes, 0 if self.zero is None else self.zero.numpy())
-        return Integers(codes.astype(self._kind), scale.numpy().reshape(self._shape).copy(), self.bits, self._zeros)
+            stored = np.where(self.kept.numpy(), stored, 0 if self.zero is None else self.zero.numpy())
+        return Integers(stored.astype(self._kind), scale.numpy().reshape(self._shape).copy(), self.bits, self._zeros)
 
     def latent(self) -> np.ndarray:
         return _masked(self.value, self.kept).detach().numpy().copy()
@@ -118,12 +130,14 @@ class Grid(Trainable):
 class Signs(Trainable):
     """Binary or ternary weights: signs times a magnitude that is learned; zeros stay where they are."""
 
+    kept: Tensor
+
     def __init__(self, tensor: Integers, latent: np.ndarray) -> None:
         super().__init__()
         signs = torch.tensor(tensor.codes, dtype=torch.float32)
         self.register_buffer("kept", signs != 0)
         self._kind = tensor.codes.dtype
-        # Weights of the other sign than their code would flip at the first step.
+        # Every weight starts with the sign of its code: one of the other sign would flip at the first step.
         self.value = nn.Parameter(torch.tensor(latent).abs() * signs)
         self.alpha = nn.Parameter(_rows(tensor.scale, latent.ndim))
         self._shape = tensor.scale.shape
@@ -144,11 +158,13 @@ class Signs(Trainable):
         alpha = _least(self.alpha)
         if not self.power_of_two:
             return alpha
-        return Through.apply(alpha, torch.exp2(alpha.detach().log2().round().clamp(*EXPONENTS)))
+        return through(alpha, torch.exp2(alpha.detach().log2().round().clamp(*EXPONENTS)))
 
 
 class Shared(Trainable):
     """A codebook: all weights of a group move together, by the sum of their gradients (Han et al. 2015, equation 3)."""
+
+    indices: Tensor
 
     def __init__(self, tensor: Codebook) -> None:
         super().__init__()
@@ -157,13 +173,13 @@ class Shared(Trainable):
         self.entries = nn.Parameter(torch.tensor(tensor.entries.decode(), dtype=torch.float32))
 
     def weight(self) -> Tensor:
-        return _Lookup.apply(torch.cat([self.entries.new_zeros(1), self._rounded_entries()]), self.indices)
+        return _lookup(torch.cat([self.entries.new_zeros(1), self._rounded_entries()]), self.indices)
 
     def compressed(self) -> Codebook:
         values = self._rounded_entries().detach().numpy()
         if self._grid is not None and len(values):
             values = np.rint(values / np.float64(self._grid.scale)).astype(self._grid.codes.dtype)
-        # Groups that met have become one, and a group at zero is what the symbol of zero stands for.
+        # Groups of equal values are stored as one, and a group at zero as symbol 0.
         found = np.unique(values[values != 0])
         table = np.zeros(len(values) + 1, np.uint8 if len(found) <= 255 else np.uint16)
         table[1:] = np.where(values == 0, 0, np.searchsorted(found, values) + 1)
@@ -173,8 +189,9 @@ class Shared(Trainable):
     def latent(self) -> np.ndarray:
         return self.weight().detach().numpy().copy()
 
-    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others) -> None:
-        # Groups that met, or came to zero, are gone from the compressed tensor, but go on training here.
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        # Groups that met, or came to zero, are not in the compressed tensor, but are still trained: their number is
+        # that of the state dict.
         self.entries = nn.Parameter(torch.empty_like(state[f"{prefix}entries"]))
         super()._load_from_state_dict(state, prefix, *others)
 
@@ -184,15 +201,18 @@ class Shared(Trainable):
         scale = float(self._grid.scale)
         top = 1 if self._grid.bits == 1 else 2 ** (self._grid.bits - 1) - 1
         steps = rounded((self.entries / scale).clamp(-top, top))
-        return (steps * np.float32(scale)).to(torch.float32)
+        return (steps * float(np.float32(scale))).to(torch.float32)
 
 
 class Projected(Trainable):
-    """Weights of a kind that only a whole compression finds, such as paths of a trellis.
+    """Weights whose codes only a compression of the whole tensor finds, such as paths of a trellis.
 
     Training moves the weights; `project` puts them back on what can be represented. In between the network computes
     with the last projection plus what the weights have moved since.
     """
+
+    kept: Tensor | None
+    moved: Tensor
 
     def __init__(self, tensor: Integers, latent: np.ndarray, kept: np.ndarray | None) -> None:
         super().__init__()
@@ -211,10 +231,10 @@ class Projected(Trainable):
         return _masked(self.value + self.moved, self.kept)
 
     def bits(self) -> Tensor:
-        """What the codes take, about, differentiable: those of Laplacian rows.
+        """Estimated bits of all codes, shape (), differentiable: each row is taken for a Laplacian source.
 
-        A Laplacian source of mean magnitude m has log2(2 e m / step) bits at high rates, and the steps of the trellis'
-        quantizers are two of the scale's; log2(1 + e m / scale) is that, and 0 for a row of zeros.
+        A Laplacian source of mean magnitude m has log2(2 e m / step) bits a weight at high rates, and a quantizer of
+        the trellis steps by two scales; log2(1 + e m / scale) is about that, and 0 for a row of zeros.
         """
         rows = self.weight().flatten(1)
         scale = torch.from_numpy(np.asarray(self._tensor.scale, np.float32)).reshape(-1)
@@ -228,20 +248,31 @@ class Projected(Trainable):
         return _masked(self.value, self.kept).detach().numpy().copy()
 
 
+class _LookupContext(FunctionCtx):
+    """The notes of `_Lookup` between its two passes. entries: of the table. saved_tensors: the indices."""
+
+    entries: int
+    saved_tensors: tuple[Tensor]
+
+
 class _Lookup(torch.autograd.Function):
     """table[indices]; the gradient of an entry is the sum of those of its members."""
 
     @staticmethod
-    def forward(ctx, table: Tensor, indices: Tensor) -> Tensor:
+    def forward(ctx: _LookupContext, table: Tensor, indices: Tensor) -> Tensor:
         ctx.save_for_backward(indices)
         ctx.entries = len(table)
         return table[indices]
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: _LookupContext, gradient: Tensor) -> tuple[Tensor, None]:
         (indices,) = ctx.saved_tensors
         sums = torch.bincount(indices.reshape(-1), gradient.reshape(-1).double(), minlength=ctx.entries)
         return sums.to(gradient.dtype), None
+
+
+# PyTorch leaves `apply` without annotations.
+_lookup: Callable[[Tensor, Tensor], Tensor] = _Lookup.apply
 
 
 def _mask(latent: np.ndarray, kept: np.ndarray | None) -> Tensor | None:
@@ -259,5 +290,4 @@ def _rows(values: np.ndarray, axes: int) -> Tensor:
 
 
 def _least(scale: Tensor) -> Tensor:
-    """A scale that cannot be zero or negative."""
-    return scale.clamp(min=1e-12)
+    return scale.clamp(min=_LEAST_SCALE)

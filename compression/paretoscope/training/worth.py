@@ -8,13 +8,13 @@ import numpy as np
 from paretoscope.measure.subject import Evaluation
 from paretoscope.tasks import Task, Words
 from paretoscope.tasks.task import SIGNIFICANCE
+from paretoscope.training.epochs import Recovery
 from paretoscope.training.progress import duration
-from paretoscope.training.train import Recovery
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """points: of the task's figure that training changed; lost: that compression without it had cost.
+    """What a training won back. points: change of the task's headline figure by training; lost: by compression before.
 
     p_value: the task's paired test of before and after on the same samples. seconds: of training, all epochs.
     words: of the task.
@@ -28,11 +28,12 @@ class Worth:
 
     @property
     def minutes(self) -> float:
+        """Minutes of training, all epochs."""
         return self.seconds / 60
 
     @property
     def minutes_per_point(self) -> float | None:
-        """Minutes a point won back; None where nothing was."""
+        """Minutes for each point won back; None where none was."""
         return self.minutes / self.points if self.points > 0 else None
 
     @property
@@ -42,17 +43,17 @@ class Worth:
 
     @property
     def headline(self) -> str:
-        """The answer in a few words."""
-        spent = duration(self.seconds)
-        if self.points <= 0:
+        """Points won back and the time that they took, in a few words."""
+        spent, pace = duration(self.seconds), self.minutes_per_point
+        if pace is None:
             return f"Nothing won back in {spent}"
         of = f" of {self.lost:.2f}" if self.lost > 0 else ""
         points, one = self.words.points, self.words.point
-        return f"Won back {self.points:.2f}{of} {points} in {spent}: {duration(60 * self.minutes_per_point)} a {one}"
+        return f"Won back {self.points:.2f}{of} {points} in {spent}: {duration(60 * pace)} a {one}"
 
     @property
     def caveat(self) -> str:
-        """What must be known beside it, or ""."""
+        """A sentence that limits the headline, or ""."""
         if self.points > 0 and not self.certain:
             told = f"{self.words.test}, p = {self.p_value:.2g}"
             return f"Before and after cannot be told apart on these test images ({told})."

@@ -8,7 +8,7 @@ from paretoscope.base.errors import ModelError
 from paretoscope.base.threads import torch_threads
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.base import Program
-from paretoscope.runtimes.integer.blueprint import CALIBRATION_IMAGES, Blueprint, Grid, IntegerNetwork, simulate
+from paretoscope.runtimes.integer.blueprint import CALIBRATION_IMAGES, Blueprint, CodeGrid, IntegerNetwork, simulate
 from paretoscope.runtimes.integer.onnx_int8 import export_int8, write_int8
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 from torch import nn
@@ -84,7 +84,7 @@ def test_a_linear_layer_computes_what_integer_arithmetic_says():
 
 @pytest.mark.parametrize("low, high, zero", [(-1.0, 1.5, 102), (0.5, 2.0, 0), (-3.0, -1.0, 255), (0.0, 0.0, 0)])
 def test_a_grid_has_zero_on_it_and_reaches_both_ends(low, high, zero):
-    grid = Grid.of(low, high)
+    grid = CodeGrid.of(low, high)
     assert grid.zero == zero and grid.scale > 0
     ends = (np.array([0, 255]) - grid.zero) * grid.scale
     assert ends[0] - grid.scale / 2 <= min(low, 0) and ends[1] + grid.scale / 2 >= max(high, 0)

@@ -6,11 +6,9 @@ import torch
 from paretoscope.runtimes.sparse.kernels import CHOOSING, LANES
 from paretoscope.runtimes.sparse.layers import (
     BLOCKS,
-    LOOKED_UP,
-    N_OF_FOUR,
-    ROWS,
     VALUES,
     Planes,
+    Storage,
     entries,
     expected_entries,
     pack_blocks,
@@ -18,8 +16,8 @@ from paretoscope.runtimes.sparse.layers import (
     pack_rows,
     possible,
 )
-from paretoscope.runtimes.sparse.network import Network
-from paretoscope.runtimes.sparse.tape import DENSE, OWN, Loaded, lay_out
+from paretoscope.runtimes.sparse.network import SparseNetwork
+from paretoscope.runtimes.sparse.tape import Engine, Loaded, lay_out
 from torch import nn
 from torch.nn import functional as F
 
@@ -42,10 +40,10 @@ def images(n: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((n, *shape), np.float32)
 
 
-def own(network: Network, form: str = ROWS) -> list[str]:
-    """All steps in the kernels; linear layers in a form."""
-    kinds = {"Gemm": form, "Conv": ROWS}
-    return [kinds.get(step.node.op_type, OWN) for step in network.steps]
+def own(network: SparseNetwork, storage: str = Storage.ROWS) -> list[str]:
+    """All steps in the kernels; linear layers in that storage."""
+    kinds = {"Gemm": storage, "Conv": Storage.ROWS}
+    return [kinds.get(step.node.op_type, Engine.OWN) for step in network.steps]
 
 
 def shared(module: nn.Module) -> nn.Module:
@@ -56,17 +54,17 @@ def shared(module: nn.Module) -> nn.Module:
     return module
 
 
-def loaded(module: nn.Module, x: np.ndarray, form: str = ROWS) -> Loaded:
-    network = Network(module, x.shape[1:])
+def loaded(module: nn.Module, x: np.ndarray, storage: str = Storage.ROWS) -> Loaded:
+    network = SparseNetwork(module, x.shape[1:])
     assert all(network.is_own(step) for step in network.steps)
-    result = lay_out(network, own(network, form), len(x)).load(1)
+    result = lay_out(network, own(network, storage), len(x)).load(1)
     result.images[...] = x
     return result
 
 
-def check(module: nn.Module, x: np.ndarray, form: str = ROWS) -> None:
+def check(module: nn.Module, x: np.ndarray, storage: str = Storage.ROWS) -> None:
     """Twice: the scratch that the first call leaves behind must not show in the second."""
-    result = loaded(module, x, form)
+    result = loaded(module, x, storage)
     with torch.no_grad():
         expected = module.double()(torch.from_numpy(x).double()).numpy()
     for _ in range(2):
@@ -114,13 +112,13 @@ def test_convolutions(channels, out, kernel, size, settings, n, density):
     check(module, images(n, channels, *size))
 
 
-@pytest.mark.parametrize("form", [ROWS, *BLOCKS])
+@pytest.mark.parametrize("storage", [Storage.ROWS, *BLOCKS])
 @pytest.mark.parametrize("density", [0.0, 0.05, 1.0])
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (7, 3), (64, 64), (33, 65), (300, 100)])
 @pytest.mark.parametrize("n", [1, 2, 17])
-def test_linear_layers(form, density, inputs, outputs, n):
+def test_linear_layers(storage, density, inputs, outputs, n):
     module = shared(sparse(nn.Sequential(nn.Flatten(), nn.Linear(inputs, outputs)), density))
-    check(module, images(n, 1, 1, inputs), form)
+    check(module, images(n, 1, 1, inputs), storage)
 
 
 class Plain(nn.Module):
@@ -146,21 +144,21 @@ class Plain(nn.Module):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-@pytest.mark.parametrize("form", [ROWS, *BLOCKS])
-def test_a_whole_network(n, form):
-    check(shared(sparse(Plain(), 0.3)), images(n, 3, 16, 16), form)
+@pytest.mark.parametrize("storage", [Storage.ROWS, *BLOCKS])
+def test_a_whole_network(n, storage):
+    check(shared(sparse(Plain(), 0.3)), images(n, 3, 16, 16), storage)
 
 
 def test_stretches_of_both_engines():
     """Any division gives the same answer, wherever the engines change."""
     module, x = sparse(Plain(), 0.3), images(3, 3, 16, 16)
-    network = Network(module, x.shape[1:])
+    network = SparseNetwork(module, x.shape[1:])
     with torch.no_grad():
         expected = module(torch.from_numpy(x)).numpy()
     for first in range(len(network.steps) + 1):
         for last in range(first, len(network.steps) + 1):
             engines = own(network)
-            engines[first:last] = [DENSE] * (last - first)
+            engines[first:last] = [Engine.DENSE] * (last - first)
             result = lay_out(network, engines, 3).load(1)
             result.images[...] = x
             result.run()
@@ -182,7 +180,7 @@ def test_room_is_used_again():
     flat = sparse(nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(4)), nn.Flatten()), 0.5)
     sizes = []
     for module in (deep, flat):
-        network = Network(module, (4, 32, 32))
+        network = SparseNetwork(module, (4, 32, 32))
         sizes.append(lay_out(network, own(network), 2).size)
     assert sizes[0] == sizes[1]
     check(deep, images(2, 4, 32, 32))
@@ -194,13 +192,13 @@ def test_packing_by_hand():
     assert rows.values.tolist() == [1, 2, 3]
     assert rows.offsets.tolist() == [16, 0, 32]
     assert rows.pointers.tolist() == [0, 1, 3, 3]
-    blocks = pack_blocks(weight, "blocks of 4")
+    blocks = pack_blocks(weight, Storage.BLOCKS_OF_4)
     assert blocks.values.reshape(-1, 4).tolist() == [[0, 2, 0, 0], [1, 0, 0, 0], [0, 3, 0, 0]]
     assert blocks.offsets.tolist() == [0, 1, 2]
     assert blocks.pointers.tolist() == [0, 3]
-    assert entries(weight, ROWS) == 3
-    assert entries(weight, "blocks of 1") == 3
-    assert entries(weight, "blocks of 4") == 12
+    assert entries(weight, Storage.ROWS) == 3
+    assert entries(weight, Storage.BLOCKS_OF_1) == 3
+    assert entries(weight, Storage.BLOCKS_OF_4) == 12
     planes = Planes(4, 4, 4, 4, (3, 3), 1, (1, 1), (1, 1))
     conv = np.zeros((1, 2, 3, 3), np.float32)
     conv[0, 1, 2, 1] = 5
@@ -212,7 +210,7 @@ def test_n_of_four_by_hand():
     """Two outputs of one vector and eight inputs: two rounds for the first four, one for the others."""
     weight = np.zeros((2, 8), np.float32)
     weight[0, [1, 3]], weight[1, 2], weight[1, 4] = [5, 6], 7, 8
-    packed = pack_blocks(weight, N_OF_FOUR)
+    packed = pack_blocks(weight, Storage.N_OF_FOUR)
     values = packed.values.reshape(3, CHOOSING * LANES)
     assert values[:, :2].tolist() == [[5, 7], [6, 0], [0, 8]]
     assert not values[:, 2:].any()
@@ -222,36 +220,36 @@ def test_n_of_four_by_hand():
     assert choices[:, 1].tolist() == [1 | 1 << 17, 1 | 1 << 16, 0]
     assert not choices[:, 2:].any()
     assert packed.pointers.tolist() == [0, 3]
-    assert entries(weight, N_OF_FOUR) == 3 * CHOOSING * LANES
+    assert entries(weight, Storage.N_OF_FOUR) == 3 * CHOOSING * LANES
 
 
-@pytest.mark.parametrize("form", [ROWS, *BLOCKS])
+@pytest.mark.parametrize("storage", [Storage.ROWS, *BLOCKS])
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.5, 1.0])
-def test_entries_of_zeros_without_a_pattern(form, density):
+def test_entries_of_zeros_without_a_pattern(storage, density):
     weight = np.random.default_rng(0).random((640, 400)) < density
-    assert entries(weight, form) == pytest.approx(expected_entries(weight.shape, form, density), rel=0.02)
-    assert entries(weight, form) >= np.count_nonzero(weight)
+    assert entries(weight, storage) == pytest.approx(expected_entries(weight.shape, storage, density), rel=0.02)
+    assert entries(weight, storage) >= np.count_nonzero(weight)
 
 
-@pytest.mark.skipif(LOOKED_UP not in BLOCKS, reason="look-ups need AVX-512")
+@pytest.mark.skipif(Storage.LOOKED_UP not in BLOCKS, reason="look-ups need AVX-512")
 def test_look_ups_by_hand():
     weight = np.zeros((17, 3), np.float32)
     weight[0, 1], weight[1, 1], weight[16, 2] = 5, -2, 5
-    packed = pack_blocks(weight, LOOKED_UP)
+    packed = pack_blocks(weight, Storage.LOOKED_UP)
     assert packed.values[:VALUES].tolist() == [-2, 0, 5] + [0] * 13
     codes = packed.values[VALUES:].view(np.uint8).reshape(2, LANES)
     assert codes[0].tolist() == [2, 0] + [1] * 14
     assert codes[1].tolist() == [2] + [1] * 15
     assert packed.offsets.tolist() == [1, 2]
     assert packed.pointers.tolist() == [0, 1, 2]
-    assert possible(weight, LOOKED_UP)
-    assert not possible(np.arange(1, 17, dtype=np.float32).reshape(4, 4), LOOKED_UP)
-    assert possible(np.arange(16, dtype=np.float32).reshape(4, 4), LOOKED_UP)
+    assert possible(weight, Storage.LOOKED_UP)
+    assert not possible(np.arange(1, 17, dtype=np.float32).reshape(4, 4), Storage.LOOKED_UP)
+    assert possible(np.arange(16, dtype=np.float32).reshape(4, 4), Storage.LOOKED_UP)
 
 
 def test_a_pattern_halves_what_n_of_four_multiplies():
     weight = np.tile(np.array([0, 1, 0, 1, 1, 1, 0, 0], np.float32), (64, 10))
-    assert entries(weight, N_OF_FOUR) == weight.size / 2
+    assert entries(weight, Storage.N_OF_FOUR) == weight.size / 2
 
 
 def test_what_the_kernels_leave_to_onnx_runtime():
@@ -266,6 +264,6 @@ def test_what_the_kernels_leave_to_onnx_runtime():
             return self.norm(x.mean((2, 3)))
 
     module, x = sparse(Odd(), 1.0), images(2, 3, 12, 12)
-    network = Network(module, x.shape[1:])
+    network = SparseNetwork(module, x.shape[1:])
     left = {step.node.op_type for step in network.steps if not network.is_own(step)}
     assert left == {"Conv", "MaxPool", "LayerNormalization"}

@@ -13,14 +13,14 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Runnable, predict, runtimes
 from paretoscope.runtimes.sparse import choice as sparse_choice
 from paretoscope.runtimes.sparse import runtime as sparse
-from paretoscope.runtimes.sparse.choice import BreakEven, Choice, StepTimes, break_even, choose, divide
-from paretoscope.runtimes.sparse.layers import ROWS, entries
-from paretoscope.runtimes.sparse.network import Network
-from paretoscope.runtimes.sparse.tape import DENSE, OWN
+from paretoscope.runtimes.sparse.choice import BreakEven, EngineChoice, StepTimes, break_even, choose, divide
+from paretoscope.runtimes.sparse.layers import Storage, entries
+from paretoscope.runtimes.sparse.network import SparseNetwork
+from paretoscope.runtimes.sparse.tape import Engine
 from torch import nn
 
 SPARSE = runtimes.get("sparse")
-FORMS = {"Conv": ROWS, "Gemm": "blocks of 8"}
+STORAGES = {"Conv": Storage.ROWS, "Gemm": Storage.BLOCKS_OF_8}
 
 
 def small(density: float = 0.25) -> nn.Module:
@@ -33,23 +33,25 @@ def small(density: float = 0.25) -> nn.Module:
     return module
 
 
-def network(density: float = 0.25) -> Network:
-    return Network(small(density), (1, 8, 8))
+def network(density: float = 0.25) -> SparseNetwork:
+    return SparseNetwork(small(density), (1, 8, 8))
 
 
 def images(n: int = 1) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((n, 1, 8, 8), np.float32)
 
 
-def everywhere(net: Network) -> tuple[str, ...]:
+def everywhere(net: SparseNetwork) -> tuple[str, ...]:
     """Every step that the kernels can run, in the kernels."""
-    return tuple(FORMS.get(step.node.op_type, OWN) if net.is_own(step) else DENSE for step in net.steps)
+    return tuple(
+        STORAGES.get(step.node.op_type, Engine.OWN) if net.is_own(step) else Engine.DENSE for step in net.steps
+    )
 
 
 @pytest.fixture
 def all_sparse(monkeypatch) -> None:
     """Kernels wherever they can, whatever the times."""
-    monkeypatch.setattr(sparse, "choose", lambda net, images, threads: Choice(everywhere(net), 1.0, 1.0))
+    monkeypatch.setattr(sparse, "choose", lambda net, images, threads: EngineChoice(everywhere(net), 1.0, 1.0))
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe.of(sparsity=0.95), Recipe.of(pattern="2:4")])
@@ -92,8 +94,8 @@ def test_predictions_are_pytorchs_with_the_measured_choice(name):
 
 
 def test_without_a_gain_it_is_onnx_runtime_itself(monkeypatch):
-    dense = (DENSE,) * len(network().steps)
-    monkeypatch.setattr(sparse, "choose", lambda *_: Choice(dense, 1.0, 1.0))
+    dense = (Engine.DENSE,) * len(network().steps)
+    monkeypatch.setattr(sparse, "choose", lambda *_: EngineChoice(dense, 1.0, 1.0))
     module, x = small(), images(3)
     onnx = runtimes.get("onnxruntime")
     expected = onnx.prepare(onnx.build(Runnable(module, (1, 8, 8)))).run(x)
@@ -112,12 +114,12 @@ def test_a_program_depends_on_where_its_zeros_are():
     assert SPARSE.sees_zeros
 
 
-def made_up(net: Network, seed: int) -> BreakEven:
+def made_up(net: SparseNetwork, seed: int) -> BreakEven:
     rng = np.random.default_rng(seed)
     steps = {}
     for step, engine in zip(net.steps, everywhere(net), strict=True):
-        forms = {} if engine == DENSE else {engine: (float(rng.uniform(0, 5)), float(rng.uniform(0, 0.02)))}
-        steps[step.output] = StepTimes(float(rng.uniform(0, 10)), forms)
+        storages = {} if engine == Engine.DENSE else {engine: (float(rng.uniform(0, 5)), float(rng.uniform(0, 0.02)))}
+        steps[step.output] = StepTimes(float(rng.uniform(0, 10)), storages)
     return BreakEven(steps, float(rng.uniform(0, 4)), float(rng.uniform(0, 4)))
 
 
@@ -129,18 +131,18 @@ def test_no_division_takes_less_time(seed, factor):
     known = made_up(net, seed)
 
     def cost(engines: tuple[str, ...]) -> float:
-        total = known.own_call if engines[0] != DENSE else known.dense_call
+        total = known.own_call if engines[0] != Engine.DENSE else known.dense_call
         for place, (step, engine) in enumerate(zip(net.steps, engines, strict=True)):
-            if engine == DENSE:
+            if engine == Engine.DENSE:
                 total += known.steps[step.output].dense
             else:
                 weight = net.layers.get(step.output)
                 total += known.steps[step.output].of(engine, 0 if weight is None else entries(weight.weight, engine))
-            if place and (engine == DENSE) != (engines[place - 1] == DENSE):
-                total += factor * (known.dense_call if engine == DENSE else known.own_call)
+            if place and (engine == Engine.DENSE) != (engines[place - 1] == Engine.DENSE):
+                total += factor * (known.dense_call if engine == Engine.DENSE else known.own_call)
         return total
 
-    choices = [(DENSE, engine) for engine in everywhere(net)]
+    choices = [(Engine.DENSE, engine) for engine in everywhere(net)]
     least = min(map(cost, itertools.product(*choices)))
     assert cost(divide(net, known, factor)) == pytest.approx(least)
 
@@ -149,10 +151,10 @@ def test_a_layer_is_sparse_below_its_break_even():
     """One line through the origin and a constant dense time: the density at which they meet is known."""
     net = network()
     output = next(step.output for step in net.steps if step.node.op_type == "Conv")
-    known = BreakEven({output: StepTimes(9.0, {ROWS: (0.0, 1.0)})}, 0.0, 0.0)
+    known = BreakEven({output: StepTimes(9.0, {Storage.ROWS: (0.0, 1.0)})}, 0.0, 0.0)
     assert known.density(net, output) == pytest.approx(9 / 36)
-    assert BreakEven({output: StepTimes(100.0, {ROWS: (0.0, 1.0)})}, 0, 0).density(net, output) == 1.0
-    assert BreakEven({output: StepTimes(1.0, {ROWS: (2.0, 1.0)})}, 0, 0).density(net, output) == 0.0
+    assert BreakEven({output: StepTimes(100.0, {Storage.ROWS: (0.0, 1.0)})}, 0, 0).density(net, output) == 1.0
+    assert BreakEven({output: StepTimes(1.0, {Storage.ROWS: (2.0, 1.0)})}, 0, 0).density(net, output) == 0.0
     assert BreakEven({output: StepTimes(1.0, {})}, 0, 0).density(net, output) == 0.0
 
 
@@ -170,8 +172,8 @@ def test_break_even_is_measured_once_and_kept(monkeypatch):
     for step in net.steps:
         times = first.steps[step.output]
         assert times.dense >= 0
-        assert all(start >= 0 and slope >= 0 for start, slope in times.forms.values())
-        assert bool(times.forms) == net.is_own(step)
+        assert all(start >= 0 and slope >= 0 for start, slope in times.storages.values())
+        assert bool(times.storages) == net.is_own(step)
     break_even(net, images(2), 1)
     assert len(calls) == 2
     for path in folder.glob("*.json"):
@@ -182,14 +184,14 @@ def test_break_even_is_measured_once_and_kept(monkeypatch):
 
 def test_a_division_is_taken_only_where_it_is_faster(monkeypatch):
     net = network()
-    engines, dense = everywhere(net), (DENSE,) * len(net.steps)
+    engines, dense = everywhere(net), (Engine.DENSE,) * len(net.steps)
     monkeypatch.setattr(sparse_choice, "divide", lambda *_: engines)
     for times, expected in {(10.0, 5.0): engines, (10.0, 9.9): dense, (10.0, 12.0): dense}.items():
         monkeypatch.setattr(sparse_choice, "_race", lambda *_, times=times: list(times))
-        assert choose(net, images(), 1) == Choice(expected, times[1], times[0])
+        assert choose(net, images(), 1) == EngineChoice(expected, times[1], times[0])
     monkeypatch.setattr(sparse_choice, "divide", lambda *_: dense)
     monkeypatch.setattr(sparse_choice, "_race", lambda *_: [7.0])
-    assert choose(net, images(), 1) == Choice(dense, 7.0, 7.0)
+    assert choose(net, images(), 1) == EngineChoice(dense, 7.0, 7.0)
 
 
 def test_kernels_that_disagree_are_refused(monkeypatch):
@@ -197,9 +199,9 @@ def test_kernels_that_disagree_are_refused(monkeypatch):
     monkeypatch.setattr(sparse_choice, "divide", lambda *_: everywhere(net))
     wrong = sparse_choice.lay_out
 
-    def spoiled(net: Network, engines, n: int):
+    def spoiled(net: SparseNetwork, engines, n: int):
         tape = wrong(net, engines, n)
-        if engines[0] != DENSE:
+        if engines[0] != Engine.DENSE:
             tape.weights[...] *= 2
         return tape
 
@@ -213,7 +215,7 @@ def test_a_plan_tells_why(all_sparse):
     program = SPARSE.build(Runnable(module, (1, 8, 8)))
     rows = sparse.plan(program, images())
     assert [row.weight for row in rows] == ["0.weight", "4.weight"]
-    assert [row.form for row in rows] == [ROWS, "blocks of 8"]
+    assert [row.form for row in rows] == [Storage.ROWS, "blocks of 8"]
     for row, layer in zip(rows, (module[0], module[4]), strict=True):
         zeros = layer.weight.detach().numpy() == 0
         assert row.density == pytest.approx(1 - zeros.mean())

@@ -1,8 +1,11 @@
 """The networks that ship with weights that we trained."""
 
+from functools import lru_cache
+
 from paretoscope.data.dataset import datasets
 from paretoscope.networks import zoo
 from paretoscope.networks.network import Input, Network, sources
+from paretoscope.networks.zoo.model import ModelEntry
 
 
 class Zoo:
@@ -17,16 +20,21 @@ class Zoo:
         return zoo.models.names()
 
     def get(self, name: str) -> Network:
-        entry = zoo.models.get(name)
-        return Network(
-            name=entry.name,
-            title=entry.title,
-            inputs=(Input("images", entry.input_shape),),
-            output=(len(datasets.get(entry.dataset).classes),),
-            data=entry.dataset,
-            bare=entry.build,
-            opened=lambda: zoo.load_model(name),
-        )
+        return _network(zoo.models.get(name))
+
+
+# One object a name, because caches of results have the network as their key.
+@lru_cache(maxsize=64)
+def _network(entry: ModelEntry) -> Network:
+    return Network(
+        name=entry.name,
+        title=entry.title,
+        inputs=(Input("images", entry.input_shape),),
+        output=(len(datasets.get(entry.dataset).classes),),
+        data=entry.dataset,
+        bare=entry.build,
+        opened=lambda: zoo.load_model(entry.name),
+    )
 
 
 sources.add(Zoo())

@@ -3,7 +3,6 @@
 Light to import: torchvision and scikit-learn are loaded by the first model or dataset that needs them.
 """
 
-from paretoscope.data import mnist as _mnist  # noqa: F401  (registers the dataset)
 from paretoscope.data.dataset import DatasetEntry, ImageData, datasets, load_data
 from paretoscope.networks.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models, models_of, teachers_of
 

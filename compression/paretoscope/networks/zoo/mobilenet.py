@@ -20,4 +20,5 @@ _STAGES = [
 def mobilenet_v2(classes: int = 10) -> nn.Module:
     """Width 0.25; input (n, 3, 32, 32)."""
     models = import_torchvision().models
-    return models.MobileNetV2(num_classes=classes, width_mult=0.25, inverted_residual_setting=_STAGES)
+    module: nn.Module = models.MobileNetV2(num_classes=classes, width_mult=0.25, inverted_residual_setting=_STAGES)
+    return module

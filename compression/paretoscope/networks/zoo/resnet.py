@@ -18,6 +18,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu2 = nn.ReLU()
+        self.shortcut: nn.Module
         if stride == 1 and in_channels == channels:
             self.shortcut = nn.Identity()
         else:
@@ -27,7 +28,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu1(self.bn1(self.conv1(x)))
-        return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = self.bn2(self.conv2(y)) + self.shortcut(x)
+        result: Tensor = self.relu2(y)
+        return result
 
 
 class CifarResNet(nn.Module):
@@ -51,7 +54,8 @@ class CifarResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn(self.conv(x)))
         x = self.stage3(self.stage2(self.stage1(x)))
-        return self.fc(self.flatten(self.pool(x)))
+        logits: Tensor = self.fc(self.flatten(self.pool(x)))
+        return logits
 
 
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

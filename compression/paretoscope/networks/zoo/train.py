@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -102,11 +103,11 @@ def _fit(
                 schedule.step()
             total += len(batch) * loss.item()
         if progress is not None:
-            progress(epoch, settings.epochs, {"loss": total / n, "learning_rate": schedule.get_last_lr()[0]})
+            progress(epoch, settings.epochs, {"loss": total / n, "learning_rate": float(schedule.get_last_lr()[0])})
     model.eval()
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Only matrices and kernels decay; biases and normalisation parameters do not."""
     parameters = list(model.parameters())
     return [

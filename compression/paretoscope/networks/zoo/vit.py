@@ -8,7 +8,7 @@ from paretoscope.base.torchvision_import import import_torchvision
 def vit_tiny(classes: int = 10) -> nn.Module:
     """16 patches of 8x8 pixels, 4 layers of 4 heads, 64 features wide; input (n, 3, 32, 32)."""
     models = import_torchvision().models
-    return models.VisionTransformer(
+    module: nn.Module = models.VisionTransformer(
         image_size=32,
         patch_size=8,
         num_layers=4,
@@ -17,3 +17,4 @@ def vit_tiny(classes: int = 10) -> nn.Module:
         mlp_dim=128,
         num_classes=classes,
     )
+    return module

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from paretoscope.recipe.conditions import QUANTIZED_BY_RATE, by_rate
+from paretoscope.recipe.conditions import QUANTIZED_BY_RATE, Rest, by_rate
 from paretoscope.recipe.schema import Effect, check, setting
 from paretoscope.recipe.values import Choice, Term
+
+__all__ = ["Code", "Coder", "Rest"]
 
 
 class Coder(Term):
@@ -14,14 +16,6 @@ class Coder(Term):
     HUFFMAN = "huffman", "Huffman"
     CONTEXT = "context", "context mixing"
     SMALLEST = "smallest", "context mixing, smallest"
-
-
-class Rest(Term):
-    """The format of what is not compressed otherwise."""
-
-    FP32 = "fp32", "fp32"
-    FP16 = "fp16", "fp16"
-    RATE = "rate", "by rate and harm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class Code:
         help="Format of the parameters that are not compressed otherwise; by rate and harm: integers.",
         reference="precision of biases and normalisation parameters",
         effect=Effect(
-            lambda s: s["rest"] != "rate" or by_rate(s),
+            lambda s: s["rest"] != Rest.RATE or by_rate(s),
             "fp32 or fp16, or rate beside 2 to 16 bits, calibration rate and no clusters",
             lambda s: QUANTIZED_BY_RATE,
             tried="fp32",

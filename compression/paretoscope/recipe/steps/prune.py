@@ -8,12 +8,12 @@ from paretoscope.recipe.conditions import ALONE, PRUNED
 from paretoscope.recipe.schema import Effect, check, setting
 from paretoscope.recipe.values import Choice, Field, Number, Term, Text, fraction, percent
 
-# One at a time.
+# A recipe prunes by one of these rules at a time.
 RULES = ("sparsity", "threshold", "pattern")
 
 
 class Scope(Term):
-    """Among which weights the smallest are looked for."""
+    """Which weights are ranked together to find the smallest."""
 
     GLOBAL = "global", "all layers together"
     LAYER = "layer", "each layer alike"
@@ -104,4 +104,4 @@ class Prune:
             return [f"{self.pattern} sparse"]
         if self.threshold:
             return [f"weights below {self.threshold:.4g} zero"]
-        return [f"{100 * self.sparsity:.4g} % sparse" + " in each layer" * (self.scope == "layer")]
+        return [f"{100 * self.sparsity:.4g} % sparse" + " in each layer" * (self.scope == Scope.LAYER)]

@@ -8,12 +8,15 @@ from paretoscope.recipe.conditions import (
     FULL_PRECISION,
     INTEGER_BITS,
     QUANTIZED,
+    Calibration,
     quantized,
     shared,
     spread,
 )
 from paretoscope.recipe.schema import Effect, Settings, check, setting
 from paretoscope.recipe.values import Choice, Either, Field, Number, Switch, Term, Whole
+
+__all__ = ["BITS", "Calibration", "Granularity", "Quantize", "Weighting"]
 
 BITS = (*range(1, 17), FULL_PRECISION)
 
@@ -25,25 +28,15 @@ class Granularity(Term):
     TENSOR = "tensor", "per tensor"
 
 
-class Calibration(Term):
-    """What the scale is chosen by."""
-
-    RANGE = "range", "largest weight"
-    MSE = "mse", "least squared error"
-    PERCENTILE = "percentile", "percentile of the weights"
-    KL = "kl", "least KL divergence"
-    RATE = "rate", "by rate and harm"
-
-
 class Weighting(Term):
-    """What tells how much an error of a weight harms."""
+    """How the harm of an error of a weight is estimated."""
 
     FISHER = "fisher", "calibration samples (Fisher)"
     MAGNITUDE = "magnitude", "magnitudes alone"
 
 
 def _calibrated(settings: Settings) -> bool:
-    return spread(settings) and (settings["calibration"] != "rate" or settings["clusters"] is None)
+    return spread(settings) and (settings["calibration"] != Calibration.RATE or settings["clusters"] is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,7 @@ class Quantize:
         effect=Effect(
             _calibrated,
             "2 to 16 bits (and, if it is rate, no clusters)",
-            lambda s: {**QUANTIZED, "clusters": None} if s["calibration"] == "rate" else QUANTIZED,
+            lambda s: {**QUANTIZED, "clusters": None} if s["calibration"] == Calibration.RATE else QUANTIZED,
             layers=True,
             tried="range",
         ),
@@ -120,7 +113,7 @@ class Quantize:
         help="With the percentile only: magnitudes above it are clipped.",
         reference="percentile calibration",
         effect=Effect(
-            lambda s: spread(s) and s["calibration"] == "percentile",
+            lambda s: spread(s) and s["calibration"] == Calibration.PERCENTILE,
             "2 to 16 bits and calibration percentile",
             lambda s: {**QUANTIZED, "calibration": "percentile"},
             layers=True,
@@ -134,7 +127,7 @@ class Quantize:
         help="A grid around zero. Off: a zero point lets it sit off centre; a shared table is always symmetric.",
         reference="symmetric or affine (asymmetric) quantization, Jacob et al. 2018",
         effect=Effect(
-            lambda s: spread(s) and s["calibration"] != "rate" and not shared(s),
+            lambda s: spread(s) and s["calibration"] != Calibration.RATE and not shared(s),
             "2 to 16 bits, no clusters and another calibration than rate",
             lambda s: {**QUANTIZED, "clusters": None, "calibration": "range"},
             layers=True,
@@ -202,14 +195,14 @@ class Quantize:
     def __post_init__(self) -> None:
         check(self)
         binary = self.bits == 1
-        rate = self.calibration == "rate" and not binary
+        rate = self.calibration == Calibration.RATE and not binary
         effective = {
-            # A recipe of 1 bit is written as it always was where the mean magnitude was asked for.
-            "calibration": "mse" if binary else self.calibration,
-            "percentile": self.percentile if self.calibration == "percentile" and not binary else 99.9,
+            # The mean magnitude is the scale of least squared error; digests of 1-bit recipes depend on this name.
+            "calibration": Calibration.MSE.value if binary else self.calibration,
+            "percentile": self.percentile if self.calibration == Calibration.PERCENTILE and not binary else 99.9,
             "symmetric": self.symmetric or binary or rate,
             "exchange": self.exchange if rate else 1e-5,
-            "weighting": self.weighting if rate else "fisher",
+            "weighting": self.weighting if rate else Weighting.FISHER.value,
             "power_of_two": self.power_of_two and binary,
             "ternary": self.ternary if binary else 0.0,
             "activations": self.activations if self.bits <= INTEGER_BITS else FULL_PRECISION,
@@ -220,15 +213,18 @@ class Quantize:
     def describe(self) -> list[str]:
         """Words for a person, settings that are not the default named."""
         binary = f"ternary ({self.ternary:g})" if self.ternary else "binary"
-        clipping = {
-            "range": [],
-            "percentile": [f"{self.percentile:g}th percentile"],
-            "rate": [f"{self.exchange:g} nats a KB", *["weighted by magnitude"] * (self.weighting == "magnitude")],
+        clipping: dict[str, list[str]] = {
+            Calibration.RANGE: [],
+            Calibration.PERCENTILE: [f"{self.percentile:g}th percentile"],
+            Calibration.RATE: [
+                f"{self.exchange:g} nats a KB",
+                *["weighted by magnitude"] * (self.weighting == Weighting.MAGNITUDE),
+            ],
         }
-        most = "at most " * (self.calibration == "rate")
+        most = "at most " * (self.calibration == Calibration.RATE)
         return [
             binary if self.bits == 1 else f"{most}{self.bits} bits",
-            *["per tensor"] * (self.granularity == "tensor"),
+            *["per tensor"] * (self.granularity == Granularity.TENSOR),
             *(clipping.get(self.calibration, [self.calibration]) if self.bits > 1 else []),
             *["asymmetric"] * (not self.symmetric),
             *["power of two"] * self.power_of_two,

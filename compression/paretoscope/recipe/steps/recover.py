@@ -5,13 +5,13 @@ from typing import Any
 
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.text import shown
-from paretoscope.recipe.conditions import INTEGER_BITS, PRUNED, TRAINED, TRAINING, spread, trained
+from paretoscope.recipe.conditions import INTEGER_BITS, PRUNED, TRAINED, TRAINING, Calibration, spread, trained
 from paretoscope.recipe.schema import Effect, Settings, check, setting
 from paretoscope.recipe.values import Choice, Field, Number, Switch, Term, Text, Whole, fraction, matching
 
 
 class Schedule(Term):
-    """What becomes of the learning rate."""
+    """How the learning rate changes over the epochs."""
 
     COSINE = "cosine", "cosine"
     CONSTANT = "constant", "constant"
@@ -19,14 +19,14 @@ class Schedule(Term):
 
 def _gradual(settings: Settings) -> bool:
     """Whether training has something that can come gradually, and epochs for it (see training.stages)."""
-    falls = spread(settings) and (settings["bits"] < INTEGER_BITS or settings["calibration"] == "rate")
+    falls = spread(settings) and (settings["bits"] < INTEGER_BITS or settings["calibration"] == Calibration.RATE)
     falls = falls or settings["bits"] == 1
     some = min(round(settings["ramp"] * settings["epochs"]), settings["epochs"] - 1) > 0
     return trained(settings) and (some or not settings["ramp"]) and bool(settings["sparsity"] or falls)
 
 
 def _gradually(settings: Settings) -> dict[str, Any]:
-    """What can come gradually, a sparsity, where no other rule prunes, or few bits; and epochs for it."""
+    """Settings that give a ramp something to do: a sparsity, or few bits where another rule prunes; and epochs."""
     falls = {"bits": 4} if settings["threshold"] or settings["pattern"] else PRUNED
     return {"epochs": max(10, round(2 / settings["ramp"])) if settings["ramp"] else 10, **falls}
 
@@ -37,7 +37,7 @@ _DISTILLED = Effect(
 
 
 def _outlasted(name: str) -> Effect:
-    """Of a number of epochs that means something where there are more."""
+    """The effect of a number of epochs that means something only where training has more of them."""
     return Effect(
         lambda s: trained(s) and s[name] < s["epochs"],
         "more epochs than that",

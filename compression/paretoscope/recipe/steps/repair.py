@@ -8,7 +8,7 @@ from paretoscope.recipe.values import Choice, Switch, Term
 
 
 class Rounding(Term):
-    """To which value of the grid a weight goes."""
+    """How weights are rounded to the grid."""
 
     NEAREST = "nearest", "each weight to the nearest"
     GPTQ = "gptq", "with error compensation (GPTQ)"
@@ -58,7 +58,7 @@ class Repair:
     def describe(self) -> list[str]:
         """Words for a person, settings that are not the default named."""
         return [
-            *["gptq"] * (self.rounding == "gptq"),
+            *["gptq"] * (self.rounding == Rounding.GPTQ),
             *["bias corrected"] * self.bias,
             *["batch norm re-estimated"] * self.batchnorm,
         ]

@@ -103,7 +103,7 @@ class Share:
                 f"rarest must be less than clusters; got {shown(self.rarest)} of {self.clusters}. Keep one group."
             )
         if not self.population and not self.rarest:
-            object.__setattr__(self, "moved", "nearest")
+            object.__setattr__(self, "moved", Moved.NEAREST.value)
 
     def describe(self) -> list[str]:
         """Words for a person, settings that are not the default named."""
@@ -111,6 +111,6 @@ class Share:
         dropped += [f"{self.rarest} rarest"] * bool(self.rarest)
         return [
             f"{self.clusters} clusters",
-            *[f"{self.start} start"] * (self.start != "optimal"),
+            *[f"{self.start} start"] * (self.start != Start.OPTIMAL),
             *[f"{' and '.join(dropped)} to {self.moved}"] * bool(dropped),
         ]

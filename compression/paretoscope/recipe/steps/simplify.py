@@ -87,7 +87,7 @@ class Simplify:
     def __post_init__(self) -> None:
         check(self)
         if self.nodes == 0:
-            object.__setattr__(self, "importance", "l2")
+            object.__setattr__(self, "importance", Importance.L2.value)
 
     def describe(self) -> list[str]:
         """Words for a person, settings that are not the default named."""

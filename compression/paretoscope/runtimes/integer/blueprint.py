@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.graph.folds import Fold, fold_layers, state_of
-from paretoscope.graph.operations import MOVES, Codes, Step, Steps
+from paretoscope.graph.operations import MOVES, Codes, Operation, Operations
 from paretoscope.graph.torch_ops import operator
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.tensors import CompressedTensor, Integers, integers_of
@@ -35,19 +36,19 @@ _LEAST_SCALE = 1e-20
 # which is then too small beside it to matter.
 _BIAS_LIMIT = 2.0**30
 _BIAS_OF_DEAD_CHANNEL = 2.0**24
-# Ranges of so many images are as good as those of twice as many, at half the time.
+# Ranges of so many images were as good as those of twice as many, at half the time; no benchmark shows it.
 CALIBRATION_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """What codes of activations mean: `(code - zero) * scale`, code in 0..255."""
+class CodeGrid:
+    """The quantization grid of activations: a code, 0..255, means `(code - zero) * scale`."""
 
     scale: np.float32
     zero: int
 
     @classmethod
-    def of(cls, low: float, high: float) -> "Grid":
+    def of(cls, low: float, high: float) -> "CodeGrid":
         """The grid that reaches from low to high and has zero on it."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = np.float32(max(high - low, _LEAST_RANGE) / LEVELS)
@@ -99,21 +100,22 @@ class IntegerLayer:
         return steps.sub_(torch.from_numpy(self.zero).view(-1, *[1] * (steps.ndim - 1))) if self.zero.any() else steps
 
 
-def _positive(scale: np.ndarray) -> np.ndarray:
-    return np.maximum(scale, _LEAST_SCALE).astype(np.float32)
+def _positive(scale: np.ndarray) -> npt.NDArray[np.float32]:
+    positive: npt.NDArray[np.float32] = np.maximum(scale, _LEAST_SCALE).astype(np.float32)
+    return positive
 
 
 class Blueprint:
     """The structure of a module, traced and checked once, from which networks are made for its recipes."""
 
     @machine(exclusive=False)
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
         """module: in evaluation mode; input_shape: (C, H, W). Raises ModelError as `export_fp32` does."""
         state = state_of(module)
         self.input_shape = tuple(input_shape)
         model = trace(module, input_shape)
         self.classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        self.steps = Steps(model, state)
+        self.steps = Operations(model, state)
         self._shapes = {name: state[name].shape for name in self.steps.weights}
         images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
         verify(lambda: self._floats(fold_layers(self.steps, state), state)(images).numpy(), module, images.numpy())
@@ -145,8 +147,8 @@ class Blueprint:
                 "a blueprint serves modules of one structure; this module has other weights. Make a blueprint of it."
             )
         folds = fold_layers(self.steps, state)
-        integers = {name: integers_of(tensor) for name, tensor in weights.items()}
-        layers = [step for step in self.steps.steps if step.is_layer and integers.get(step.weight) is not None]
+        integers = {name: found for name, each in weights.items() if (found := integers_of(each)) is not None}
+        layers = [step for step in self.steps.steps if step.is_layer and step.weight in integers]
         codes = self.steps.codes(frozenset(step.output for step in layers))
         grids = self._grids(codes, self._floats(folds, state), images, ranges or {})
         integer = {
@@ -158,7 +160,7 @@ class Blueprint:
 
     def _grids(
         self, codes: Codes, run: "_Executor", images: np.ndarray, ranges: Mapping[str, tuple[float, float]]
-    ) -> dict[str, Grid]:
+    ) -> dict[str, CodeGrid]:
         """The grid of every coded value, from its range or its least and largest value over the images, in floats."""
         seen = {name: ranges[name] for name in codes.scaled if name in ranges}
 
@@ -176,7 +178,7 @@ class Blueprint:
                     f"activations must be finite to be quantized; {name} reaches from {low} to {high} on the "
                     "calibration images. Check the images, or use a recipe of float activations."
                 )
-            grids[name] = Grid.of(low, high)
+            grids[name] = CodeGrid.of(low, high)
         for step in self.steps.steps:
             if step.output in codes.coded and step.output not in grids:
                 grids[step.output] = grids[step.sources[0]]
@@ -196,7 +198,7 @@ class IntegerNetwork:
 
     blueprint: Blueprint
     codes: Codes
-    grids: Mapping[str, Grid]
+    grids: Mapping[str, CodeGrid]
     layers: Mapping[str, IntegerLayer]
     state: Mapping[str, Tensor]
     _run: "_Executor"
@@ -207,7 +209,7 @@ class IntegerNetwork:
 
 def simulate(
     module: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     weights: Mapping[str, CompressedTensor],
     calibration_images: np.ndarray,
     ranges: Mapping[str, tuple[float, float]] | None = None,
@@ -224,11 +226,11 @@ class _Executor:
 
     def __init__(
         self,
-        steps: Steps,
+        steps: Operations,
         folds: Mapping[str, Fold],
         state: Mapping[str, Tensor],
         codes: Codes,
-        grids: Mapping[str, Grid],
+        grids: Mapping[str, CodeGrid],
         integer: Mapping[str, IntegerLayer],
     ) -> None:
         self._steps, self._folds, self._state = steps, folds, state
@@ -268,7 +270,7 @@ class _Executor:
         self._calls.append((function, list(sources), output))
         self._there.add(output)
 
-    def _add(self, step: Step) -> None:
+    def _add(self, step: Operation) -> None:
         name, integer = step.output, step.output in self._codes.integer
         sources = [_coded(source) if integer else self._floats(source) for source in step.sources]
         gives_codes = self._codes.gives_codes(name)
@@ -296,7 +298,7 @@ class _Executor:
         grid = self._grids[name]
         self._call(lambda x: _saturated(x / float(grid.scale), grid), [name], _coded(name))
 
-    def _with_constants(self, step: Step) -> Callable[..., Tensor]:
+    def _with_constants(self, step: Operation) -> Callable[..., Tensor]:
         """The operator of a step as a function of its sources, the weights and constants being given."""
         function = operator(step.node)
         if list(step.sources) == list(step.node.input):
@@ -312,7 +314,7 @@ class _Executor:
     def _tensor(self, name: str) -> Tensor:
         return self._state[name] if name in self._state else torch.from_numpy(np.array(self._steps.constants[name]))
 
-    def _activated(self, function: Callable[..., Tensor], step: Step) -> Callable[..., Tensor]:
+    def _activated(self, function: Callable[..., Tensor], step: Operation) -> Callable[..., Tensor]:
         """The function with the activation of a step, in place."""
         if step.activation is None:
             return function
@@ -321,7 +323,7 @@ class _Executor:
         low, high = (float(self._steps.constants[name]) for name in step.activation.input[1:])
         return lambda *values: function(*values).clamp_(low, high)
 
-    def _layer(self, step: Step) -> Callable[..., Tensor]:
+    def _layer(self, step: Operation) -> Callable[..., Tensor]:
         if step.output in self._integer:
             return self._integer_layer(step)
         fold, function, weight = self._folds[step.output], operator(step.node), self._folds[step.output].weight
@@ -331,7 +333,7 @@ class _Executor:
         bias = None if fold.bias is None else torch.from_numpy(fold.bias.astype(np.float32))
         return self._activated(lambda x: function(x, weight, bias), step)
 
-    def _integer_layer(self, step: Step) -> Callable[..., Tensor]:
+    def _integer_layer(self, step: Operation) -> Callable[..., Tensor]:
         layer, function = self._integer[step.output], operator(step.node)
         weight = _channels_last(layer.steps)
         bias = None if layer.bias is None else torch.from_numpy(layer.bias).float()
@@ -344,23 +346,23 @@ class _Executor:
         # Codes saturate at the ends of the observed range, which lies within the bounds of the activation.
         return lambda x: _saturated(function(x, weight, bias).mul_(ratio), grid)
 
-    def _mix(self, step: Step) -> Callable[..., Tensor]:
+    def _mix(self, step: Operation) -> Callable[..., Tensor]:
         """An addition or a mean of codes, to codes of another scale."""
         grid, given = self._grids[step.output], [self._grids[source] for source in step.sources]
         if step.node.op_type == "GlobalAveragePool":
             function, ratio = operator(step.node), float(given[0].scale / grid.scale)
             return lambda x: _saturated(function(x).mul_(ratio), grid)
         if len(given) == 2:
-            return _addition(*given, grid)
+            return _addition(given[0], given[1], grid)
         scale, constant = float(given[0].scale), self._constant(step)
         return lambda a: _saturated((a * scale).add_(constant).div_(float(grid.scale)), grid)
 
-    def _constant(self, step: Step) -> Tensor:
+    def _constant(self, step: Operation) -> Tensor:
         (name,) = (name for name in step.node.input if name not in step.sources)
         return self._tensor(name)
 
 
-def _addition(first: Grid, second: Grid, grid: Grid) -> Callable[[Tensor, Tensor], Tensor]:
+def _addition(first: CodeGrid, second: CodeGrid, grid: CodeGrid) -> Callable[[Tensor, Tensor], Tensor]:
     """The sum of two codes as a code of a third grid.
 
     The kernel of ONNX Runtime sums the codes themselves and one constant for all zero points, in float32. Ratios are
@@ -385,6 +387,6 @@ def _coded(name: str) -> str:
     return f"{name}:codes"
 
 
-def _saturated(x: Tensor, grid: Grid) -> Tensor:
+def _saturated(x: Tensor, grid: CodeGrid) -> Tensor:
     """Rounds half to even and saturates, in place."""
     return x.round_().clamp_(-grid.zero, LEVELS - grid.zero)

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper
 from torch import nn
 
-from paretoscope.graph.operations import MOVES, Step
+from paretoscope.graph.operations import MOVES, Operation
 from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.tensors import CompressedTensor
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
@@ -23,7 +23,7 @@ from paretoscope.runtimes.onnx_graph import make_model, serialize
 
 def export_int8(
     module: nn.Module,
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     weights: Mapping[str, CompressedTensor],
     calibration_images: np.ndarray,
     ranges: Mapping[str, tuple[float, float]] | None = None,
@@ -40,7 +40,7 @@ def export_int8(
 
 
 def write_int8(network: IntegerNetwork) -> bytes:
-    """The same of a network that is calibrated already."""
+    """One ONNX file, as `export_int8` writes it, of a network that is calibrated already."""
     writer = _Writer(network)
     shape, classes = network.blueprint.input_shape, network.blueprint.classes
     return serialize(make_model(writer.nodes, writer.initializers, OUTPUT, shape, (classes,)))
@@ -57,18 +57,21 @@ class _Writer:
         self.codes = network.codes
         steps = network.blueprint.steps
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers = {**steps.constants, **{name: network.state[name].numpy() for name in steps.weights}}
+        self.initializers: dict[str, np.ndarray] = {
+            **steps.constants,
+            **{name: network.state[name].numpy() for name in steps.weights},
+        }
         self.written: set[str] = set()
         self.coding = {name: name for name in self.codes.scaled}
         for name in self.codes.scaled:
-            self.initializers[f"{name}:scale"] = network.grids[name].scale
-            self.initializers[f"{name}:zero_point"] = np.uint8(network.grids[name].zero)
+            self.initializers[f"{name}:scale"] = np.array(network.grids[name].scale)
+            self.initializers[f"{name}:zero_point"] = np.array(network.grids[name].zero, np.uint8)
         if INPUT in self.codes.coded:
             self._encode(INPUT)
         for step in steps.steps:
             self._write(step)
 
-    def _write(self, step: Step) -> None:
+    def _write(self, step: Operation) -> None:
         name, integer = step.output, step.output in self.codes.integer
         inputs = [self._read(source, integer) for source in step.node.input]
         norm, activation = step.norm, step.activation
@@ -105,7 +108,7 @@ class _Writer:
         self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}:codes"]))
         self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}:codes", *parameters], [f"{name}:decoded"]))
 
-    def _layer(self, step: Step) -> list[str]:
+    def _layer(self, step: Operation) -> list[str]:
         """Weight and bias of a layer as decoded integers: the names under which the node reads them."""
         layer, weight = self.network.layers[step.output], step.weight
         if weight in self.written:

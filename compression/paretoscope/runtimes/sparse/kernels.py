@@ -1,31 +1,41 @@
 """Kernels that skip zeros, and the loop that runs a list of them: compiled once, one call for many layers.
 
-A sparse layer takes one of two forms. "Rows": for every output channel the non-zero weights, each with the offset of
-the plane of inputs that it multiplies; an output is a sum of shifted planes, vectors of positions at a time. That is a
-convolution over planes that were written out once (Elsen et al., Fast Sparse ConvNets, 2019, generalised from 1x1), or
-a linear layer over a batch. "Blocks": for every group of output neurons the inputs that any of them reads, each with
-one weight a neuron; a vector of neurons at a time. Groups of one are compressed sparse rows (CSR). Linear layers have
-a third, "fours", for N of every four weights: each neuron of a vector has its own choice among four inputs; and a
-fourth, "look-ups", for shared weights: a byte a weight instead of four, where AVX-512 can look up a vector at once.
+The weights of a sparse layer are stored in one of several ways. "Rows": for every output channel the non-zero weights,
+each with the offset of the plane of inputs that it multiplies; an output is a sum of shifted planes, vectors of
+positions at a time. That is a convolution over planes that were written out once (Elsen et al., Fast Sparse ConvNets,
+2019, generalised from 1x1), or a linear layer over a batch. "Blocks": for every group of output neurons the inputs that
+any of them reads, each with one weight a neuron; a vector of neurons at a time. Groups of one are compressed sparse
+rows (CSR). Linear layers have two more: "fours", for N of every four weights, where each neuron of a vector has its own
+choice among four inputs; and "look-ups", for shared weights: a byte a weight instead of four, where AVX-512 can look up
+a vector at once.
+
+Why one long file: numba keeps what it compiled until the file of a function changes, and looks at no other file. So the
+kernels stand beside the loops that are built into them.
 
 Every operation is a row of integers; values, weights and scratch lie in flat arrays and are named by their position.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Concatenate, ParamSpec, cast
 
 import llvmlite.binding
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
 from numba.extending import intrinsic
 
+from paretoscope.base.compiled import compiled
+
 # float32 lanes of a vector register.
-LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
-# Vectors of positions that are summed at once: as many registers as the narrowest of our machines has to spare.
+LANES: int = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
+# Vectors of positions that are summed at once: as many registers as the narrowest of our machines has to spare; chosen
+# by hand, no benchmark.
 WIDEST = 8
-# Groups of output neurons. Wider ones read fewer indices and multiply more zeros.
+# Groups of output neurons. Wider ones read fewer indices and multiply more zeros; the best is measured for each layer.
 HEIGHTS = (1, 4, 8, 16, 32, 64)
 # In place of a height: groups of LANES neurons whose weights are few different values, looked up in a register.
 LOOK_UPS = -1
@@ -37,7 +47,21 @@ SLACK = WIDEST * 16
 CONV, LINEAR, BATCHED, ADD, MAX_POOL, MEAN_POOL, CLAMP = range(7)
 FIELDS = 24
 
+Floats = npt.NDArray[np.float32]
+Offsets = npt.NDArray[np.uint32]
+Integers = npt.NDArray[np.int64]
+# The factors of the product that a loop adds at an index, for each of its vectors.
+Terms = Callable[[ir.Value], Sequence[tuple[ir.Value, ir.Value]]]
+# A signature, and what writes the instructions of a call into a builder.
+Intrinsic = tuple[Signature, Callable[[BaseContext, ir.IRBuilder, Signature, Sequence[ir.Value]], ir.Value]]
+P = ParamSpec("P")
+
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+def _intrinsic(define: Callable[Concatenate[BaseContext, P], Intrinsic]) -> Callable[P, None]:
+    """A function of compiled code that `define` gives for the types of its arguments, literals being types too."""
+    return cast(Callable[P, None], intrinsic(prefer_literal=True)(define))
 
 
 def _accumulate(
@@ -45,7 +69,7 @@ def _accumulate(
     ends: tuple[ir.Value, ir.Value],
     initial: Sequence[ir.Value],
     unroll: int,
-    terms: Callable[[ir.Value], Sequence[tuple[ir.Value, ir.Value]]],
+    terms: Terms,
 ) -> list[ir.Value]:
     """A loop k = start, start + unroll, ... < end adds the products terms(k) .. terms(k + unroll - 1) to `initial`.
 
@@ -78,7 +102,7 @@ def _accumulate(
             old.add_incoming(new, body)
 
     builder.position_at_end(after)
-    totals = []
+    totals: list[list[ir.Value]] = []
     for froms, news in zip(starts, added, strict=True):
         totals.append([])
         for first, new in zip(froms, news, strict=True):
@@ -92,7 +116,9 @@ def _accumulate(
     return totals[0]
 
 
-def _both(builder: ir.IRBuilder, start: ir.Value, end: ir.Value, initial: Any, unroll: int, terms: Any) -> Any:
+def _both(
+    builder: ir.IRBuilder, start: ir.Value, end: ir.Value, initial: Sequence[ir.Value], unroll: int, terms: Terms
+) -> Sequence[ir.Value]:
     """The loop over whole steps, and one over what is left."""
     whole = builder.add(start, builder.and_(builder.sub(end, start), _I64(-unroll)))
     sums = _accumulate(builder, (start, whole), initial, unroll, terms) if unroll > 1 else initial
@@ -123,8 +149,20 @@ def _spread(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
 
 
-@intrinsic(prefer_literal=True)
-def _sum_of_planes(typingctx, out, x, values, offsets, start, end, bias, low, high, width):
+@_intrinsic
+def _sum_of_planes(
+    typingctx: BaseContext,
+    out: types.Type,
+    x: types.Type,
+    values: types.Type,
+    offsets: types.Type,
+    start: types.Type,
+    end: types.Type,
+    bias: types.Type,
+    low: types.Type,
+    high: types.Type,
+    width: types.Type,
+) -> Intrinsic:
     """out[p] = clamp(bias + sum of values[k] * x[offsets[k] + p]), k = start .. end - 1, p < width vectors.
 
     out, x, values, offsets: addresses; width: a literal.
@@ -132,12 +170,14 @@ def _sum_of_planes(typingctx, out, x, values, offsets, start, end, bias, low, hi
     vectors = width.literal_value
     unroll = {1: 4, 2: 4, 3: 4, 4: 2, 5: 2, 6: 2, 7: 2}.get(vectors, 1)
 
-    def generate(context, builder, signature, arguments):
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
         out, x, values, offsets, start, end, bias, low, high, _ = arguments
         out, x, values = (_pointer(builder, each, _F32) for each in (out, x, values))
         offsets = _pointer(builder, offsets, _I32)
 
-        def terms(k):
+        def terms(k: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
             weight = _spread(builder, builder.load(builder.gep(values, [k])), LANES)
             at = builder.zext(builder.load(builder.gep(offsets, [k])), _I64)
             return [(weight, _load(builder, x, builder.add(at, _I64(v * LANES)), LANES)) for v in range(vectors)]
@@ -154,20 +194,31 @@ def _sum_of_planes(typingctx, out, x, values, offsets, start, end, bias, low, hi
     return types.void(out, x, values, offsets, start, end, bias, low, high, width), generate
 
 
-@intrinsic(prefer_literal=True)
-def _sum_of_columns(typingctx, out, x, values, indices, start, end, height):
+@_intrinsic
+def _sum_of_columns(
+    typingctx: BaseContext,
+    out: types.Type,
+    x: types.Type,
+    values: types.Type,
+    indices: types.Type,
+    start: types.Type,
+    end: types.Type,
+    height: types.Type,
+) -> Intrinsic:
     """out[r] = sum of values[k * height + r] * x[indices[k]], k = start .. end - 1, r < height; all addresses."""
     rows = height.literal_value
     lanes = min(LANES, rows)
     vectors = rows // lanes
     unroll = {1: 8, 2: 4}.get(vectors, 2) if rows > 1 else 8
 
-    def generate(context, builder, signature, arguments):
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
         out, x, values, indices, start, end, _ = arguments
         out, x, values = (_pointer(builder, each, _F32) for each in (out, x, values))
         indices = _pointer(builder, indices, _I32)
 
-        def terms(k):
+        def terms(k: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
             at = builder.zext(builder.load(builder.gep(indices, [k])), _I64)
             column = _spread(builder, builder.load(builder.gep(x, [at])), lanes)
             first = builder.mul(k, _I64(rows))
@@ -183,14 +234,24 @@ def _sum_of_columns(typingctx, out, x, values, indices, start, end, height):
     return types.void(out, x, values, indices, start, end, height), generate
 
 
-@intrinsic(prefer_literal=True)
-def _sum_of_look_ups(typingctx, out, x, values, indices, start, end):
+@_intrinsic
+def _sum_of_look_ups(
+    typingctx: BaseContext,
+    out: types.Type,
+    x: types.Type,
+    values: types.Type,
+    indices: types.Type,
+    start: types.Type,
+    end: types.Type,
+) -> Intrinsic:
     """out[r] = sum of table[codes[k * 16 + r]] * x[indices[k]], k = start .. end - 1, r < 16; all addresses.
 
     values: the table, 16 floats, and the codes, a byte each.
     """
 
-    def generate(context, builder, signature, arguments):
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
         out, x, values, indices, start, end = arguments
         codes = _pointer(builder, builder.add(values, _I64(64)), ir.IntType(8))
         out, x, values = (_pointer(builder, each, _F32) for each in (out, x, values))
@@ -201,7 +262,7 @@ def _sum_of_look_ups(typingctx, out, x, values, indices, start, end):
         )
         table = _load(builder, values, _I64(0), 16)
 
-        def terms(k):
+        def terms(k: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
             at = builder.zext(builder.load(builder.gep(indices, [k])), _I64)
             place = builder.gep(codes, [builder.mul(k, _I64(16))])
             found = builder.load(builder.bitcast(place, ir.VectorType(ir.IntType(8), 16).as_pointer()), align=1)
@@ -215,20 +276,30 @@ def _sum_of_look_ups(typingctx, out, x, values, indices, start, end):
     return types.void(out, x, values, indices, start, end), generate
 
 
-@intrinsic(prefer_literal=True)
-def _sum_of_fours(typingctx, out, x, values, choices, start, end):
+@_intrinsic
+def _sum_of_fours(
+    typingctx: BaseContext,
+    out: types.Type,
+    x: types.Type,
+    values: types.Type,
+    choices: types.Type,
+    start: types.Type,
+    end: types.Type,
+) -> Intrinsic:
     """out[v, r] = sum of values[k, v, r] * x[base + choice], k = start .. end - 1, v < CHOOSING, r < LANES; addresses.
 
     choices[k] are CHOOSING + 1 words: the base, and for each vector its neurons' choices, r's in bits r and 16 + r.
     """
 
-    def generate(context, builder, signature, arguments):
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
         out, x, values, choices, start, end = arguments
         out, x, values = (_pointer(builder, each, _F32) for each in (out, x, values))
         choices = _pointer(builder, choices, _I32)
         bits, mask = ir.IntType(LANES), ir.VectorType(ir.IntType(1), LANES)
 
-        def terms(k):
+        def terms(k: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
             at = builder.mul(k, _I64(CHOOSING + 1))
             base = builder.zext(builder.load(builder.gep(choices, [at])), _I64)
             inputs = [
@@ -254,8 +325,15 @@ def _sum_of_fours(typingctx, out, x, values, choices, start, end):
     return types.void(out, x, values, choices, start, end), generate
 
 
-@intrinsic(prefer_literal=True)
-def _copy(typingctx, target, source, count, step, larger):
+@_intrinsic
+def _copy(
+    typingctx: BaseContext,
+    target: types.Type,
+    source: types.Type,
+    count: types.Type,
+    step: types.Type,
+    larger: types.Type,
+) -> Intrinsic:
     """target[i] = source[i * step] for i < count; addresses, a positive count, and a literal step of 1 or 2.
 
     larger: a literal; 1 leaves what is in the target where it is the larger, NaN being larger than all.
@@ -263,7 +341,9 @@ def _copy(typingctx, target, source, count, step, larger):
     """
     stride, only_larger = step.literal_value, larger.literal_value
 
-    def generate(context, builder, signature, arguments):
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: Sequence[ir.Value]
+    ) -> ir.Value:
         target, source, count, _, _ = arguments
         target, source = _pointer(builder, target, _F32), _pointer(builder, source, _F32)
         vector = ir.VectorType(_F32, LANES)
@@ -304,9 +384,23 @@ def _copy(typingctx, target, source, count, step, larger):
     return types.void(target, source, count, step, larger), generate
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _rows(work, weights, offsets, pointers, x_at, out_at, stride, positions, rows, ptr_at, val_at, off_at, bias_at):
-    """The rows form. out[r * stride + p] for r < rows and p < positions, or up to a vector more.
+@compiled(error_model="numpy")
+def _rows(
+    work: Floats,
+    weights: Floats,
+    offsets: Offsets,
+    pointers: Integers,
+    x_at: int,
+    out_at: int,
+    stride: int,
+    positions: int,
+    rows: int,
+    ptr_at: int,
+    val_at: int,
+    off_at: int,
+    bias_at: int,
+) -> None:
+    """The kernel of rows. out[r * stride + p] for r < rows and p < positions, or up to a vector more.
 
     weights[bias_at:]: the biases, then the least and the largest output. The last, incomplete chunk of positions comes
     first, so that what it writes beyond its row is overwritten by the next row's.
@@ -344,9 +438,9 @@ def _rows(work, weights, offsets, pointers, x_at, out_at, stride, positions, row
         first -= WIDEST
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _spread_out(work, src, dst, op):
-    """Write the planes of an image: for each channel, phase of the stride and kernel column one, as `_conv` reads them.
+@compiled(error_model="numpy")
+def _spread_out(work: Floats, src: int, dst: int, op: Integers) -> None:
+    """Write the planes of an image as `_conv` reads them, one for each channel, phase of the stride and kernel column.
 
     plane[i, j] = image[channel, i * stride + phase - pad_h, j * stride + column * dilation - pad_w]; what lies outside
     of the image is zero from the start.
@@ -377,8 +471,8 @@ def _spread_out(work, src, dst, op):
                             work[target + j] = work[source + j * stride]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _conv(op, n, work, weights, offsets, pointers):
+@compiled(error_model="numpy")
+def _conv(op: Integers, n: int, work: Floats, weights: Floats, offsets: Offsets, pointers: Integers) -> None:
     """op: code, src, dst, C, H, W, stride, pad_h, pad_w, plane_h, phases, kernel_w, dilation_w, planes, O, OH, OW, ptr,
     val, off, bias. planes: scratch for one image, or -1 where the image itself can be read.
     """
@@ -393,20 +487,20 @@ def _conv(op, n, work, weights, offsets, pointers):
 
 if LANES == 16:
 
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def _look_ups(out, x, values, indices, start, end):
+    @compiled(error_model="numpy")
+    def _look_ups(out: int, x: int, values: int, indices: int, start: int, end: int) -> None:
         _sum_of_look_ups(out, x, values, indices, start, end)
 
 else:
 
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def _look_ups(out, x, values, indices, start, end):
+    @compiled(error_model="numpy")
+    def _look_ups(out: int, x: int, values: int, indices: int, start: int, end: int) -> None:
         """Never called: no layer is packed for it."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _linear(op, n, work, weights, offsets, pointers):
-    """op: code, src, dst, rows an image, I, O, height, groups, ptr, val, off, bias: the blocks form, by sample."""
+@compiled(error_model="numpy")
+def _linear(op: Integers, n: int, work: Floats, weights: Floats, offsets: Offsets, pointers: Integers) -> None:
+    """op: code, src, dst, rows an image, I, O, height, groups, ptr, val, off, bias: the kernel of blocks, by sample."""
     inputs, outputs, height, groups, bias = op[4], op[5], op[6], op[7], op[11]
     base, values, indices = work.ctypes.data, weights.ctypes.data + 4 * op[9], offsets.ctypes.data + 4 * op[10]
     low, high = weights[bias + outputs], weights[bias + outputs + 1]
@@ -439,18 +533,18 @@ def _linear(op, n, work, weights, offsets, pointers):
             work[y + output] = high if value > high else value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _transpose(work, src, src_stride, dst, dst_stride, rows, columns):
+@compiled(error_model="numpy")
+def _transpose(work: Floats, src: int, src_stride: int, dst: int, dst_stride: int, rows: int, columns: int) -> None:
     """work[dst + j * dst_stride + i] = work[src + i * src_stride + j]; unsigned, so that no index is checked."""
-    src, dst, a, b = np.uint64(src), np.uint64(dst), np.uint64(src_stride), np.uint64(dst_stride)
+    source, target, a, b = np.uint64(src), np.uint64(dst), np.uint64(src_stride), np.uint64(dst_stride)
     for j in range(np.uint64(columns)):
         for i in range(np.uint64(rows)):
-            work[dst + j * b + i] = work[src + i * a + j]
+            work[target + j * b + i] = work[source + i * a + j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _batched(op, n, work, weights, offsets, pointers):
-    """op: code, src, dst, rows an image, I, O, x, y, stride, ptr, val, off, bias: the rows form of a linear layer.
+@compiled(error_model="numpy")
+def _batched(op: Integers, n: int, work: Floats, weights: Floats, offsets: Offsets, pointers: Integers) -> None:
+    """op: code, src, dst, rows an image, I, O, x, y, stride, ptr, val, off, bias: rows, for a linear layer.
 
     x, y: scratch for the transposes, of rows of `stride` samples.
     """
@@ -460,8 +554,8 @@ def _batched(op, n, work, weights, offsets, pointers):
     _transpose(work, op[7], stride, op[2], outputs, outputs, samples)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _add(op, n, work, weights):
+@compiled(error_model="numpy")
+def _add(op: Integers, n: int, work: Floats, weights: Floats) -> None:
     """op: code, a, b, dst, floats an image, bounds."""
     low, high = weights[op[5]], weights[op[5] + 1]
     count = n * op[4]
@@ -472,8 +566,8 @@ def _add(op, n, work, weights):
         out[i] = high if value > high else value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _clamp(op, n, work, weights):
+@compiled(error_model="numpy")
+def _clamp(op: Integers, n: int, work: Floats, weights: Floats) -> None:
     """op: code, src, dst, floats an image, bounds."""
     low, high = weights[op[4]], weights[op[4] + 1]
     count = n * op[3]
@@ -483,8 +577,8 @@ def _clamp(op, n, work, weights):
         out[i] = high if value > high else value
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _max_pool(op, n, work):
+@compiled(error_model="numpy")
+def _max_pool(op: Integers, n: int, work: Floats) -> None:
     """op: code, src, dst, C, H, W, OH, OW, kernel_h, kernel_w, stride_h, stride_w; no padding."""
     height, width, out_h, out_w, stride = op[4], op[5], op[6], op[7], op[11]
     base = work.ctypes.data
@@ -510,8 +604,8 @@ def _max_pool(op, n, work):
                                 work[out + j] = value
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc"}, error_model="numpy")
-def _mean_pool(op, n, work):
+@compiled(error_model="numpy", fastmath={"reassoc"})
+def _mean_pool(op: Integers, n: int, work: Floats) -> None:
     """op: code, src, dst, C, positions."""
     positions = op[4]
     for plane in range(n * op[3]):
@@ -523,8 +617,8 @@ def _mean_pool(op, n, work):
         work[op[2] + plane] = total / positions
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def run(ops, n, work, weights, offsets, pointers):
+@compiled(error_model="numpy")
+def run(ops: Integers, n: int, work: Floats, weights: Floats, offsets: Offsets, pointers: Integers) -> None:
     """Run operations for n images. ops: int64 (operations, FIELDS), as the functions above describe them.
 
     work, weights: float32; offsets: uint32; pointers: int64. Positions of values and scratch are those in `work`.

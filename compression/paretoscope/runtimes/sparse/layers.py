@@ -2,32 +2,50 @@
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 
 from paretoscope.runtimes.sparse.kernels import CHOOSING, FOURS, HEIGHTS, LANES, LOOK_UPS
 
-ROWS = "rows"
-N_OF_FOUR = "N of 4"
-LOOKED_UP = "look-ups"
+
+class Storage(StrEnum):
+    """How the weights of a sparse layer lie in memory, as the kernels describe it; "blocks of 1" is CSR."""
+
+    ROWS = "rows"
+    BLOCKS_OF_1 = "blocks of 1"
+    BLOCKS_OF_4 = "blocks of 4"
+    BLOCKS_OF_8 = "blocks of 8"
+    BLOCKS_OF_16 = "blocks of 16"
+    BLOCKS_OF_32 = "blocks of 32"
+    BLOCKS_OF_64 = "blocks of 64"
+    N_OF_FOUR = "N of 4"
+    LOOKED_UP = "look-ups"
+
+
 # Different values, zero among them, that look-ups can tell apart.
 VALUES = 16
 _TALL = CHOOSING * LANES
-# Forms of a linear layer that take one sample after the other, with what tells the kernel of them.
-BLOCKS = {
-    **{f"blocks of {height}": height for height in HEIGHTS},
-    N_OF_FOUR: FOURS,
-    **({LOOKED_UP: LOOK_UPS} if LANES == VALUES else {}),
+# Storages of a linear layer that take one sample after the other, with what tells the kernel of them.
+BLOCKS: dict[Storage, int] = {
+    **{Storage(f"blocks of {height}"): height for height in HEIGHTS},
+    Storage.N_OF_FOUR: FOURS,
+    **({Storage.LOOKED_UP: LOOK_UPS} if LANES == VALUES else {}),
 }
+
+
+Weights = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Packed:
     """values: float32, offsets: uint32, pointers: int64 (rows or groups + 1), the first entry of each."""
 
-    values: np.ndarray
-    offsets: np.ndarray
-    pointers: np.ndarray
+    values: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.uint32]
+    pointers: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,7 @@ class Planes:
 
     @property
     def plane_h(self) -> int:
+        """Rows of a plane."""
         return self.out_h + (self.kernel[0] - 1) * self.dilation[0] // self.stride
 
     @property
@@ -67,14 +86,14 @@ class Planes:
         """Floats of all planes of a channel."""
         return self.phases * self.kernel[1] * self.plane_h * self.out_w
 
-    def offset(self, channel: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Where the first input of a weight lies, of a channel, kernel row and kernel column."""
+    def offset(self, channel: Indices, row: Indices, column: Indices) -> Indices:
+        """Where the first inputs of weights lie, by their channels, kernel rows and kernel columns; in floats."""
         row = row * self.dilation[0]
         plane = (row % self.stride * self.kernel[1] + column) * self.plane_h
         return channel * self.floats + (plane + row // self.stride) * self.out_w
 
 
-def pack_conv(weight: np.ndarray, groups: int, planes: Planes) -> Packed:
+def pack_conv(weight: Weights, groups: int, planes: Planes) -> Packed:
     """A weight (O, C / groups, kernel_h, kernel_w) in rows."""
     out, channel, row, column = np.nonzero(weight)
     channel = channel + out // (len(weight) // groups) * weight.shape[1]
@@ -83,20 +102,20 @@ def pack_conv(weight: np.ndarray, groups: int, planes: Planes) -> Packed:
     return Packed(values, planes.offset(channel, row, column).astype(np.uint32), pointers.astype(np.int64))
 
 
-def pack_rows(weight: np.ndarray, stride: int) -> Packed:
+def pack_rows(weight: Weights, stride: int) -> Packed:
     """A weight (O, I) in rows; inputs are rows of `stride` samples."""
     out, column = np.nonzero(weight)
     pointers = np.searchsorted(out, np.arange(len(weight) + 1))
     return Packed(weight[out, column], (column * stride).astype(np.uint32), pointers.astype(np.int64))
 
 
-def pack_blocks(weight: np.ndarray, form: str) -> Packed:
-    """A weight (O, I) in one of BLOCKS: groups of outputs, the last filled up with zeros, or `pack_fours`."""
-    if form == N_OF_FOUR:
+def pack_blocks(weight: Weights, storage: Storage) -> Packed:
+    """A weight (O, I) in one of BLOCKS: groups of outputs, the last of which is filled up with zeros."""
+    if storage == Storage.N_OF_FOUR:
         return pack_fours(weight)
-    if form == LOOKED_UP:
+    if storage == Storage.LOOKED_UP:
         return _pack_look_ups(weight)
-    height = BLOCKS[form]
+    height = BLOCKS[storage]
     filled = np.zeros((-(-len(weight) // height) * height, weight.shape[1]), np.float32)
     filled[: len(weight)] = weight
     grouped = filled.reshape(-1, height, weight.shape[1])
@@ -105,21 +124,21 @@ def pack_blocks(weight: np.ndarray, form: str) -> Packed:
     return Packed(grouped[group, :, column].ravel(), column.astype(np.uint32), pointers.astype(np.int64))
 
 
-def possible(weight: np.ndarray, form: str) -> bool:
-    """Whether a weight can take a form."""
-    return form != LOOKED_UP or len(np.unique(np.append(weight, 0))) <= VALUES
+def possible(weight: Weights, storage: Storage) -> bool:
+    """Whether a weight can be stored so: look-ups take no more than VALUES different values, zero among them."""
+    return storage != Storage.LOOKED_UP or len(np.unique(np.append(weight, 0))) <= VALUES
 
 
-def _pack_look_ups(weight: np.ndarray) -> Packed:
+def _pack_look_ups(weight: Weights) -> Packed:
     """values: a table of VALUES floats, then a byte for each weight of a block."""
     table = np.unique(np.append(weight, np.float32(0)))
-    packed = pack_blocks(weight, f"blocks of {LANES}")
+    packed = pack_blocks(weight, Storage(f"blocks of {LANES}"))
     codes = np.searchsorted(table, packed.values).astype(np.uint8)
     filled = np.append(table, np.zeros(VALUES - len(table), np.float32)).astype(np.float32)
     return Packed(np.append(filled, codes.view(np.float32)), packed.offsets, packed.pointers)
 
 
-def pack_fours(weight: np.ndarray) -> Packed:
+def pack_fours(weight: Weights) -> Packed:
     """A weight (O, I) in groups of outputs by four inputs: as many rounds as an output of the group has non-zeros.
 
     offsets: for each round the first of the four inputs, and the choices of each vector of outputs.
@@ -140,7 +159,7 @@ def pack_fours(weight: np.ndarray) -> Packed:
     return Packed(values.ravel(), offsets, pointers.astype(np.int64))
 
 
-def _fours(weight: np.ndarray) -> np.ndarray:
+def _fours(weight: Weights) -> Weights:
     """(groups, outputs of a group, I / 4, 4), filled up with zeros."""
     outputs, inputs = -(-len(weight) // _TALL) * _TALL, -(-weight.shape[1] // 4) * 4
     filled = np.zeros((outputs, inputs), np.float32)
@@ -148,36 +167,38 @@ def _fours(weight: np.ndarray) -> np.ndarray:
     return filled.reshape(-1, _TALL, inputs // 4, 4)
 
 
-def _rounds(fours: np.ndarray) -> np.ndarray:
-    return (fours != 0).sum(axis=3).max(axis=1)
+def _rounds(fours: Weights) -> Indices:
+    """The most non-zeros that an output of a group has among four inputs: (groups, I / 4)."""
+    rounds: Indices = np.count_nonzero(fours, axis=3).max(axis=1)
+    return rounds
 
 
-def expected_entries(shape: tuple[int, ...], form: str, density: float) -> float:
-    """What `entries` is on average when so many of all weights are not zero, at random."""
+def expected_entries(shape: tuple[int, ...], storage: Storage, density: float) -> float:
+    """What `entries` is on average when the share `density` of all weights is not zero, at random."""
     size = math.prod(shape)
-    if form == N_OF_FOUR:
+    if storage == Storage.N_OF_FOUR:
         # The most of so many binomial draws of four: the sum of P(most > k).
         at_most = [sum(math.comb(4, i) * density**i * (1 - density) ** (4 - i) for i in range(k + 1)) for k in range(4)]
         return size / 4 * sum(1 - each**_TALL for each in at_most)
-    return size * (1 - (1 - density) ** _height(form))
+    return size * (1 - (1 - density) ** _height(storage))
 
 
-def groups(outputs: int, form: str) -> int:
-    """How many groups of outputs one of BLOCKS has."""
-    return -(-outputs // (_TALL if form == N_OF_FOUR else _height(form)))
+def groups_of(outputs: int, storage: Storage) -> int:
+    """How many groups so many outputs make in one of BLOCKS."""
+    return -(-outputs // (_TALL if storage == Storage.N_OF_FOUR else _height(storage)))
 
 
-def entries(weight: np.ndarray, form: str) -> int:
-    """How many weights a form multiplies: the non-zeros, and the zeros that come with them."""
-    if form == ROWS:
+def entries(weight: Weights, storage: Storage) -> int:
+    """How many weights are multiplied in a storage: the non-zeros, and the zeros that are stored beside them."""
+    if storage == Storage.ROWS:
         return int(np.count_nonzero(weight))
-    if form == N_OF_FOUR:
+    if storage == Storage.N_OF_FOUR:
         return _TALL * int(_rounds(_fours(weight)).sum())
-    height = _height(form)
+    height = _height(storage)
     starts = np.arange(0, len(weight), height)
     return height * int(np.count_nonzero(np.logical_or.reduceat(weight != 0, starts, axis=0)))
 
 
-def _height(form: str) -> int:
+def _height(storage: Storage) -> int:
     """Outputs that share an input: those of a block, or 1."""
-    return LANES if form == LOOKED_UP else BLOCKS.get(form, 1)
+    return LANES if storage == Storage.LOOKED_UP else BLOCKS.get(storage, 1)

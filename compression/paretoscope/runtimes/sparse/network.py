@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 from torch import nn
 
 from paretoscope.graph.folds import fold_layers, state_of
-from paretoscope.graph.operations import Step, Steps
+from paretoscope.graph.operations import Operation, Operations
 from paretoscope.graph.trace import INPUT, OPSET, OUTPUT
 from paretoscope.runtimes.onnx_graph import IR_VERSION, serialize, trace
 from paretoscope.runtimes.sessions import open_session
@@ -17,11 +19,11 @@ from paretoscope.runtimes.sessions import open_session
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What flows between steps. shape: for one image. axis: the one that grows with the batch, or None if none does."""
+    """A value between two steps. shape: for one image. axis: that grows with the batch, or None where none does."""
 
     shape: tuple[int, ...]
     axis: int | None
-    kind: np.dtype
+    kind: np.dtype[Any]
 
     def shape_for(self, n: int) -> tuple[int, ...]:
         """The shape for n images."""
@@ -47,25 +49,33 @@ class Value:
 class Layer:
     """weight, bias: float32, batch normalisation folded in; (O, C / groups, kernel_h, kernel_w) or (O, I), and (O,)."""
 
-    weight: np.ndarray
-    bias: np.ndarray
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
 
 
-class Network:
-    """steps: in the order of execution. values: by name. layers: by the output of their step.
+def integers(step: Operation, name: str) -> tuple[int, ...]:
+    """The integers of an attribute of a step's node, one or more; KeyError where it has none of that name."""
+    for attribute in step.node.attribute:
+        if attribute.name == name:
+            return tuple(attribute.ints) if attribute.type == onnx.AttributeProto.INTS else (attribute.i,)
+    raise KeyError(name)
+
+
+class SparseNetwork:
+    """A network for the sparse runtime. steps: in the order of execution. values: by name. layers: by their output.
 
     Raises ModelError as `export_fp32` does.
     """
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
         self.model = trace(module, input_shape)
         state = state_of(module)
-        grouped = Steps(self.model, state)
+        grouped = Operations(self.model, state)
         self.input_shape = tuple(input_shape)
-        self.steps: list[Step] = grouped.steps
+        self.steps: list[Operation] = grouped.steps
         self.constants = grouped.constants
         self.values = self._values()
-        self.layers = {}
+        self.layers: dict[str, Layer] = {}
         for output, fold in fold_layers(grouped, state).items():
             factor = fold.factor.reshape(-1, *[1] * (fold.weight.ndim - 1))
             bias = np.zeros(len(fold.factor)) if fold.bias is None else fold.bias
@@ -75,7 +85,7 @@ class Network:
 
     @cached_property
     def data(self) -> bytes:
-        """The whole network as an ONNX file, the same as `export_fp32` gives."""
+        """The whole network as the ONNX file that `export_fp32` gives."""
         return serialize(self.model)
 
     def _values(self) -> dict[str, Value]:
@@ -93,7 +103,7 @@ class Network:
             values[name] = Value(single.shape, axis, single.dtype)
         return values
 
-    def bounds(self, step: Step) -> tuple[float, float]:
+    def bounds(self, step: Operation) -> tuple[float, float]:
         """The least and the largest value that the activation of a step lets through."""
         activation = step.activation or step.node
         if activation.op_type == "Relu":
@@ -103,21 +113,19 @@ class Network:
             return low, high
         return -np.inf, np.inf
 
-    def attributes(self, step: Step) -> dict[str, object]:
-        return {a.name: helper.get_attribute_value(a) for a in step.node.attribute}
-
-    def is_own(self, step: Step) -> bool:
+    def is_own(self, step: Operation) -> bool:
         """Whether the kernels of this package can run a step."""
-        kind, a = step.node.op_type, self.attributes(step)
+        kind = step.node.op_type
         if not all(self.values[name].by_image for name in (*step.sources, step.output)):
             return False
         if kind == "Conv":
-            stride_h, stride_w = a["strides"]
+            stride_h, stride_w = integers(step, "strides")
             return step.is_layer and len(self.values[step.output].shape) == 4 and stride_h == stride_w
         if kind == "Gemm":
             return step.is_layer
         if kind == "MaxPool":
-            return not any(a["pads"]) and set(a["dilations"]) == {1} and not a["ceil_mode"]
+            padded, dilations = any(integers(step, "pads")), set(integers(step, "dilations"))
+            return not padded and dilations == {1} and integers(step, "ceil_mode") == (0,)
         if kind == "Add":
             return len(step.sources) == 2 and len({self.values[name].shape for name in step.sources}) == 1
         if kind == "Reshape":

@@ -1,7 +1,7 @@
 """The sparse runtime: layers whose zeros pay on this machine skip them, all others run in ONNX Runtime.
 
-Dense kernels multiply zeros at full price. Here every layer takes the faster of its forms, by a break-even that is
-measured on this machine (`sparse_choice`), and the whole is taken only where it is faster than ONNX Runtime alone:
+Dense kernels multiply zeros at full price. Here every layer takes the faster of its storages, by a break-even that is
+measured on this machine (`choice.py`), and the whole is taken only where it is faster than ONNX Runtime alone:
 it is never slower than that beyond noise. Sparse kernels use one thread; where ONNX Runtime is faster on more, it is
 taken.
 """
@@ -9,7 +9,7 @@ taken.
 import hashlib
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,17 +17,18 @@ import llvmlite
 import numba
 import numpy as np
 
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_profile import session_times
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxSession
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, node_owners, typical
 from paretoscope.runtimes.sessions import session_options
 from paretoscope.runtimes.sparse import kernels
-from paretoscope.runtimes.sparse.choice import BreakEven, Choice, break_even, choose
-from paretoscope.runtimes.sparse.layers import entries, possible
-from paretoscope.runtimes.sparse.network import Network
-from paretoscope.runtimes.sparse.tape import DENSE, Loaded, Stretch, lay_out
+from paretoscope.runtimes.sparse.choice import BreakEven, EngineChoice, break_even, choose
+from paretoscope.runtimes.sparse.layers import Storage, entries, possible
+from paretoscope.runtimes.sparse.network import SparseNetwork
+from paretoscope.runtimes.sparse.tape import Engine, Kernel, Loaded, Stretch, lay_out
 
 # Batch sizes that a session keeps in memory.
 _KEPT = 2
@@ -35,43 +36,17 @@ _KEPT = 2
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Content:
-    """A network, and how it was chosen to run, by batch and threads."""
+    """A network, and the engines that were chosen for it, by batch and threads."""
 
-    network: Network
-    choices: dict[tuple[int, int], Choice] = field(default_factory=dict)
+    network: SparseNetwork
+    choices: dict[tuple[int, int], EngineChoice] = field(default_factory=dict)
 
-    def choice(self, images: np.ndarray, threads: int) -> Choice:
-        """For a batch of images; measured once."""
+    def choice(self, images: np.ndarray, threads: int) -> EngineChoice:
+        """The engines for a batch of images (n, C, H, W), float32; measured once."""
         key = len(images), threads
         if key not in self.choices:
             self.choices[key] = choose(self.network, images, threads)
         return self.choices[key]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerPlan:
-    """How a layer runs. weight: its state-dict name. density: non-zero weights / weights. form: "dense", "rows" or
-    "blocks of N". multiplied: weights that the form multiplies. break_even: the density below which zeros without a
-    pattern pay. dense_us, sparse_us: what it takes in ONNX Runtime and in the best sparse form, by the measured lines.
-    """
-
-    weight: str
-    density: float
-    form: str
-    multiplied: int
-    break_even: float
-    dense_us: float
-    sparse_us: float | None
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether it runs in a form of ours."""
-        return self.form != DENSE
-
-
-def sparse_layers(plan: Sequence[LayerPlan]) -> tuple[int, int]:
-    """How many layers of a plan run in a form of ours, of how many."""
-    return sum(layer.is_sparse for layer in plan), len(plan)
 
 
 class SparseSession:
@@ -93,7 +68,7 @@ class SparseSession:
 
     def bind(self, images: np.ndarray) -> Callable[[], object]:
         images = as_input(images, self._program.input_shape)
-        self._content.choice(images, self._threads)
+        self._open.choice(images, self._threads)
         loaded = self._load(images)
         if loaded is None:
             return self._dense.bind(images)
@@ -101,10 +76,10 @@ class SparseSession:
         return loaded.calls[0] if len(loaded.calls) == 1 else loaded.run
 
     def describe(self) -> dict[str, str | int]:
-        layers = self._content.network.layers
+        layers = self._open.network.layers
         told = {
-            f"batch {n}": f"{sum(e != DENSE for s, e in self._layers(choice))} of {len(layers)} layers sparse"
-            for (n, threads), choice in self._content.choices.items()
+            f"batch {n}": f"{sum(e != Engine.DENSE for s, e in self._layers(choice))} of {len(layers)} layers sparse"
+            for (n, threads), choice in self._open.choices.items()
             if threads == self._threads
         }
         return {
@@ -119,35 +94,39 @@ class SparseSession:
         self._content = None
         self._loaded.clear()
 
-    def _layers(self, choice: Choice) -> list[tuple[str, str]]:
-        network = self._content.network
+    @property
+    def _open(self) -> Content:
+        return still_open(self._content)
+
+    def _layers(self, choice: EngineChoice) -> list[tuple[str, Kernel]]:
+        network = self._open.network
         steps = zip(network.steps, choice.engines, strict=True)
         return [(step.output, engine) for step, engine in steps if step.output in network.layers]
 
     @cached_property
     def _dense(self) -> OnnxSession:
         """ONNX Runtime itself, where nothing is gained by dividing the network."""
-        program = replace(self._program, runtime=ONNX_RUNTIME.name, content=self._content.network.data)
+        program = replace(self._program, runtime=ONNX_RUNTIME.name, content=self._open.network.data)
         return OnnxSession(program, self._threads)
 
     def _load(self, images: np.ndarray) -> Loaded | None:
         """Memory for a batch, in the division that was measured for it, or else for another; None for all dense."""
-        n, choices = len(images), self._content.choices
+        n, choices = len(images), self._open.choices
         if n not in self._loaded:
             known = choices.get((n, self._threads)) or next(
                 (choice for (_, threads), choice in choices.items() if threads == self._threads), None
             )
-            chosen = known or self._content.choice(images[:1], self._threads)
-            if set(chosen.engines) == {DENSE}:
+            chosen = known or self._open.choice(images[:1], self._threads)
+            if set(chosen.engines) == {Engine.DENSE}:
                 return None
-            self._loaded[n] = lay_out(self._content.network, chosen.engines, n).load(self._threads)
+            self._loaded[n] = lay_out(self._open.network, chosen.engines, n).load(self._threads)
             if len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)
         return self._loaded[n]
 
 
 def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPlan]:
-    """How each layer of a sparse program runs on a batch of images, and why."""
+    """How each layer of a sparse program runs on a batch of images, float32 (n, C, H, W), and why."""
     content: Content = program.content
     choice = content.choice(as_input(images, program.input_shape), threads)
     known: BreakEven = break_even(content.network, images, threads)
@@ -156,14 +135,15 @@ def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPl
         if step.output not in content.network.layers:
             continue
         weight, times = content.network.layers[step.output].weight, known.steps[step.output]
-        sparse = [times.of(form, entries(weight, form)) for form in times.forms if possible(weight, form)]
+        storages = [each for each in times.storages if isinstance(each, Storage) and possible(weight, each)]
+        sparse = [times.of(each, entries(weight, each)) for each in storages]
         rows.append(
             LayerPlan(
                 weight=step.weight,
                 density=np.count_nonzero(weight) / weight.size,
-                form=engine,
+                form=engine.value,
                 # Blocks are filled up with zeros beyond the last output; those are none of the layer's weights.
-                multiplied=weight.size if engine == DENSE else min(entries(weight, engine), weight.size),
+                multiplied=min(entries(weight, engine), weight.size) if isinstance(engine, Storage) else weight.size,
                 break_even=known.density(content.network, step.output),
                 dense_us=times.dense,
                 sparse_us=min(sparse, default=None),
@@ -173,11 +153,11 @@ def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPl
 
 
 def _build(runnable: Runnable, number_format: str) -> Program:
-    network = Network(runnable.module, runnable.input_shape)
+    network = SparseNetwork(runnable.module, runnable.input_shape)
     parts = [graph_digest(network.data).encode()]
     parts += [np.packbits(layer.weight != 0).tobytes() for layer in network.layers.values()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()
-    return Program(SPARSE.name, number_format, digest, tuple(runnable.input_shape), Content(network))
+    return Program(SPARSE.name, number_format, digest, runnable.input_shape, Content(network))
 
 
 def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
@@ -204,9 +184,10 @@ def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> d
 
 def _kernel_times(loaded: Loaded, stretch: Stretch, runs: int) -> list[float]:
     """Microseconds of each operation, without what a call takes that does nothing."""
-    tape = loaded.tape
+    tape, operations = loaded.tape, stretch.operations
+    assert operations is not None  # dense stretches have a profile of their own
     arguments = (tape.n, loaded.work, tape.weights, tape.offsets, tape.pointers)
-    calls = [stretch.operations[:0], *(stretch.operations[place : place + 1] for place in range(len(stretch.owners)))]
+    calls = [operations[:0], *(operations[place : place + 1] for place in range(len(stretch.owners)))]
     samples: list[list[float]] = [[] for _ in calls]
     for _ in range(WARM_UP_RUNS + runs):
         for call, times in zip(calls, samples, strict=True):
@@ -227,5 +208,6 @@ SPARSE = Runtime(
     build_as=_build,
     open=SparseSession,
     profile=_profile,
+    plan=plan,
     sees_zeros=True,
 )

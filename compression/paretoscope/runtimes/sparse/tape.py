@@ -6,19 +6,44 @@ values lie in one array, so that nothing is copied where they change places.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from paretoscope.graph.operations import Step
+from paretoscope.graph.operations import Operation
 from paretoscope.graph.trace import INPUT, OUTPUT
+from paretoscope.runtimes import plans
 from paretoscope.runtimes.sessions import open_session, session_options
 from paretoscope.runtimes.sparse import kernels
-from paretoscope.runtimes.sparse.layers import BLOCKS, Packed, Planes, groups, pack_blocks, pack_conv, pack_rows
-from paretoscope.runtimes.sparse.network import Layer, Network
+from paretoscope.runtimes.sparse.layers import (
+    BLOCKS,
+    Packed,
+    Planes,
+    Storage,
+    groups_of,
+    pack_blocks,
+    pack_conv,
+    pack_rows,
+)
+from paretoscope.runtimes.sparse.network import Layer, SparseNetwork, integers
 
-DENSE, OWN = "dense", "own"
+
+class Engine(StrEnum):
+    """What runs a step that has no sparse weights: ONNX Runtime, or a kernel of this package."""
+
+    DENSE = plans.DENSE
+    OWN = "own"
+
+
+# What runs a step: an engine, or the kernel for a storage of sparse weights.
+Kernel = Engine | Storage
+
 # Floats of a cache line.
 _LINE = 16
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -27,7 +52,7 @@ class Stretch:
 
     first: int
     last: int
-    operations: np.ndarray | None
+    operations: npt.NDArray[np.int64] | None
     owners: tuple[str, ...] = ()
     graph: bytes = b""
     inputs: tuple[str, ...] = ()
@@ -39,16 +64,16 @@ class Tape:
     """A network laid out for n images. positions: of the values, in floats of an array of `size`."""
 
     n: int
-    network: Network
+    network: SparseNetwork
     stretches: tuple[Stretch, ...]
     positions: Mapping[str, int]
     size: int
-    weights: np.ndarray
-    offsets: np.ndarray
-    pointers: np.ndarray
+    weights: npt.NDArray[np.float32]
+    offsets: npt.NDArray[np.uint32]
+    pointers: npt.NDArray[np.int64]
 
     def load(self, threads: int) -> "Loaded":
-        """Memory and sessions for it."""
+        """The tape in memory of its own, with the sessions of its dense stretches."""
         return Loaded(self, threads)
 
 
@@ -63,15 +88,17 @@ class Loaded:
         self.calls = [self._call(stretch, threads) for stretch in tape.stretches]
 
     @property
-    def images(self) -> np.ndarray:
+    def images(self) -> npt.NDArray[np.float32]:
+        """The input, as a view: (n, C, H, W)."""
         return self.value(INPUT)
 
     @property
-    def logits(self) -> np.ndarray:
+    def logits(self) -> npt.NDArray[np.float32]:
+        """The output, as a view: (n, classes)."""
         return self.value(OUTPUT)
 
-    def value(self, name: str) -> np.ndarray:
-        """A value, as a view."""
+    def value(self, name: str) -> npt.NDArray[np.float32]:
+        """A value for n images, as a view."""
         shape = self.tape.network.values[name].shape_for(self.tape.n)
         at = self.tape.positions[name]
         return self.work[at : at + int(np.prod(shape))].reshape(shape)
@@ -97,18 +124,23 @@ class Loaded:
         return lambda: session.run_with_iobinding(binding)
 
 
-def lay_out(network: Network, engines: Sequence[str], n: int, replaced: Mapping[str, Layer] | None = None) -> Tape:
-    """engines: for each step the form of its layer, `OWN`, or `DENSE` for ONNX Runtime. replaced: other weights."""
+def lay_out(
+    network: SparseNetwork, engines: Sequence[Kernel], n: int, replaced: Mapping[str, Layer] | None = None
+) -> Tape:
+    """A tape of a network for n images.
+
+    engines: for each step its engine, or the storage of its layer. replaced: other weights, by the layers' outputs.
+    """
     stretches, first = [], 0
     layout = _Layout(network, n, {**network.layers, **(replaced or {})})
     for place in range(1, len(engines) + 1):
-        if place == len(engines) or (engines[place] == DENSE) != (engines[first] == DENSE):
+        if place == len(engines) or (engines[place] == Engine.DENSE) != (engines[first] == Engine.DENSE):
             stretches.append(layout.stretch(first, place, engines))
             first = place
     return layout.tape(stretches)
 
 
-def lay_out_step(network: Network, place: int, engine: str, n: int, layer: Layer | None = None) -> Tape:
+def lay_out_step(network: SparseNetwork, place: int, engine: Kernel, n: int, layer: Layer | None = None) -> Tape:
     """One step alone, in a kernel of this package."""
     step = network.steps[place]
     layout = _Layout(network, n, {**network.layers, **({step.output: layer} if layer else {})})
@@ -118,12 +150,12 @@ def lay_out_step(network: Network, place: int, engine: str, n: int, layer: Layer
 
 @dataclass
 class _Layout:
-    network: Network
+    network: SparseNetwork
     n: int
     layers: Mapping[str, Layer]
-    weights: list[np.ndarray] = field(default_factory=list)
-    offsets: list[np.ndarray] = field(default_factory=list)
-    pointers: list[np.ndarray] = field(default_factory=list)
+    weights: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    offsets: list[npt.NDArray[np.uint32]] = field(default_factory=list)
+    pointers: list[npt.NDArray[np.int64]] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
     scratch: dict[object, int] = field(default_factory=dict)
     size: int = 0
@@ -135,7 +167,7 @@ class _Layout:
         self.used: list[tuple[int, int, int]] = []
 
     def tape(self, stretches: list[Stretch]) -> Tape:
-        def joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
+        def joined(parts: list[npt.NDArray[Number]], kind: type[Number]) -> npt.NDArray[Number]:
             return np.concatenate([*parts, np.zeros(1, kind)]).astype(kind, copy=False)
 
         return Tape(
@@ -149,9 +181,9 @@ class _Layout:
             joined(self.pointers, np.int64),
         )
 
-    def stretch(self, first: int, last: int, engines: Sequence[str]) -> Stretch:
+    def stretch(self, first: int, last: int, engines: Sequence[Kernel]) -> Stretch:
         steps = self.network.steps[first:last]
-        if engines[first] == DENSE:
+        if engines[first] == Engine.DENSE:
             graph, inputs, outputs = self.network.segment(first, last)
             for name in (*inputs, *outputs):
                 self._place(name, first)
@@ -172,37 +204,42 @@ class _Layout:
         table = np.array(operations, np.int64).reshape(-1, kernels.FIELDS)
         return Stretch(first, last, table, owners=tuple(owners))
 
-    def _operation(self, step: Step, engine: str) -> list[int]:
-        at, (source, *others) = self.positions, step.sources
+    def _operation(self, step: Operation, engine: Kernel) -> list[int]:
+        at, source = self.positions, step.sources[0]
         shape, out = self.network.values[source].shape, self.network.values[step.output].shape
-        kind, a = step.node.op_type, self.network.attributes(step)
+        kind = step.node.op_type
         if kind == "Conv":
-            return self._conv(step, shape, out, a)
+            return self._conv(step, shape, out)
         if kind == "Gemm":
             return self._linear(step, shape, out, engine)
         if kind == "Add":
             floats = self.network.values[source].floats
-            return [kernels.ADD, at[source], at[others[0]], at[step.output], floats, self._bounds(step)]
+            return [kernels.ADD, at[source], at[step.sources[1]], at[step.output], floats, self._bounds(step)]
         if kind == "MaxPool":
-            sizes = [*shape[1:], *out[2:], *a["kernel_shape"], *a["strides"]]
+            sizes = [*shape[1:], *out[2:], *integers(step, "kernel_shape"), *integers(step, "strides")]
             return [kernels.MAX_POOL, at[source], at[step.output], *sizes]
         if kind == "GlobalAveragePool":
             return [kernels.MEAN_POOL, at[source], at[step.output], shape[1], shape[2] * shape[3]]
         floats = self.network.values[source].floats
         return [kernels.CLAMP, at[source], at[step.output], floats, self._bounds(step)]
 
-    def _conv(self, step: Step, shape: tuple[int, ...], out: tuple[int, ...], a: Mapping[str, object]) -> list[int]:
-        layer, (_, channels, height, width) = self.layers[step.output], shape
+    def _conv(self, step: Operation, shape: tuple[int, ...], out: tuple[int, ...]) -> list[int]:
+        layer, (_, channels, height, width), (_, _, out_h, out_w) = self.layers[step.output], shape, out
+        _, _, kernel_h, kernel_w = layer.weight.shape
+        dilation_h, dilation_w = integers(step, "dilations")
+        pad_h, pad_w, *_ = integers(step, "pads")
         planes = Planes(
             height,
             width,
-            *out[2:],
-            kernel=layer.weight.shape[2:],
-            stride=a["strides"][0],
-            dilation=tuple(a["dilations"]),
-            pad=tuple(a["pads"][:2]),
+            out_h,
+            out_w,
+            kernel=(kernel_h, kernel_w),
+            stride=integers(step, "strides")[0],
+            dilation=(dilation_h, dilation_w),
+            pad=(pad_h, pad_w),
         )
-        weights = self._pack(pack_conv(layer.weight, a["group"], planes))
+        (groups,) = integers(step, "group")
+        weights = self._pack(pack_conv(layer.weight, groups, planes))
         at = -1
         if not planes.as_they_are:
             # Scratch of one use keeps the zeros around the image: only what lies inside is ever written.
@@ -211,12 +248,12 @@ class _Layout:
         places = [planes.kernel[1], planes.dilation[1], at, *out[1:], *weights, self._bias(step, layer)]
         return [kernels.CONV, self.positions[step.sources[0]], self.positions[step.output], *sizes, *places]
 
-    def _linear(self, step: Step, shape: tuple[int, ...], out: tuple[int, ...], engine: str) -> list[int]:
+    def _linear(self, step: Operation, shape: tuple[int, ...], out: tuple[int, ...], engine: Kernel) -> list[int]:
         layer, at = self.layers[step.output], self.positions
         ends = [at[step.sources[0]], at[step.output], shape[0], shape[1], out[1]]
-        if engine in BLOCKS:
+        if isinstance(engine, Storage) and engine in BLOCKS:
             weights = self._pack(pack_blocks(layer.weight, engine))
-            how = [BLOCKS[engine], groups(len(layer.weight), engine)]
+            how = [BLOCKS[engine], groups_of(len(layer.weight), engine)]
             return [kernels.LINEAR, *ends, *how, *weights, self._bias(step, layer)]
         stride = _rounded(self.n * shape[0], kernels.LANES)
         x = self._scratch(("x", shape[1] * stride), shape[1] * stride)
@@ -232,10 +269,10 @@ class _Layout:
             _append(self.offsets, packed.offsets),
         ]
 
-    def _bias(self, step: Step, layer: Layer) -> int:
+    def _bias(self, step: Operation, layer: Layer) -> int:
         return _append(self.weights, np.array([*layer.bias, *self.network.bounds(step)], np.float32))
 
-    def _bounds(self, step: Step) -> int:
+    def _bounds(self, step: Operation) -> int:
         return _append(self.weights, np.array(self.network.bounds(step), np.float32))
 
     def _place(self, name: str, step: int) -> None:
@@ -286,7 +323,7 @@ def _rounded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def _append(parts: list[np.ndarray], added: np.ndarray) -> int:
+def _append(parts: list[npt.NDArray[Number]], added: npt.NDArray[Number]) -> int:
     start = sum(map(len, parts))
     parts.append(added)
     return start

@@ -71,6 +71,7 @@ def suggest(bench: Knowledge, progress: Progress, model: str, target: Target, ba
         lambda recipe: len(bench.artefact(model, recipe)),
         lost,
         progress=progress,
+        factor=subject.task.words.factor,
     )
 
 

@@ -8,9 +8,9 @@ from paretoscope.recipe.presets import presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.presets import movable
-from paretoscope.service.store import TimingKey
 from paretoscope.service.sweeps import ANCHORS, sweeps
 from paretoscope.service.timing import Timing
+from paretoscope.service.timing_key import TimingKey
 from paretoscope.service.works.evaluating import evaluate
 from paretoscope.service.works.timing import time
 
@@ -35,7 +35,7 @@ def missing(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> boo
 
 
 def unevaluated(bench: Knowledge, model: str, recipe: Recipe) -> Iterator[Recipe]:
-    """Of what the plots show around a recipe, that which was not evaluated and can be.
+    """What the plots show around a recipe that was not evaluated and can be.
 
     A preset with training can where its model is on the shelf; reading it takes a while, so that is looked up last.
     """

@@ -9,11 +9,11 @@ from paretoscope.measure.latency import Noise, repeated
 from paretoscope.measure.machine import Machine, measure_machine
 from paretoscope.measure.record import Latency
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.sparse import runtime as sparse
+from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.memory import session_memory
 from paretoscope.service.study import StudyKind
-from paretoscope.service.timing import Task, Timing, study_tasks
+from paretoscope.service.timing import StudyPart, Timing, study_parts
 
 
 def time(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> Latency:
@@ -25,7 +25,7 @@ def time(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timin
 
 
 def _time_asked(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> Latency:
-    """The same for somebody who asks for it: what is not decided is taken again at once."""
+    """Time a recipe for somebody who asks for it: what is not decided is taken again at once."""
     known = bench.latency(model, recipe, timing)
     return known if known is not None and known.decided else _time_anew(bench, progress, model, recipe, timing)
 
@@ -70,17 +70,15 @@ def profile(
     )
 
 
-def plan(
-    bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing
-) -> list[sparse.LayerPlan] | None:
-    """How each layer runs in the sparse runtime; None in others."""
-    if timing.runtime != sparse.SPARSE.name:
+def plan(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> list[LayerPlan] | None:
+    """How each layer runs; None in a runtime that skips no zeros."""
+    if timing.chosen.plan is None:
         return None
     subject = bench.subject(model)
-    program = subject.program(subject.compress(recipe), sparse.SPARSE.name, size=timing.size)
+    program = subject.program(subject.compress(recipe), timing.runtime, size=timing.size)
     images = repeated(subject.resized(timing.size), timing.batch)
     with held_machine(exclusive=True):
-        return sparse.plan(program, images, timing.threads)
+        return timing.chosen.plan(program, images, timing.threads)
 
 
 def memory(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> int:
@@ -100,28 +98,28 @@ def latency(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, ti
     A study goes over batches and threads that nobody has chosen.
     """
     most = bench.limits
-    tasks = [
-        task
-        for task in study_tasks(recipe, timing)
-        if task.timing.batch <= most.batch and task.timing.threads <= most.threads
+    parts = [
+        part
+        for part in study_parts(recipe, timing)
+        if part.timing.batch <= most.batch and part.timing.threads <= most.threads
     ]
-    measure(bench, progress, model, tasks)
+    measure(bench, progress, model, parts)
 
 
-def measure(bench: Knowledge, progress: Progress, model: str, tasks: Sequence[Task]) -> None:
-    """Carry out tasks in their order; what cannot be measured is told by `Knowledge.problem`.
+def measure(bench: Knowledge, progress: Progress, model: str, parts: Sequence[StudyPart]) -> None:
+    """Carry out parts in their order; what cannot be measured is told by `Knowledge.problem`.
 
     Partial results are texts, what is done just now.
     """
     within = Within(progress)
-    for done, task in enumerate(tasks):
-        progress.report(done, len(tasks), partial=task.label)
+    for done, part in enumerate(parts):
+        progress.report(done, len(parts), partial=part.label)
         problem = None
         try:
-            if task.what is StudyKind.TIME:
-                _time_asked(bench, within, *task.arguments(model))
+            if part.what is StudyKind.TIME:
+                _time_asked(bench, within, *part.arguments(model))
             else:
-                bench.run(task.what, within, *task.arguments(model))
+                bench.run(part.what, within, *part.arguments(model))
         except CompressionError as error:
             problem = str(error)
-        bench.note_problem(model, task.recipe, task.timing, task.what, problem)
+        bench.note_problem(model, part.recipe, part.timing, part.what, problem)

@@ -12,9 +12,10 @@ from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.study import StudyKind
 from paretoscope.service.works.evaluating import evaluate
 from paretoscope.training import shrink as shrinking
+from paretoscope.training.epochs import Recovery, best_of
 from paretoscope.training.progress import seconds_left
 from paretoscope.training.shrink import ShrinkStep, required_accuracy, students
-from paretoscope.training.train import Recovery, Trainer, best_of
+from paretoscope.training.train import Trainer
 
 
 def recover(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, minutes: float | None = None) -> Recovery:
@@ -24,7 +25,7 @@ def recover(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, mi
     the recipe of the result tells after which epoch.
     """
     known = bench.known(StudyKind.RECOVER, model, recipe)
-    if known is not None and known.recipe == recipe and _on_shelf(bench, model, recipe):
+    if isinstance(known, Recovery) and known.recipe == recipe and _on_shelf(bench, model, recipe):
         evaluate(bench, Within(progress), model, recipe)
         return known
     trainer = Trainer(bench.subject(model), recipe)
@@ -34,7 +35,7 @@ def recover(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, mi
             trainer.restore(kept)
         except CompressionError:
             shelf.set_checkpoint_aside(source, recipe)
-    last = recipe.recover.stopped or recipe.recover.epochs
+    last = trainer.step.stopped or trainer.step.epochs
     before = trainer.epochs[-1].seconds if trainer.epochs else 0.0
     budget = min(math.inf if minutes is None else 60 * minutes, before + 60 * bench.limits.minutes)
     try:
@@ -84,7 +85,8 @@ def shrink(
     axis: "width" or "depth". points: that the validation accuracy may fall below the baseline's, of 100. epochs: of
     each student. Partial results are the steps so far; each that has ended is kept as `recover` keeps it.
     """
-    subject, steps = bench.subject(model), ()
+    subject = bench.subject(model)
+    steps: tuple[ShrinkStep, ...] = ()
     required = required_accuracy(subject, recipe, points)
     recipes = list(students(subject, recipe, axis, epochs))
 
@@ -118,7 +120,9 @@ class _Student:
         """As `Progress.report`; partial: the epochs so far."""
         if partial is None:
             return self._whole.report()
-        running = ShrinkStep(self._student, best_of(partial).number, partial, None)
+        best = best_of(partial)
+        assert best is not None and done is not None, "partial results come after an epoch, and tell which"
+        running = ShrinkStep(self._student, best.number, partial, None)
         return self._whole.report(
             len(self._steps) + done / total,
             self._count,

@@ -22,6 +22,7 @@ from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.methods import fold
 from paretoscope.model import structure
+from paretoscope.recipe.steps.simplify import Importance
 
 MAKES = (
     function.prune_conv_out_channels,
@@ -38,7 +39,7 @@ BLOCK = 8
 _one_at_a_time = threading.Lock()
 
 
-def remove(module: nn.Module, fraction: float, importance: str, input_shape: tuple[int, int, int]) -> None:
+def remove(module: nn.Module, fraction: float, importance: str, input_shape: tuple[int, ...]) -> None:
     """Remove that fraction of the channels of every group, see `width`, in place; outputs of the network stay.
 
     Raises RecipeError where the importance "bn" meets a group
@@ -117,7 +118,10 @@ def scores_of(group: Group, importance: str, scales: dict[nn.Module, Tensor]) ->
 
     scales: what batch normalisation multiplies the outputs of a convolution with.
     """
-    power = 1 if importance == "l1" else 2
+    power = 1 if importance == Importance.L1 else 2
+    made: Tensor
+    used: Tensor
+    scaled: Tensor
     made, used, scaled = torch.zeros(3, len(group[0].idxs), dtype=torch.float64)
     normalised = False
     for item in group.items:
@@ -138,7 +142,7 @@ def scores_of(group: Group, importance: str, scales: dict[nn.Module, Tensor]) ->
                 made.index_add_(0, roots, _norms(weight, power)[channels])
             else:
                 used.index_add_(0, roots, _norms(weight.transpose(0, 1), power)[channels])
-    if importance != "bn":
+    if importance != Importance.BN:
         return made * used
     if not normalised:
         raise RecipeError(
@@ -153,7 +157,7 @@ def _norms(weight: Tensor, power: int) -> Tensor:
     return weight.double().abs().pow(power).flatten(1).sum(1)
 
 
-class _AttentionPruner(function.MultiheadAttentionPruner):
+class _AttentionPruner(function.MultiheadAttentionPruner):  # type: ignore[misc]  # no annotations there
     """Attention whose outer features are given; the inner ones, of which every head loses as many, are its own choice.
 
     Queries and keys lose the features of least |q| |k|, values those of least |v| |o|. PyTorch divides scores by the
@@ -188,7 +192,7 @@ class _AttentionPruner(function.MultiheadAttentionPruner):
     prune_in_channels = prune_out_channels
 
 
-class _LayerNormPruner(function.LayernormPruner):
+class _LayerNormPruner(function.LayernormPruner):  # type: ignore[misc]  # no annotations there
     """Layer normalisation divides by the root mean square of its inputs, which fewer inputs raise.
 
     The channels that go are the small ones: the sum of squares hardly changes, its divisor does.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from paretoscope.methods import share
+from paretoscope.methods import kmeans
 from paretoscope.model.statistics import LayerStatistics
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=80)
@@ -88,7 +88,7 @@ def least_errors(values: np.ndarray, most: int) -> np.ndarray:
 
 
 def least_errors_by_all_splits(values: np.ndarray, most: int) -> list[float]:
-    """The same without any idea: every way to cut the sorted values into groups."""
+    """The least squared error by brute force: every way to cut the sorted values into groups."""
     ordered = sorted(float(value) for value in values)
     result = [np.inf]
     for clusters in range(1, most + 1):
@@ -110,12 +110,12 @@ def draw(kind: str, seed: int, count: int, sparsity: float) -> np.ndarray:
 def shared(weight: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Entries, symbols and decoded weights; the layer's statistics are those of the weight itself."""
     entries = fitted(LayerStatistics.of("layer", weight), weight, clusters)
-    symbols = share.assign(weight, entries)
+    symbols = kmeans.assign(weight, entries)
     return entries, symbols, np.concatenate([np.zeros(1, np.float32), entries])[symbols]
 
 
 def fitted(layer: LayerStatistics, survivors: np.ndarray, clusters: int) -> np.ndarray:
-    return share.fit(layer, np.count_nonzero(survivors < 0), np.count_nonzero(survivors > 0), clusters)
+    return kmeans.fit(layer, np.count_nonzero(survivors < 0), np.count_nonzero(survivors > 0), clusters)
 
 
 def error_of(weight: np.ndarray, decoded: np.ndarray) -> float:
@@ -143,7 +143,7 @@ class TestOptimum:
         least, rounding = least_errors(weight[weight != 0], max(CLUSTERS)), rounding_of(weight)
         for clusters in CLUSTERS:
             entries = fitted(layer, weight, clusters)
-            decoded = np.concatenate([np.zeros(1, np.float32), entries])[share.assign(weight, entries)]
+            decoded = np.concatenate([np.zeros(1, np.float32), entries])[kmeans.assign(weight, entries)]
             assert len(entries) <= clusters
             assert error_of(weight, decoded) <= 1.01 * least[clusters] + rounding, clusters
 
@@ -277,7 +277,7 @@ class TestAssign:
     def test_slow_twin(self, weight, entries):
         """The nearest entry of each weight, the lower one of two that are equally near; zero for zero."""
         entries = np.unique(np.float32(entries))
-        symbols = share.assign(weight, entries)
+        symbols = kmeans.assign(weight, entries)
         assert symbols.shape == weight.shape and symbols.dtype == np.uint8
         for value, symbol in zip(weight.reshape(-1).tolist(), symbols.reshape(-1).tolist(), strict=True):
             if value == 0:
@@ -298,48 +298,48 @@ class TestAssign:
 
     def test_between_two_entries_the_lower(self):
         entries = np.float32([-1, 1, 2])
-        assert share.assign(np.float32([-9, 1.5, 1.5000001, 1.4999999, 9]), entries).tolist() == [1, 2, 3, 2, 3]
+        assert kmeans.assign(np.float32([-9, 1.5, 1.5000001, 1.4999999, 9]), entries).tolist() == [1, 2, 3, 2, 3]
 
     def test_middles_that_no_float32_can_hold(self):
         one = np.float32(1)
         above = np.nextafter(one, np.float32(2))
         weight = np.array([one, above, -one, -above], np.float32)
-        assert share.assign(weight, np.array([-above, -one, one, above])).tolist() == [3, 4, 2, 1]
+        assert kmeans.assign(weight, np.array([-above, -one, one, above])).tolist() == [3, 4, 2, 1]
 
     def test_middles_of_the_largest_floats(self):
         largest = np.finfo(np.float32).max
         weight = np.array([-largest, largest, 1], np.float32)
-        assert share.assign(weight, np.array([-largest, largest], np.float32)).tolist() == [1, 2, 2]
-        assert share.assign(weight, np.array([largest / 2, largest], np.float32)).tolist() == [1, 2, 1]
+        assert kmeans.assign(weight, np.array([-largest, largest], np.float32)).tolist() == [1, 2, 2]
+        assert kmeans.assign(weight, np.array([largest / 2, largest], np.float32)).tolist() == [1, 2, 1]
 
     @pytest.mark.parametrize(("count", "kind"), [(1, np.uint8), (255, np.uint8), (256, np.uint16)])
     def test_symbols_are_as_narrow_as_the_codebook_allows(self, count, kind):
         entries = np.arange(1, count + 1, dtype=np.float32)
-        symbols = share.assign(entries[::-1], entries)
+        symbols = kmeans.assign(entries[::-1], entries)
         assert symbols.dtype == kind
         assert symbols.tolist() == list(range(count, 0, -1))
 
     @pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 5000])
     def test_any_number_of_weights(self, count):
         weight = np.arange(count, dtype=np.float32) % 5
-        assert share.assign(weight, np.float32([1, 2, 3, 4])).tolist() == (np.arange(count) % 5).tolist()
+        assert kmeans.assign(weight, np.float32([1, 2, 3, 4])).tolist() == (np.arange(count) % 5).tolist()
 
     def test_no_weight_at_all(self):
-        symbols = share.assign(np.zeros((0, 3), np.float32), np.float32([1]))
+        symbols = kmeans.assign(np.zeros((0, 3), np.float32), np.float32([1]))
         assert symbols.shape == (0, 3) and symbols.dtype == np.uint8
 
     def test_input_is_not_touched(self):
         weight, entries = np.float32([[0, 1], [2, -3]]), np.float32([-3, 2])
         before = weight.tobytes(), entries.tobytes()
-        share.assign(weight, entries)
+        kmeans.assign(weight, entries)
         assert (weight.tobytes(), entries.tobytes()) == before
 
 
 def started(weight: np.ndarray, clusters: int, start: str, seed: int = 0) -> tuple[np.ndarray, float]:
     """Entries and squared error."""
     counts = np.count_nonzero(weight < 0), np.count_nonzero(weight > 0)
-    entries = share.fit(LayerStatistics.of("layer", weight), *counts, clusters, start, seed)
-    decoded = np.concatenate([np.zeros(1, np.float32), entries])[share.assign(weight, entries)]
+    entries = kmeans.fit(LayerStatistics.of("layer", weight), *counts, clusters, start, seed)
+    decoded = np.concatenate([np.zeros(1, np.float32), entries])[kmeans.assign(weight, entries)]
     return entries, error_of(weight, decoded)
 
 
@@ -421,7 +421,7 @@ class TestStarts:
 
     @pytest.mark.parametrize("start", [*CLASSIC, "best"])
     def test_no_survivors(self, start):
-        assert share.fit(LayerStatistics.of("layer", np.ones(4, np.float32)), 0, 0, 8, start).shape == (0,)
+        assert kmeans.fit(LayerStatistics.of("layer", np.ones(4, np.float32)), 0, 0, 8, start).shape == (0,)
 
     @pytest.mark.parametrize("start", [*CLASSIC, "best"])
     def test_statistics_of_the_whole_layer_serve_every_sparsity(self, start):
@@ -429,7 +429,7 @@ class TestStarts:
         pruned = draw("laplace", 24, 2000, 0.7)
         counts = np.count_nonzero(pruned < 0), np.count_nonzero(pruned > 0)
         alone = LayerStatistics.of("alone", pruned[pruned != 0])
-        one, other = (share.fit(each, *counts, 10, start) for each in (layer, alone))
+        one, other = (kmeans.fit(each, *counts, 10, start) for each in (layer, alone))
         assert np.allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
@@ -439,6 +439,6 @@ def test_entries_lie_among_their_weights_beside_the_largest_floats(start):
     ordinary = np.random.default_rng(0).normal(size=300).astype(np.float32)
     weight = np.append(ordinary, np.float32(3.4e38))
     layer = LayerStatistics.of("layer", weight)
-    entries = share.fit(layer, np.sum(weight < 0), np.sum(weight > 0), 8, start)
+    entries = kmeans.fit(layer, np.sum(weight < 0), np.sum(weight > 0), 8, start)
     assert np.isfinite(entries).all() and entries[-1] == np.float32(3.4e38)
     assert (np.abs(entries[:-1]) <= np.abs(ordinary).max()).all()

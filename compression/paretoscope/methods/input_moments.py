@@ -1,0 +1,175 @@
+"""Second moments of the inputs of layers, measured on samples: half the Hessians of their squared output errors."""
+
+import copy
+from collections.abc import Collection, Mapping
+from types import EllipsisType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from paretoscope.base.errors import ModelError
+from paretoscope.base.lock import machine
+from paretoscope.methods.calls import Extent, Function, LayerCalls
+from paretoscope.model import layouts
+
+# Images of a forward pass, and floats of unfolded patches (32 MiB), at a time: chosen by hand, no benchmark.
+CHUNK = 32
+PATCH_FLOATS = 1 << 23
+
+
+class _SecondMoments(LayerCalls):
+    """Sums of x x^T over the inputs x of weights. columns: how many there are, by the identity of a weight."""
+
+    def __init__(self, columns: Mapping[int, int]) -> None:
+        super().__init__()
+        self._wanted = columns
+        self._sums: dict[int, Tensor] = {}
+        self._counts: dict[int, int] = {}
+
+    def of(self, weight: Tensor) -> np.ndarray:
+        if id(weight) not in self._sums:  # never called: no input is known
+            return np.zeros((1, self._wanted[id(weight)], self._wanted[id(weight)]))
+        mean = self._sums[id(weight)] / self._counts[id(weight)]
+        return mean.numpy()
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if id(weight) in self._wanted:
+            self._add(weight, x.reshape(1, -1, x.shape[-1]).mT)
+        return F.linear(x, weight, bias)
+
+    def convolve(
+        self, function: Function, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Extent
+    ) -> Tensor:
+        y = function(x, weight, bias, *geometry)
+        if id(weight) in self._wanted:
+            positions = y[0, 0].numel()
+            groups = x.shape[1] // weight.shape[1]
+            chunk = max(1, PATCH_FLOATS // (groups * weight[0].numel() * positions))
+            for images in x.split(chunk):
+                self._add(weight, _patches(images, weight, groups, *geometry[:3]))
+        return y
+
+    def transpose(
+        self, function: Function, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Extent
+    ) -> Tensor:
+        y = function(x, weight, bias, *geometry)
+        if id(weight) in self._wanted:
+            stride, padding, extra, groups, dilation = _transposed_geometry(*geometry)
+            positions = y[0, 0].numel()
+            chunk = max(1, PATCH_FLOATS // (len(weight) * weight[0, 0].numel() * positions))
+            for images in x.split(chunk):
+                spread = _spread(images, weight, stride, padding, extra, dilation)
+                columns = _patches(spread, weight, groups, 1, 0, dilation)
+                # A transposed convolution is one of the spread input with the kernel from its end.
+                taps = columns.unflatten(1, (-1, weight[0, 0].numel())).flip(2)
+                self._add(weight, taps.flatten(1, 2))
+        return y
+
+    def project(self, inputs: tuple[Tensor, ...], weights: tuple[Tensor, ...], bias: Tensor | None) -> Tensor | None:
+        if len(weights) == 3:
+            for x, weight in zip(inputs, weights, strict=True):
+                self.linear(x, weight)
+        elif inputs[0] is inputs[1] is inputs[2]:
+            self.linear(inputs[0], weights[0])
+        elif id(weights[0]) in self._wanted:
+            self._add_each(weights[0], inputs)
+        return bias
+
+    def _add_each(self, weight: Tensor, inputs: tuple[Tensor, ...]) -> None:
+        """Add the moments of a weight whose rows act on three different inputs: a group each."""
+        flat = [x.reshape(-1, x.shape[-1]) for x in inputs]
+        # Keys may be more or fewer than queries; what counts is the mean of each.
+        moments = torch.stack([(x.mT @ x).double() / len(x) for x in flat])
+        self._accumulate(weight, moments * len(flat[0]), len(flat[0]))
+
+    def _add(self, weight: Tensor, columns: Tensor) -> None:
+        """Add the moments of these inputs, float32 (groups, columns, samples)."""
+        self._accumulate(weight, (columns @ columns.mT).double(), columns.shape[2])
+
+    def _accumulate(self, weight: Tensor, moments: Tensor, count: int) -> None:
+        key = id(weight)
+        self._sums[key] = self._sums[key] + moments if key in self._sums else moments
+        self._counts[key] = self._counts.get(key, 0) + count
+
+
+def _patches(
+    x: Tensor, weight: Tensor, groups: int, stride: Extent = 1, padding: Extent = 0, dilation: Extent = 1
+) -> Tensor:
+    """What each weight of an output channel is multiplied with: (groups, columns, images * positions)."""
+    kernel = weight.shape[2:]
+    steps, gaps = _each(stride, kernel), _each(dilation, kernel)
+    spans = [d * (k - 1) for d, k in zip(gaps, kernel, strict=True)]
+    if padding == "same":
+        sides = [(span // 2, span - span // 2) for span in spans]
+    else:
+        sides = [(side, side) for side in _each(0 if padding == "valid" else padding, kernel)]
+    x = F.pad(x, [side for pair in reversed(sides) for side in pair])
+    for axis, (span, step, gap) in enumerate(zip(spans, steps, gaps, strict=True)):
+        x = x.unfold(axis + 2, span + 1, step)[..., ::gap]
+    # (images, channels, *positions, *kernel), a view until here
+    x = x.unflatten(1, (groups, -1)).flatten(-len(kernel)).flatten(3, -2)
+    return x.permute(1, 2, 4, 0, 3).reshape(groups, -1, x.shape[0] * x.shape[3])
+
+
+def _spread(x: Tensor, weight: Tensor, stride: Extent, padding: Extent, extra: Extent, dilation: Extent) -> Tensor:
+    """x with stride - 1 zeros between its values and padded as a transposed convolution needs it."""
+    kernel = weight.shape[2:]
+    strides, paddings, extras, gaps = (_each(value, kernel) for value in (stride, padding, extra, dilation))
+    sizes = [(size - 1) * step + 1 for size, step in zip(x.shape[2:], strides, strict=True)]
+    wide = x.new_zeros(*x.shape[:2], *sizes)
+    slices: tuple[slice | EllipsisType, ...] = (..., *(slice(None, None, step) for step in strides))
+    wide[slices] = x
+    reach = [gap * (size - 1) - side for gap, size, side in zip(gaps, kernel, paddings, strict=True)]
+    sides = [(each, each + more) for each, more in zip(reach, extras, strict=True)]
+    return F.pad(wide, [side for pair in reversed(sides) for side in pair])
+
+
+def _transposed_geometry(
+    stride: Extent = 1, padding: Extent = 0, extra: Extent = 0, groups: Extent = 1, dilation: Extent = 1
+) -> tuple[Extent, Extent, Extent, int, Extent]:
+    """The arguments of a transposed convolution, with PyTorch's defaults for those that are not given."""
+    assert isinstance(groups, int)  # PyTorch takes no other
+    return stride, padding, extra, groups, dilation
+
+
+def _each(value: Extent, kernel: tuple[int, ...]) -> tuple[int, ...]:
+    """One number for each axis of the kernel."""
+    assert not isinstance(value, str)  # a named padding is resolved before
+    each = (value,) if isinstance(value, int) else tuple(value)
+    return each * len(kernel) if len(each) == 1 else each
+
+
+def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Second moments of the inputs of layers, half the Hessians of their squared output errors.
+
+    module: is run in evaluation mode and not changed. images: float32 (n, ...), its inputs. names: state-dict names of
+    weights, as `statistics.compressible` gives them. Returns, for each, float64 (groups, columns, columns): the mean of
+    x x^T over images and positions, with columns = inputs / groups * kernel size, in the order of the weight's axes (of
+    transposed convolutions, as `layouts` turns them). Groups are a convolution's, or three for attention whose queries,
+    keys and values differ. A layer that does not run has moments of 0. Raises ModelError for a name that is not a
+    weight of the module, or for no images.
+    """
+    if len(images) == 0:
+        raise ModelError("calibration needs at least one image; got 0. Pass images of the train split.")
+    module = copy.deepcopy(module).eval()
+    weights = dict(module.named_parameters(remove_duplicate=False))
+    unknown = sorted(set(names) - set(weights))
+    if unknown:
+        raise ModelError(
+            f"calibration needs names of weights of the model; got {', '.join(unknown[:5])}. "
+            "Pass those that paretoscope.model.statistics.compressible gives."
+        )
+    turned = layouts.transposed(module)
+    moments = _SecondMoments({id(weights[name]): _column_count(weights[name], turned.get(name)) for name in names})
+    with torch.no_grad(), moments:
+        for chunk in images.split(CHUNK):
+            with machine(exclusive=False):
+                module(chunk)
+    return {name: moments.of(weights[name]) for name in names}
+
+
+def _column_count(weight: Tensor, groups: int | None) -> int:
+    """The number of weights of an output channel. groups: those of a transposed convolution, None for other layers."""
+    return weight[0].numel() if groups is None else len(weight) // groups * weight[0, 0].numel()

@@ -1,0 +1,33 @@
+"""A task's figures in plain text: for the command line and for files, where the screen's signs would not fit."""
+
+from typing import Protocol, runtime_checkable
+
+from paretoscope.tasks.words import Words
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """Figures, a model's or the baseline's, of a task whose answers are right or wrong. correct: how many are right."""
+
+    @property
+    def correct(self) -> int: ...
+
+
+def figure(words: Words, value: float, digits: int = 2) -> str:
+    """The headline figure, e.g. "98.87%"."""
+    return f"{words.factor * value:.{digits}f}{'' if words.unit == '%' else ' '}{words.unit}".rstrip()
+
+
+def counted(figures: object, n: int) -> str:
+    """What the headline figure of n samples was counted from, e.g. "788 of 797"; n alone where nothing is counted."""
+    return f"{figures.correct} of {n}" if isinstance(figures, Counted) else str(n)
+
+
+def judged_by(words: Words) -> str:
+    """The paired test in a word, e.g. "McNemar" for "McNemar's exact test"."""
+    return words.test.partition("'s ")[0]
+
+
+def sentence(text: str) -> str:
+    """A text as the beginning of a sentence."""
+    return f"{text[:1].upper()}{text[1:]}"

@@ -1,0 +1,155 @@
+"""The public API: its names, what each does, and that it comes to the same as the rooms that it puts together."""
+
+import ast
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import paretoscope
+import pytest
+import torch
+from paretoscope import api, codec
+from paretoscope.base.errors import ArtefactError, ModelError, RecipeError, UnknownNameError
+from paretoscope.cli.main import app
+from paretoscope.recipe.presets import presets as known_presets
+from typer.testing import CliRunner
+
+NAME = "lenet-300-100"
+RECIPE = paretoscope.Recipe.of(sparsity=0.6, clusters=8, bits=8)
+
+
+@pytest.fixture(scope="module")
+def small() -> paretoscope.CompressedModel:
+    return paretoscope.compress(NAME, RECIPE)
+
+
+def test_the_names_are_those_that_type_checkers_see() -> None:
+    tree = ast.parse(Path(paretoscope.__file__).read_text())
+    (typed,) = (each for each in tree.body if isinstance(each, ast.If))
+    seen = {each.name: line.module for line in typed.body for each in line.names}
+    assert seen == {name: f"paretoscope.{place}" for name, place in paretoscope._PLACES.items()}
+    assert sorted(seen) == sorted(paretoscope.__all__) and 10 <= len(seen) <= 16
+    assert {*paretoscope.__all__, "__version__"} <= set(dir(paretoscope))
+    for name in paretoscope.__all__:
+        found = getattr(paretoscope, name)
+        assert found.__doc__ and found.__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'compres'"):
+        paretoscope.compres  # noqa: B018
+
+
+def test_a_star_import_covers_no_builtin_and_no_room() -> None:
+    rooms = {path.parent.name for path in Path(paretoscope.__file__).parent.glob("*/__init__.py")}
+    assert not set(paretoscope.__all__) & (rooms | set(dir(__builtins__)) | set(__builtins__))
+
+
+@pytest.mark.parametrize(
+    ("code", "large"),
+    [
+        ("import paretoscope", {"torch", "numpy", "typer", "yaml"}),
+        ("from paretoscope import Recipe, CompressionError; Recipe.of(bits=8)", {"torch", "numpy", "typer"}),
+        ("from paretoscope import open_network; open_network('lenet-5')", {"onnx", "onnxruntime", "sklearn", "plotly"}),
+    ],
+)
+def test_a_name_brings_no_more_than_it_needs(code: str, large: set[str]) -> None:
+    script = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not large & set(json.loads(done.stdout))
+
+
+def test_a_network_is_opened_by_its_name() -> None:
+    network = paretoscope.open_network(NAME)
+    assert isinstance(network, paretoscope.Network) and network.input_shape == (1, 28, 28)
+    assert paretoscope.open_network(NAME) is network
+    with pytest.raises(UnknownNameError, match=f"got 'lenet-6'.*{NAME}"):
+        paretoscope.open_network("lenet-6")
+
+
+def test_figures_are_those_of_the_command_line(small: paretoscope.CompressedModel, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(RECIPE.to_json())
+    arguments = ["evaluate", NAME, "--recipe", str(file), "--runtime", "none", "--json"]
+    told = json.loads(CliRunner().invoke(app, arguments).stdout)
+    record = paretoscope.evaluate(small)
+    assert isinstance(record, paretoscope.Record) and record.latency is None
+    assert json.loads(record.to_json()) == told
+    assert paretoscope.evaluate(small, NAME) == paretoscope.evaluate(small, api.open_network(NAME)) == record
+
+
+def test_a_recipe_is_named_in_any_way(small: paretoscope.CompressedModel, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("version: 7\nbits: 9")
+    with pytest.raises(RecipeError):
+        paretoscope.compress(NAME, file)
+    query = "&".join(f"{name}={value}" for name, value in RECIPE.to_query().items())
+    assert codec.write(paretoscope.compress(NAME, query)) == codec.write(small)
+    assert paretoscope.compress(NAME, "int8").recipe == known_presets.get("int8").recipe
+    assert paretoscope.compress(NAME).recipe == paretoscope.Recipe()
+    own = paretoscope.presets(NAME)
+    assert {"int8", "tiny"} <= {each.name for each in own}
+    assert {each.model for each in own} <= {None, NAME}
+
+
+def test_what_is_saved_is_what_was_measured(small: paretoscope.CompressedModel, tmp_path: Path) -> None:
+    path = tmp_path / "small.psc"
+    size = paretoscope.save(small, path)
+    assert size == path.stat().st_size == paretoscope.evaluate(small).size.artefact
+    again = paretoscope.load(str(path))
+    state = again.build().state_dict()
+    assert state.keys() == small.state_dict().keys()
+    assert all(torch.equal(value, small.state_dict()[name]) for name, value in state.items())
+    assert paretoscope.evaluate(again) == paretoscope.evaluate(small)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArtefactError):
+        paretoscope.load(path)
+    with pytest.raises(paretoscope.CompressionError):
+        paretoscope.load(tmp_path / "absent.psc")
+
+
+def test_a_conversion_is_checked_and_written(
+    small: paretoscope.CompressedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = paretoscope.convert(small, "onnx", tmp_path / "small.onnx")
+    assert checked.passed and checked.n == 797 and checked.size == (tmp_path / "small.onnx").stat().st_size
+    with pytest.raises(RecipeError, match="integer activations"):
+        paretoscope.convert(small, "onnx-int8", tmp_path / "other")
+    with pytest.raises(UnknownNameError):
+        paretoscope.convert(small, "caffe", tmp_path / "other")
+
+    from paretoscope.export import formats
+
+    broken = dataclasses.replace(formats.get("onnx"), judge=lambda logits, source: "it is wrong")
+    monkeypatch.setitem(formats._added, "onnx", broken)
+    with pytest.raises(ModelError, match="onnx failed its check: it is wrong"):
+        paretoscope.convert(small, "onnx", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_latency_is_of_the_runtime_that_was_named(small: paretoscope.CompressedModel) -> None:
+    timed = paretoscope.evaluate(small, runtime="torch", batch=2)
+    assert (timed.latency.runtime, timed.latency.batch, timed.latency.threads) == ("torch", 2, 1)
+    assert timed.latency.speedup > 0
+    with pytest.raises(UnknownNameError):
+        paretoscope.evaluate(small, runtime="caffe")
+
+
+def test_a_network_of_the_callers_own_is_taken_with_data_that_are_known() -> None:
+    zoo = paretoscope.open_network(NAME)
+    torch.manual_seed(0)
+    module = zoo.bare()
+    own = dataclasses.replace(zoo, name="mine", title="Mine", bare=lambda: module, opened=lambda: module)
+    record = paretoscope.evaluate(paretoscope.compress(own, RECIPE), own)
+    assert record.model == "mine" and record.baseline.value < 0.3
+    with pytest.raises(UnknownNameError, match="got 'mine'"):
+        paretoscope.evaluate(paretoscope.compress(own, RECIPE))
+    with pytest.raises(ModelError, match="must come from the weights"):
+        paretoscope.evaluate(paretoscope.compress(own, RECIPE), zoo)
+
+
+def test_no_more_networks_stay_open_than_is_said() -> None:
+    zoo = paretoscope.open_network(NAME)
+    for number in range(api.OPEN + 1):
+        paretoscope.compress(dataclasses.replace(zoo, title=str(number)), RECIPE)
+    assert api._opened.cache_info().currsize == api.OPEN
