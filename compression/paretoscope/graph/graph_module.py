@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError
 from paretoscope.graph import layers
-from paretoscope.graph.network_graph import Argument, NetworkGraph, Node, TensorName, Value
+from paretoscope.graph.network_graph import DTYPES, Argument, NetworkGraph, Node, TensorName, Value, parts
 from paretoscope.graph.operators import function_of
 
 
@@ -21,8 +21,6 @@ class GraphModule(nn.Module):
         for path, (kind, settings) in graph.layers.items():
             _place(self, path, layers.make(kind, settings, path))
         for name, spec in graph.tensors.items():
-            from paretoscope.graph.network_graph import DTYPES
-
             tensor = torch.zeros(spec.shape, dtype=DTYPES[spec.dtype])
             owner, leaf = _owner(self, name)
             if spec.kind == "parameter":
@@ -66,14 +64,12 @@ class GraphModule(nn.Module):
 
 def _last_reads(graph: NetworkGraph) -> Sequence[tuple[str, ...]]:
     """Names of the values that no node after each node reads."""
-    from paretoscope.graph.network_graph import _parts
-
     last: dict[str, int] = {each.name: 0 for each in graph.inputs}
     for place, node in enumerate(graph.nodes):
         last[node.name] = place
         for name in node.reads():
             last[name] = place
-    for part in _parts([graph.output]):
+    for part in parts([graph.output]):
         if isinstance(part, Value):
             last.pop(part.name, None)
     dying: list[list[str]] = [[] for _ in graph.nodes]

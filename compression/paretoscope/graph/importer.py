@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from paretoscope.base.errors import ModelError
@@ -26,6 +26,7 @@ from paretoscope.graph.network_graph import (
     TensorName,
     TensorSpec,
     Value,
+    parts,
 )
 from paretoscope.graph.operators import OPERATORS, function_of
 
@@ -39,7 +40,13 @@ _VIEWS = (
     "detach", "narrow", "unbind", "chunk", "split", "split_with_sizes", "flatten", "unflatten", "contiguous",
 )  # fmt: skip
 # What may be computed at import beside the operators of networks: it fills tensors that are constants.
-_FILLS = ("aten.fill_.Tensor", "aten.fill_.Scalar", "aten.copy_.default", "aten.zero_.default", "aten.index_put_.default")
+_FILLS = (
+    "aten.fill_.Tensor",
+    "aten.fill_.Scalar",
+    "aten.copy_.default",
+    "aten.zero_.default",
+    "aten.index_put_.default",
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,7 +63,7 @@ class Imported:
 
 
 def import_program(program: ExportedProgram) -> Imported:
-    """The graph and tensors of a program in evaluation mode; raises ModelError naming the operator that is not known."""
+    """The graph and tensors of a program in evaluation mode; raises ModelError, which names an unknown operator."""
     return _Importer(program).run()
 
 
@@ -116,7 +123,7 @@ class _Importer:
             raise ModelError(f"an input must be a tensor with the batch in front; {node.name} is {value!r}.")
         if not all(isinstance(size, int) for size in value.shape[1:]):
             raise ModelError(
-                f"an input may have any batch and must have fixed sizes otherwise; {node.name} has {tuple(value.shape)}. "
+                f"an input may have any batch, and fixed sizes otherwise; {node.name} has {tuple(value.shape)}. "
                 "Export it with a dynamic batch alone."
             )
         return GraphInput(node.name, tuple(value.shape[1:]), DTYPE_NAMES[value.dtype])
@@ -233,8 +240,8 @@ class _Importer:
             seen.add(each)
             if any(order[user] > order[node] for user in each.users):
                 raise ModelError(
-                    f"a value that is changed in place must not be read afterwards; {name} at {where or node.name} does "
-                    f"so with {each.name}. Write that part without changes in place."
+                    f"a value that is changed in place must not be read afterwards; {each.name} is, after {name} at "
+                    f"{where or node.name}. Write that part without changes in place."
                 )
             if each.op == "call_function" and _operator_name(each.target).split(".")[1:2][:1] and _is_view(each):
                 todo.append(each.args[0])
@@ -292,11 +299,11 @@ class _Importer:
 
     def _finished(self, inputs: list[GraphInput], output: Argument) -> Imported:
         nodes, output = _pruned(self._out, output)
-        used = {part.name for node in nodes for part in _all_parts(node) if isinstance(part, TensorName)}
+        used = {part.name for node in nodes for part in _arguments_of(node) if isinstance(part, TensorName)}
         called = {node.layer for node in nodes if node.layer is not None}
         layers = {path: self._layers[path] for path in self._layers if path in called}
         state = {**self._tensors, **self._kept}
-        owned = {name for name in state if name.rpartition(".")[0] in layers and name in self._owned_by(layers)}
+        owned = {name for name in self._owned if name in state and name.rpartition(".")[0] in layers}
         ties = {name: other for name, other in self._ties.items() if name in state}
         tensors = {
             name: TensorSpec(
@@ -312,9 +319,6 @@ class _Importer:
         missing = _missing(GraphModule, graph, kept)
         return Imported(graph, {n: t.detach().clone() for n, t in {**kept, **missing}.items()})
 
-    def _owned_by(self, layers: Iterable[str]) -> set[str]:
-        return self._owned
-
 
 def _missing(kind: type[GraphModule], graph: NetworkGraph, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What layers have and a program has not, such as how many batches a normalisation has seen."""
@@ -327,17 +331,13 @@ def _missing(kind: type[GraphModule], graph: NetworkGraph, state: Mapping[str, T
     }
 
 
-def _all_parts(node: Node) -> Iterable[Argument]:
-    from paretoscope.graph.network_graph import _parts
-
-    return _parts([*node.args, *node.kwargs.values()])
+def _arguments_of(node: Node) -> Iterable[Argument]:
+    return parts([*node.args, *node.kwargs.values()])
 
 
 def _pruned(nodes: list[Node], output: Argument) -> tuple[list[Node], Argument]:
     """Without the nodes that nobody reads; and pieces of what is a list here taken at once."""
-    from paretoscope.graph.network_graph import _parts
-
-    needed = {part.name for part in _parts([output]) if isinstance(part, Value)}
+    needed = {part.name for part in parts([output]) if isinstance(part, Value)}
     kept = []
     for node in reversed(nodes):
         if node.name in needed:
@@ -367,8 +367,10 @@ def _creates(name: str) -> bool:
 
 
 def _is_view(node: fx.Node) -> bool:
-    return node.op == "call_function" and str(node.target).split(".")[1:2][0:1] != [] and (
-        str(node.target).split(".")[1] in _VIEWS
+    return (
+        node.op == "call_function"
+        and str(node.target).split(".")[1:2][0:1] != []
+        and (str(node.target).split(".")[1] in _VIEWS)
     )
 
 
@@ -438,8 +440,8 @@ def _batch_norm(importer: _Importer, node: fx.Node) -> Found | None:
     given = _bound(node)
     if given["training"] or given["running_mean"] is None:
         raise ModelError(
-            f"a network must be exported in evaluation mode; batch normalisation at {_place_of(node)} is in training, or "
-            "keeps no statistics. Call model.eval() before."
+            f"a network must be exported in evaluation mode; batch normalisation at {_place_of(node)} is in training, "
+            "or keeps no statistics. Call model.eval() before."
         )
     axes = len(_shape(given["input"])) - 2
     tensors = {"running_mean": given["running_mean"], "running_var": given["running_var"]}
@@ -526,7 +528,9 @@ def _recurrent(kind: str, nonlinearity: str = "") -> Callable[[_Importer, fx.Nod
 
 _LAYER_CALLS: dict[str, Callable[[_Importer, fx.Node], Found | None]] = {
     "aten.linear.default": _linear,
-    **{f"aten.conv{n}d.{form}": _convolution(n, transposed=False) for n in (1, 2, 3) for form in ("default", "padding")},
+    **{
+        f"aten.conv{n}d.{form}": _convolution(n, transposed=False) for n in (1, 2, 3) for form in ("default", "padding")
+    },
     "aten.conv_transpose1d.default": _convolution(1, transposed=True),
     "aten.conv_transpose2d.input": _convolution(2, transposed=True),
     "aten.conv_transpose3d.input": _convolution(3, transposed=True),

@@ -1,7 +1,7 @@
 """Layers of an imported network: which modules a graph may have, and with which settings.
 
-A layer is an ordinary module of `torch.nn`, so that methods, training and torch-pruning see what they know. Its settings
-are data: numbers, switches and lists of numbers, checked against the ranges here before anything is made.
+A layer is an ordinary module of `torch.nn`, so that methods, training and torch-pruning see what they know. Its
+settings are data: numbers, switches and lists of numbers, checked against the ranges here before anything is made.
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ An argument is null, a number, a switch, a text, a list of arguments, {"value": 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ class Node:
 
     def reads(self) -> Iterator[str]:
         """Names of the inputs and nodes that it takes, in their order."""
-        for part in _parts([*self.args, *self.kwargs.values()]):
+        for part in parts([*self.args, *self.kwargs.values()]):
             if isinstance(part, Value):
                 yield part.name
 
@@ -184,7 +184,7 @@ class NetworkGraph:
                 raise _refused(f"have the layers that its nodes call; {node.layer} is missing")
             self._check_reads(node.reads(), known)
             known.add(node.name)
-        self._check_reads((part.name for part in _parts([self.output]) if isinstance(part, Value)), known)
+        self._check_reads((part.name for part in parts([self.output]) if isinstance(part, Value)), known)
         numbers = sum(math.prod(spec.shape) for spec in self.tensors.values())
         if numbers > MOST_NUMBERS:
             raise _refused(f"have at most {MOST_NUMBERS:,} numbers; its tensors have {numbers:,}")
@@ -238,10 +238,11 @@ def _plain(argument: Argument) -> Any:
     return argument
 
 
-def _parts(arguments: list[Argument]) -> Iterator[Argument]:
+def parts(arguments: Sequence[Argument]) -> Iterator[Argument]:
+    """The arguments, lists taken apart."""
     for each in arguments:
         if isinstance(each, list):
-            yield from _parts(each)
+            yield from parts(each)
         else:
             yield each
 

@@ -1,8 +1,8 @@
 """The operators of ONNX files as calls of PyTorch: opset 7 to today, of the default domain.
 
 Each rule takes the inputs of a node, tensors or None, and its attributes. What an older opset says as an attribute and
-a newer one as an input (axes, sizes, bounds) is read from whichever is there. Where ONNX pads at the two ends of an axis
-differently, the input is padded first.
+a newer one as an input (axes, sizes, bounds) is read from whichever is there. Where ONNX pads at the two ends of an
+axis differently, the input is padded first.
 """
 
 from collections.abc import Callable, Sequence
@@ -326,7 +326,9 @@ def _reduce(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
         return x.square().sum(dims, keepdim=keep).sqrt()
     if kind == "ReduceSumSquare":
         return x.square().sum(dims, keepdim=keep)
-    function = {"ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax, "ReduceMin": torch.amin}[kind]
+    function = {"ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax, "ReduceMin": torch.amin}[
+        kind
+    ]
     return function(x, dims, keepdim=keep)
 
 

@@ -188,9 +188,7 @@ class OnnxNetwork(nn.Module):
         results = [values[name] if name in values else self._value(name, values) for name in self.outputs]
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _run(
-        self, node: onnx.NodeProto, call: Call, function: Callable[..., Any], given: list[Any], batch: int
-    ) -> Any:
+    def _run(self, node: onnx.NodeProto, call: Call, function: Callable[..., Any], given: list[Any], batch: int) -> Any:
         if node.op_type == "Shape":
             return np.array(list(given[0].shape)[call.get("start", 0) : call.get("end")], dtype=object)
         if any(isinstance(each, Sizes) for each in given):
@@ -239,7 +237,9 @@ def _with_sizes(node: onnx.NodeProto, call: Call, function: Callable[..., Any], 
             return given[0].repeat(rest[0])
         if kind == "Resize":
             rest = [each if isinstance(each, list) or each is None else each for each in rest]
-            return F.interpolate(given[0], rest[2][2:], None, "nearest" if call.get("mode") == "nearest" else "bilinear")
+            return F.interpolate(
+                given[0], rest[2][2:], None, "nearest" if call.get("mode") == "nearest" else "bilinear"
+            )
         return function(call, given[0], *(_Numbers(each) if isinstance(each, list) else each for each in rest))
     arrays = [_as_sizes(each) for each in given]
     axes = [int(each) for each in arrays[1].reshape(-1)] if len(arrays) > 1 and arrays[1] is not None else None
@@ -304,13 +304,14 @@ def _expect_floats(model: onnx.ModelProto) -> None:
     found = sorted({node.op_type for node in model.graph.node} & QUANTIZED)
     if found:
         raise ModelError(
-            f"a network must have its weights as floats to be compressed; this file is quantized already ({listed(found)})."
-            " Export the network that it was made from."
+            "a network must have its weights as floats to be compressed; this file is quantized already "
+            f"({listed(found)}). Export the network that it was made from."
         )
     domains = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
     if domains:
         raise ModelError(
-            f"the operators of an ONNX file must be ONNX's own; this one has some of {listed(domains)}. Export it without."
+            f"the operators of an ONNX file must be ONNX's own; this one has some of {listed(domains)}. "
+            "Export it without them."
         )
 
 
@@ -318,8 +319,8 @@ def _expect_known(nodes: Sequence[onnx.NodeProto]) -> None:
     for node in nodes:
         if node.op_type not in RULES and node.op_type != "ReduceProd":
             raise ModelError(
-                f"the operators of an ONNX file must be known here; {node.op_type} at {node.name or node.output[0]} is not. "
-                "Export the network without it, or from PyTorch with torch.export."
+                f"the operators of an ONNX file must be known here; {node.op_type} at {node.name or node.output[0]} is "
+                "not. Export the network without it, or from PyTorch with torch.export."
             )
 
 
@@ -338,7 +339,7 @@ def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def _path_of(node: onnx.NodeProto, weight: str) -> str:
-    """The layer's path: the weight's own name where it is one of a state dict, else the node's, as PyTorch writes it."""
+    """The layer's path: the weight's own name where it is one of a state dict, else the node's as PyTorch writes it."""
     if re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\.weight", weight):
         return weight.removesuffix(".weight")
     if node.name.startswith("/"):
