@@ -236,7 +236,6 @@ def _with_sizes(node: onnx.NodeProto, call: Call, function: Callable[..., Any], 
         if kind == "Tile":
             return given[0].repeat(rest[0])
         if kind == "Resize":
-            rest = [each if isinstance(each, list) or each is None else each for each in rest]
             return F.interpolate(
                 given[0], rest[2][2:], None, "nearest" if call.get("mode") == "nearest" else "bilinear"
             )
