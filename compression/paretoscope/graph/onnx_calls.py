@@ -62,7 +62,7 @@ def numbers(value: Tensor | Sequence[int] | None) -> list[int] | None:
     """A list of numbers that may be a constant tensor, or computed from sizes."""
     if value is None:
         return None
-    return [int(each) for each in value.reshape(-1).tolist()] if isinstance(value, Tensor) else list(value)
+    return [int(each) for each in value.reshape(-1).tolist()] if isinstance(value, Tensor) else [*value]
 
 
 # Plain functions, by their names in ONNX.
@@ -500,9 +500,9 @@ def _shape(call: Call, x: Tensor) -> Any:
 
 @rule("ConstantOfShape")
 def _constant_of_shape(call: Call, shape: Any) -> Tensor:
-    value = torch.from_numpy(np.array(call.get("value", np.zeros(1, np.float32))).copy())
+    value = np.asarray(call.get("value", np.zeros(1, np.float32))).reshape(-1)
     sizes = list(shape) if not isinstance(shape, Tensor) else shape.tolist()
-    return torch.full(sizes, value.item(), dtype=value.dtype)
+    return torch.full(sizes, value[0].item(), dtype=getattr(torch, value.dtype.name))
 
 
 @rule("Range")

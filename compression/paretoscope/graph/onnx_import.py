@@ -36,6 +36,12 @@ _WEIGHTS: dict[str, tuple[str, ...]] = {
 }
 _BUFFERS = ("running_mean", "running_var")
 
+# Operators whose inputs after the first are numbers.
+_BY_NUMBERS = {
+    *("Reshape", "Expand", "Tile", "Slice", "Pad", "Resize", "Upsample", "Split", "Unsqueeze", "Squeeze", "Clip"),
+    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare", "ReduceProd"),
+}
+
 # A list of sizes, as numbers that may depend on the batch.
 Sizes = np.ndarray
 
@@ -83,11 +89,15 @@ class OnnxNetwork(nn.Module):
         for node in self._nodes:
             if node.op_type == "Constant":
                 arrays[node.output[0]] = _constant(node)
-        self._nodes = [node for node in self._nodes if node.op_type != "Constant"]
+            elif node.op_type == "ConstantOfShape" and node.input[0] in arrays:
+                # Published graphs without their weights make them so.
+                arrays[node.output[0]] = np.full(arrays[node.input[0]], *_filled(node))
+        self._nodes = [node for node in self._nodes if node.output[0] not in arrays]
         _expect_known(self._nodes)
         self._names: dict[str, str] = {}
         self._arrays: dict[str, Tensor] = {}
         self._biases: dict[str, str] = {}
+        self._numbers: dict[str, _Numbers] = {}
         self._skipped: set[str] = set()
         self._linear(arrays)
         self._register(arrays)
@@ -156,6 +166,9 @@ class OnnxNetwork(nn.Module):
                     _put(self, path, tensor, buffer=False)
                 else:
                     self._arrays[name] = tensor
+                    if tensor.dtype == torch.int64 or tensor.numel() <= 8:
+                        # Numbers that shape others are no tensors: a tracer would make values of them.
+                        self._numbers[name] = _Numbers(np.atleast_1d(array).reshape(-1).tolist())
 
     def _prepared(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, Call, Callable[..., Any]]:
         attributes = {}
@@ -182,6 +195,11 @@ class OnnxNetwork(nn.Module):
                 values[node.output[0]] = values[source]
                 continue
             given = [self._value(name, values) for name in node.input]
+            if node.op_type in _BY_NUMBERS:
+                given = [
+                    given[0],
+                    *(self._numbers.get(name, each) for name, each in zip(node.input[1:], given[1:], strict=True)),
+                ]
             result = self._run(node, call, function, given, batch)
             outputs = result if isinstance(result, tuple) else (result,)
             values.update(zip(node.output, outputs, strict=False))
@@ -267,8 +285,7 @@ def _with_sizes(node: onnx.NodeProto, call: Call, function: Callable[..., Any], 
             step = int(arrays[4].reshape(-1)[0]) if len(arrays) > 4 and arrays[4] is not None else 1
             return arrays[0][starts : min(ends, 2**31) : step]
         case "ConstantOfShape":
-            value = torch.from_numpy(np.array(call.get("value", np.zeros(1, np.float32))).copy())
-            return torch.full(list(arrays[0].reshape(-1)), value.item(), dtype=value.dtype)
+            return function(call, list(arrays[0].reshape(-1)))
         case "Reshape":
             return arrays[0].reshape([int(each) for each in arrays[1].reshape(-1)])
         case "ReduceProd":
@@ -285,11 +302,18 @@ class _Numbers(list):
     def tolist(self) -> list[int]:
         return list(self)
 
+    def numel(self) -> int:
+        return len(self)
+
+    def __float__(self) -> float:
+        (number,) = self
+        return float(number)
+
 
 def _as_sizes(value: Any) -> Any:
     if value is None or isinstance(value, Sizes):
         return value
-    return np.array(value.tolist(), dtype=object) if isinstance(value, Tensor) else np.array(value, dtype=object)
+    return np.array(value.tolist(), dtype=object) if isinstance(value, Tensor) else np.array(list(value), dtype=object)
 
 
 def _any_batch(x: Tensor, shape: list[int], batch: Any) -> list[Any]:
@@ -321,6 +345,12 @@ def _expect_known(nodes: Sequence[onnx.NodeProto]) -> None:
                 f"the operators of an ONNX file must be known here; {node.op_type} at {node.name or node.output[0]} is "
                 "not. Export the network without it, or from PyTorch with torch.export."
             )
+
+
+def _filled(node: onnx.NodeProto) -> tuple[Any, np.dtype]:
+    """What a ConstantOfShape is filled with."""
+    value = next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, np.float32))
+    return value.reshape(-1)[0], value.dtype
 
 
 def _constant(node: onnx.NodeProto) -> np.ndarray:
