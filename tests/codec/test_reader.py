@@ -57,6 +57,7 @@ def test_every_kind_as_a_process_of_its_own(tmp_path, coder):
             assert found[name].tobytes() == model.decode(name).tobytes(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coder", CODERS)
 def test_every_corner_of_the_family(assemble, edge_cases, coder):
     assert_reads_the_same(assemble(edge_cases, coder=coder))
