@@ -5,7 +5,6 @@
 Two processes share the work; what they compile lies beside the package afterwards.
 """
 
-import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from paretoscope.recipe.recipe import Recipe
@@ -31,4 +30,3 @@ def compile_for(recipes: tuple[Recipe, ...]) -> None:
 if __name__ == "__main__":
     with ProcessPoolExecutor(len(PARTS)) as pool:
         list(pool.map(compile_for, PARTS))
-    sys.exit(0)
