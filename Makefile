@@ -16,11 +16,11 @@ PYTHONS ?= python3.11 python3.12 python3.13
 run: $(VENV)/.run
 	$(BIN)/paretoscope run --port $(PORT)
 
-test: lint
+test: lint $(VENV)/.compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # The quick nine tenths of the tests.
-fast: $(VENV)/.dev
+fast: $(VENV)/.dev $(VENV)/.compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
 
 # Each Python has an environment of its own beside this one, such as .venv-3.12.
@@ -78,6 +78,12 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml requirements.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml requirements.txt requirements-dev.txt
 	$(PIP) -r requirements-dev.txt -e .
 	@touch $@ $(VENV)/.run
+
+# Once, and not in each of the processes that test side by side.
+$(VENV)/.compiled: $(VENV)/.dev
+	@echo "Compiling, once: about half a minute."
+	@$(BIN)/python tests/helpers/compiling.py
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-* $(VENV) dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

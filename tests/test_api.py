@@ -44,6 +44,7 @@ def test_a_star_import_covers_no_builtin_and_no_room() -> None:
     assert not set(paretoscope.__all__) & (rooms | set(dir(__builtins__)) | set(__builtins__))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "large"),
     [
@@ -127,6 +128,7 @@ def test_a_conversion_is_checked_and_written(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_latency_is_of_the_runtime_that_was_named(small: paretoscope.CompressedModel) -> None:
     timed = paretoscope.evaluate(small, runtime="torch", batch=2)
     assert (timed.latency.runtime, timed.latency.batch, timed.latency.threads) == ("torch", 2, 1)

@@ -78,6 +78,7 @@ def metadata(wheel: Path, name: str) -> str:
         return archive.read(found).decode()
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_the_dashboard_and_nothing_else(wheel: Path) -> None:
     def files(folder: Path) -> Iterator[Path]:
         return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -128,6 +129,7 @@ def test_an_installed_package_evaluates_a_model(bare: Path, outside: tuple[Path,
     assert installed["size"]["artefact"] < installed["baseline"]["size_bytes"] / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["run"]])
 def test_help_calls_the_command_as_it_was_called(
     bare: Path, outside: tuple[Path, dict[str, str]], arguments: list[str]

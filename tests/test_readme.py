@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 MOST_BYTES = 8 * 1024
 
 
+@pytest.mark.slow
 def test_the_example_prints_what_stands_below_it(tmp_path: Path) -> None:
     ((code, printed),) = re.findall(
         r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```", README.read_text(), re.DOTALL

@@ -59,6 +59,7 @@ def test_every_folder_is_a_room():
     assert not (SOURCES / "__init__.py").exists()
 
 
+@pytest.mark.slow
 def test_no_import_runs_upwards():
     assert upward(graph()) == []
     assert upward({"paretoscope.base.files": {"paretoscope.codec"}}) == [
@@ -67,17 +68,20 @@ def test_no_import_runs_upwards():
     assert upward({"paretoscope.search.allot": {"paretoscope.export"}})
 
 
+@pytest.mark.slow
 def test_only_the_command_line_and_the_package_know_the_public_api():
     users = {name for name, others in graph().items() if "paretoscope.api" in others}
     assert {each for each in users if room(each) != "cli"} == {"paretoscope"}
 
 
+@pytest.mark.slow
 def test_there_are_no_circles():
     TopologicalSorter(graph()).prepare()
     with pytest.raises(CycleError):
         TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 
 
+@pytest.mark.slow
 def test_the_package_does_not_know_the_screen():
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -105,6 +109,7 @@ def arrows() -> set[tuple[str, str]]:
     }
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_rooms_shows_what_imports_what():
     page = (SOURCES.parent / "docs/architecture.md").read_text()
     picture = page.partition("```mermaid\n")[2].partition("```")[0]

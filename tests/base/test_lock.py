@@ -70,6 +70,7 @@ def holder(kind: str) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_processes_exclude_each_other(tmp_path):
     path = tmp_path / "count"
     path.write_text("0")
@@ -78,6 +79,7 @@ def test_processes_exclude_each_other(tmp_path):
     assert path.read_text() == "400"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held, wanted, together", [(True, "together", False), (False, "together", True)])
 def test_evaluations_wait_for_a_timing_but_not_for_each_other(held, wanted, together):
     with machine(exclusive=held):

@@ -39,3 +39,11 @@ def test_an_unknown_name_is_told_the_known_ones(name):
     with pytest.raises(UnknownNameError, match="Choose one of: pear, apple") as raised:
         fruits.get(name)
     assert repr(name) in str(raised.value)
+
+
+def test_the_first_entries_may_not_share_a_name_either():
+    twice = Registry[Fruit]("fruit", lambda: [Fruit("pear"), Fruit("pear", 2)])
+    with pytest.raises(CompressionError, match="'pear' is registered already"):
+        twice.names()
+    with pytest.raises(CompressionError):  # it is asked again, and says so again
+        twice.get("pear")

@@ -64,6 +64,7 @@ def test_a_recipe_in_yaml_is_taken(tmp_path: Path) -> None:
     assert Recipe.from_json(result.stdout) == presets.get("tiny").recipe
 
 
+@pytest.mark.slow
 def test_all_are_written_into_one_folder_and_what_is_left_out_is_told(tmp_path: Path) -> None:
     result = run(MODEL, "--bits", 8, "--format", "all", "--out", tmp_path / "all", "--json")
     assert result.exit_code == 0, result.output
@@ -85,6 +86,7 @@ def test_a_table_for_people(tmp_path: Path) -> None:
     assert written.count(str(tmp_path / "two")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "config", "all"])
 def test_what_fails_its_check_is_not_written(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "onnx" if format == "all" else format

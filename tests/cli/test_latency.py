@@ -112,6 +112,7 @@ def test_a_table_over_batches_and_threads(measured):
     assert {(each.batch, each.threads) for each in measured if each.what in ("noise", "profile", "memory")} == {(1, 2)}
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_reused_and_said_so(measured, own_store):
     first = figures(NAME, "--sparsity", 0.9)
     taken = list(measured)
@@ -127,6 +128,7 @@ def test_what_is_stored_is_reused_and_said_so(measured, own_store):
     assert re.search(rf"stored, for {re.escape(SPARSE.describe())}$", text(NAME, "--sparsity", 0.5), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_again_measures_anew(measured):
     first = figures(NAME, "--sparsity", 0.9, "--runtime", "all")
     taken = list(measured)
@@ -206,6 +208,7 @@ def test_layers_that_the_recipe_took_out_are_told(measured, monkeypatch):
     assert (layers[-1]["kind"], layers[-1]["time_us"], layers[-1]["baseline_us"]) == ("taken out", None, 5.0)
 
 
+@pytest.mark.slow
 def test_the_verdict_is_on_the_first_runtime_and_names_what_is_better(measured):
     options = ["--sparsity", 0.9, "--runtime", "sparse"]
     dense = figures(NAME, *options[:2])["verdict"]
@@ -345,6 +348,7 @@ def test_a_store_that_cannot_be_used_costs_the_history_only(measured, tmp_path, 
     )
 
 
+@pytest.mark.slow
 def test_a_size_is_that_of_every_measurement(measured):
     data = figures("resnet-20", "--size", 40)
     assert data["size"] == data["timings"][0]["latency"]["size"] == 40

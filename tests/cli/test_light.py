@@ -43,6 +43,7 @@ def run(arguments: str) -> tuple[int, set[str]]:
     return status, set(modules)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -59,6 +60,7 @@ def test_what_needs_no_network_imports_no_torch(arguments, status):
     assert not modules & (LARGE | ENGINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ["presets simple-cnn", "evaluate simple-cnn --runtime none"])
 def test_large_libraries_that_a_command_does_not_use_are_not_imported(arguments):
     found, modules = run(arguments)
@@ -67,6 +69,7 @@ def test_large_libraries_that_a_command_does_not_use_are_not_imported(arguments)
     assert modules >= ENGINE
 
 
+@pytest.mark.slow
 def test_a_runtime_is_imported_when_it_is_asked_for():
     found, modules = run("evaluate simple-cnn --runtime no-such-runtime")
     assert found == 1

@@ -269,6 +269,7 @@ def test_decompress_gives_the_full_state(folder):
         assert torch.equal(state[name], value)
 
 
+@pytest.mark.slow
 def test_a_lossless_round_trip_gives_back_every_bit(tmp_path):
     succeed("compress", "mobilenet-v2", "--out", tmp_path / "model.psc")
     succeed("decompress", tmp_path / "model.psc", "--out", tmp_path / "weights.safetensors")
@@ -286,6 +287,7 @@ def test_the_baseline_in_words(own_store):
     assert own_store.is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "number_format"),
     [(["--bits", 8, "--activations", 8, "--batch", 2], "int8"), (["--runtime", "torch", "--threads", 1], "fp32")],
@@ -325,6 +327,7 @@ def test_recipe_prints_the_canonical_form(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_recipe_prints_every_preset():
     entries = json.loads((ROOT / "assets" / "presets.json").read_text())
     assert [entry["name"] for entry in entries] == list(presets.names())
@@ -369,6 +372,7 @@ def test_without_options_the_recipe_is_the_lossless_one():
     assert Recipe.from_json(succeed("recipe")) == Recipe()
 
 
+@pytest.mark.slow
 def test_models_lists_six_with_their_accuracy(tmp_path, monkeypatch):
     monkeypatch.setenv("PARETOSCOPE_DATA", str(tmp_path))
     with torch_threads(1):
@@ -671,6 +675,7 @@ def file(tmp_path_factory) -> Path:
 class TestEverySetting:
     """A recipe that simplifies, repairs and overrides."""
 
+    @pytest.mark.slow
     def test_the_model_and_its_file_have_the_same_figures(self, file, tmp_path):
         result = run("evaluate", NAME, "--recipe", file, "--runtime", "none", "--json")
         assert result.exit_code == 0, result.output
@@ -692,6 +697,7 @@ class TestEverySetting:
             classes = torch.cat([module(images).argmax(1) for images in split.test_images.split(100)])
         assert figures["correct"] == int((classes == split.test_labels).sum())
 
+    @pytest.mark.slow
     def test_what_a_person_should_know_is_on_standard_error(self, file, tmp_path):
         expected = [
             "Note: 25 % of the nodes removed: ",
@@ -706,6 +712,7 @@ class TestEverySetting:
             assert all(any(line.startswith(each) for line in lines) for each in expected)
             assert "Note" not in result.stdout
 
+    @pytest.mark.slow
     def test_the_file_decompresses_to_the_smaller_network(self, file, tmp_path):
         assert run("compress", NAME, "--recipe", file, "--out", tmp_path / "model.psc").exit_code == 0
         succeed("decompress", tmp_path / "model.psc", "--out", tmp_path / "weights.safetensors")
@@ -722,6 +729,7 @@ class TestEverySetting:
         assert given == succeed("recipe", "--recipe", file)
         assert Recipe.from_json(given) == EVERYTHING
 
+    @pytest.mark.slow
     def test_its_timing_is_kept_under_the_form_of_its_graph(self, file):
         result = run("evaluate", NAME, "--recipe", file, "--runtime", "torch", "--json")
         assert result.exit_code == 0, result.output
@@ -827,6 +835,7 @@ def test_the_sensitivity_in_words():
         assert all(line.endswith("%") for line in lines[row + 1 : row + 3])
 
 
+@pytest.mark.slow
 def test_a_suggestion_for_a_size_is_a_recipe_of_that_size(tmp_path):
     out = tmp_path / "suggested.json"
     # Repair works on the bits that the layers will have.
@@ -842,6 +851,7 @@ def test_a_suggestion_for_a_size_is_a_recipe_of_that_size(tmp_path):
     assert f"{figures['correct']} of 797" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_wish_out_of_reach_is_told(tmp_path):
     result = run("suggest", NAME, "--size", 100)
     assert result.exit_code == 0, result.output
@@ -849,6 +859,7 @@ def test_a_wish_out_of_reach_is_told(tmp_path):
     assert result.stdout.startswith(f"{NAME} on digits: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", [("--size", 40_000), ("--harm", 0.002)])
 def test_an_exchange_rate_meets_a_wish(tmp_path, wish):
     out = tmp_path / "allotted.json"
@@ -895,6 +906,7 @@ def test_a_real_process_evaluates_an_artefact(folder, figures):
     assert json.loads(result.stdout) == figures
 
 
+@pytest.mark.slow
 def test_a_real_process_refuses_in_one_line(bad):
     result = process("recipe", "--recipe", bad / "95.json")
     assert (result.returncode, result.stdout) == (1, "")
@@ -902,6 +914,7 @@ def test_a_real_process_refuses_in_one_line(bad):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paretoscope", "python -m paretoscope"])
 def test_messages_name_the_program_as_it_was_started(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
@@ -942,6 +955,7 @@ def test_every_command_tells_the_notes_of_the_recipe_that_it_ran(command, tmp_pa
     assert REPLACED in result.stderr and "Note" not in result.stdout
 
 
+@pytest.mark.slow
 def test_what_allot_implies_needs_not_be_said(tmp_path):
     out = tmp_path / "found.json"
     result = run("allot", NAME, "--size", 40_000, "--weighting", "magnitude", "--rest", "rate", "--out", out)

@@ -144,6 +144,7 @@ class TestSizes:
 
         return packed
 
+    @pytest.mark.slow
     def test_what_lossless_meets_is_lossless(self, pack_it, weights):
         smallest = 10**9
         for coder in ("ans", "smallest"):
@@ -155,6 +156,7 @@ class TestSizes:
             assert all(torch.equal(found[name], tensor) for name, tensor in load_file(weights).items())
         assert not pack_it("--size", smallest - 1).lossless and len(self.bytes) < smallest
 
+    @pytest.mark.slow
     def test_the_best_coder_unless_another_is_asked_for(self, pack_it):
         assert pack_it("--size 3000").code.coder == "smallest" and len(self.bytes) <= 3000
         exchange = codec.read(self.bytes).recipe.quantize.exchange
@@ -163,6 +165,7 @@ class TestSizes:
             assert found.code.coder == coder and found.quantize.exchange >= exchange and len(self.bytes) <= 3000
             assert pack_it("--size 1000000", "--coder", coder) == Recipe.of(coder=coder)
 
+    @pytest.mark.slow
     def test_what_was_asked_for_is_kept(self, pack_it):
         assert pack_it("--size 3000").code.rest == "rate"
         for rest in ("fp32", "fp16"):
@@ -177,6 +180,7 @@ class TestSizes:
         found = pack_it('--size 3000 --overrides [{"layers":"b","bits":8}]')
         assert found.overrides and codec.read(self.bytes).weights["b"].bits == 8
 
+    @pytest.mark.slow
     def test_eight_bits_are_the_most_that_a_weight_has(self, pack_it):
         for wanted in (3000, 5000, 10**6):
             assert pack_it("--bits 8 --size", wanted).quantize.calibration == "rate" and len(self.bytes) <= wanted
@@ -212,6 +216,7 @@ class TestSizes:
         (tmp_path / "r.json").write_text(Recipe.of(bits=4, **RATE).to_json())
         assert pack_it("--size 3000", "--recipe", tmp_path / "r.json").bits == 4
 
+    @pytest.mark.slow
     def test_a_size_out_of_reach_names_one_that_is_not(self, pack_it, weights, tmp_path):
         for options in ("", "--bits 8", "--rest fp32", "--coder ans", "--sparsity 0.5"):
             said = refused("pack", weights, "--size 10", options, "--out", tmp_path / "a.psc")
@@ -220,10 +225,12 @@ class TestSizes:
             assert len(self.bytes) <= least, options
             refused("pack", weights, "--size", least - 1, options, "--out", tmp_path / "a.psc")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("wanted", [0, -5])
     def test_a_size_is_at_least_a_byte(self, weights, tmp_path, wanted):
         assert "must be at least 1 byte; got" in refused("pack", weights, "--size", wanted, "--out", tmp_path / "a")
 
+    @pytest.mark.slow
     def test_a_recipe_file_is_as_it_says(self, pack_it, tmp_path):
         recipe = Recipe.of(bits=6, calibration="rate", weighting="magnitude", coder="context", rest="fp16")
         (tmp_path / "r.json").write_text(recipe.to_json())

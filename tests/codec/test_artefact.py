@@ -76,6 +76,7 @@ def test_every_recipe_comes_back(little, recipe, rest, coder):
     assert_round_trip(compress(little, Recipe.of(**recipe, rest=rest, coder=coder)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coder", CODERS)
 def test_every_corner_of_the_family_comes_back(assemble, edge_cases, coder):
     rest = {
@@ -100,6 +101,7 @@ def test_bits_of_special_floats_come_back(assemble):
     assert again.rest["b"].values.tobytes() == bits.tobytes()
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(-127, 127), max_size=50),
     # Codes are at most 127: what they stand for is finite.

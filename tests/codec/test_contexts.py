@@ -79,6 +79,7 @@ def mixture() -> list:
     ]
 
 
+@pytest.mark.slow
 @EACH
 def test_slow_twin_decodes_the_same(effort):
     assert_round_trip(mixture(), effort, slow=True)
@@ -119,6 +120,7 @@ def test_real_weights_come_back_below_their_entropy(effort, recipe):
     assert 8 * len(data) < 0.95 * sum(entropy_bits(codes) for codes, _ in items)
 
 
+@pytest.mark.slow
 @EACH
 def test_slow_twin_on_real_weights(effort):
     compressed = compress(ModelStatistics.of(load_model("resnet-20"), "resnet-20"), Recipe.of(bits=4))
@@ -304,6 +306,7 @@ def test_a_changed_table_is_noticed(monkeypatch):
     assert kernels.tables_checksum() != kernels.TABLES
 
 
+@pytest.mark.slow
 def test_with_changed_tables_nothing_is_imported():
     script = (
         "import importlib; from paretoscope.codec import context_kernels, context_tables; context_tables.CLAMP -= 1; "

@@ -398,6 +398,7 @@ def mutated(value: Any, draw: random.Random) -> Any:
     return value
 
 
+@pytest.mark.slow
 def test_headers_changed_at_random_are_read_or_refused(file):
     draw = random.Random(11)
     header, streams = unpack(file)
@@ -411,6 +412,7 @@ def test_headers_changed_at_random_are_read_or_refused(file):
     assert 0 < read < 250
 
 
+@pytest.mark.slow
 def test_streams_changed_at_random_are_read_or_refused(file):
     draw = random.Random(12)
     header, streams = unpack(file)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from framing import sections
 from paretoscope import codec
-from paretoscope.codec import payload, reader, streams
+from paretoscope.codec import lanes, reader, streams
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.trellis import NEXT
@@ -57,6 +57,7 @@ def test_every_kind_as_a_process_of_its_own(tmp_path, coder):
             assert found[name].tobytes() == model.decode(name).tobytes(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coder", CODERS)
 def test_every_corner_of_the_family(assemble, edge_cases, coder):
     assert_reads_the_same(assemble(edge_cases, coder=coder))
@@ -93,7 +94,7 @@ def test_damage_is_refused(tmp_path, coder):
 
 @pytest.mark.parametrize("coder", ["context", "smallest"])
 def test_lanes_are_read(monkeypatch, coder):
-    monkeypatch.setattr(payload, "CODES_PER_LANE", 100)
+    monkeypatch.setattr(lanes, "CODES_PER_LANE", 100)
     monkeypatch.setattr(reader, "CODES_PER_LANE", 100)
     model = packed(coder)
     section = sections(codec.write(model))[b"S"]

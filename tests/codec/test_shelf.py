@@ -67,6 +67,7 @@ def test_a_damaged_file_is_as_none(folder, subject, trained, size):
     assert shelf.find(subject.statistics.digest, RECIPE) is None
 
 
+@pytest.mark.slow
 def test_shipped_ones_are_found_and_ones_own_go_first(folder, subject, trained):
     source = subject.statistics.digest
     assert shelf.put(trained, shelf.SHIPPED).parent == folder / "shipped"

@@ -121,6 +121,7 @@ class TestStructure:
         header, streams = dropped
         assert_refused_somewhere({**header, "structure": value}, streams)
 
+    @pytest.mark.slow
     def test_every_item_matters(self, dropped):
         """Without one of its changes the structure no longer fits the tensors."""
         header, streams = dropped
@@ -226,6 +227,7 @@ class TestTies:
         with pytest.raises(ModelError, match=r"fc4\.bias"):
             codec.read(data).load_into(zoo.build("lenet-300-100"))
 
+    @pytest.mark.slow
     def test_many_are_read(self, plain):
         """A header may hold a hundred thousand: a reader that takes time with their square does not end here."""
         header, streams = plain

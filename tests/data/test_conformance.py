@@ -41,6 +41,7 @@ def test_some_model_is_measured_on_it(entry: DatasetEntry) -> None:
     assert zoo.models_of(entry.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 10, 14)])
 def test_images_come_in_the_shape_that_is_asked_for(here: DatasetEntry, shape: tuple[int, int, int]) -> None:
     data = zoo.load_data(here.name, shape)
@@ -66,6 +67,7 @@ def test_calibration_images_are_training_images(here: DatasetEntry) -> None:
     assert not calibration & images_of(data.test_images)
 
 
+@pytest.mark.slow
 def test_the_digest_is_of_the_test_split_as_it_is_fed(data: ImageData, here: DatasetEntry) -> None:
     assert len(data.digest) == 64 and int(data.digest, 16) >= 0
     again = here.loader((1, 12, 12))

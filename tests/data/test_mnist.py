@@ -183,6 +183,7 @@ def test_shipped_weights_load_and_say_what_they_reached(name: str) -> None:
     assert 1 - training["test_accuracy"] <= PUBLISHED[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_weights_err_no_more_than_the_published_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not mnist.here():

@@ -37,6 +37,7 @@ from paretoscope.recipe.recipe import Recipe
 from safetensors.numpy import load as load_safetensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -58,6 +59,7 @@ def test_codes_are_read_back_exactly_whatever_the_tensors_are(recipe: Recipe) ->
     assert codec.write(read_codes(data)) == given.artefact
 
 
+@pytest.mark.slow
 def test_the_reader_of_a_bundle_decodes_contexts() -> None:
     """In pure Python, so of a small network."""
     recipe = Recipe.of(nodes=0.9, **RATE)
@@ -281,6 +283,7 @@ def test_a_process_is_ended_when_its_work_is_cancelled(tmp_path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_or_takes_too_long_is_told() -> None:
     with pytest.raises(ModelError, match="No such luck"):
         run_process([sys.executable, "-c", "raise SystemExit('No such luck')"], SILENT)

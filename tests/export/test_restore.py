@@ -50,6 +50,7 @@ def test_an_artefact_gives_model_and_recipe() -> None:
     assert opened(data, "my file").recipe == RECIPE
 
 
+@pytest.mark.slow
 def test_a_bundle_gives_model_and_recipe() -> None:
     name, data = exported("bundle")
     found = opened(data, name)
@@ -57,6 +58,7 @@ def test_a_bundle_gives_model_and_recipe() -> None:
     assert differing(found.compressed, original().compressed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["artefact", "bundle", "safetensors-codes"])
 def test_a_file_whose_recipe_says_more_than_is_known_opens_and_keeps_it(format: str) -> None:
     """As a later version would export it; exported again, it still says so."""
@@ -204,6 +206,7 @@ def test_a_zip_that_is_no_bundle_is_refused(case: str, tmp_path, monkeypatch) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_changed_member_is_told_by_its_checksum() -> None:
     members = open_bundle(exported("bundle")[1])
     assert tuple(members) == MEMBERS
@@ -222,6 +225,7 @@ def test_a_name_that_occurs_twice_is_refused() -> None:
         opened(buffer.getvalue(), "a.zip")
 
 
+@pytest.mark.slow
 def test_nothing_of_a_bundle_is_run(tmp_path) -> None:
     mark = tmp_path / "mark"
     script = f"import pathlib; pathlib.Path({str(mark)!r}).touch()".encode()
@@ -229,6 +233,7 @@ def test_nothing_of_a_bundle_is_run(tmp_path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"source": "0" * 64}, {"architecture": "lenet-6"}], ids=["weights", "model"])
 def test_an_artefact_of_something_else_is_refused(change: dict[str, str]) -> None:
     data = codec.write(dataclasses.replace(original().compressed, **change))

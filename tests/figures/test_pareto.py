@@ -1,6 +1,7 @@
 import random
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paretoscope.figures.pareto import figure, front, size_bytes, slowness
@@ -21,6 +22,7 @@ def records_at(places, make_record):
     ]
 
 
+@pytest.mark.slow
 @given(places=PLACES)
 def test_front_is_what_nothing_dominates(places, make_record):
     records = records_at(places, make_record)
@@ -33,6 +35,7 @@ def test_front_is_what_nothing_dominates(places, make_record):
             assert record.digests.recipe == min(r.digests.recipe for r in same)
 
 
+@pytest.mark.slow
 @given(places=PLACES, seed=st.integers(0, 2**16))
 def test_front_does_not_depend_on_the_order(places, seed, make_record):
     records = records_at(places, make_record)

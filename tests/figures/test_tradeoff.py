@@ -280,6 +280,7 @@ def test_a_lone_baseline_is_a_whole_picture(x, theme, baseline, validated, marke
         assert figure.layout.xaxis.title.text == "Size of the file (KB, log scale)"
 
 
+@pytest.mark.slow
 @given(places=st.lists(st.tuples(st.integers(50, 5_000_000), st.integers(0, 800), st.floats(0.001, 50)), max_size=12))
 def test_all_markers_are_within_the_axes(places, baseline, make_record, markers):
     records = [

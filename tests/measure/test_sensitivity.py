@@ -66,6 +66,7 @@ def test_harsher_settings_diverge_more_and_cost_fewer_bytes(measured):
             assert sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.slow
 def test_blocks_of_images_change_nothing(subject, measured):
     narrow = measure_sensitivity(subject, grids=SMALL, memory=1)
     for layer, curves in measured.curves.items():
@@ -84,6 +85,7 @@ def test_measures_the_layers_that_are_asked_for_and_leaves_the_subject_alone(sub
     assert all(torch.equal(tensor, before[name]) for name, tensor in subject.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_reports_progress_and_each_layer_once_it_is_complete(subject, measured):
     reports = []
     measure_sensitivity(

@@ -188,6 +188,7 @@ def test_a_timing_can_be_stopped_between_its_pairs(subject):
         subject.time(subject.compress(Recipe.of(bits=8)), "torch", progress=Calling(stop))
 
 
+@pytest.mark.slow
 def test_a_timing_says_at_which_size_and_in_which_format(resnet):
     compressed = resnet.compress(Recipe.of(bits=8, activations=8))
     found = resnet.time(compressed, "onnxruntime", 2, 1, size=24, number_format="fp32", budget_s=0.05, width=1.0)
@@ -274,6 +275,7 @@ def assert_same_evaluation(one, other) -> None:
     np.testing.assert_array_equal(one.predictions.confidences, other.predictions.confidences)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIMPLIFIED)
 def test_a_simplified_model_is_evaluated_from_its_file_alone(subject, resnet, name):
     whole = {"lenet-300-100": subject, "resnet-20": resnet}[name]
@@ -294,6 +296,7 @@ def test_a_simplified_model_is_evaluated_from_its_file_alone(subject, resnet, na
     assert 0.1 < figures.rates.architecture_simplification < 0.75
 
 
+@pytest.mark.slow
 def test_folding_alone_keeps_nearly_all_parameters_and_predictions(resnet):
     *_, last = resnet.evaluate(Recipe.of(fold=True))
     norms = [part for part in resnet.model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
@@ -322,6 +325,7 @@ def test_simplified_recipes_that_take_turns_do_not_mix(subject):
     assert_same_evaluation(last_second, wanted[1])
 
 
+@pytest.mark.slow
 def test_more_networks_than_are_kept(subject):
     mixed = restarted(subject)
     recipes = [Recipe.of(nodes=nodes / 10, bits=8) for nodes in range(1, 8)]

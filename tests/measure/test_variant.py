@@ -40,6 +40,7 @@ STATISTICS = ("running_mean", "running_var")
 
 
 class TestRepair:
+    @pytest.mark.slow
     def test_gptq_changes_the_codes_of_every_layer_and_nothing_else(self, resnet):
         plain = resnet.compress(Recipe.of(bits=4))
         repaired = resnet.compress(Recipe.of(bits=4, rounding="gptq"))
@@ -49,6 +50,7 @@ class TestRepair:
             np.testing.assert_array_equal(one.scale, other.scale)
             assert np.abs(one.codes.astype(int) - other.codes).max() >= 1
 
+    @pytest.mark.slow
     def test_batchnorm_changes_its_statistics_and_nothing_else(self, resnet):
         plain = resnet.compress(Recipe.of(bits=3))
         repaired = resnet.compress(Recipe.of(bits=3, batchnorm=True))
@@ -60,6 +62,7 @@ class TestRepair:
         for name, values in by_hand.items():
             np.testing.assert_array_equal(repaired.decode(name), values)
 
+    @pytest.mark.slow
     def test_bias_changes_biases_and_running_means(self, resnet, subject):
         plain, repaired = (resnet.compress(Recipe.of(bits=3, bias=bias)) for bias in (False, True))
         # Its convolutions have no bias; the mean that normalisation takes away does the same.
@@ -69,6 +72,7 @@ class TestRepair:
         plain, repaired = (subject.compress(Recipe.of(bits=3, bias=bias)) for bias in (False, True))
         assert changed(plain, repaired) == {"fc1.bias", "fc2.bias", "fc3.bias"}
 
+    @pytest.mark.slow
     def test_biases_are_corrected_after_normalisation_is_estimated(self, resnet):
         recipe = Recipe.of(bits=3, batchnorm=True, bias=True)
         images = resnet.data.calibration_images
@@ -91,6 +95,7 @@ class TestRepair:
         assert (repaired - wanted).abs().max() < 1e-3
         assert (plain - wanted).abs().max() > 0.1
 
+    @pytest.mark.slow
     def test_error_compensation_computes_more_nearly_the_same(self, subject):
         images = subject.data.calibration_images
         with torch.no_grad():
@@ -117,6 +122,7 @@ class TestRepair:
         plain, repaired = (subject.compress(Recipe.of(sparsity=0.5, rounding=r)) for r in ("nearest", "gptq"))
         assert not changed(plain, repaired)
 
+    @pytest.mark.slow
     def test_zeros_stay_zeros_under_error_compensation(self, subject):
         settings = {"bits": 4, "sparsity": 0.8, "rounding": "gptq"}
         pruned = subject.compress(Recipe.of(sparsity=0.8))
@@ -124,6 +130,7 @@ class TestRepair:
         for name in pruned.weights:
             assert not repaired.decode(name)[pruned.decode(name) == 0].any()
 
+    @pytest.mark.slow
     def test_the_second_moments_are_taken_once(self, subject, monkeypatch):
         calls, measure = [], input_moments.hessians
         monkeypatch.setattr(input_moments, "hessians", lambda *given: calls.append(given) or measure(*given))
@@ -144,6 +151,7 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.describe())
 class TestAnyRecipe:
+    @pytest.mark.slow
     def test_gives_the_same_file_again(self, resnet, recipe):
         wanted = codec.write(resnet.compress(recipe))
         assert codec.write(resnet.compress(recipe)) == wanted
@@ -152,6 +160,7 @@ class TestAnyRecipe:
         other.compress(Recipe.of(nodes=0.5))
         assert codec.write(other.compress(recipe)) == wanted
 
+    @pytest.mark.slow
     def test_sees_calibration_images_only(self, resnet, recipe):
         data = resnet.data
         blind = fresh(
@@ -163,6 +172,7 @@ class TestAnyRecipe:
         )
         assert codec.write(blind.compress(recipe)) == codec.write(resnet.compress(recipe))
 
+    @pytest.mark.slow
     def test_leaves_the_baseline_alone(self, resnet, recipe):
         before = {name: value.clone() for name, value in resnet.model.state_dict().items()}
         images = resnet.data.calibration_images.clone()
@@ -175,6 +185,7 @@ class TestAnyRecipe:
         assert not any(part._forward_hooks or part._forward_pre_hooks for part in resnet.model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repair", [{"rounding": "gptq"}, {"bias": True}, {"batchnorm": True}], ids=str)
 def test_repair_depends_on_the_calibration_images(resnet, repair):
     other = fresh(resnet, calibration_images=resnet.data.calibration_images.flip(3).neg())

@@ -67,6 +67,7 @@ def test_closed_form(weight, settings):
     assert np.allclose(tensor.scale.reshape(-1), alphas, rtol=2e-7, atol=0)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, st.sampled_from(GRANULARITIES), st.booleans())
 @examples
 def test_mean_magnitude_is_the_alpha_of_least_squares(weight, granularity, prune):
@@ -80,6 +81,7 @@ def test_mean_magnitude_is_the_alpha_of_least_squares(weight, granularity, prune
     assert np.allclose(tensor.scale.reshape(-1)[used], solution, rtol=2e-7, atol=0)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, st.sampled_from(GRANULARITIES))
 @examples
 def test_it_is_never_worse_than_zeros(weight, granularity):
@@ -87,6 +89,7 @@ def test_it_is_never_worse_than_zeros(weight, granularity):
     assert error <= np.square(weight.astype(np.float64)).sum() * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS, st.integers(-40, 40))
 @examples
 def test_scaling_by_a_power_of_two(weight, settings, exponent):
@@ -95,6 +98,7 @@ def test_scaling_by_a_power_of_two(weight, settings, exponent):
     assert np.array_equal(one.codes, other.codes) and np.array_equal(one.scale * factor, other.scale)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_signs_flip_with_the_weights(weight, settings):
@@ -102,6 +106,7 @@ def test_signs_flip_with_the_weights(weight, settings):
     assert np.array_equal(one.codes, -other.codes) and np.array_equal(one.scale, other.scale)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS, st.randoms(use_true_random=False))
 @examples
 def test_order_does_not_matter(weight, settings, random):
@@ -112,6 +117,7 @@ def test_order_does_not_matter(weight, settings, random):
     assert np.allclose(one, other, rtol=2e-7, atol=0)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_a_channel_knows_nothing_of_the_others(weight, settings):
@@ -121,6 +127,7 @@ def test_a_channel_knows_nothing_of_the_others(weight, settings):
         assert np.array_equal(decoded[i], binarized(weight[i : i + 1], settings).decode()[0])
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_two_values_are_their_own_binarization(weight, settings):
@@ -197,6 +204,7 @@ class TestTernary:
         mean = binarized(weight, Quantize(1, calibration="mse", ternary=0.7))
         assert mean.codes.tolist() == codes and mean.scale.tolist() == [2.25, 21]
 
+    @pytest.mark.slow
     @given(WEIGHTS, SETTINGS, THRESHOLDS, st.booleans())
     @examples
     def test_slow_twin(self, weight, settings, threshold, prune):
@@ -268,6 +276,7 @@ class TestTernary:
 
 
 class TestPowerOfTwo:
+    @pytest.mark.slow
     @given(WEIGHTS, SETTINGS)
     @examples
     def test_is_the_nearest_in_the_logarithm(self, weight, settings):

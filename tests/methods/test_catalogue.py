@@ -83,6 +83,7 @@ class TestEveryEntry:
         assert entry.used_by(Recipe()) == (entry.name == "code")
 
 
+@pytest.mark.slow
 @given(RECIPES)
 @examples
 def test_the_methods_of_a_recipe_make_up_the_recipe(recipe):
@@ -95,6 +96,7 @@ def test_the_methods_of_a_recipe_make_up_the_recipe(recipe):
     assert Recipe.of(**settings) == recipe
 
 
+@pytest.mark.slow
 @given(RECIPES)
 @examples
 def test_alone_has_no_other_step(recipe):

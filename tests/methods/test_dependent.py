@@ -287,6 +287,7 @@ def test_the_ends_of_float32_stay_finite(largest, bits, per_channel, moments):
         assert np.square(decoded - weight).sum() <= np.square(weight.astype(float)).sum() * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top", [3, 7, 2047, 2**15 - 1])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_targets_beyond_the_largest_code_take_the_largest_of_their_parity(top, sign):

@@ -32,6 +32,7 @@ def by_a_plain_loop(module, images):
     return {name: total.reshape(len(total), -1).mean(1).numpy() for name, total in sums.items()}
 
 
+@pytest.mark.slow
 def test_it_agrees_with_a_plain_loop(module, images):
     found, expected = [diagonal_fisher(module, images, seed) for seed in range(30)], by_a_plain_loop(module, images)
     assert list(found[0]) == list(expected)

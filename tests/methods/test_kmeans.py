@@ -155,6 +155,7 @@ class TestOptimum:
             _, _, decoded = shared(weight, number)
             assert error_of(weight, decoded) <= 1.01 * least[number] + rounding_of(weight), number
 
+    @pytest.mark.slow
     @given(WEIGHTS, st.integers(2, 12))
     @examples
     def test_within_one_percent_of_anything_small(self, weight, clusters):
@@ -189,6 +190,7 @@ class TestOptimum:
 
 
 class TestCodebook:
+    @pytest.mark.slow
     @given(WEIGHTS, st.integers(2, 256))
     @examples
     def test_entries_are_few_distinct_ascending_and_among_the_weights(self, weight, clusters):
@@ -272,6 +274,7 @@ class TestCodebook:
 
 
 class TestAssign:
+    @pytest.mark.slow
     @given(WEIGHTS, st.lists(VALUES, min_size=1, max_size=20, unique=True))
     @examples
     def test_slow_twin(self, weight, entries):
@@ -395,6 +398,7 @@ class TestStarts:
         fits = [started(weight, 12, "k-means++", seed)[0].tolist() for seed in (0, 1, 2, 0)]
         assert fits[0] == fits[3] and len({tuple(fit) for fit in fits[:3]}) > 1
 
+    @pytest.mark.slow
     @given(WEIGHTS, st.integers(2, 256), st.sampled_from([*CLASSIC, "best"]))
     @examples
     def test_entries_are_few_distinct_ascending_and_each_is_used(self, weight, clusters, start):
@@ -405,6 +409,7 @@ class TestStarts:
         if kept.size:
             assert len(entries) >= 1 and kept.min() <= entries[0] and entries[-1] <= kept.max()
 
+    @pytest.mark.slow
     @given(WEIGHTS)
     @examples
     def test_few_distinct_weights_are_kept_by_drawing(self, weight):

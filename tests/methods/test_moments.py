@@ -186,6 +186,7 @@ class TestWhereTheyAreUsed:
 
 
 class TestPack:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["vit-tiny", "mobilenet-v2"])
     def test_weights_alone_get_the_codes_of_the_model(self, name):
         model = zoo.load_model(name)

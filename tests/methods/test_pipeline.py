@@ -164,6 +164,7 @@ class TestAnyRecipe:
         assert bits_of(one) == bits_of(other)
         assert bits_of(compress(ModelStatistics.of(build(), "small"), recipe)) == bits_of(one)
 
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_names_shapes_and_origin(self, recipe):
@@ -193,6 +194,7 @@ class TestAnyRecipe:
         for name in one.weights:
             assert np.array_equal(one.decode(name) * np.float32(2.0**exponent), other.decode(name))
 
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_order_of_the_channels_does_not_matter(self, recipe):
@@ -207,6 +209,7 @@ class TestAnyRecipe:
         close = np.array_equal if exact and recipe.bits != 1 else lambda a, b: np.allclose(a, b, rtol=1e-5)
         assert close(one.decode("0.weight")[order.numpy()], other.decode("0.weight"))
 
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_threads_change_nothing(self, recipe):
@@ -218,6 +221,7 @@ class TestAnyRecipe:
             serial = compress(statistics, recipe)
         assert bits_of(threaded) == bits_of(serial)
 
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_a_layer_alone_is_the_same_as_in_its_model(self, recipe):
@@ -251,6 +255,7 @@ class TestStepsTogether:
             else:
                 assert sum(zeros.values()) == math.floor(sparsity * sum(sizes.values()))
 
+    @pytest.mark.slow
     @given(RECIPES.filter(lambda recipe: recipe.prune))
     @examples
     def test_what_is_pruned_stays_zero(self, recipe):
@@ -429,6 +434,7 @@ ODD_LAYERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ODD_LAYERS.values(), ids=ODD_LAYERS)
 def test_odd_layers_go_through_every_method_and_the_file(rows):
     statistics = ModelStatistics.of(linear(*rows), "one")
@@ -613,6 +619,7 @@ class TestRest:
 
 
 class TestLoading:
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_a_loaded_model_holds_the_decoded_tensors(self, recipe):

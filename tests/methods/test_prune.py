@@ -135,6 +135,7 @@ def test_scale_does_not_matter(weights, sparsity, scope, exponent):
         assert (one * factor).tolist() == other.tolist()
 
 
+@pytest.mark.slow
 @given(LAYERS, SPARSITIES, st.randoms(use_true_random=False))
 @examples
 def test_order_decides_between_equals_only(weights, sparsity, random):
@@ -281,6 +282,7 @@ class TestCutsOf:
         expected = prune.cuts(statistics, step) if step else {}
         assert prune.cuts_of(statistics, plans, step) == expected
 
+    @pytest.mark.slow
     @given(LAYERS, SPARSITIES, SPARSITIES, st.randoms(use_true_random=False))
     @examples
     def test_the_others_rank_among_themselves_as_a_model_of_their_own(self, weights, sparsity, alone, random):

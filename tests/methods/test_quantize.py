@@ -69,6 +69,7 @@ def test_four_bits_by_hand():
     assert whole.codes.tolist() == [[4, -2, 0, 1], [-7, 1, 0, 7]]
 
 
+@pytest.mark.slow
 @given(WEIGHTS, st.sampled_from(BITS))
 @examples
 def test_slow_twin_of_the_range(weight, bits):
@@ -81,6 +82,7 @@ def test_slow_twin_of_the_range(weight, bits):
         assert row_codes.reshape(-1).tolist() == codes and float(row_scale) == scale
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_form_of_the_result(weight, settings):
@@ -111,6 +113,7 @@ def test_range_reaches_the_largest_weight_and_misses_none_by_more_than_half_a_st
     assert (np.abs(rows - codes * scale) <= half).all()
 
 
+@pytest.mark.slow
 @given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES))
 @examples
 def test_a_grid_is_its_own_quantization(weight, bits, granularity):
@@ -120,6 +123,7 @@ def test_a_grid_is_its_own_quantization(weight, bits, granularity):
     assert np.allclose(once.decode(), twice.decode(), rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS, st.integers(-40, 40))
 @examples
 def test_scaling_by_a_power_of_two(weight, settings, exponent):
@@ -130,6 +134,7 @@ def test_scaling_by_a_power_of_two(weight, settings, exponent):
     assert np.array_equal((one.scale * factor).reshape(-1)[used], other.scale.reshape(-1)[used])
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_signs_flip_with_the_weights(weight, settings):
@@ -137,6 +142,7 @@ def test_signs_flip_with_the_weights(weight, settings):
     assert np.array_equal(one.codes, -other.codes) and np.array_equal(one.scale, other.scale)
 
 
+@pytest.mark.slow
 @given(WEIGHTS, st.sampled_from(BITS), st.randoms(use_true_random=False))
 @examples
 def test_order_does_not_matter(weight, bits, random):
@@ -146,6 +152,7 @@ def test_order_does_not_matter(weight, bits, random):
     assert np.array_equal(quantized(weight, settings).decode().reshape(-1)[order], shuffled.decode())
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_a_channel_knows_nothing_of_the_others(weight, settings):
@@ -159,6 +166,7 @@ def test_a_channel_knows_nothing_of_the_others(weight, settings):
         assert np.array_equal(whole.decode(), alone.decode())
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_pruned_weights_stay_pruned(weight, settings):
@@ -169,6 +177,7 @@ def test_pruned_weights_stay_pruned(weight, settings):
     assert not tensor.codes[~kept].any()
 
 
+@pytest.mark.slow
 @given(WEIGHTS, SETTINGS)
 @examples
 def test_is_pure(weight, settings):
@@ -217,6 +226,7 @@ class TestDegenerate:
 
 
 class TestLeastError:
+    @pytest.mark.slow
     @given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES))
     @examples
     def test_never_worse_than_the_range(self, weight, bits, granularity):
@@ -311,6 +321,7 @@ def nearest_rank(values: np.ndarray, percentile: float) -> float:
 
 
 class TestPercentile:
+    @pytest.mark.slow
     @given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.floats(50.1, 100))
     @examples
     def test_is_numpys_of_the_magnitudes_that_are_not_zero(self, weight, bits, granularity, percentile):
@@ -321,6 +332,7 @@ class TestPercentile:
             if row.any():
                 assert scale == pytest.approx(nearest_rank(row, percentile) / clipping.levels(bits), rel=1e-6)
 
+    @pytest.mark.slow
     @given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES), st.booleans())
     @examples
     def test_a_hundred_is_the_range(self, weight, bits, granularity, symmetric):
@@ -459,6 +471,7 @@ class TestAsymmetric:
         assert tensor.codes.tolist() == [[-7, -6, -5, 7], [6, 5, 4, -8]]
         assert np.array_equal(tensor.decode(), weight)
 
+    @pytest.mark.slow
     @given(WEIGHTS, AFFINE)
     @examples
     def test_form_of_the_result(self, weight, settings):
@@ -488,6 +501,7 @@ class TestAsymmetric:
         inside = np.abs(tensor.codes.reshape(rows.shape) + 0.5) < clipping.levels(bits)
         assert (miss <= scale * (0.5 + 2.0**bits * 2.0**-22))[inside].all()
 
+    @pytest.mark.slow
     @given(WEIGHTS, AFFINE)
     @examples
     def test_pruned_weights_stay_pruned(self, weight, settings):
@@ -512,6 +526,7 @@ class TestAsymmetric:
         assert high < 3
         assert low <= -0.5 + float(tensor.scale)
 
+    @pytest.mark.slow
     @given(WEIGHTS, st.sampled_from(BITS), st.sampled_from(GRANULARITIES))
     @examples
     def test_least_error_is_never_worse_than_the_range(self, weight, bits, granularity):
@@ -565,6 +580,7 @@ class TestAsymmetric:
 
 
 class TestScales:
+    @pytest.mark.slow
     @given(WEIGHTS, SETTINGS | AFFINE)
     @examples
     def test_are_those_of_apply(self, weight, settings):

@@ -42,6 +42,7 @@ def metric(page: AppTest, start: str):
     return next(item for item in page.metric if item.label.startswith(start))
 
 
+@pytest.mark.slow
 def test_default_page_is_whole() -> None:
     page = settle(open_page())
     assert not page.exception and not page.error and not page.warning
@@ -54,6 +55,7 @@ def test_default_page_is_whole() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", [preset.name for preset in presets_of(FAST["model"])])
 def test_preset_shows_what_the_library_measures(preset: str, subject: Subject) -> None:
     page = open_page(**FAST)
@@ -70,6 +72,7 @@ def test_preset_shows_what_the_library_measures(preset: str, subject: Subject) -
     assert metric(page, "Zero weights").value == format_percent(record.rates.sparse_rate)
 
 
+@pytest.mark.slow
 def test_link_opens_its_view() -> None:
     page = open_page(
         model="lenet-300-100", sparsity="0.333", clusters="17", bits="4", scope="layer", calibration="mse", threads="2"
@@ -82,6 +85,7 @@ def test_link_opens_its_view() -> None:
     assert page.select_slider(key="control_clusters").value == 17
 
 
+@pytest.mark.slow
 def test_slider_changes_recipe_and_link() -> None:
     page = open_page(**FAST, **presets.get("tiny").recipe.to_query())
     page.select_slider(key="control_sparsity").set_value(0.6).run()
@@ -98,6 +102,7 @@ def test_slider_changes_recipe_and_link() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "rule"),
     [
@@ -122,6 +127,7 @@ def test_nonsense_link_is_told_and_the_page_works(query: dict[str, str], rule: s
     assert page.session_state.view.recipe == presets.get("int8").recipe
 
 
+@pytest.mark.slow
 def test_pin_and_unpin() -> None:
     page = open_page(**FAST)
     digest = page.session_state.view.recipe.digest
@@ -131,6 +137,7 @@ def test_pin_and_unpin() -> None:
     assert page.session_state.pins["lenet-300-100"] == []
 
 
+@pytest.mark.slow
 def test_models_keep_their_own_trails() -> None:
     page = open_page(**FAST)
     page.selectbox(key="control_model").set_value("lenet-5").run()
@@ -139,6 +146,7 @@ def test_models_keep_their_own_trails() -> None:
     assert not page.exception
 
 
+@pytest.mark.slow
 def test_store_that_is_no_database_is_told_and_measuring_goes_on(tmp_path: Path, monkeypatch) -> None:
     from pages.components import state
 

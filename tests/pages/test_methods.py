@@ -41,6 +41,7 @@ def numbers(values) -> np.ndarray:
     return np.array(values, dtype=float)
 
 
+@pytest.mark.slow
 def test_every_entry_is_explained_with_formula_reference_and_picture(page):
     page.run()
     assert not page.exception
@@ -56,6 +57,7 @@ def test_every_entry_is_explained_with_formula_reference_and_picture(page):
     assert len(figures(page)) == len(PICTURED)
 
 
+@pytest.mark.slow
 def test_the_picture_is_of_the_chosen_layer_under_the_current_recipe(page):
     page.run()
     statistics = ModelStatistics.of(zoo.load_model(MODEL), MODEL)
@@ -67,6 +69,7 @@ def test_the_picture_is_of_the_chosen_layer_under_the_current_recipe(page):
         assert format_percent(np.mean(after == 0)) in combined["layout"]["annotations"][0]["text"]
 
 
+@pytest.mark.slow
 def test_a_method_that_the_recipe_does_without_is_marked_as_an_example(page):
     def examples() -> int:
         return sum("an example" in caption.value for caption in page.caption)
@@ -77,6 +80,7 @@ def test_a_method_that_the_recipe_does_without_is_marked_as_an_example(page):
     assert examples() == len(PICTURED) - 1  # all but coding, which is always there
 
 
+@pytest.mark.slow
 def test_moving_a_slider_changes_the_pictures(page):
     page.run()
     before = figures(page)
@@ -86,6 +90,7 @@ def test_moving_a_slider_changes_the_pictures(page):
     assert changed == ["combine", "prune", "code"]
 
 
+@pytest.mark.slow
 def test_a_link_with_nonsense_is_a_message_and_the_page_works(page):
     page.query_params["sparsity"] = "95"
     page.run()

@@ -159,6 +159,7 @@ def parsed(text: str | bytes) -> Recipe | None:
 
 
 class TestForms:
+    @pytest.mark.slow
     @given(RECIPES, st.sampled_from([None, 2]))
     @examples
     def test_json_round_trip(self, recipe, indent):
@@ -174,6 +175,7 @@ class TestForms:
     def test_settings_round_trip(self, recipe):
         assert Recipe.of(**recipe.settings()) == recipe
 
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_link_round_trip(self, recipe):
@@ -329,6 +331,7 @@ class TestDigest:
     def test_is_the_hash_of_the_json_form(self, recipe):
         assert recipe.digest == hashlib.sha256(recipe.to_json().encode()).hexdigest()
 
+    @pytest.mark.slow
     @given(RECIPES, RECIPES)
     @examples
     def test_is_equal_exactly_for_equal_recipes(self, one, other):
@@ -840,6 +843,7 @@ def said(step: object, name: str, value: object) -> bool:
 class TestAnythingFromOutside:
     """Whatever comes in, it is a recipe or a RecipeError; nothing else gets out."""
 
+    @pytest.mark.slow
     @given(JSON_VALUES | NEARLY_RECIPES)
     @example({"version": 1, "prune": {"sparsity": 10**400}})
     @example({"version": 1, "share": {"clusters": 10**400}})
@@ -852,6 +856,7 @@ class TestAnythingFromOutside:
         if recipe is not None:
             assert parsed(recipe.to_json()) == recipe
 
+    @pytest.mark.slow
     @given(NEARLY_RECIPES)
     @examples
     def test_what_is_accepted_says_what_the_data_say(self, data):
@@ -1056,6 +1061,7 @@ class TestForLayer:
         plan = recipe.for_layer("conv1.weight", end=True)
         assert plan == LayerRecipe(recipe.prune, recipe.share, recipe.quantize, own_rate=False)
 
+    @pytest.mark.slow
     @given(RECIPES)
     @examples
     def test_a_layer_that_no_override_means_has_the_recipes_steps(self, recipe):

@@ -119,6 +119,7 @@ def _floats(told: str) -> str:
     return re.sub(r"(?<=default )[\d.e-]+(?=\))", lambda m: f"{m[0]} default {float(m[0])}", told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "beside"),
     [
@@ -168,6 +169,7 @@ def elements(page: AppTest, prefix: str) -> dict[str, object]:
     return {key.removeprefix(prefix): each for key, each in found.items() if key.startswith(prefix)}
 
 
+@pytest.mark.slow
 def test_every_widget_has_label_help_and_range_of_its_setting() -> None:
     seen = {}
     for recipe in (Recipe.of(bits=8, calibration="rate"), Recipe.of(threshold=0.1), Recipe.of(pattern="2:4")):
@@ -277,6 +279,7 @@ print("seen")
 """
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_added_to_a_step_appears_everywhere(tmp_path: Path) -> None:
     """A copy of the product in which two steps have one more setting each, and nothing else is changed."""
     ignore = shutil.ignore_patterns("__pycache__")

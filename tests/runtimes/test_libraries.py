@@ -32,6 +32,7 @@ assert not test.exception
 """
 
 
+@pytest.mark.slow
 def test_the_libraries_are_imported_at_one_place() -> None:
     for path in [
         path for folder in ("compression", "pages", "benchmarks", "tests") for path in ROOT.glob(f"{folder}/**/*.py")

@@ -17,6 +17,7 @@ MODELS = ("lenet-300-100", "simple-cnn")
 RECIPE = Recipe.of(bits=8, activations=8)
 
 
+@pytest.mark.slow
 @installed
 @pytest.mark.parametrize("name", MODELS)
 def test_fp32_predictions_over_the_test_split_are_pytorchs(name):
@@ -74,6 +75,7 @@ def test_where_it_is_missing_it_says_what_to_install():
     assert bool(OPENVINO.missing) == (OPENVINO.version == "")
 
 
+@pytest.mark.slow
 def test_the_library_is_imported_by_a_session_and_not_before():
     code = "import sys, paretoscope.runtimes as room; room.runtimes.names(); sys.exit('openvino' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -51,6 +51,7 @@ def artefact(statistics):
     return lambda recipe: len(codec.write(compress(statistics, recipe)))
 
 
+@pytest.mark.slow
 def test_options_have_nearly_the_bytes_that_are_measured(statistics, sensitivity):
     for name in statistics.layers:
         found = options(sensitivity, statistics, name)
@@ -111,6 +112,7 @@ def test_the_layer_that_minds_most_is_spared(statistics, sensitivity):
     assert errors["b.weight"] < errors["a.weight"] / 2
 
 
+@pytest.mark.slow
 def test_the_prediction_is_near_the_artefact_and_with_a_measure_the_size_is_met(statistics, sensitivity):
     measure = artefact(statistics)
     for ratio in (3, 6, 10):

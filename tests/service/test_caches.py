@@ -43,6 +43,7 @@ def unbounded(source: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_function_that_remembers_has_a_bound() -> None:
     found = {
         str(path.relative_to(ROOT)): missing

@@ -460,6 +460,7 @@ def test_a_job_that_goes_on_waits_for_the_one_that_runs_and_comes_before_later_o
     assert log == ["later"]
 
 
+@pytest.mark.slow
 def test_one_job_runs_at_a_time_though_many_are_paused_and_go_on(scheduler):
     running, most, lock, draw = 0, 0, threading.Lock(), random.Random(0)
 
@@ -551,6 +552,7 @@ def test_closing_ends_several_paused_jobs():
     assert [job.state for job in resting] == ["cancelled"] * 3
 
 
+@pytest.mark.slow
 def test_two_submissions_at_once_do_not_start_two_jobs(scheduler, monkeypatch):
     """A second thread comes while the first has chosen a job and not started it yet."""
     pop, chosen, second_is_through = turns.heapq.heappop, threading.Event(), threading.Event()

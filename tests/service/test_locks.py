@@ -139,6 +139,7 @@ def visit(bench: Workbench, number: int) -> None:
             job.let_go(party)
 
 
+@pytest.mark.slow
 def test_locks_are_taken_in_their_order(bench: Workbench, watch: Watch) -> None:
     # A job of a training, whose visitor is asked for under the scheduler's lock and the job's.
     with asking(Party("visitor 0")):

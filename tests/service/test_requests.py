@@ -142,6 +142,7 @@ def test_what_is_no_request_is_refused(text: str) -> None:
 
 
 # Both processes do every study: half a minute on two free cores, minutes beside other work.
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_request_gives_the_same_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = tmp_path / "here" / "records.sqlite", tmp_path / "there" / "records.sqlite"

@@ -215,6 +215,7 @@ def write_many(path: Path, ready: "multiprocessing.synchronize.Barrier", writer:
         store.put_latency(dataclasses.replace(KEY, batch=1 + step), LATENCY, SAMPLES)
 
 
+@pytest.mark.slow
 def test_processes_may_write_at_once(path):
     """All of them create the file, switch its journal and write the same timings."""
     context = multiprocessing.get_context("fork")
@@ -312,6 +313,7 @@ def test_a_database_with_other_tables_is_refused(tmp_path):
     assert_every_use_fails(Store(path), "must be a SQLite file")
 
 
+@pytest.mark.slow
 def test_what_a_full_disk_refuses_waits_and_is_written_when_there_is_room(path):
     """60 are evaluated; as many as fit are on disk, the others follow, and the warning goes with the last of them."""
     recipes = [Recipe.of(sparsity=step / 1000) for step in range(1, 61)]

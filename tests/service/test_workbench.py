@@ -245,6 +245,7 @@ def test_what_is_urgent_overtakes_itself(start, evaluated):
     assert evaluated == [Recipe().describe(), RECIPE.describe()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", ["sensitivity", "waterfall"])
 def test_a_study_goes_before_what_is_filled_in(start, evaluated, study):
     bench = start()
@@ -581,6 +582,7 @@ def test_a_store_that_works_again_takes_the_error_back(start, tmp_path):
     assert start(place).find(NAME, RECIPE).record == evaluation.record
 
 
+@pytest.mark.slow
 def test_what_was_measured_while_the_store_failed_is_there_after_a_restart(start, timed, path, monkeypatch):
     """A file locked by another: the warning tells how many wait, and goes when none does."""
     monkeypatch.setattr(store, "PATIENCE_S", 0.05)
@@ -960,6 +962,7 @@ def test_a_cliff_of_no_slider_is_told(start):
     assert job.state == "failed" and "the cliff is found along" in job.error
 
 
+@pytest.mark.slow
 def test_a_suggestion_is_of_the_size_and_repairs_as_its_base(start, tiny):
     bench = start()
     done(bench.ask(StudyKind.SENSITIVITY, NAME))
@@ -972,6 +975,7 @@ def test_a_suggestion_is_of_the_size_and_repairs_as_its_base(start, tiny):
     assert not impossible.reached
 
 
+@pytest.mark.slow
 def test_a_suggestion_for_a_loss_is_measured(start, subject, tiny):
     bench = start()
     done(bench.ask(StudyKind.SENSITIVITY, NAME))
@@ -982,6 +986,7 @@ def test_a_suggestion_for_a_loss_is_measured(start, subject, tiny):
     assert record.size.artefact < subject.baseline.size_bytes / 4
 
 
+@pytest.mark.slow
 def test_an_exchange_rate_is_found_for_a_size_or_a_harm(start, subject, tiny):
     bench = start()
     base = Recipe.of(bits=8, calibration="rate", weighting="magnitude")
@@ -1135,6 +1140,7 @@ def test_tasks_are_carried_out_in_their_order(start, measured):
     assert bench.latency(NAME, RECIPE, Timing("torch")) is None and bench.known(StudyKind.NOISE, NAME, Timing()) is None
 
 
+@pytest.mark.slow
 def test_what_is_stored_can_be_measured_again(start, measured):
     first = start()
     done(first.evaluate(NAME, RECIPE))

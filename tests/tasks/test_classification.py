@@ -25,6 +25,7 @@ def enumerated(gained: int, lost: int) -> float:
     return float(sum(chance for chance in chances if chance <= chances[gained]))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 60), st.integers(1, 10), st.integers(0, 2**32 - 1))
 @bounded
 def test_macro_f1_equals_that_of_scikit_learn(n, classes, seed):

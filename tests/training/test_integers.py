@@ -43,6 +43,7 @@ def student_and_integer_network(trainer: Trainer) -> tuple[torch.Tensor, torch.T
         return student(images(trainer)), network(images(trainer))
 
 
+@pytest.mark.slow
 def test_the_student_computes_what_the_integer_network_computes(trained):
     ours, theirs = student_and_integer_network(trained)
     # A code at the middle between two may fall either way.

@@ -33,7 +33,9 @@ class Registry(Generic[T]):
     def _entries(self) -> dict[str, T]:
         if (first := self._first) is not None:
             # Outside the lock: imports have locks of their own, and an import may look here.
-            entries = {entry.name: entry for entry in first()}
+            entries: dict[str, T] = {}
+            for entry in first():
+                self._put(entry, entries)
             with self._lock:
                 if self._first is not None:
                     self._added |= entries
@@ -42,12 +44,15 @@ class Registry(Generic[T]):
 
     def add(self, entry: T) -> T:
         """Append an entry and return it; raises CompressionError when its name is taken."""
-        if entry.name in self._entries:
+        self._put(entry, self._entries)
+        return entry
+
+    def _put(self, entry: T, entries: dict[str, T]) -> None:
+        if entry.name in entries:
             raise CompressionError(
                 f"a {self.kind}'s name must be unique; {entry.name!r} is registered already. Choose another name."
             )
-        self._entries[entry.name] = entry
-        return entry
+        entries[entry.name] = entry
 
     def get(self, name: str) -> T:
         """The entry of that name; raises UnknownNameError, which lists the known names."""

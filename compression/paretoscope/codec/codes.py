@@ -7,9 +7,7 @@ import numpy as np
 
 from paretoscope.base.errors import ArtefactError
 from paretoscope.codec.kinds import TensorKind
-from paretoscope.codec.side import (
-    stored,
-)
+from paretoscope.codec.side import stored
 from paretoscope.model.powers import GREATEST, LEAST, ZERO, from_steps
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
 
@@ -29,10 +27,11 @@ def _finest(tensor: CompressedTensor) -> Iterable[np.ndarray]:
         return [most] if np.isfinite(most).all() else [grid.scale, grid.decode()]
 
 
-def within(codes: np.ndarray, kind: TensorKind) -> np.ndarray:
-    if codes.size and (codes.min() < -kind.top or codes.max() > kind.top):
+def within(codes: np.ndarray, kind: TensorKind, low: int, high: int) -> np.ndarray:
+    """The codes; raises ArtefactError unless all are in low..high."""
+    if codes.size and (codes.min() < low or codes.max() > high):
         raise ArtefactError(
-            f"codes of kind {kind.label} must be in {-kind.top}..{kind.top}; got {codes.min()}..{codes.max()}. "
+            f"codes of kind {kind.label} must be in {low}..{high}; got {codes.min()}..{codes.max()}. "
             "The file is damaged: copy it again."
         )
     return codes

@@ -21,6 +21,7 @@ from paretoscope.codec.codes import (
     count_of,
     ranks,
     steps,
+    within,
 )
 from paretoscope.codec.contexts import ContextDecoder, ContextEncoder
 from paretoscope.codec.kinds import TensorKind
@@ -225,10 +226,4 @@ def _axes(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def _take(decoder: ContextDecoder, kind: TensorKind, shape: tuple[int, ...]) -> np.ndarray:
     codes = decoder.take(_axes(shape), kind.form == "d").reshape(shape)
-    low, high = code_range(kind)
-    if codes.size and (codes.min() < low or codes.max() > high):
-        raise ArtefactError(
-            f"codes of kind {kind.label} must be in {low}..{high}; got {codes.min()}..{codes.max()}. "
-            "The file is damaged: copy it again."
-        )
-    return codes.astype(np.int16)
+    return within(codes, kind, *code_range(kind)).astype(np.int16)

@@ -98,7 +98,7 @@ def _assembled(
         if kind.plain:
             tensors[name] = Plain(cursor.take(kind.plain, count_of(shape)).reshape(shape) if kind.rest else codes[name])
         elif kind.form == "k":
-            own: np.ndarray = within(grid, kind).astype(kind.width)
+            own: np.ndarray = within(grid, kind, -kind.top, kind.top).astype(kind.width)
             found = Integers(own, scale, kind.bits) if kind.bits else Plain(cursor.take("entries", kind.floats()))
             symbols = symbols_of(codes[name], found) if ranked else codes[name]
             tensors[name] = Codebook(symbols, found)
@@ -108,7 +108,7 @@ def _assembled(
             tensors[name] = Integers(steps.astype(kind.width), scale, kind.bits, zero.astype(kind.width))
         else:
             own = cursor.take("codes", count_of(shape)).reshape(shape) if kind.rest else codes[name]
-            own = within(own, kind).astype(kind.width)
+            own = within(own, kind, -kind.top, kind.top).astype(kind.width)
             tensors[name] = Integers(own, scale, kind.bits, trellis=kind.form == "d")
         _expect_finite(name, kind, tensors[name])
     return tensors

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,23 @@ Function = Callable[..., Tensor]
 Extent = int | str | tuple[int, ...]
 
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)
+
+
+class Normalisation(NamedTuple):
+    """The arguments of `F.batch_norm`, in their order and with their defaults there."""
+
+    x: Tensor
+    mean: Tensor | None
+    var: Tensor | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def run(self) -> Tensor:
+        """What the call gives."""
+        return F.batch_norm(*self)
 
 
 class LayerCalls(TorchFunctionMode):
@@ -36,7 +53,7 @@ class LayerCalls(TorchFunctionMode):
         if func in _TRANSPOSED:
             return self.transpose(func, *args, **kwargs)
         if func is F.batch_norm:
-            return self.normalise(*args, **kwargs)
+            return self.normalise(Normalisation(*args, **kwargs))
         if func is F.multi_head_attention_forward:
             return self._attend(_ATTENTION.bind(*args, **kwargs).arguments)
         return func(*args, **kwargs)
@@ -56,18 +73,8 @@ class LayerCalls(TorchFunctionMode):
         """A transposed convolution; geometry: stride, padding, output padding, groups and dilation."""
         return function(x, weight, bias, *geometry)
 
-    def normalise(
-        self,
-        x: Tensor,
-        mean: Tensor | None,
-        var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+    def normalise(self, norm: Normalisation) -> Tensor:
+        return norm.run()
 
     def project(self, inputs: tuple[Tensor, ...], weights: tuple[Tensor, ...], bias: Tensor | None) -> Tensor | None:
         """The projections of queries, keys and values: `weights` are three, or one that stacks their rows."""

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
-from paretoscope.methods.calls import Extent, Function, LayerCalls
+from paretoscope.methods.calls import Extent, Function, LayerCalls, Normalisation
 from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
 from paretoscope.methods.registry import OutputMethod, OutputWork
 from paretoscope.model.structure import Structure
@@ -119,19 +119,9 @@ class _Means(_Outputs):
         self.layers.append(_Output(mean, normalised=False))
         return bias
 
-    def normalise(
-        self,
-        x: Tensor,
-        mean: Tensor | None,
-        var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
-        if x is self.last and mean is not None:
+    def normalise(self, norm: Normalisation) -> Tensor:
+        y = norm.run()
+        if norm.x is self.last and norm.mean is not None:
             self.layers[-1] = _Output(_mean(y, 1), normalised=True)
         return y
 
@@ -161,23 +151,13 @@ class _Correction(_Outputs):
             return bias
         return self._change(bias, layer.mean - mean)
 
-    def normalise(
-        self,
-        x: Tensor,
-        mean: Tensor | None,
-        var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
-        if x is not self.last or self._wanted is None or mean is None or var is None:
+    def normalise(self, norm: Normalisation) -> Tensor:
+        y, mean, var = norm.run(), norm.mean, norm.var
+        if norm.x is not self.last or self._wanted is None or mean is None or var is None:
             return y
-        gain = (var.double() + eps).rsqrt() * (1 if weight is None else weight)
+        gain = (var.double() + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
         shift = torch.where(gain == 0, 0, (_mean(y, 1) - self._wanted) / gain)
-        return F.batch_norm(x, self._change(mean, shift), var, weight, bias, training, momentum, eps)
+        return norm._replace(mean=self._change(mean, shift)).run()
 
     def _change(self, old: Tensor, shift: Tensor) -> Tensor:
         # A layer that runs again keeps its first correction: its mean then stands for all.
@@ -196,19 +176,10 @@ class _Statistics(LayerCalls):
         """Pairs of a statistic and its estimate: the mean over the calls of a norm that runs several times."""
         return [(old, torch.stack(found).mean(0)) for old, found in self._found.values()]
 
-    def normalise(
-        self,
-        x: Tensor,
-        mean: Tensor | None,
-        var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
+    def normalise(self, norm: Normalisation) -> Tensor:
+        x, mean, var = norm.x, norm.mean, norm.var
         if mean is None or var is None:  # keeps no statistics, and takes those of its batch anyway
-            return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+            return norm.run()
         if x.numel() == x.shape[1]:
             raise ModelError("batch statistics need two values of each channel; got one. Pass more images.")
         axes = [axis for axis in range(x.ndim) if axis != 1]
@@ -216,7 +187,7 @@ class _Statistics(LayerCalls):
         new_mean, new_var = new_mean.to(mean.dtype), new_var.to(var.dtype)
         for old, new in ((mean, new_mean), (var, new_var)):
             self._found.setdefault(id(old), (old, []))[1].append(new)
-        return F.batch_norm(x, new_mean, new_var, weight, bias, False, momentum, eps)
+        return norm._replace(mean=new_mean, var=new_var, training=False).run()
 
 
 def _check(images: Tensor) -> None:

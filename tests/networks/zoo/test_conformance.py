@@ -49,6 +49,7 @@ def test_its_weights_ship_finite_and_in_fp32(entry: ModelEntry) -> None:
         assert value.isfinite().all(), key
 
 
+@pytest.mark.slow
 def test_it_is_right_on_most_of_the_test_split(entry: ModelEntry) -> None:
     if not zoo.datasets.get(entry.dataset).here():
         pytest.skip(f"{entry.dataset} is not on this machine")

@@ -58,6 +58,7 @@ def flipped_channels(module: nn.Module) -> dict[str, np.ndarray]:
     return flipped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_predictions_are_those_of_the_decoded_model(name):
     images = data_of(name).test_images.numpy()
@@ -108,6 +109,7 @@ def test_every_layer_runs_on_an_integer_kernel(name, tmp_path):
         assert not {"Add", "Relu", "Clip", "DequantizeLinear"} & set(ran)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["simple-cnn", "resnet-20"])
 def test_equal_recipes_give_equal_bytes_and_all_recipes_one_structure(name):
     assert export(name, INT8) == export(name, INT8)
@@ -291,6 +293,7 @@ def test_weights_that_fit_no_integer_kernel_stay_floats(kind):
     np.testing.assert_allclose(run(data, images), logits_of(module, images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_layers_of_more_bits_run_beside_integer_ones(tmp_path):
     recipe = Recipe.of(bits=4, overrides=[{"layers": "stage1.*", "bits": 16}, {"layers": "fc", "bits": 32}])
     given = subject("resnet-20", recipe)

@@ -54,12 +54,14 @@ def all_sparse(monkeypatch) -> None:
     monkeypatch.setattr(sparse, "choose", lambda net, images, threads: EngineChoice(everywhere(net), 1.0, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe.of(sparsity=0.95), Recipe.of(pattern="2:4")])
 @pytest.mark.parametrize("name", NAMES)
 def test_predictions_are_pytorchs_with_kernels_wherever_they_can(name, recipe, all_sparse):
     check_predictions(name, subject(name, recipe))
 
 
+@pytest.mark.slow
 def test_predictions_are_pytorchs_of_a_smaller_network(all_sparse):
     from paretoscope.service import subjects
 
