@@ -9,7 +9,7 @@ import pytest
 SOURCES = Path(__file__).parents[1] / "compression"
 # Each room may import from those before it.
 ROOMS = (
-    *("base", "recipe", "data", "networks", "tasks", "graph", "model", "runtimes", "methods", "codec", "measure"),
+    *("base", "recipe", "data", "graph", "networks", "tasks", "model", "runtimes", "methods", "codec", "measure"),
     *("search", "training", "export", "figures", "service", "cli"),
 )
 # No room of one of these groups may know another of it.

@@ -49,9 +49,7 @@ def own_lock(tmp_path, monkeypatch):
 def few(name: str) -> Subject:
     """Not what other tests share: what it keeps must be computed here. With few images for calibration."""
     whole = subjects.load(name)
-    return dataclasses.replace(
-        whole, data=dataclasses.replace(whole.data, calibration_images=whole.data.calibration_images[:16])
-    )
+    return dataclasses.replace(whole, data=dataclasses.replace(whole.data, calibration=whole.data.calibration[:16]))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ SURROGATE = "\ud800"
 def simplified(name: str, **settings: Any) -> bytes:
     model, recipe = zoo.load_model(name), Recipe.of(**settings)
     entry = zoo.models.get(name)
-    images = zoo.load_data(entry.dataset, entry.input_shape).calibration_images[:16]
+    images = zoo.load_data(entry.dataset, entry.input_shape).calibration[:16]
     variant = Variant.of(model, ModelStatistics.of(model, name), recipe.simplify, images)
     return codec.write(variant.compress(recipe))
 

@@ -46,7 +46,7 @@ def test_some_model_is_measured_on_it(entry: DatasetEntry) -> None:
 def test_images_come_in_the_shape_that_is_asked_for(here: DatasetEntry, shape: tuple[int, int, int]) -> None:
     data = zoo.load_data(here.name, shape)
     parts = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
-    for images in (data.train_images, data.test_images, data.calibration_images):
+    for images in (data.train_images, data.test_images, data.calibration):
         assert len(images) > 0 and images.shape[1:] == shape
         assert images.dtype == torch.float32 and images.is_contiguous() and images.isfinite().all()
     for images, labels in parts:
@@ -62,7 +62,7 @@ def test_every_class_is_in_both_splits_and_in_calibration(data: ImageData, here:
 def test_calibration_images_are_training_images(here: DatasetEntry) -> None:
     # At the size of a model: small pictures of different digits may be the same.
     data = zoo.load_data(here.name, (1, 28, 28))
-    calibration = images_of(data.calibration_images)
+    calibration = images_of(data.calibration)
     assert calibration <= images_of(data.train_images)
     assert not calibration & images_of(data.test_images)
 

@@ -75,7 +75,7 @@ def test_digits_that_are_not_there_are_told(monkeypatch, tmp_path):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_images_come_in_the_shape_that_the_model_takes(shape):
     data = zoo.load_data("digits", shape)
-    for images, n in [(data.train_images, 1000), (data.test_images, 797), (data.calibration_images, 128)]:
+    for images, n in [(data.train_images, 1000), (data.test_images, 797), (data.calibration, 128)]:
         assert images.shape == (n, *shape)
         assert images.dtype == torch.float32
         assert images.is_contiguous()

@@ -73,15 +73,15 @@ def test_the_order_of_the_files_changes_nothing_that_is_measured(raw: Path) -> N
     again = load()
     assert again.digest == data.digest
     assert torch.equal(again.test_images, data.test_images) and torch.equal(again.test_labels, data.test_labels)
-    assert torch.equal(again.calibration_images, data.calibration_images)
+    assert torch.equal(again.calibration, data.calibration)
 
 
 def test_calibration_images_are_a_fixed_draw_of_the_train_split(raw: Path) -> None:
     data, again = load(), load()
-    assert data.calibration_images.shape == (128, *SHAPE)
-    assert torch.equal(data.calibration_images, again.calibration_images)
+    assert data.calibration.shape == (128, *SHAPE)
+    assert torch.equal(data.calibration, again.calibration)
     train = {image.numpy().tobytes(): place for place, image in enumerate(data.train_images)}
-    places = [train[image.numpy().tobytes()] for image in data.calibration_images]
+    places = [train[image.numpy().tobytes()] for image in data.calibration]
     assert len(set(places)) == 128 and places != sorted(places)
 
 

@@ -39,7 +39,7 @@ def statistics_of(name: str) -> ModelStatistics:
 def subject(name: str, recipe: Recipe) -> Runnable:
     compressed = compress(statistics_of(name), recipe)
     module = compressed.load_into(zoo.build(name))
-    images = data_of(name).calibration_images.numpy()
+    images = data_of(name).calibration.numpy()
     return Runnable(module, shape_of(name), recipe.integer, compressed.weights, images)
 
 

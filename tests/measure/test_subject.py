@@ -361,7 +361,7 @@ def test_integer_recipes_predict_what_the_integer_kernels_compute(resnet, recipe
     *_, last = resnet.evaluate_compressed(compressed)
     images = resnet.data.test_images
     network = simulate(
-        resnet.decoded(compressed), tuple(images.shape[1:]), compressed.weights, resnet.data.calibration_images.numpy()
+        resnet.decoded(compressed), tuple(images.shape[1:]), compressed.weights, resnet.data.calibration.numpy()
     )
     with torch.inference_mode():
         simulated = torch.cat([network(chunk).argmax(1) for chunk in images.split(100)]).numpy()

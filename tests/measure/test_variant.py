@@ -28,7 +28,7 @@ def fresh(subject: Subject, **data: torch.Tensor) -> Subject:
 @pytest.fixture(scope="module")
 def resnet() -> Subject:
     whole = subjects.load(NORMALISED)
-    return fresh(whole, calibration_images=whole.data.calibration_images[:32])
+    return fresh(whole, calibration=whole.data.calibration[:32])
 
 
 def changed(one: CompressedModel, other: CompressedModel) -> set[str]:
@@ -57,7 +57,7 @@ class TestRepair:
         statistics = {name for name in plain.rest if name.endswith(STATISTICS)}
         assert changed(plain, repaired) == statistics and statistics
         module = plain.load_into(copy.deepcopy(resnet.model))
-        by_hand = recalibrate.reestimate_batchnorm(module, resnet.data.calibration_images)
+        by_hand = recalibrate.reestimate_batchnorm(module, resnet.data.calibration)
         assert by_hand.keys() == statistics
         for name, values in by_hand.items():
             np.testing.assert_array_equal(repaired.decode(name), values)
@@ -75,7 +75,7 @@ class TestRepair:
     @pytest.mark.slow
     def test_biases_are_corrected_after_normalisation_is_estimated(self, resnet):
         recipe = Recipe.of(bits=3, batchnorm=True, bias=True)
-        images = resnet.data.calibration_images
+        images = resnet.data.calibration
         first = resnet.compress(Recipe.of(bits=3, batchnorm=True))
         module = first.load_into(copy.deepcopy(resnet.model))
         wanted = with_rest(first, recalibrate.correct_bias(resnet.model, module, images))
@@ -85,7 +85,7 @@ class TestRepair:
 
     def test_a_repaired_model_computes_the_means_that_it_had(self, subject):
         """What bias correction is for, on the images that it saw."""
-        images = subject.data.calibration_images
+        images = subject.data.calibration
         with torch.no_grad():
             wanted = subject.model(images).mean(0)
             plain, repaired = (
@@ -97,7 +97,7 @@ class TestRepair:
 
     @pytest.mark.slow
     def test_error_compensation_computes_more_nearly_the_same(self, subject):
-        images = subject.data.calibration_images
+        images = subject.data.calibration
         with torch.no_grad():
             wanted = subject.model(images)
             errors = [
@@ -175,11 +175,11 @@ class TestAnyRecipe:
     @pytest.mark.slow
     def test_leaves_the_baseline_alone(self, resnet, recipe):
         before = {name: value.clone() for name, value in resnet.model.state_dict().items()}
-        images = resnet.data.calibration_images.clone()
+        images = resnet.data.calibration.clone()
         generator = torch.random.get_rng_state()
         fresh(resnet).compress(recipe)
         assert all(torch.equal(value, before[name]) for name, value in resnet.model.state_dict().items())
-        assert torch.equal(resnet.data.calibration_images, images)
+        assert torch.equal(resnet.data.calibration, images)
         assert torch.equal(torch.random.get_rng_state(), generator)
         assert not any(part.training for part in resnet.model.modules())
         assert not any(part._forward_hooks or part._forward_pre_hooks for part in resnet.model.modules())
@@ -188,7 +188,7 @@ class TestAnyRecipe:
 @pytest.mark.slow
 @pytest.mark.parametrize("repair", [{"rounding": "gptq"}, {"bias": True}, {"batchnorm": True}], ids=str)
 def test_repair_depends_on_the_calibration_images(resnet, repair):
-    other = fresh(resnet, calibration_images=resnet.data.calibration_images.flip(3).neg())
+    other = fresh(resnet, calibration=resnet.data.calibration.flip(3).neg())
     recipe = Recipe.of(bits=3, **repair)
     assert changed(other.compress(recipe), resnet.compress(recipe))
 
@@ -235,13 +235,13 @@ class TestSimplified:
         repaired = subject.compress(Recipe.of(**step, bits=2, bias=True))
         plain = subject.compress(Recipe.of(**step, bits=2))
         module = plain.load_into(copy.deepcopy(variant.module))
-        by_hand = recalibrate.correct_bias(variant.module, module, subject.data.calibration_images)
+        by_hand = recalibrate.correct_bias(variant.module, module, subject.data.calibration)
         assert by_hand.keys() == {"fc1.bias", "fc2.bias", "fc3.bias"}
         for name, values in by_hand.items():
             np.testing.assert_array_equal(repaired.decode(name), values)
 
     def test_of_one_step_is_that_of_the_method(self, subject):
-        by_hand = Variant.of(subject.model, subject.statistics, Simplify(nodes=0.5), subject.data.calibration_images)
+        by_hand = Variant.of(subject.model, subject.statistics, Simplify(nodes=0.5), subject.data.calibration)
         kept = subject.variant(Simplify(nodes=0.5))
         assert by_hand.structure == kept.structure and by_hand.statistics.digest == kept.statistics.digest
         assert by_hand.notes == kept.notes

@@ -185,7 +185,7 @@ def recipe_for(model: str, settings: dict[str, Any]) -> Recipe:
 def subject_of(model: str) -> Subject:
     """With a quarter of the calibration images, which the slow methods take their time for."""
     whole = subjects.load(model)
-    data = dataclasses.replace(whole.data, calibration_images=whole.data.calibration_images[:CALIBRATION_IMAGES])
+    data = dataclasses.replace(whole.data, calibration=whole.data.calibration[:CALIBRATION_IMAGES])
     return dataclasses.replace(whole, data=data, _forms=OrderedDict(), _variants=OrderedDict())
 
 

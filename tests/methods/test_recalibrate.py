@@ -325,7 +325,7 @@ def test_deep_models_of_the_zoo(name: str) -> None:
     """The mean logits are back exactly; of norms in a row, every one was seen."""
     module = zoo.load_model(name)
     entry = zoo.models.get(name)
-    x = zoo.load_data(entry.dataset, entry.input_shape).calibration_images[:24]
+    x = zoo.load_data(entry.dataset, entry.input_shape).calibration[:24]
     compressed = coarse(module, step=1 / 16)
     norms = sum(isinstance(each, nn.BatchNorm2d) for each in module.modules())
     statistics = reestimate_batchnorm(compressed, x)

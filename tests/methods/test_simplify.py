@@ -35,7 +35,7 @@ def shape(name: str) -> tuple[int, int, int]:
 
 @cache
 def images(name: str, n: int = 16) -> Tensor:
-    return zoo.load_data(zoo.models.get(name).dataset, shape(name)).calibration_images[:n]
+    return zoo.load_data(zoo.models.get(name).dataset, shape(name)).calibration[:n]
 
 
 def run(module: nn.Module, inputs: Tensor) -> Tensor:

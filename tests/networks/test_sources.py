@@ -23,7 +23,7 @@ def test_a_network_takes_its_inputs_and_gives_its_output(name: str) -> None:
         module = network.skeleton()
         assert not module.training
         out = module(*(each.empty(2) for each in network.inputs))
-    assert (network.name, out.shape, out.device.type) == (name, (2, *network.output), "meta")
+    assert (network.name, out.shape, out.device.type) == (name, (2, *network.outputs[0]), "meta")
     assert network.input_shape == network.inputs[0].shape
     assert network.data in datasets and network.title
 

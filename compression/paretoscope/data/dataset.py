@@ -25,9 +25,9 @@ InputShape = tuple[int, int, int]
 class ImageData:
     """Images in memory at one input shape (C, H, W). The tensors are shared between callers: do not write to them.
 
-    train_images, test_images, calibration_images: float32 (n, C, H, W), normalised, contiguous.
+    train_images, test_images, calibration: float32 (n, C, H, W), normalised, contiguous.
     train_labels, test_labels: int64 (n,), from 0.
-    calibration_images: a fixed part of the train split, for what a runtime must see before it can quantize.
+    calibration: a fixed part of the train split, for what a runtime must see before it can quantize.
     digest: SHA-256 of the test split as the model is fed with it (64 hexadecimal characters).
     """
 
@@ -35,8 +35,12 @@ class ImageData:
     train_labels: "Tensor"
     test_images: "Tensor"
     test_labels: "Tensor"
-    calibration_images: "Tensor"
+    calibration: "Tensor"
     digest: str
+
+    @property
+    def labelled(self) -> bool:
+        return True
 
     def length(self, part: Part) -> int:
         return len(self._labels(part))
@@ -134,7 +138,7 @@ def _load_digits(input_shape: InputShape) -> ImageData:
         test_images=test_images,
         test_labels=test_labels,
         # The split is shuffled, so its start is a random draw.
-        calibration_images=train_images[:DIGITS_CALIBRATION],
+        calibration=train_images[:DIGITS_CALIBRATION],
         digest=digest_of(test_images, test_labels),
     )
 

@@ -83,7 +83,7 @@ def _load(input_shape: InputShape) -> ImageData:
         train_labels=train_labels,
         test_images=test_images,
         test_labels=test_labels,
-        calibration_images=train_images[chosen],
+        calibration=train_images[chosen],
         digest=digest_of(test_images, test_labels),
     )
 

@@ -237,7 +237,7 @@ class Original:
         return self.logits(self._integer(module, compressed) if compressed.recipe.integer else module)
 
     def _integer(self, module: nn.Module, compressed: CompressedModel) -> IntegerNetwork:
-        images = self.subject.data.calibration_images.numpy()
+        images = self.subject.data.calibration.numpy()
         return simulate(module, self.input_shape, compressed.weights, images, compressed.ranges)
 
 

@@ -7,7 +7,7 @@ becomes. The price: a call without a rule is refused by name.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.threads import torch_threads
 
@@ -162,17 +163,6 @@ def _rule_for(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     except TypeError as error:
         raise refuse(f"{name} with these arguments ({error})") from None
     return RULES[function]
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested lists, tuples and dictionaries, such as the arguments of a call."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(tuple(value.values()))
 
 
 def record(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Trace, Tensor]:

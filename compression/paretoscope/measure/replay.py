@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
-from paretoscope.graph.trace import tensors_in
 
 # These choose faster kernels when nobody watches, so they are called whole.
 WHOLE = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)

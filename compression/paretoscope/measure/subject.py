@@ -143,7 +143,7 @@ class Subject:
         key = step, reestimate
         with self._lock:
             if key not in self._variants:
-                images = self.data.calibration_images
+                images = self.data.calibration
                 if step is None:
                     made = Variant(self.model, Structure(), self.statistics, self.statistics.digest, images)
                 else:
@@ -200,7 +200,7 @@ class Subject:
         form = self._form(compressed)
         with form.loaded(compressed) as module:
             if compressed.recipe.integer:
-                images = self.data.calibration_images.numpy()
+                images = self.data.calibration.numpy()
                 yield form.blueprint.calibrate(module, compressed.weights, images, compressed.ranges)
             else:
                 yield module
@@ -253,7 +253,7 @@ class Subject:
             input_shape=images.shape[1:],
             integer=compressed.recipe.integer,
             weights=compressed.weights,
-            calibration_images=images,
+            calibration=images,
             ranges=compressed.ranges if size is None else None,
         )
         return chosen.build(runnable, number_format)
@@ -348,7 +348,7 @@ class Subject:
 
         Raises ModelError for another value than 1 to LARGEST_SIZE.
         """
-        images = self.data.calibration_images
+        images = self.data.calibration
         if size is None:
             return images.numpy()
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:

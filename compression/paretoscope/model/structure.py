@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
+from paretoscope.base.batch import parts, tensors_in
 from paretoscope.base.errors import ArtefactError
 from paretoscope.networks import sources
 
@@ -297,9 +298,10 @@ def _rehearse(module: nn.Module, network: sources.Network) -> None:
     """Raises ArtefactError unless the layers fit each other; one forward pass of shapes without values."""
     try:
         with torch.no_grad():
-            logits = module(*(each.empty(2, "meta") for each in network.inputs))
-        fits = logits.shape == (2, *network.output)
-        reason = f"the logits of 2 images have the shape {tuple(logits.shape)}"
+            made = module(*parts(network.empty(2, "meta")))
+        shapes = tuple(tuple(each.shape) for each in tensors_in(made))
+        fits = shapes == tuple((2, *shape) for shape in network.outputs)
+        reason = f"the outputs for 2 samples have the shapes {shapes}"
     except (RuntimeError, AssertionError, ValueError) as error:
         fits, reason = False, str(error).partition("\n")[0]
     if not fits:

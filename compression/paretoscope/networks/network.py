@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from paretoscope.base.batch import joined
 from paretoscope.base.errors import UnknownNameError
 from paretoscope.base.registry import Registry
 from paretoscope.base.text import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from paretoscope.base.batch import Batch
+    from paretoscope.graph.network_graph import NetworkGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +33,23 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network that can be opened. data: name of the data that it is measured on. output: shape of one sample's.
+    """A network that can be opened. outputs: shape of one sample's, each. data: name of the data that it is measured
+    on, "" where it has none.
 
     bare: makes the module without the values of its weights, on the device that is current, "meta" included. opened:
-    makes it with them; it may raise ModelError. task: name of the task that judges it.
+    makes it with them; it may raise ModelError. task: name of the task that judges it. graph: the network as data,
+    which its artefacts carry; None where the package has its code.
     """
 
     name: str
     title: str
     inputs: tuple[Input, ...]
-    output: tuple[int, ...]
+    outputs: tuple[tuple[int, ...], ...]
     data: str
     bare: "Callable[[], nn.Module]"
     opened: "Callable[[], nn.Module]"
     task: str = "classification"
+    graph: "NetworkGraph | None" = None
 
     def skeleton(self) -> "nn.Module":
         """The module in evaluation mode, without the values of its weights."""
@@ -51,6 +58,10 @@ class Network:
     def load(self) -> "nn.Module":
         """The module in evaluation mode, with its weights; raises ModelError where they cannot be had."""
         return self.opened().eval()
+
+    def empty(self, n: int, device: str | None = None) -> "Batch":
+        """An uninitialised batch of n samples."""
+        return joined(tuple(each.empty(n, device) for each in self.inputs))
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ class Runnable:
     """A model to be run.
 
     module: the decoded model, in evaluation mode. input_shape: (C, H, W). integer: whether its recipe wants integer
-    activations (`Recipe.integer`); False for the baseline. weights, calibration_images: what integer number formats
+    activations (`Recipe.integer`); False for the baseline. weights, calibration: what integer number formats
     need, the compressed tensors by state-dict name and float32 images (n, C, H, W) of the train split; ranges: those of
     activations that are known.
     """
@@ -31,7 +31,7 @@ class Runnable:
     input_shape: tuple[int, ...]
     integer: bool = False
     weights: Mapping[str, CompressedTensor] | None = None
-    calibration_images: np.ndarray | None = None
+    calibration: np.ndarray | None = None
     ranges: Mapping[str, tuple[float, float]] | None = None
 
 

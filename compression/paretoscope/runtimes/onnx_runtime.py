@@ -105,14 +105,12 @@ def onnx_file(runnable: Runnable, number_format: str) -> bytes:
     """The ONNX file of a runnable, for any runtime that reads one; raises ModelError."""
     if number_format == "fp32":
         return export_fp32(runnable.module, runnable.input_shape)
-    if runnable.weights is None or runnable.calibration_images is None:
+    if runnable.weights is None or runnable.calibration is None:
         raise ModelError(
             "an integer program needs the compressed weights and calibration images; at least one is missing. "
             "Pass both."
         )
-    return export_int8(
-        runnable.module, runnable.input_shape, runnable.weights, runnable.calibration_images, runnable.ranges
-    )
+    return export_int8(runnable.module, runnable.input_shape, runnable.weights, runnable.calibration, runnable.ranges)
 
 
 def _build(runnable: Runnable, number_format: str) -> Program:

@@ -19,7 +19,7 @@ INT8 = Recipe.of(bits=8)
 
 def network_of(name: str, recipe: Recipe) -> IntegerNetwork:
     given = subject(name, recipe)
-    return simulate(given.module, given.input_shape, given.weights, given.calibration_images)
+    return simulate(given.module, given.input_shape, given.weights, given.calibration)
 
 
 def simulated(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
@@ -145,9 +145,9 @@ def test_a_blueprint_serves_every_recipe_of_its_structure():
     blueprint = Blueprint(model_of(name), shape_of(name))
     for recipe in (INT8, Recipe.of(bits=2), Recipe.of(bits=8, overrides=[{"layers": "*", "bits": 16}]), INT8):
         given = subject(name, recipe)
-        network = blueprint.calibrate(given.module, given.weights, given.calibration_images)
+        network = blueprint.calibrate(given.module, given.weights, given.calibration)
         assert np.array_equal(simulated(network, images), simulated(network_of(name, recipe), images))
-        alone = export_int8(given.module, given.input_shape, given.weights, given.calibration_images)
+        alone = export_int8(given.module, given.input_shape, given.weights, given.calibration)
         assert write_int8(network) == alone
 
 
@@ -155,7 +155,7 @@ def test_a_blueprint_refuses_another_structure():
     blueprint = Blueprint(model_of("lenet-5"), shape_of("lenet-5"))
     other = subject("lenet-300-100", INT8)
     with pytest.raises(ModelError, match="one structure"):
-        blueprint.calibrate(other.module, other.weights, other.calibration_images)
+        blueprint.calibrate(other.module, other.weights, other.calibration)
 
 
 def test_neither_the_module_nor_the_images_are_changed():

@@ -23,7 +23,7 @@ INT8 = Recipe.of(bits=8)
 
 def export(name: str, recipe: Recipe) -> bytes:
     given = subject(name, recipe)
-    return export_int8(given.module, given.input_shape, given.weights, given.calibration_images)
+    return export_int8(given.module, given.input_shape, given.weights, given.calibration)
 
 
 def run(data: bytes, images: np.ndarray) -> np.ndarray:
@@ -347,7 +347,7 @@ def test_activations_must_be_finite(poison):
 
 def test_more_calibration_images_only_widen_the_ranges():
     name = "simple-cnn"
-    images = data_of(name).calibration_images.numpy()
+    images = data_of(name).calibration.numpy()
     compressed = compress(statistics_of(name), INT8)
     module = compressed.load_into(zoo.build(name))
 

@@ -229,7 +229,7 @@ def test_a_plan_tells_why(all_sparse):
 
 def test_a_profile_names_every_layer(all_sparse):
     program = SPARSE.build(subject("lenet-5", Recipe.of(sparsity=0.9)))
-    x = data_of("lenet-5").calibration_images.numpy()[:2]
+    x = data_of("lenet-5").calibration.numpy()[:2]
     found = SPARSE.profile(program, x, 1, 5)
     weights = [step.weight for step in program.content.network.steps if step.is_layer]
     assert list(found) == [*weights, "other"]

@@ -30,7 +30,7 @@ def _network(entry: ModelEntry) -> Network:
         name=entry.name,
         title=entry.title,
         inputs=(Input("images", entry.input_shape),),
-        output=(len(datasets.get(entry.dataset).classes),),
+        outputs=((len(datasets.get(entry.dataset).classes),),),
         data=entry.dataset,
         bare=entry.build,
         opened=lambda: zoo.load_model(entry.name),

@@ -211,11 +211,11 @@ def simulate(
     module: nn.Module,
     input_shape: tuple[int, ...],
     weights: Mapping[str, CompressedTensor],
-    calibration_images: np.ndarray,
+    calibration: np.ndarray,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> IntegerNetwork:
     """The integer network of a decoded module; for many recipes of one structure, keep the `Blueprint`."""
-    return Blueprint(module, input_shape).calibrate(module, weights, calibration_images, ranges)
+    return Blueprint(module, input_shape).calibrate(module, weights, calibration, ranges)
 
 
 Instruction = tuple[Callable[..., Tensor], tuple[str, ...], str, tuple[str, ...]]

@@ -25,18 +25,18 @@ def export_int8(
     module: nn.Module,
     input_shape: tuple[int, ...],
     weights: Mapping[str, CompressedTensor],
-    calibration_images: np.ndarray,
+    calibration: np.ndarray,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> bytes:
     """One ONNX file with the input and the output of `export_fp32`, and integers within.
 
     module: the decoded model, in evaluation mode. weights: its compressible tensors by state-dict name, under which
     their codes stand in the file, negated for channels with a negative batch normalisation factor; those of more than
-    8 bits stand as floats. calibration_images: float32 (n, C, H, W), of the train split. ranges: of activations, as
+    8 bits stand as floats. calibration: float32 (n, C, H, W), of the train split. ranges: of activations, as
     `Blueprint.calibrate` takes them. Equal arguments give equal bytes. Raises ModelError for activations that are not
     finite, and as `export_fp32` does.
     """
-    return write_int8(simulate(module, input_shape, weights, calibration_images, ranges))
+    return write_int8(simulate(module, input_shape, weights, calibration, ranges))
 
 
 def write_int8(network: IntegerNetwork) -> bytes:

@@ -1,0 +1,44 @@
+"""Networks that were imported: a graph and its tensors as a `Network`."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from paretoscope.base.batch import joined, parts, tensors_in
+from paretoscope.graph.graph_module import GraphModule
+from paretoscope.graph.importer import Imported
+from paretoscope.graph.network_graph import NetworkGraph
+from paretoscope.networks.network import Input, Network
+
+
+def network_of(
+    name: str,
+    graph: NetworkGraph,
+    state: Callable[[], dict[str, Tensor]],
+    *,
+    title: str | None = None,
+    data: str = "",
+    task: str = "agreement",
+) -> Network:
+    """A network from its graph. state: reads its tensors when they are needed first; it may raise ModelError."""
+    inputs = tuple(Input(each.name, each.shape, each.dtype) for each in graph.inputs)
+    return Network(
+        name=name,
+        title=name if title is None else title,
+        inputs=inputs,
+        outputs=_outputs(graph, inputs),
+        data=data,
+        bare=lambda: GraphModule(graph),
+        opened=lambda: Imported(graph, state()).module(),
+        task=task,
+        graph=graph,
+    )
+
+
+def _outputs(graph: NetworkGraph, inputs: tuple[Input, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shape of one sample's outputs, each, found without any values."""
+    with torch.device("meta"), torch.no_grad():
+        batch = joined(tuple(each.empty(2) for each in inputs))
+        made = GraphModule(graph).eval()(*parts(batch))
+    return tuple(tuple(each.shape[1:]) for each in tensors_in(made))
