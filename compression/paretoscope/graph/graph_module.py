@@ -38,27 +38,29 @@ class GraphModule(nn.Module):
             raise ModelError(f"this network takes {len(self.graph.inputs)} inputs; got {len(inputs)}.")
         values: dict[str, Any] = {each.name: x for each, x in zip(self.graph.inputs, inputs, strict=True)}
         for node, dying in zip(self.graph.nodes, self._dying, strict=True):
-            values[node.name] = self._call(node, values)
+            values[node.name] = self.called(node, values)
             for name in dying:
                 del values[name]
-        return self._resolved(self.graph.output, values)
+        return self.resolved(self.graph.output, values)
 
-    def _call(self, node: Node, values: dict[str, Any]) -> Any:
+    def called(self, node: Node, values: dict[str, Any]) -> Any:
+        """What a node gives. values: of the inputs and of the nodes before, by name."""
         function: Callable[..., Any]
         layer = node.layer
         function = self.get_submodule(layer) if layer is not None else function_of(node.operator)
-        args = [self._resolved(each, values) for each in node.args]
-        kwargs = {key: self._resolved(each, values) for key, each in node.kwargs.items()}
+        args = [self.resolved(each, values) for each in node.args]
+        kwargs = {key: self.resolved(each, values) for key, each in node.kwargs.items()}
         return function(*args, **kwargs)
 
-    def _resolved(self, argument: Argument, values: dict[str, Any]) -> Any:
+    def resolved(self, argument: Argument, values: dict[str, Any]) -> Any:
+        """What an argument stands for."""
         if isinstance(argument, Value):
             return values[argument.name]
         if isinstance(argument, TensorName):
             owner, leaf = _owner(self, argument.name)
             return getattr(owner, leaf)
         if isinstance(argument, list):
-            return [self._resolved(each, values) for each in argument]
+            return [self.resolved(each, values) for each in argument]
         return argument
 
 

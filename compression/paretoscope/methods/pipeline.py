@@ -81,6 +81,7 @@ def compress(
         structure=structure or Structure(),
         ties=statistics.ties,
         turned=statistics.turned,
+        graph=statistics.graph,
         notes=(
             *notes,
             *notes_of({name: layer.weight.shape for name, layer in statistics.layers.items()}, recipe),

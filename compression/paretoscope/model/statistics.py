@@ -6,7 +6,7 @@ look-up) and the largest magnitude of each output channel; for the model: all ma
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,8 @@ from torch import nn
 from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
+from paretoscope.graph.graph_module import GraphModule
+from paretoscope.graph.network_graph import NetworkGraph
 from paretoscope.model import layouts
 
 # Values in a block of the prefix sums; chosen by hand; no benchmark.
@@ -82,7 +84,8 @@ class ModelStatistics:
     rest: every other entry of the state dict (biases, normalisation, embeddings, counters). order: all names, in the
     order of the state dict. magnitudes: the magnitudes of all layers, ascending. ties: names that stand for the very
     tensor of an earlier name; such a tensor is counted and stored once, under the earlier one. turned: groups of the
-    layers whose weights the state dict has in the other layout (`layouts`).
+    layers whose weights the state dict has in the other layout (`layouts`). graph: the network as data, where it was
+    imported.
     """
 
     architecture: str
@@ -92,6 +95,7 @@ class ModelStatistics:
     magnitudes: np.ndarray
     ties: Mapping[str, str] = field(default_factory=dict)
     turned: Mapping[str, int] = field(default_factory=dict)
+    graph: NetworkGraph | None = None
 
     @classmethod
     @machine(exclusive=False)
@@ -122,7 +126,8 @@ class ModelStatistics:
                 "Pass another model."
             )
         turned = {name: groups for name, groups in turned.items() if name in layers}
-        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties, turned)
+        graph = model.graph if isinstance(model, GraphModule) else None
+        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties, turned, graph)
 
     @classmethod
     def of_arrays(
@@ -158,7 +163,7 @@ class ModelStatistics:
             for name, layer in self.layers.items()
         }
         rest = {name: state.get(name, array) for name, array in self.rest.items()}
-        return ModelStatistics(self.architecture, layers, rest, self.order, _magnitudes(layers), self.ties, self.turned)
+        return replace(self, layers=layers, rest=rest, magnitudes=_magnitudes(layers))
 
     @property
     def size_bytes(self) -> int:
@@ -167,8 +172,13 @@ class ModelStatistics:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the architecture's name and every tensor's name, type, shape and bytes (64 hex characters)."""
+        """SHA-256 over the name, the graph, if there is one, and every tensor's name, type, shape and bytes.
+
+        64 hex characters.
+        """
         digest = hashlib.sha256(self.architecture.encode())
+        if self.graph is not None:
+            digest.update(f"\0{self.graph.to_json()}".encode())
         for name in self.order:
             if name in self.ties:
                 digest.update(f"\0{name}\0= {self.ties[name]}".encode())
