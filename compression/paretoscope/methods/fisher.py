@@ -54,7 +54,7 @@ def diagonal_fisher(module: nn.Module, samples: Batch, seed: int = 0) -> Mapping
             weighted = _weighted(outputs, powers)
             for draw in range(DRAWS if weighted else 0):
                 signs = [torch.randint(0, 2, each.shape, generator=generator) * 2 - 1 for each in weighted]
-                total_of = sum((each * own).sum() for each, own in zip(weighted, signs, strict=True))
+                total_of = torch.stack([(each * own).sum() for each, own in zip(weighted, signs, strict=True)]).sum()
                 gradients = torch.autograd.grad(total_of, parameters, retain_graph=draw < DRAWS - 1, allow_unused=True)
                 for name, total, gradient in zip(names, sums, gradients, strict=True):
                     if gradient is not None:

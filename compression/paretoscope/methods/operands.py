@@ -43,9 +43,7 @@ def rows_of(view: Tensor, outputs: list[int], inputs: list[int], turned: bool) -
     if not weight.is_contiguous() or weight.ndim < 2 or (turned and weight.ndim != 2):
         return None
     columns = weight.shape[0] if turned else weight[0].numel()
-    along, across = (
-        _offsets(view, axes) + view.storage_offset() - weight.storage_offset() for axes in (outputs, inputs)
-    )
+    along, across = (_offsets(view, axes) for axes in (outputs, inputs))
 
     def places(offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column of each place in the storage."""
@@ -63,8 +61,8 @@ def rows_of(view: Tensor, outputs: list[int], inputs: list[int], turned: bool) -
 
 
 def _offsets(view: Tensor, axes: list[int]) -> Tensor:
-    """Where each entry along these axes lies, from the view's first one; flat, the last axis running fastest."""
-    offsets = torch.zeros(1, dtype=torch.int64)
+    """Where each entry along these axes lies in the storage of what is viewed; flat, the last axis running fastest."""
+    offsets = torch.tensor([int(view.storage_offset()) - int(stored(view).storage_offset())])
     for axis in axes:
         steps = torch.arange(view.shape[axis]) * view.stride(axis)
         offsets = (offsets[:, None] + steps).reshape(-1)

@@ -43,9 +43,10 @@ def _single(layer: nn.RNNBase, number: int) -> nn.RNNBase:
     own = {name: tensor for name, tensor in layer.named_parameters() if name.endswith(endings)}
     size = layer.get_parameter(f"weight_ih_l{number}").shape[1]
     more = {"nonlinearity": layer.nonlinearity} if isinstance(layer, nn.RNN) else {}
-    single: nn.RNNBase = kind(
-        size, layer.hidden_size, bias=layer.bias, batch_first=True, bidirectional=layer.bidirectional, **more
-    )
+    with torch.device("meta"):  # random weights would advance the caller's generator
+        single: nn.RNNBase = kind(
+            size, layer.hidden_size, bias=layer.bias, batch_first=True, bidirectional=layer.bidirectional, **more
+        )
     for name, tensor in own.items():
         setattr(single, name.replace(f"_l{number}", "_l0"), tensor)
     return single.eval()
