@@ -9,7 +9,7 @@ from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.text import listed, nearest, shown
 from paretoscope.methods.pipeline import unmatched
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.networks import zoo
 from paretoscope.networks.zoo import DEFAULT_MODEL, models
 from paretoscope.recipe import effects, link
@@ -86,7 +86,7 @@ def _for_layers(model: str, recipe: Recipe) -> tuple[Recipe, list[str]]:
     if not recipe.overrides:
         return recipe, []
     with torch.device("meta"):
-        names = compressible(zoo.build(model))
+        names = weights.names(zoo.build(model))
     lost = unmatched(recipe, names)
     short = [name.removesuffix(".weight") for name in names]
     title = models.get(model).title
