@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paretoscope.base.batch import call, length, parts, tensors_in
 from paretoscope.base.lock import machine
@@ -16,7 +16,8 @@ from paretoscope.base.units import format_percent
 from paretoscope.data.data import Data, Part
 from paretoscope.data.prepared import PreparedData, matched
 from paretoscope.data.samples import Kind
-from paretoscope.networks.network import Input, Network
+from paretoscope.measure.subject import Subject
+from paretoscope.networks.network import Input
 from paretoscope.tasks import Task
 from paretoscope.tasks.classification import Classification
 
@@ -76,19 +77,40 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Worth:
+    """What the baseline has right of the n samples of the test split, with its 95 % interval; chance: whether that may
+    be guessing."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    chance: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
-    """inputs: in the network's order. samples: of the test split, in its order."""
+    """inputs: in the network's order. samples: of the test split, in its order; drawn: whether they are random numbers.
+    worth: None where there are no labels to judge by, or it is not known yet. touched: share of the parameters that
+    recipes act on. parameters, size_bytes: of the baseline.
+    """
 
     inputs: tuple[Shown, ...]
     samples: tuple[Sample, ...]
+    drawn: bool
+    worth: Worth | None
+    touched: float
+    parameters: int
+    size_bytes: int
 
 
-def preview(network: Network, model: nn.Module, data: Data, task: Task) -> Preview:
-    """The first samples of the test split, run through the network."""
-    batch = next(data.samples(Part.TEST, SAMPLES))
-    labels = next(data.labels(Part.TEST, SAMPLES)) if data.labelled else None
+def preview(subject: Subject) -> Preview:
+    """The first samples of the test split, run through the network; what it is worth is left out."""
+    network, data, task = subject.network, subject.data, subject.task
+    batch = next(iter(data.samples(Part.TEST, SAMPLES)))
+    labels = next(iter(data.labels(Part.TEST, SAMPLES)), None) if data.labelled else None
     with torch.inference_mode(), machine(exclusive=False):
-        outputs = call(model, batch)
+        outputs = call(subject.model, batch)
     columns, texts = _raw(data, length(batch))
     inputs, seen = [], []
     for each, tensor in zip(network.inputs, parts(batch), strict=True):
@@ -96,7 +118,27 @@ def preview(network: Network, model: nn.Module, data: Data, task: Task) -> Previ
         inputs.append(shown)
         seen.append(_seen(shown, tensor, texts.get(each.name, ())))
     samples = [_sample(place, views, task, outputs, labels) for place, views in enumerate(zip(*seen, strict=True))]
-    return Preview(tuple(inputs), tuple(samples))
+    touched = sum(layer.weight.size for layer in subject.statistics.layers.values())
+    return Preview(
+        inputs=tuple(inputs),
+        samples=tuple(samples),
+        drawn=data.drawn,
+        worth=None,
+        touched=min(1.0, touched / max(1, subject.parameters)),
+        parameters=subject.parameters,
+        size_bytes=subject.statistics.size_bytes,
+    )
+
+
+def worth(subject: Subject) -> Worth | None:
+    """What the baseline is worth; runs it over the test split where it was not run yet."""
+    task, n = subject.task, subject.data.length(Part.TEST)
+    if not task.needs_labels:
+        return None
+    figures, labels = subject.baseline, subject.labels
+    low, high = task.interval(figures, n)
+    most = np.bincount(labels.reshape(-1)).max() / labels.size
+    return Worth(figures.value, low, high, n, task.at_chance(round(figures.value * n), n, float(most)))
 
 
 def _raw(data: Data, n: int) -> tuple[dict[str, tuple[str, ...]], dict[str, list[str]]]:
