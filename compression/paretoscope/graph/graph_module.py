@@ -54,36 +54,6 @@ class GraphModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """inputs: (n, *shape) each, in the order of the graph's."""
-<<<<<<< HEAD
-        if len(inputs) != len(self.graph.inputs):
-            raise ModelError(f"this network takes {len(self.graph.inputs)} inputs; got {len(inputs)}.")
-        values: dict[str, Any] = {each.name: x for each, x in zip(self.graph.inputs, inputs, strict=True)}
-        for node, dying in zip(self.graph.nodes, self._dying, strict=True):
-            values[node.name] = self.called(node, values)
-            for name in dying:
-                del values[name]
-        return self.resolved(self.graph.output, values)
-
-    def called(self, node: Node, values: dict[str, Any]) -> Any:
-        """What a node gives. values: of the inputs and of the nodes before, by name."""
-        function: Callable[..., Any]
-        layer = node.layer
-        function = self.get_submodule(layer) if layer is not None else function_of(node.operator)
-        args = [self.resolved(each, values) for each in node.args]
-        kwargs = {key: self.resolved(each, values) for key, each in node.kwargs.items()}
-        return function(*args, **kwargs)
-
-    def resolved(self, argument: Argument, values: dict[str, Any]) -> Any:
-        """What an argument stands for."""
-        if isinstance(argument, Value):
-            return values[argument.name]
-        if isinstance(argument, TensorName):
-            owner, leaf = _owner(self, argument.name)
-            return getattr(owner, leaf)
-        if isinstance(argument, list):
-            return [self.resolved(each, values) for each in argument]
-        return argument
-=======
         plan = self._plan
         if len(inputs) != len(plan.graph.inputs):
             raise ModelError(f"this network takes {len(plan.graph.inputs)} inputs; got {len(inputs)}.")
@@ -106,7 +76,25 @@ class GraphModule(nn.Module):
                 values[dead] = None
         result = _resolved(self, plan.output, values)
         return tuple(result) if isinstance(result, list) else result
->>>>>>> g17
+
+    def called(self, node: Node, values: dict[str, Any]) -> Any:
+        """What a node gives. values: of the inputs and of the nodes before, by name."""
+        function: Callable[..., Any]
+        layer = node.layer
+        function = self.get_submodule(layer) if layer is not None else function_of(node.operator, node.where)
+        args = [self.resolved(each, values) for each in node.args]
+        kwargs = {key: self.resolved(each, values) for key, each in node.kwargs.items()}
+        return function(*args, **kwargs)
+
+    def resolved(self, argument: Argument, values: dict[str, Any]) -> Any:
+        """What an argument stands for."""
+        if isinstance(argument, Value):
+            return values[argument.name]
+        if isinstance(argument, TensorName):
+            return _tensor(self, tuple(argument.name.split(".")))
+        if isinstance(argument, list):
+            return [self.resolved(each, values) for each in argument]
+        return argument
 
 
 @dataclass(frozen=True, slots=True)
