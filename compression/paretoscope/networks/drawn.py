@@ -86,6 +86,6 @@ def _length(graph: NetworkGraph, table: Argument) -> int | None:
         return None
     if table.name in graph.tensors:
         return graph.tensors[table.name].shape[0]
-    kind, settings = graph.layers[table.name.rpartition(".")[0]]
+    _kind, settings = graph.layers[table.name.rpartition(".")[0]]
     length: int | None = settings.get("num_embeddings", settings.get("out_features"))
     return length
