@@ -19,7 +19,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -250,6 +250,34 @@ def parts(arguments: Sequence[Argument]) -> Iterator[Argument]:
             yield from parts(each)
         else:
             yield each
+
+
+def named_inputs(graph: NetworkGraph, names: Sequence[str]) -> NetworkGraph:
+    """The graph with its inputs called so, in their order, as far as a graph may name them."""
+    taken = {node.name for node in graph.nodes}
+    new: dict[str, str] = {}
+    for each, name in zip(graph.inputs, names, strict=True):
+        wanted = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        wanted = wanted if _NAME.fullmatch(wanted) else f"input_{wanted}"
+        while wanted in taken:
+            wanted += "_"
+        taken.add(wanted)
+        new[each.name] = wanted
+
+    def renamed(argument: Argument) -> Argument:
+        if isinstance(argument, Value):
+            return Value(new.get(argument.name, argument.name))
+        return [renamed(each) for each in argument] if isinstance(argument, list) else argument
+
+    return replace(
+        graph,
+        inputs=tuple(replace(each, name=new[each.name]) for each in graph.inputs),
+        nodes=tuple(
+            replace(n, args=tuple(renamed(a) for a in n.args), kwargs={k: renamed(a) for k, a in n.kwargs.items()})
+            for n in graph.nodes
+        ),
+        output=renamed(graph.output),
+    )
 
 
 def _check_name(name: str) -> None:

@@ -14,6 +14,8 @@ from paretoscope.base.tracing import TRACING
 from paretoscope.graph.importer import Imported, import_program
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from paretoscope.base.batch import Batch
 
 
@@ -25,19 +27,30 @@ def import_module(module: nn.Module, example: "Batch") -> Imported:
     Raises ModelError for what cannot be exported, with the reason.
     """
     inputs = parts(example)
-    batch = Dim("batch", min=1, max=2**20)
-    failures = []
-    for shapes in (tuple({0: batch} for _ in inputs), None):
+    try:
+        return import_traced(module, inputs, any_batch=True)
+    except ModelError as error:
         try:
-            with TRACING, torch.no_grad(), _plainly(module):
-                program = export(module, inputs, dynamic_shapes=shapes, strict=False)
-        except Exception as error:  # PyTorch's errors have no common base
-            failures.append((str(error).strip() or type(error).__name__).splitlines()[0])
-        else:
-            return import_program(program)
-    raise ModelError(
-        f"a network must be one that torch.export takes, with any number of samples; it says: {failures[-1][:300]}."
-    )
+            return import_traced(module, inputs, any_batch=False)
+        except ModelError:
+            raise error from None
+
+
+def import_traced(module: nn.Module, inputs: "tuple[Tensor, ...]", *, any_batch: bool) -> Imported:
+    """As `import_module`: exported for any batch, or for that of the inputs alone. Raises ModelError."""
+    batch = Dim("batch", min=1, max=2**20)
+    shapes = tuple({0: batch} for _ in inputs) if any_batch else None
+    try:
+        with TRACING, torch.no_grad(), _plainly(module):
+            program = export(module, inputs, dynamic_shapes=shapes, strict=False)
+    except ModelError:
+        raise
+    except Exception as error:  # PyTorch's errors have no common base
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"a network must be one that torch.export takes, with any number of samples; it says: {reason[:300]}."
+        ) from None
+    return import_program(program)
 
 
 @contextmanager
