@@ -163,7 +163,7 @@ def quick_samples(seconds: float, n: int) -> int:
     if seconds * n <= QUICK_S:
         return n
     most = max(QUICK_S / seconds, 10.0)
-    power = 10 ** math.floor(math.log10(most))
+    power: int = 10 ** math.floor(math.log10(most))
     return min(n, max(step * power for step in (1, 2, 5) if step * power <= most))
 
 
@@ -176,7 +176,7 @@ class _Written(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes = 0
+        self.bytes: int = 0
 
     def __torch_function__(
         self,
