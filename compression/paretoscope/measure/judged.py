@@ -38,6 +38,7 @@ class Judged:
     """A part of data and the baseline's answers, as far as they were asked for.
 
     chunk: samples that run at once. quick: how many a quick evaluation takes, all where that takes about QUICK_S.
+    seconds: of the baseline for a sample, about, in PyTorch.
     size_bytes: of the baseline's state. Memory: KEPT_BYTES, and the answers of all samples.
     """
 
@@ -47,6 +48,7 @@ class Judged:
     size_bytes: int
     chunk: int = CHUNK
     quick: int = 0
+    seconds: float = 0.0
     part: Part = Part.TEST
     _outputs: dict[int, Batch] = field(default_factory=dict, repr=False)
     _answers: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, repr=False)
@@ -99,6 +101,11 @@ class Judged:
             at += length(chunk)
 
     @property
+    def settled(self) -> int:
+        """How many of the first samples figures are told of: all where the baseline was asked about all, or `quick`."""
+        return len(self) if self.known == len(self) else self.quick
+
+    @property
     def known(self) -> int:
         """How many of the first samples the baseline was asked about."""
         return len(self.answers)
@@ -147,7 +154,8 @@ def chunk_of(model: nn.Module, sample: Batch) -> int:
     """
     with machine(exclusive=False), torch.inference_mode(), _Written() as written:
         call(model, sample)
-    return max(1, min(CHUNK, CHUNK_BYTES // max(1, written.bytes)))
+    most: int = CHUNK_BYTES // max(1, written.bytes)
+    return max(1, min(CHUNK, most))
 
 
 def seconds_of(model: nn.Module, batch: Batch) -> tuple[Any, float]:

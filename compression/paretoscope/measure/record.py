@@ -12,6 +12,8 @@ from paretoscope.tasks import BaselineFigures, Figures, tasks
 
 # Records that name no task are of this one.
 FIRST_TASK = "classification"
+# Records that name no engine were evaluated in this one.
+FIRST_ENGINE = "torch"
 
 # An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
 # formats, runtimes, half the channels) differs by factors of 1.3 to 2 (`python -m benchmarks.latency`).
@@ -129,7 +131,10 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one recipe costs and gains. `latency` is None until it has been timed. task: whose figures these are."""
+    """What one recipe costs and gains. `latency` is None until it has been timed. task: whose figures these are.
+
+    engine: what ran the network over its samples: PyTorch, or ONNX Runtime where it was faster and agreed.
+    """
 
     model: str
     dataset: str
@@ -141,6 +146,7 @@ class Record:
     size: Ladder
     latency: Latency | None = None
     task: str = FIRST_TASK
+    engine: str = FIRST_ENGINE
 
     @property
     def ratio(self) -> float:
@@ -157,6 +163,7 @@ class Record:
         return {
             **migrations.version_of(migrations.RECORDS),
             **({} if self.task == FIRST_TASK else {"task": self.task}),
+            **({} if self.engine == FIRST_ENGINE else {"engine": self.engine}),
             "model": self.model,
             "dataset": self.dataset,
             "recipe": self.recipe.to_dict(),
@@ -190,6 +197,7 @@ class Record:
             size=Ladder(**data["size"]),
             latency=None if data["latency"] is None else Latency.from_dict(data["latency"]),
             task=task.name,
+            engine=str(data.get("engine", FIRST_ENGINE)),
         )
 
     def to_json(self, indent: int | None = None) -> str:

@@ -5,6 +5,7 @@ Replaying all calls is the forward pass, bit for bit: the same kernels see the s
 values that a later call reads are alive; with them kept, a change of one weight costs the calls from its first use on.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,25 @@ class Replay:
         died = {number: i for i, each in enumerate(self.calls) for number in each.dying}
         last = len(self.calls)
         return sum(size for number, size in enumerate(self._sizes) if made.get(number, -1) < position <= died.get(number, last))
+
+    @property
+    def reads(self) -> list[tuple[int, ...]]:
+        """For each call, the identities of the tensors of the model that it reads, those within whole modules too."""
+        found = []
+        for each in self.calls:
+            module = getattr(each.function, "__self__", None)
+            owned = (*module.parameters(), *module.buffers()) if isinstance(module, nn.Module) else ()
+            found.append(tuple(id(tensor) for tensor in (*tensors_in((each.args, each.kwargs)), *owned)))
+        return found
+
+    def seconds(self, batch: Batch) -> list[float]:
+        """Seconds that each call takes in one pass over a batch of the recorded shape."""
+        values, found = self.start(batch), []
+        for place in range(len(self.calls)):
+            began = time.perf_counter()
+            self.run(values, place, place + 1)
+            found.append(time.perf_counter() - began)
+        return found
 
     @machine(exclusive=False)
     def run(self, values: dict[int, Tensor], start: int, stop: int) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -22,6 +23,7 @@ from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.codec import shelf
 from paretoscope.data.data import CHUNK, Data, Part
+from paretoscope.measure.engine import Engine, engine_for
 from paretoscope.measure.judged import Judged, check_samples, chunk_of, quick_samples, seconds_of
 from paretoscope.measure.latency import (
     BUDGET_S,
@@ -102,7 +104,7 @@ class Subject:
         task = task.knowing(outputs)
         n = data.length(Part.TEST)
         quick = n if network.graph is None else quick_samples(seconds, n)
-        judged = Judged(model, data, task, statistics.size_bytes, chunk, quick)
+        judged = Judged(model, data, task, statistics.size_bytes, chunk, quick, seconds)
         task.check(judged.labels if data.labelled else None)
         judged.run(quick)
         return cls(
@@ -137,8 +139,7 @@ class Subject:
     @property
     def baseline(self) -> BaselineFigures:
         """The baseline's figures on the whole test split; on the samples of a quick evaluation until it ran over all."""
-        whole = self.judged.known == len(self.judged)
-        return self.judged.baseline(None if whole else self.judged.quick)
+        return self.judged.baseline(self.judged.settled)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model.
@@ -210,8 +211,16 @@ class Subject:
             recipe=compressed.recipe.digest,
             artefact=hashlib.sha256(artefact).hexdigest(),
         )
+        n = len(judged) if samples is None else min(samples, len(judged))
+        chunks = judged.chunks(n)
         with self.running(compressed) as forward:
-            for predictions in self.task.answer(forward, judged.chunks(samples), judged.reference):
+            engine = Engine.TORCH
+            # The package's own networks are published as PyTorch runs them.
+            if self.network.graph is not None and isinstance(forward, nn.Module) and form.speeds.pays(n, judged.seconds):
+                first = next(chunks)
+                chunks = itertools.chain([first], chunks)
+                forward, engine = engine_for(forward, first, form.speeds)
+            for predictions in self.task.answer(forward, chunks, judged.reference):
                 figures = self.task.score(predictions, judged.labels, judged.answers)
                 # Of the same samples, where the baseline was not asked about all.
                 known = None if judged.known == len(judged) else len(predictions)
@@ -225,6 +234,7 @@ class Subject:
                     share,
                     size,
                     task=self.task.name,
+                    engine=engine.value,
                 )
                 yield Evaluation(record, predictions)
 
