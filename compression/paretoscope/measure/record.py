@@ -13,6 +13,8 @@ from paretoscope.tasks import BaselineFigures, Figures, tasks
 
 # Records that name no task are of this one.
 FIRST_TASK = "classification"
+# Records that name no engine were evaluated in this one.
+FIRST_ENGINE = "torch"
 
 # An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
 # formats, runtimes, half the channels) differs by factors of 1.3 to 2 (`python -m benchmarks.latency`).
@@ -152,6 +154,7 @@ class Record:
     """What one recipe costs and gains. `latency` is None until it has been timed. task: whose figures these are.
 
     touched: None in records from before that was noted.
+    engine: what ran the network over its samples: PyTorch, or ONNX Runtime where it was faster and agreed.
     """
 
     model: str
@@ -165,6 +168,7 @@ class Record:
     latency: Latency | None = None
     task: str = FIRST_TASK
     touched: Touched | None = None
+    engine: str = FIRST_ENGINE
 
     @property
     def ratio(self) -> float:
@@ -181,6 +185,7 @@ class Record:
         return {
             **migrations.version_of(migrations.RECORDS),
             **({} if self.task == FIRST_TASK else {"task": self.task}),
+            **({} if self.engine == FIRST_ENGINE else {"engine": self.engine}),
             "model": self.model,
             "dataset": self.dataset,
             "recipe": self.recipe.to_dict(),
@@ -216,6 +221,7 @@ class Record:
             latency=None if data["latency"] is None else Latency.from_dict(data["latency"]),
             task=task.name,
             touched=Touched.from_dict(data["touched"]) if data.get("touched") is not None else None,
+            engine=str(data.get("engine", FIRST_ENGINE)),
         )
 
     def to_json(self, indent: int | None = None) -> str:

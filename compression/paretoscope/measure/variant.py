@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from paretoscope.base.batch import Batch, parts
+from paretoscope.measure.engine import Speeds
 from paretoscope.methods import input_moments, simplify
 from paretoscope.methods.fisher import diagonal_fisher
 from paretoscope.methods.pipeline import compress, repair_outputs, samples
@@ -93,10 +94,12 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W)."""
+    """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W).
+    speeds: of the engines that run it."""
 
     module: nn.Module
     input_shape: tuple[int, ...]
+    speeds: Speeds = field(default_factory=Speeds)
     _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
 
     @cached_property
