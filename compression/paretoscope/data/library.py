@@ -22,9 +22,14 @@ SPARE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Data of the library. name: what the user calls them. samples: what is there, nothing of it read yet."""
+    """Data of the library.
+
+    name: what the user calls them. source: the text that they were added by; equal content of another name may have
+    come from elsewhere. samples: what is there, nothing of it read yet.
+    """
 
     name: str
+    source: str
     samples: Samples
 
 
@@ -63,7 +68,7 @@ def add(name: str, text: str, *, target: str | None = None, code: bool = False, 
             raise unwritable(error) from None
         raise DataError(f"{path} must be readable; {error.strerror or error}. Look at the file.") from None
     _index().put(name, {"digest": samples.digest, "source": text})
-    return Entry(name, opened_folder(kept))
+    return Entry(name, text, opened_folder(kept))
 
 
 def remove(name: str) -> None:
@@ -87,7 +92,8 @@ def entries() -> tuple[Entry, ...]:
 
 def find(name: str) -> Entry:
     """The data of that name; raises UnknownNameError, or DataError where they are damaged."""
-    return Entry(name, opened_folder(_folder() / _digest(name)))
+    digest = _digest(name)
+    return Entry(name, str(_index().get(name).get("source")), opened_folder(_folder() / digest))
 
 
 def open(name: str) -> Samples:

@@ -25,6 +25,7 @@ class Arrays:
     summary = "Arrays whose first axis counts samples: x and y, or one for each input and y or labels."
     reference = "NumPy's format of files, NEP 1; Hugging Face, safetensors"
     code = False
+    place = 1
     options: ClassVar[Mapping[str, str]] = {
         "target": "the array of the labels",
         "drop": "arrays to leave out",
