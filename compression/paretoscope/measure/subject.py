@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from paretoscope import codec, runtimes
+from paretoscope.base.batch import head
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
@@ -42,6 +43,7 @@ from paretoscope.networks.network import Network
 from paretoscope.recipe.recipe import Recipe, Simplify
 from paretoscope.runtimes import Program
 from paretoscope.tasks import Answers, BaselineFigures, Task
+from paretoscope.tasks.reference import Reference, kept, run
 
 if TYPE_CHECKING:
     from paretoscope.runtimes.integer.blueprint import Blueprint
@@ -51,6 +53,8 @@ KEPT_VARIANTS = 4
 
 # Runs of a profile; chosen by hand, no benchmark.
 PROFILE_RUNS = 30
+# Samples of the train split whose outputs the task is told; chosen by hand, no benchmark.
+KNOWN_SAMPLES = 32
 # Height and width of the largest images that are timed.
 LARGEST_SIZE = 1024
 # Enough to calibrate integer formats for a timing, while a hundred large images take long; by hand, no benchmark.
@@ -70,8 +74,8 @@ class Subject:
     """A network with its data and its task, on which recipes are tried; `of` makes one.
 
     model: the network's module, the baseline, in evaluation mode, not to be changed. task: how answers are judged.
-    labels: of the test split, (n, ...). predictions, baseline: the baseline's answers on the whole test split, and its
-    figures. reference: its outputs as harm compares them. parameters: of the baseline.
+    labels: of the test split, (n, ...); (n, 0) where there are none. predictions, baseline: the baseline's answers on
+    the whole test split, and its figures. reference: its outputs as harm compares them. parameters: of the baseline.
     """
 
     network: Network
@@ -81,7 +85,7 @@ class Subject:
     statistics: ModelStatistics
     labels: np.ndarray
     predictions: Answers
-    reference: torch.Tensor
+    reference: Reference
     baseline: BaselineFigures
     parameters: int
     _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
@@ -93,9 +97,11 @@ class Subject:
         """Open a network and run it over the test split once; raises ModelError."""
         model = network.load()
         statistics = ModelStatistics.of(model, network.name)
-        labels = torch.cat(list(data.labels(Part.TEST))).numpy()
-        reference = task.outputs(model, data.samples(Part.TEST))
-        predictions = task.answers(reference)
+        task = task.knowing(run(model, head(data.calibration, KNOWN_SAMPLES)))
+        labels = _labels(data)
+        task.check(labels if data.labelled else None)
+        outputs = task.outputs(model, data.samples(Part.TEST))
+        predictions, reference = task.answers(outputs), kept(outputs)
         return cls(
             network=network,
             model=model,
@@ -216,13 +222,14 @@ class Subject:
         return found.harm
 
     @cached_property
-    def _train_reference(self) -> torch.Tensor:
-        return self.task.outputs(self.model, self.data.samples(Part.TRAIN))
+    def _train_reference(self) -> Reference:
+        return kept(self.task.outputs(self.model, self.data.samples(Part.TRAIN)))
 
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that a compressed model decodes into; the last few are kept."""
         simplified = compressed.recipe.simplify is not None or compressed.structure != Structure()
-        key = (compressed.structure, tuple(compressed.shapes().items())) if simplified else None
+        graph = compressed.graph.to_json() if compressed.graph is not None else ""
+        key = (compressed.structure, tuple(compressed.shapes().items()), graph) if simplified else None
         with self._lock:
             if key not in self._forms:
                 self._forms[key] = Form(compressed.build() if simplified else self.model, self._input_shape)
@@ -377,3 +384,10 @@ class Subject:
     @property
     def _input_shape(self) -> tuple[int, ...]:
         return self.network.input_shape
+
+
+def _labels(data: Data) -> np.ndarray:
+    """The labels of the test split, (n, 0) where there are none."""
+    if not data.labelled:
+        return np.empty((data.length(Part.TEST), 0))
+    return torch.cat(list(data.labels(Part.TEST))).numpy()

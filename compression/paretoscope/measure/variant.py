@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from paretoscope.base.batch import Batch, parts
 from paretoscope.methods import input_moments, simplify
 from paretoscope.methods.fisher import diagonal_fisher
 from paretoscope.methods.pipeline import compress, repair_outputs, samples
@@ -36,7 +37,7 @@ class Variant:
     structure: Structure
     statistics: ModelStatistics
     source: str
-    images: torch.Tensor
+    images: Batch
     notes: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
 
@@ -46,12 +47,12 @@ class Variant:
         model: nn.Module,
         statistics: ModelStatistics,
         step: Simplify,
-        images: torch.Tensor,
+        images: Batch,
         *,
         reestimate: bool = False,
     ) -> "Variant":
         """Simplify a model; `statistics` are the model's own. Raises RecipeError or ModelError."""
-        simplified = simplify.apply(model, step, tuple(images.shape[1:]), images, reestimate=reestimate)
+        simplified = simplify.apply(model, step, tuple(parts(images)[0].shape[1:]), images, reestimate=reestimate)
         own = ModelStatistics.of(simplified.module, statistics.architecture)
         return cls(
             simplified.module,
@@ -65,12 +66,12 @@ class Variant:
 
     @cached_property
     def hessians(self) -> dict[str, np.ndarray]:
-        """Second moments of the inputs of every layer, over the calibration images."""
+        """Second moments of the inputs of every layer, over the calibration samples."""
         return input_moments.hessians(self.module, self.images, self.statistics.layers)
 
     @cached_property
     def fisher(self) -> Mapping[str, np.ndarray]:
-        """Diagonal Fisher information of every parameter, over the calibration images."""
+        """Diagonal Fisher information of every parameter, over the calibration samples."""
         return diagonal_fisher(self.module, self.images)
 
     def compress(self, recipe: Recipe) -> CompressedModel:

@@ -31,14 +31,16 @@ class Input:
         return torch.empty(n, *self.shape, dtype=getattr(torch, self.dtype), device=device)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Network:
     """A network that can be opened. outputs: shape of one sample's, each. data: name of the data that it is measured
-    on, "" where it has none.
+    on, "" where it has none. One is the other where it is the very object: another of its name may be another network.
 
     bare: makes the module without the values of its weights, on the device that is current, "meta" included. opened:
     makes it with them; it may raise ModelError. task: name of the task that judges it. graph: the network as data,
-    which its artefacts carry; None where the package has its code.
+    which its artefacts carry; None where the package has its code. train: name of the data that it is trained on, ""
+    where a part of `data` is. preprocess: how samples become what it takes, as JSON; "" where they are that. digest: of
+    all this, 64 hexadecimal characters; "" where the name alone tells it.
     """
 
     name: str
@@ -50,6 +52,9 @@ class Network:
     opened: "Callable[[], nn.Module]"
     task: str = "classification"
     graph: "NetworkGraph | None" = None
+    train: str = ""
+    preprocess: str = ""
+    digest: str = ""
 
     def skeleton(self) -> "nn.Module":
         """The module in evaluation mode, without the values of its weights."""

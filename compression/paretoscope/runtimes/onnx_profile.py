@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from paretoscope.base.files import temporary_folder
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.graph.trace import INPUT
-from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners, typical
 from paretoscope.runtimes.sessions import open_session
 

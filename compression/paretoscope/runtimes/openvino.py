@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from paretoscope.base.errors import RuntimeUnavailableError
+from paretoscope.base.libraries import openvino
 from paretoscope.graph.trace import INPUT
 from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
-from paretoscope.runtimes.libraries import openvino
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_runtime import onnx_file
 from paretoscope.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners

@@ -10,7 +10,7 @@ from paretoscope.base.lock import machine
 from paretoscope.data.data import Data, Part
 from paretoscope.measure.subject import Subject
 from paretoscope.tasks import Task
-from paretoscope.tasks.task import Forward
+from paretoscope.tasks.reference import Forward
 
 # Share of the train split that is kept back for validation, and the most images; chosen by hand, no benchmark.
 VALIDATION_SHARE, VALIDATION_LIMIT = 0.15, 5_000
