@@ -14,6 +14,7 @@ from paretoscope.base.progress import SILENT, Progress
 from paretoscope.data.origin import Options, split_options
 from paretoscope.data.samples import Samples, opened_folder
 from paretoscope.data.sources import find_origin
+from paretoscope.data.sources.named import SETS
 from paretoscope.data.writer import Writer
 
 # Bytes that must stay free on the disk beside what is written; chosen by hand; no benchmark.
@@ -94,6 +95,13 @@ def find(name: str) -> Entry:
     """The data of that name; raises UnknownNameError, or DataError where they are damaged."""
     digest = _digest(name)
     return Entry(name, str(_index().get(name).get("source")), opened_folder(_folder() / digest))
+
+
+def ensure(name: str, progress: Progress = SILENT) -> Entry:
+    """As `find`; a published set that is not in the library yet is added under its own name, downloaded if need be."""
+    if name not in names() and name in SETS:
+        return add(name, name, progress=progress)
+    return find(name)
 
 
 def open(name: str) -> Samples:

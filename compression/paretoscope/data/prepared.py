@@ -13,7 +13,7 @@ from paretoscope.base.text import listed
 from paretoscope.data.data import CHUNK, Part
 from paretoscope.data.feeds import Feed, feed_of
 from paretoscope.data.preprocess import InputLike, Preprocess
-from paretoscope.data.samples import Field, Samples
+from paretoscope.data.samples import Field, Raw, Samples
 from paretoscope.data.split import Parts, Split, split
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ class PreparedData:
         for start in range(0, len(indices), size):
             yield torch.from_numpy(labels[indices[start : start + size]])
 
-    def raw(self, part: Part, first: int, n: int) -> "tuple[dict[str, object], np.ndarray]":
+    def raw(self, part: Part, first: int, n: int) -> "tuple[dict[str, Raw], np.ndarray]":
         """The raw samples from `first` on, for pictures of them, and their indices in the data."""
         indices = self.split.indices(part)[first : first + n]
-        return dict(self.split.samples(part).read(indices)), indices
+        return self.split.samples(part).read(indices), indices
 
     def _read(self, part: Part, start: int, end: int) -> "tuple[Tensor, ...]":
         """What the network takes of samples start to end, from memory where they were kept."""
