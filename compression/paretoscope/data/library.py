@@ -57,7 +57,8 @@ def add(name: str, text: str, *, target: str | None = None, code: bool = False, 
             origin.convert(path, writer, options)
             samples = writer.finished(text, origin.name)
             kept = root / samples.digest
-            if not kept.is_dir():
+            if not _is_whole(kept):
+                shutil.rmtree(kept, ignore_errors=True)
                 _move(scratch, kept)
     except MemoryError:
         raise DataError(
@@ -74,9 +75,10 @@ def add(name: str, text: str, *, target: str | None = None, code: bool = False, 
 
 def remove(name: str) -> None:
     """Forget data, and remove them where no other name has the same; raises UnknownNameError."""
-    digest = _digest(name)
+    digests = {each: _digest_if_whole(each) for each in _index().names()}
     _index().remove(name)
-    if digest not in {_digest(other) for other in _index().names()}:
+    digest = digests.pop(name, None)
+    if digest is not None and digest not in digests.values():
         shutil.rmtree(_folder() / digest, ignore_errors=True)
 
 
@@ -114,6 +116,13 @@ def names() -> tuple[str, ...]:
     return _index().names()
 
 
+def _digest_if_whole(name: str) -> str | None:
+    try:
+        return _digest(name)
+    except CompressionError:
+        return None
+
+
 def _digest(name: str) -> str:
     digest = str(_index().get(name).get("digest"))
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
@@ -127,6 +136,14 @@ def _index() -> Index:
 
 def _folder() -> Path:
     return library.folder() / "data"
+
+
+def _is_whole(kept: Path) -> bool:
+    try:
+        opened_folder(kept)
+    except CompressionError:
+        return False
+    return True
 
 
 def _move(scratch: Path, kept: Path) -> None:
