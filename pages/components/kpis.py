@@ -65,7 +65,7 @@ def _headline(column, task: Task, record: Record, exact: bool) -> None:
     interval = f"[{', '.join(words.ends(figures.low, figures.high))}]"
     verdict = "distinguishable" if figures.distinguishable else "indistinguishable"
     column.metric(
-        words.title if exact else f"{words.title}, estimate from {figures.n} images",
+        words.title if exact else f"{words.title}, estimate from {figures.n} samples",
         ("" if exact else "≈ ") + words.value(figures.value),
         words.change(figures.value - record.baseline.value) if exact else "measuring",
         delta_color="normal" if exact and figures.distinguishable else "off",
@@ -74,7 +74,7 @@ def _headline(column, task: Task, record: Record, exact: bool) -> None:
         border=True,
         height="stretch",
         help=f"{task.told(figures)}, 95 % interval {interval} ({words.interval}). Change to the baseline "
-        f"on the same images: {verdict} by {words.test} at the 5 % level, {format_p(figures.p_value)}. Harm, "
+        f"on the same samples: {verdict} by {words.test} at the 5 % level, {format_p(figures.p_value)}. Harm, "
         f"which tells more: {figures.harm:.2g} {words.harm_unit}, the outputs' mean {words.divergence} from the "
         "baseline's.",
     )

@@ -163,7 +163,7 @@ def table(known: Studies) -> None:
         alt="Layers with kind, shape, parameters, multiplications and their shares of size and time",
         column_config={
             "Parameters": st.column_config.NumberColumn(format="localized"),
-            "MACs": st.column_config.NumberColumn(format="localized", help="Multiplications for one image."),
+            "MACs": st.column_config.NumberColumn(format="localized", help="Multiplications for one sample."),
             "Size": st.column_config.NumberColumn(format="%.1f KB", help="Coded without loss."),
             "Share of size": bar(format="%.1f %%", min_value=0, max_value=100),
             "Share of time": bar(
@@ -185,7 +185,7 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
     if known.sensitivity is None:
         st.markdown(
             f"How much {state.words().name} does the model lose when **one layer alone** is pruned, shared or "
-            "quantized? Each layer is measured over the whole range, on the test images, starting "
+            "quantized? Each layer is measured over the whole range, on the test samples, starting "
             "from the activations before it."
         )
         if not known.measuring:

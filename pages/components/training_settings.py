@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.errors import CompressionError
-from paretoscope.networks.zoo import models, teachers_of
+from paretoscope.networks.zoo import teachers_of
 from paretoscope.recipe.recipe import SETTINGS, Recover
 from paretoscope.recipe.schema import Setting
 from paretoscope.service.study import StudyKind
 
-from pages.components import state, widgets
+from pages.components import naming, state, widgets
 from pages.components.state import View
 from pages.components.trainings import Known, Request, start
 
@@ -97,7 +97,7 @@ def _source(step: Recover) -> str:
 def _teacher(name: str) -> str:
     if not name:
         return "the baseline"
-    return models.get(name).title if name in models else name
+    return naming.called(name)
 
 
 def _pace(step: Recover) -> str:

@@ -261,7 +261,7 @@ def _hover(
     if (timing is None or not timing.decided) and predicted_ms is not None:
         lines.append(f"about {format_ms(predicted_ms)}, <i>predicted: not timed yet</i>")
     if figures.n < samples:
-        lines.append(f"<i>running estimate on {figures.n} of {samples} images</i>")
+        lines.append(f"<i>running estimate on {figures.n} of {samples} samples</i>")
     if kind == PointKind.FRONT:
         lines.append("on the front")
     return "<br>".join(lines)

@@ -13,12 +13,13 @@ from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.cliff import Cliff
 from paretoscope.search.suggest import Target
 from paretoscope.search.waterfall import Waterfall
+from paretoscope.service.additions import Addition
 from paretoscope.service.jobs import JobKind, Priority
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.limits import Limits
 from paretoscope.service.study import Argument, Study, StudyKind
 from paretoscope.service.timing import StudyPart, Timing
-from paretoscope.service.works import converting, evaluating, filling, training
+from paretoscope.service.works import adding, converting, evaluating, filling, training
 from paretoscope.service.works import timing as timings
 from paretoscope.training.epochs import Recovery
 
@@ -43,6 +44,7 @@ def _read_parts(data: list[dict[str, Any]]) -> tuple[StudyPart, ...]:
 
 
 _PARTS = Argument(_write_parts, _read_parts)
+_ADDITION = Argument(Addition.to_dict, Addition.from_dict)
 
 _OF_MODEL = {"model": _PLAIN}
 _OF_RECIPE = {"model": _PLAIN, "recipe": _RECIPE}
@@ -256,6 +258,21 @@ _ROWS = (
         label=lambda model, recipe, axis, points, epochs: f"Shrinking the {axis}",
         priority=Priority.LAST,
         job=JobKind.TRAINING,
+    ),
+    Study(
+        kind=StudyKind.ADD,
+        arguments={"addition": _ADDITION},
+        run=adding.add,
+        label=lambda addition: f"Adding {addition.name}",
+        priority=Priority.NOW,
+        shared=lambda bench, addition: addition.name,
+    ),
+    Study(
+        kind=StudyKind.PREVIEW,
+        arguments=_OF_MODEL,
+        run=adding.look,
+        label=lambda model: f"Looking through the eyes of {model}",
+        priority=Priority.NOW,
     ),
 )
 

@@ -30,6 +30,9 @@ class StudyKind(StrEnum):
     CONVERT = "convert"
     RECOVER = "recover"
     SHRINK = "shrink"
+    ADD = "add"
+    PREVIEW = "preview"
+    RANK = "rank"
 
 
 @dataclass(frozen=True, slots=True)
