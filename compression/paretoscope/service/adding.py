@@ -15,6 +15,7 @@ from paretoscope.base.errors import CompressionError
 from paretoscope.base.library import check_name
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.text import listed
+from paretoscope.codec import origin as _origin  # noqa: F401  (registers artefacts as an origin)
 from paretoscope.data import library as samples
 from paretoscope.data.data import Data, Part
 from paretoscope.data.preprocess import Preprocess, named_or_file
@@ -176,7 +177,9 @@ def _no_classes(data: Data, network: Network) -> str | None:
     for labels in data.labels(Part.TEST):
         array = labels.numpy()
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            return f"classes need labels that are whole numbers, one a sample; these are {array.dtype} {array.shape[1:]}"
+            return (
+                f"classes need labels that are whole numbers, one a sample; these are {array.dtype} {array.shape[1:]}"
+            )
         if len(array) and not 0 <= array.min() <= array.max() < classes:
             return f"labels must be from 0 to {classes - 1}; these go from {array.min()} to {array.max()}"
     return None

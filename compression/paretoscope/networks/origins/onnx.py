@@ -86,7 +86,7 @@ def _session(path: Path) -> "Callable[[Batch], Any]":
         n, size = length(batch), fixed or length(batch)
         # Samples that fill the last batch up are cut off again.
         filled = mapped(batch, lambda each: each.repeat(-(-size // n) + 1, *[1] * (each.ndim - 1)))
-        pieces = [run(mapped(filled, lambda each, s=start: each[s : s + size])) for start in range(0, n, size)]
+        pieces = [run(joined(tuple(each[s : s + size] for each in parts(filled)))) for s in range(0, n, size)]
         return [torch.cat(each)[:n] for each in zip(*pieces, strict=True)]
 
     return in_pieces
