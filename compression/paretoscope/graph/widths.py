@@ -10,7 +10,7 @@ Values hold labels as arrays of the value's number of axes, of length 1 along ax
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from paretoscope.graph import layers as layer_kinds
-from paretoscope.graph.network_graph import LAYER, Argument, NetworkGraph, Node, TensorName, Value, parts
+from paretoscope.graph.network_graph import Argument, NetworkGraph, Node, TensorName, Value, parts
 from paretoscope.graph.shapes import Shape, shapes_of
 
 Labels = np.ndarray
@@ -105,9 +105,7 @@ class Widths:
 
     def _freeze(self, labels: Any) -> None:
         for each in labels if isinstance(labels, list) else [labels]:
-            if isinstance(each, np.ndarray) and each.size > 1:
-                self.unite(each, np.int64(FROZEN))
-            elif isinstance(each, np.ndarray) and each.any():
+            if (isinstance(each, np.ndarray) and each.size > 1) or (isinstance(each, np.ndarray) and each.any()):
                 self.unite(each, np.int64(FROZEN))
 
     def _tie(self, labels: Labels, axis: int) -> Labels:
@@ -186,7 +184,7 @@ class Widths:
         if name in _VIEWS and isinstance(shape, tuple):
             return _reshaped(first, before, shape)
         if name in _POOLS:
-            unchanged = all(n == 1 or before[a] == shape[a] and a < 2 for a, n in enumerate(first.shape))
+            unchanged = all(n == 1 or (before[a] == shape[a] and a < 2) for a, n in enumerate(first.shape))
             return first if unchanged and len(before) == len(shape) else None
         if name in _ALONG:
             return None if first.shape[args[1]] > 1 else first

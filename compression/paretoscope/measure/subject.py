@@ -97,7 +97,7 @@ class Subject:
         These are the whole test split of a network that takes about `judged.QUICK_S` for it, as those of the zoo do.
         """
         model = network.load()
-        statistics = ModelStatistics.of(model, network.name)
+        statistics = ModelStatistics.of(model, network.name, network.digest)
         # The package's own networks keep the chunks that their published figures were measured in.
         chunk = CHUNK if network.graph is None else chunk_of(model, head(data.calibration, 1))
         outputs, seconds = seconds_of(model, head(data.calibration, min(chunk, KNOWN_SAMPLES)))
