@@ -29,7 +29,6 @@ NAME = re.compile(r"(torchvision|timm):[A-Za-z0-9_.]{1,80}")
 RECIPE = """program = torch.export.export(model.eval(), (example,),
     dynamic_shapes=({0: torch.export.Dim("n")},))
 torch.export.save(program, "mine.pt2")"""
-MOST_MB = 1024
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,6 @@ def _source() -> None:
             type=[*FILES, *BESIDE],
             accept_multiple_files=True,
             key=FORM + "files",
-            max_upload_size=MOST_MB,
             help="A .pt2 of torch.export, .onnx (with its external data beside it), .keras, .h5, .tflite, or an "
             "artefact .psc of Paretoscope.",
         )
@@ -97,8 +95,7 @@ def _source() -> None:
             "Its weights",
             type=WEIGHTS,
             key=FORM + "weights",
-            max_upload_size=MOST_MB,
-            help="A state dict, .safetensors or .pth. Without a file they are downloaded, where the server has a network.",
+            help="A state dict, .safetensors or .pth. Without one they are downloaded, where the server has a network.",
         )
         return
     st.text_input(
@@ -116,7 +113,6 @@ def _data() -> None:
             type=DATA,
             accept_multiple_files=True,
             key=FORM + "data_files",
-            max_upload_size=MOST_MB,
             help="A .npz or .safetensors of arrays x and y (or one array for each input), a .zip of images with a "
             "folder for each class, a .csv or .parquet, IDX files, or a .txt. Labels are optional.",
         )

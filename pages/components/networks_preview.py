@@ -72,8 +72,8 @@ def _worth(row: Row, found: Preview, job: Job | None) -> None:
         low, high = words.ends(worth.low, worth.high)
         question = "" if not row.own else f" **{value}: is that what you expect?**"
         told = (
-            f"The uncompressed network has **{value}** {words.name} on {worth.n:,} test samples, 95 % interval {low} to "
-            f"{high}."
+            f"The uncompressed network has **{value}** {words.name} on {worth.n:,} test samples, 95 % interval {low} "
+            f"to {high}."
         )
         (st.warning if worth.chance and row.own else st.markdown)(told + question)
         if row.own:

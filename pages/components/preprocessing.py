@@ -17,8 +17,8 @@ def choose(form: str) -> None:
         [SUGGESTED, *presets.names(), OWN],
         key=form + "preprocess",
         format_func=_title,
-        help="For pictures: their size, the scale of pixels, mean and standard deviation. Arrays of floats are taken as "
-        "they are. A mistake here is the commonest reason for a figure that is too low.",
+        help="For pictures: their size, the scale of pixels, mean and standard deviation. Arrays of floats are taken "
+        "as they are. A mistake here is the commonest reason for a figure that is too low.",
     )
     if chosen in presets:
         st.caption(presets.get(chosen).summary)

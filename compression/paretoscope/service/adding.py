@@ -176,7 +176,9 @@ def _no_classes(data: Data, network: Network) -> str | None:
     for labels in data.labels(Part.TEST):
         array = labels.numpy()
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            return f"classes need labels that are whole numbers, one a sample; these are {array.dtype} {array.shape[1:]}"
+            return (
+                f"classes need labels that are whole numbers, one a sample; these are {array.dtype} {array.shape[1:]}"
+            )
         if len(array) and not 0 <= array.min() <= array.max() < classes:
             return f"labels must be from 0 to {classes - 1}; these go from {array.min()} to {array.max()}"
     return None
