@@ -1,5 +1,7 @@
 """Networks that are there as modules: exported by torch.export, and imported as any program is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,19 +18,38 @@ if TYPE_CHECKING:
 
 
 def import_module(module: nn.Module, example: "Batch") -> Imported:
-    """The graph and tensors of a module in evaluation mode.
+    """The graph and tensors of a module in evaluation mode, in which it is exported and left as it was.
 
     example: two samples or more of its inputs, (n, ...) each; their values do not matter, their shapes and types do.
+    A module that cannot be exported for any batch is exported for that of the example, as `import_program` says.
     Raises ModelError for what cannot be exported, with the reason.
     """
     inputs = parts(example)
     batch = Dim("batch", min=1, max=2**20)
+    failures = []
+    for shapes in (tuple({0: batch} for _ in inputs), None):
+        try:
+            with TRACING, torch.no_grad(), _plainly(module):
+                program = export(module, inputs, dynamic_shapes=shapes, strict=False)
+        except Exception as error:  # PyTorch's errors have no common base
+            failures.append((str(error).strip() or type(error).__name__).splitlines()[0])
+        else:
+            return import_program(program)
+    raise ModelError(
+        f"a network must be one that torch.export takes, with any number of samples; it says: {failures[-1][:300]}."
+    )
+
+
+@contextmanager
+def _plainly(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode, and without the attention that is one call of its own (the fast path of transformers)."""
+    training = [each for each in module.modules() if each.training]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    module.eval()
     try:
-        with TRACING, torch.no_grad():
-            program = export(module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"a network must be one that torch.export takes, with any number of samples; it says: {reason[:300]}."
-        ) from None
-    return import_program(program)
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for each in training:
+            each.training = True

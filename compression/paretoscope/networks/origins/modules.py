@@ -1,6 +1,8 @@
 """What the origins that end in a PyTorch module share: their example inputs, their weights, and the import."""
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from paretoscope.networks.origins.origin import Opened
 
 if TYPE_CHECKING:
     from paretoscope.base.batch import Batch
+
+RANDOM_NOTE = "The weights are random: sizes and times are the network's, answers say nothing."
 
 
 def opened(
@@ -41,30 +45,75 @@ def floats(inputs: Mapping[str, tuple[int, ...]], default: tuple[int, ...] | Non
 
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load a file of weights: safetensors, or a state dict of PyTorch without code. Raises ModelError."""
-    state = _state(path)
-    own = set(module.state_dict())
+    with_state(lambda classes: module, state_of(path), path.name)
+
+
+def with_state(make: Callable[[int | None], nn.Module], state: Mapping[str, Tensor], file: str) -> nn.Module:
+    """A network with these weights. make: gives it with so many classes, None for its own number; a file for another
+    number of classes makes one of that number. Raises ModelError where the names or the shapes are others.
+    """
+    module = make(None)
+    own = module.state_dict()
     # What wrappers of training and checkpoints put in front of every name.
     for prefix in ("module.", "model.", "_orig_mod."):
-        if state and not own & state.keys() and all(name.startswith(prefix) for name in state):
+        if state and not own.keys() & state.keys() and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    missing, unknown = sorted(own - state.keys()), sorted(state.keys() - own)
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unknown:
         told = [f"it lacks {listed(missing)}"] * bool(missing) + [f"it has {listed(unknown)}"] * bool(unknown)
         raise ModelError(
-            f"{path.name} must hold the weights of this network, by its names; {' and '.join(told)}. "
-            "Give the file of this very network."
+            f"{file} must hold the weights of this network, by its names; {' and '.join(told)}. Give the file of this "
+            "very network."
         )
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+    others = [name for name in own if own[name].shape != state[name].shape]
+    sizes = {state[name].shape[0] for name in others if state[name].shape[1:] == own[name].shape[1:] and own[name].ndim}
+    if others and len(sizes) == 1:
+        module = make(sizes.pop())
+        own = module.state_dict()
+        others = [name for name in own if name not in state or own[name].shape != state[name].shape]
+    if others:
         raise ModelError(
-            f"{path.name} must hold the weights of this network, in its shapes; {reason[:300]} "
-            "Give the file of this very network."
-        ) from None
+            f"{file} must hold the weights of this network, in its shapes; {others[0]} is {tuple(own[others[0]].shape)} "
+            f"here and {tuple(state[others[0]].shape)} there. Give the file of this very network."
+        )
+    module.load_state_dict(state, strict=True)
+    return module
 
 
-def _state(path: Path) -> dict[str, Tensor]:
+def download(url: str, name: str) -> Path:
+    """A published file of weights in the cache of torch.hub, downloaded where it is not there; it holds no code.
+
+    Raises ModelError where there is no network.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / url.rpartition("/")[2]
+    if not path.is_file():
+        # The first digits of its SHA-256 end the name of a published file.
+        digest = re.search(r"-([a-f0-9]{8,})\.", path.name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), digest and digest[1], progress=False)
+        except (OSError, RuntimeError) as error:
+            raise without_weights(name, f"{url}: {error}") from None
+    state_of(path)
+    return path
+
+
+def without_weights(name: str, reason: str) -> ModelError:
+    """What to raise where a network has no weights."""
+    return ModelError(
+        f"{name} needs weights, and the published ones cannot be had ({reason}). Give a file with --weights FILE "
+        "(safetensors, or .pth), or take random ones with --weights random: sizes and times are theirs, accuracy is not."
+    )
+
+
+def quiet_hub() -> None:
+    """Keep the hub of Hugging Face from reporting its use; before it is imported."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def state_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights: safetensors, or a state dict of PyTorch without code. Raises ModelError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
