@@ -28,8 +28,17 @@ def explain() -> None:
 
 
 def rows() -> list[Row]:
-    """All networks, those of the user that are damaged too."""
-    return roster()
+    """All networks, the user's first, those that are damaged too."""
+    place = st.empty()
+    with place:
+        st.skeleton(height=_height(ROWS))
+    found = sorted(roster(), key=lambda row: not row.own)
+    place.empty()
+    return found
+
+
+def _height(lines: int) -> int:
+    return 38 + 35 * lines
 
 
 def choose(name: str) -> None:
@@ -51,7 +60,7 @@ def table(rows: list[Row]) -> Row:
         [_line(row) for row in rows],
         key=key,
         hide_index=True,
-        height=38 + 35 * min(len(rows), ROWS),
+        height=_height(min(len(rows), ROWS)),
         placeholder="–",
         on_select="rerun",
         selection_mode="single-row",
@@ -59,7 +68,7 @@ def table(rows: list[Row]) -> Row:
         alt="Networks with their inputs, parameters, size, task, data and the figure of the uncompressed one",
         column_config={
             "Network": st.column_config.TextColumn(width=190),
-            "Yours": st.column_config.CheckboxColumn(width=62),
+            "From": st.column_config.TextColumn(width=70),
             "Inputs": st.column_config.TextColumn(width=190),
             "Parameters": number(format="localized", width=104),
             "Size": st.column_config.TextColumn(width=90, help="As 32-bit floats, all tensors counted."),
@@ -79,7 +88,7 @@ def _line(row: Row) -> dict[str, object]:
     return {
         "Network": plain.cut(row.title, 80),
         "Name": row.name,
-        "Yours": row.own,
+        "From": "yours" if row.own else "zoo",
         "Inputs": plain.cut(row.inputs or "damaged", 120),
         "Parameters": row.parameters or None,
         "Size": format_bytes(row.size_bytes) if row.size_bytes else None,
