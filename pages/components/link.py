@@ -9,7 +9,7 @@ from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.text import listed, nearest, shown
 from paretoscope.methods.pipeline import unmatched
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.networks.zoo import DEFAULT_MODEL
 from paretoscope.recipe import effects, link
 from paretoscope.recipe.recipe import Recipe
@@ -85,7 +85,7 @@ def _for_layers(model: str, recipe: Recipe) -> tuple[Recipe, list[str]]:
     if not recipe.overrides:
         return recipe, []
     with torch.device("meta"):
-        names = compressible(naming.find(model).bare())
+        names = weights.names(naming.find(model).bare())
     lost = unmatched(recipe, names)
     short = [name.removesuffix(".weight") for name in names]
     title = naming.called(model)

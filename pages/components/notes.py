@@ -5,7 +5,7 @@ import torch
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.text import listed, shown
 from paretoscope.methods.pipeline import unmatched
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.recipe.effects import notes as without_effect
 from paretoscope.recipe.recipe import Recipe
 
@@ -38,7 +38,7 @@ def fitted(model: str, recipe: Recipe) -> tuple[Recipe, str | None]:
     if not recipe.overrides:
         return recipe, None
     with torch.device("meta"):
-        names = compressible(naming.find(model).bare())
+        names = weights.names(naming.find(model).bare())
     lost = unmatched(recipe, names)
     if not lost:
         return recipe, None

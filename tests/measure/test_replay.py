@@ -2,7 +2,7 @@ import pytest
 import torch
 from paretoscope.base.errors import ModelError
 from paretoscope.measure.replay import Replay
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.networks import zoo
 from torch import nn
 
@@ -27,7 +27,7 @@ def test_replays_every_model_bit_for_bit_from_the_cut_of_every_layer(name):
     kept, position = replay.start(images), 0
     assert torch.equal(replay.logits(kept, 0), whole(model, images))
     baseline = whole(model, images)
-    for layer in sorted(compressible(model), key=replay.cut):
+    for layer in sorted(weights.names(model), key=replay.cut):
         cut = replay.cut(layer)
         replay.run(kept, position, cut)
         position = cut

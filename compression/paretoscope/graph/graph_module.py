@@ -77,6 +77,25 @@ class GraphModule(nn.Module):
         result = _resolved(self, plan.output, values)
         return tuple(result) if isinstance(result, list) else result
 
+    def called(self, node: Node, values: dict[str, Any]) -> Any:
+        """What a node gives. values: of the inputs and of the nodes before, by name."""
+        function: Callable[..., Any]
+        layer = node.layer
+        function = self.get_submodule(layer) if layer is not None else function_of(node.operator, node.where)
+        args = [self.resolved(each, values) for each in node.args]
+        kwargs = {key: self.resolved(each, values) for key, each in node.kwargs.items()}
+        return function(*args, **kwargs)
+
+    def resolved(self, argument: Argument, values: dict[str, Any]) -> Any:
+        """What an argument stands for."""
+        if isinstance(argument, Value):
+            return values[argument.name]
+        if isinstance(argument, TensorName):
+            return _tensor(self, tuple(argument.name.split(".")))
+        if isinstance(argument, list):
+            return [self.resolved(each, values) for each in argument]
+        return argument
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:

@@ -16,10 +16,11 @@ from torch.overrides import TorchFunctionMode
 from paretoscope import codec
 from paretoscope.base.lock import machine
 from paretoscope.data.data import Part
-from paretoscope.measure.kinds import LayerKind
 from paretoscope.measure.sensitivity import coded_bytes
 from paretoscope.measure.subject import Subject
+from paretoscope.model import weights as weights_of
 from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.kinds import LayerKind
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.onnx_graph import export_fp32
 from paretoscope.runtimes.onnx_profile import onnx_profile
@@ -82,19 +83,8 @@ def layer_table(subject: Subject, compressed: CompressedModel | None = None) -> 
 
 
 def layer_kinds(module: nn.Module) -> dict[str, LayerKind]:
-    """What each convolution, linear layer and attention projection is, by the name of its weight."""
-    kinds: dict[str, LayerKind] = {}
-    for path, part in module.named_modules():
-        prefix = f"{path}." if path else ""
-        if isinstance(part, nn.MultiheadAttention):
-            names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
-            kinds |= {prefix + name: LayerKind.ATTENTION for name in names}
-        elif isinstance(part, nn.Linear):
-            kinds.setdefault(prefix + "weight", LayerKind.LINEAR)
-        elif isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            depthwise = part.groups == part.in_channels and part.groups > 1
-            kinds[prefix + "weight"] = LayerKind.DEPTHWISE if depthwise else LayerKind.CONVOLUTION
-    return kinds
+    """What each layer is, by the name of its weight."""
+    return {name: weight.kind for name, weight in weights_of.find(module).items()}
 
 
 def count_macs(module: nn.Module, image: Tensor) -> dict[str, int]:

@@ -228,7 +228,8 @@ class Subject:
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that a compressed model decodes into; the last few are kept."""
         simplified = compressed.recipe.simplify is not None or compressed.structure != Structure()
-        key = (compressed.structure, tuple(compressed.shapes().items())) if simplified else None
+        graph = compressed.graph.to_json() if compressed.graph is not None else ""
+        key = (compressed.structure, tuple(compressed.shapes().items()), graph) if simplified else None
         with self._lock:
             if key not in self._forms:
                 self._forms[key] = Form(compressed.build() if simplified else self.model, self._input_shape)

@@ -15,7 +15,10 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from paretoscope.base.batch import parts, tensors_in
-from paretoscope.base.errors import ArtefactError
+from paretoscope.base.errors import ArtefactError, ModelError
+from paretoscope.graph.graph_module import GraphModule
+from paretoscope.graph.network_graph import NetworkGraph
+from paretoscope.graph.shapes import shapes_of
 from paretoscope.networks import sources
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -103,13 +106,16 @@ def _residual(part: nn.Module) -> bool:
     return keeps_shape is not None and keeps_shape(part)
 
 
-def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
+def build(architecture: str, structure: Structure, shapes: Shapes, graph: NetworkGraph | None = None) -> nn.Module:
     """A network of that structure in evaluation mode, on the CPU, whose state dict has these names and shapes.
 
+    graph: of the network as it is after all changes; architecture and structure only tell then how it came about.
     All its tensors are zero. Raises UnknownNameError for an architecture that no source has, ArtefactError for names
     or shapes that do not fit it; nothing is allocated before they are known to fit, and no layer can be wider than in
     the architecture.
     """
+    if graph is not None:
+        return _zeros(_of_graph(graph, shapes))
     network = sources.find(architecture)
     with torch.device("meta"):
         module = network.skeleton()
@@ -120,6 +126,25 @@ def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
             raise _refused(f"must give {name} the rank of its tensors, {found}", rank)
     fit(module)
     _rehearse(module, network)
+    return _zeros(module)
+
+
+def _of_graph(graph: NetworkGraph, shapes: Shapes) -> GraphModule:
+    """The module on the meta device; raises ArtefactError unless it has these tensors and its layers fit each other."""
+    try:
+        with torch.device("meta"):
+            module = GraphModule(graph).eval()
+        found = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        if differing := sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name)):
+            raise ModelError(f"the tensors must be those of the graph; these are not: {', '.join(differing[:5])}.")
+        shapes_of(graph, module)
+    except (ModelError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise ArtefactError(f"{str(error)[:400]} The file is damaged: export the model again.") from None
+    return module
+
+
+def _zeros(module: nn.Module) -> nn.Module:
+    """The module in evaluation mode, moved from the meta device to the CPU, all its tensors zero."""
     module.to_empty(device="cpu")
     with torch.no_grad():
         for tensor in module.state_dict().values():

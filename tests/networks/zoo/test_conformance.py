@@ -3,7 +3,8 @@
 import pytest
 import torch
 from paretoscope.methods.pipeline import compress
-from paretoscope.model.statistics import ModelStatistics, compressible
+from paretoscope.model import weights
+from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks import zoo
 from paretoscope.networks.zoo.model import ModelEntry, weights_path
 from paretoscope.recipe.recipe import Recipe
@@ -63,7 +64,7 @@ def test_it_is_right_on_most_of_the_test_split(entry: ModelEntry) -> None:
 def test_it_has_layers_to_compress_and_decodes_to_itself_without_loss(entry: ModelEntry) -> None:
     model = zoo.load_model(entry.name)
     statistics = ModelStatistics.of(model, entry.name)
-    assert set(statistics.layers) == set(compressible(model)) != set()
+    assert set(statistics.layers) == set(weights.names(model)) != set()
     rebuilt = compress(statistics, Recipe()).load_into(zoo.build(entry.name))
     for key, value in model.state_dict().items():
         assert torch.equal(rebuilt.state_dict()[key], value), key
