@@ -96,7 +96,7 @@ class Subject:
     def of(cls, network: Network, data: Data, task: Task) -> "Subject":
         """Open a network and run it over the test split once; raises ModelError."""
         model = network.load()
-        statistics = ModelStatistics.of(model, network.name)
+        statistics = ModelStatistics.of(model, network.name, network.digest)
         task = task.knowing(run(model, head(data.calibration, KNOWN_SAMPLES)))
         labels = _labels(data)
         task.check(labels if data.labelled else None)

@@ -191,7 +191,8 @@ def _network(
     from paretoscope.networks.imported import network_of
 
     found = kept.read(folder)
-    digest = hashlib.sha256(json.dumps([folder.name, data_digest, train_digest, task]).encode())
+    # What is trained is another network on other data; what is measured has the digest of its data beside this one.
+    digest = hashlib.sha256(json.dumps([folder.name, train_digest or data_digest, task]).encode())
     return network_of(
         name,
         found.graph,

@@ -15,6 +15,7 @@ from paretoscope.base.errors import CompressionError
 from paretoscope.base.library import check_name
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.text import listed
+from paretoscope.codec import origin as _origin  # noqa: F401  (registers artefacts as an origin)
 from paretoscope.data import library as samples
 from paretoscope.data.data import Data, Part
 from paretoscope.data.preprocess import Preprocess, named_or_file

@@ -73,8 +73,9 @@ def with_state(make: Callable[[int | None], nn.Module], state: Mapping[str, Tens
         others = [name for name in own if name not in state or own[name].shape != state[name].shape]
     if others:
         raise ModelError(
-            f"{file} must hold the weights of this network, in its shapes; {others[0]} is {tuple(own[others[0]].shape)} "
-            f"here and {tuple(state[others[0]].shape)} there. Give the file of this very network."
+            f"{file} must hold the weights of this network, in its shapes; {others[0]} is "
+            f"{tuple(own[others[0]].shape)} here and {tuple(state[others[0]].shape)} there. Give the file of this very "
+            "network."
         )
     module.load_state_dict(state, strict=True)
     return module
@@ -103,7 +104,8 @@ def without_weights(name: str, reason: str) -> ModelError:
     """What to raise where a network has no weights."""
     return ModelError(
         f"{name} needs weights, and the published ones cannot be had ({reason}). Give a file with --weights FILE "
-        "(safetensors, or .pth), or take random ones with --weights random: sizes and times are theirs, accuracy is not."
+        "(safetensors, or .pth), or take random ones with --weights random: sizes and times are "
+        "theirs, accuracy is not."
     )
 
 

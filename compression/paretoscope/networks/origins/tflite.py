@@ -18,8 +18,8 @@ class TfLite:
     def open(self, text: str, options: Options) -> Opened:
         existing(text)
         raise ModelError(
-            f"a TFLite file cannot be opened, because nothing that is kept up reads it back; got {text}. Add the network "
-            "that it was made from: the .keras or .h5 file, the .onnx file, or a .pt2 of torch.export."
+            f"a TFLite file cannot be opened, because nothing that is kept up reads it back; got {text}. Add the "
+            "network that it was made from: the .keras or .h5 file, the .onnx file, or a .pt2 of torch.export."
         )
 
 
