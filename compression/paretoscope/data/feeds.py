@@ -111,7 +111,7 @@ class Tokens:
 
     def compact(self, samples: Samples, indices: "np.ndarray") -> "np.ndarray":
         texts = [str(each) for each in samples.field(self.field, indices)]
-        return tokens.numbered(texts, self.input.shape[0], self.preprocess)
+        return tokens.numbered(texts, self.input.shape[0], self.preprocess.padding, self.preprocess.tokenizer)
 
     def finish(self, compact: "np.ndarray") -> "np.ndarray":
         return compact.astype(self.input.dtype)
