@@ -31,8 +31,8 @@ from paretoscope.measure.latency import (
     measure_noise,
     repeated,
 )
-from paretoscope.measure.rates import rates
-from paretoscope.measure.record import Digests, Record
+from paretoscope.measure.rates import rates, touched
+from paretoscope.measure.record import Digests, Record, Touched
 from paretoscope.measure.size import ladder
 from paretoscope.measure.variant import Form, Variant
 from paretoscope.methods.pipeline import notes_of
@@ -177,6 +177,7 @@ class Subject:
         artefact = codec.write(compressed) if artefact is None else artefact
         form = self._form(compressed)
         share = replace(rates(compressed), architecture_simplification=form.parameters / self.parameters)
+        acted_on = self.touched(compressed)
         size = ladder(compressed, artefact)
         digests = Digests(
             model=self.statistics.digest,
@@ -197,8 +198,13 @@ class Subject:
                     share,
                     size,
                     task=self.task.name,
+                    touched=acted_on,
                 )
                 yield Evaluation(record, predictions)
+
+    def touched(self, compressed: CompressedModel) -> Touched:
+        """What the recipe acted on, of the baseline's parameters."""
+        return touched(compressed, self.statistics, self._form(compressed).kinds, self.parameters)
 
     @contextmanager
     def running(self, compressed: CompressedModel) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
