@@ -1,5 +1,6 @@
 """What a network sees and answers, and the question whether its figure is what its user expects."""
 
+import json
 from dataclasses import dataclass
 
 import streamlit as st
@@ -30,7 +31,8 @@ class Known:
     @property
     def pace(self) -> float | None:
         """Seconds between redraws."""
-        return 0.5 if self.job is not None else None
+        waited = (state.job(name) for name in ("rank", "take"))
+        return 0.5 if self.job is not None or any(job is not None and not job.ended for job in waited) else None
 
 
 def known(row: Row) -> Known:
@@ -60,6 +62,7 @@ def render(row: Row, known: Known, look: Theme) -> None:
             st.caption(plain.escape(f"{state.told(known.job)}; {known.job.step or 'waiting'}"))
         return
     _worth(row, found, known.job)
+    _trying(row, found)
     _samples(found, look)
     _facts(row, found)
 
@@ -96,6 +99,51 @@ def _worth(row: Row, found: Preview, job: Job | None) -> None:
         )
     elif job is not None:
         st.caption(plain.escape(job.step or job.label))
+
+
+def _trying(row: Row, found: Preview) -> None:
+    """The presets of preprocessing, tried on demand on samples that nothing is measured on."""
+    if not row.own or not found.presets:
+        return
+    network = naming.find(row.name)
+    job = state.job("rank", network)
+    ranked = job.result if job is not None else None
+    if ranked is None:
+        running = job is not None and not job.ended
+        st.button(
+            "Trying" if running else "Try other preprocessing",
+            key="rank_presets",
+            icon=":material/tune:",
+            disabled=running,
+            on_click=lambda: state.follow("rank", network, lambda: state.workbench().ask(StudyKind.RANK, row.name)),
+            help="Each preset, on samples of the train part; the test samples are not looked at.",
+        )
+        if job is not None and job.error:
+            st.error(plain.escape(job.error))
+        return
+    words, best = task_of(row.name).words, ranked[0]
+    told = ", ".join(
+        f"{each.preset.title} **{words.value(each.value)}** ({' to '.join(words.ends(each.low, each.high))})"
+        for each in ranked
+    )
+    st.markdown(f"On {best.n:,} samples of the train part: {told}.")
+    taken = json.loads(network.preprocess) if network.preprocess else {}
+    if best.preset.preprocess.to_json() == taken:
+        st.success(f"{best.preset.title} is the best of them, and is what is used.", icon=":material/check:")
+        return
+    name = best.preset.name
+    st.button(
+        f"Take {best.preset.title}",
+        key="take_preset",
+        type="primary",
+        icon=":material/check:",
+        on_click=lambda: state.follow(
+            "take", (network, name), lambda: state.workbench().ask(StudyKind.TAKE, row.name, name)
+        ),
+    )
+    taking = state.job("take", (network, name))
+    if taking is not None and taking.error:
+        st.error(plain.escape(taking.error))
 
 
 def _samples(found: Preview, look: Theme) -> None:

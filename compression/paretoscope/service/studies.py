@@ -276,7 +276,21 @@ _ROWS = (
         kind=StudyKind.PREVIEW,
         arguments=_OF_MODEL,
         run=adding.look,
-        label=lambda model: f"Looking through the eyes of {model}",
+        label=lambda model: f"Running samples through {model}",
+        priority=Priority.NOW,
+    ),
+    Study(
+        kind=StudyKind.RANK,
+        arguments=_OF_MODEL,
+        run=adding.rank,
+        label=lambda model: f"Trying each preset of preprocessing on {model}",
+        priority=Priority.ASKED,
+    ),
+    Study(
+        kind=StudyKind.TAKE,
+        arguments={"model": _PLAIN, "preset": _PLAIN},
+        run=adding.take,
+        label=lambda model, preset: f"Changing the preprocessing of {model}",
         priority=Priority.NOW,
     ),
 )
