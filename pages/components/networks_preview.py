@@ -17,7 +17,7 @@ from pages.components import figure, naming, plain, state
 
 # Share of the parameters that recipes act on, below which that is a warning.
 TOUCHED = 0.9
-WIDTH = {Look.PICTURE: 148, Look.CURVES: 250, Look.NUMBERS: 250, Look.TOKENS: 250, Look.OTHER: 250}
+WIDTH = {Look.PICTURE: 108, Look.CURVES: 250, Look.NUMBERS: 250, Look.TOKENS: 250, Look.OTHER: 250}
 
 
 @dataclass(frozen=True)

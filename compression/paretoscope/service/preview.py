@@ -217,7 +217,7 @@ def _sample(place: int, seen: tuple[Seen, ...], task: Task, outputs: Any, labels
     if isinstance(task, Classification):
         shares = task.comparable(outputs)[place].exp()
         best = [int(each) for each in shares.argsort(descending=True)[:ANSWERS]]
-        answers = tuple(f"{_class(task, each)} {format_percent(float(shares[each]))}" for each in best)
+        answers = tuple(f"{_class(task, each)}: {format_percent(float(shares[each]))}" for each in best)
         label = None if labels is None else int(labels[place])
         return Sample(
             seen, answers, "" if label is None else _class(task, label), None if label is None else label == best[0]
