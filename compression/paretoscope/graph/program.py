@@ -66,10 +66,20 @@ def of_exported(program: ExportedProgram) -> Program:
     )
 
 
+# Operators that PyTorch has under two names, with one schema.
+_ALIASES = {
+    "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg", "absolute": "abs",
+    "clip": "clamp", "concat": "cat", "concatenate": "cat", "greater": "gt", "greater_equal": "ge", "less": "lt",
+    "less_equal": "le", "not_equal": "ne", "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
+}  # fmt: skip
+
+
 def operator_name(target: Any) -> str:
     """What an operator is called in a graph: aten.relu.default, operator.getitem."""
     if isinstance(target, torch._ops.OpOverload):
-        return str(target)
+        space, _, rest = str(target).partition(".")
+        base, _, overload = rest.partition(".")
+        return f"{space}.{_ALIASES.get(base, base)}.{overload}"
     if getattr(target, "__module__", "") == "_operator" and target in vars(operator).values():
         return f"operator.{target.__name__}"
     return str(target)

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,16 @@ from torch import Tensor, nn
 from paretoscope.base.batch import call, joined
 from paretoscope.base.errors import ModelError
 from paretoscope.base.text import listed, shown
+from paretoscope.graph.importer import Imported
+from paretoscope.graph.network_graph import DTYPES, Argument, Node, TensorName, Value
+from paretoscope.graph.network_graph import parts as _arguments
 from paretoscope.graph.programs import import_module
 from paretoscope.networks.origins.origin import Opened
 
 if TYPE_CHECKING:
     from paretoscope.base.batch import Batch
 
+_RESHAPES = ("aten.reshape.default", "aten.view.default")
 RANDOM_NOTE = "The weights are random: sizes and times are the network's, answers say nothing."
 
 
@@ -141,3 +146,61 @@ def state_of(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(each, Tensor) for each in found.values()):
         raise ModelError(f"{path.name} must hold a state dict; it holds {shown(found)}. Save model.state_dict().")
     return dict(found)
+
+
+def typed(shapes: Mapping[str, tuple[int, ...]], dtypes: Sequence[str]) -> "Batch":
+    """Two samples of zeros of each input."""
+    pairs = zip(shapes.values(), dtypes, strict=True)
+    return joined(tuple(torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for shape, dtype in pairs))
+
+
+def with_weights_as_read(imported: Imported) -> Imported:
+    """The network with its weights in the order of axes in which they are read, as PyTorch's own layers have them.
+
+    A weight that is only ever turned first is kept turned: the call that turned it is gone.
+    """
+    graph, state = imported.graph, dict(imported.state)
+    reads = dict.fromkeys(graph.ties.values(), 1)
+    given = [each for node in graph.nodes for each in (*node.args, *node.kwargs.values())]
+    for argument in _arguments([*given, graph.output]):
+        if isinstance(argument, TensorName):
+            reads[argument.name] = reads.get(argument.name, 0) + 1
+    tensors = dict(graph.tensors)
+    turned: dict[str, TensorName] = {}
+    nodes = []
+    for node in graph.nodes:
+        source = node.args[0] if node.args else None
+        source = turned.get(source.name, source) if isinstance(source, Value) else source
+        if isinstance(source, TensorName) and source.name in tensors and reads[source.name] == 1:
+            spec, tensor = tensors[source.name], state[source.name]
+            found = _turned(node, tensor, spec.dtype)
+            if found is not None:
+                state[source.name] = found
+                tensors[source.name] = replace(spec, shape=tuple(found.shape))
+                turned[node.name] = source
+                continue
+        args = tuple(_put(each, turned) for each in node.args)
+        nodes.append(replace(node, args=args, kwargs={key: _put(each, turned) for key, each in node.kwargs.items()}))
+    made = replace(graph, nodes=tuple(nodes), tensors=tensors, output=_put(graph.output, turned))
+    made.check()
+    return Imported(made, state)
+
+
+def _turned(node: Node, tensor: Tensor, dtype: str) -> Tensor | None:
+    """What a call makes of a weight where it moves its numbers alone; None for other calls."""
+    if node.operator.startswith("aten.to."):
+        given = (*node.args[1:], *node.kwargs.values())
+        return tensor if all(each == DTYPES[dtype] for each in given if isinstance(each, torch.dtype)) else None
+    sizes = node.args[1] if len(node.args) > 1 else None
+    if not isinstance(sizes, list) or not all(type(each) is int for each in sizes):
+        return None
+    numbers = [each for each in sizes if isinstance(each, int)]
+    if node.operator == "aten.permute.default":
+        return tensor.permute(numbers).contiguous()
+    return tensor.reshape(numbers).contiguous() if node.operator in _RESHAPES else None
+
+
+def _put(argument: Argument, found: Mapping[str, TensorName]) -> Argument:
+    if isinstance(argument, list):
+        return [_put(each, found) for each in argument]
+    return found.get(argument.name, argument) if isinstance(argument, Value) else argument
