@@ -18,11 +18,13 @@ def test_names_that_are_taken(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../a", "a/b", "a\\b", "-a", "a-", ".a", "a.", "a b", "ä", "A" * 65, "con", "NUL", "com1.x", "a\n"]
-    + ["a\0", None, 3],
+    [
+        *("", ".", "..", "../a", "a/b", "a\\b", "-a", "a-", ".a", "a.", "a b", "ä", "A" * 65),
+        *("con", "NUL", "com1.x", "a\n", "a\0", None, 3),
+    ],
 )
 def test_names_that_are_refused(name: object) -> None:
-    with pytest.raises(CompressionError, match="Choose e.g. my-data"):
+    with pytest.raises(CompressionError, match="my-data"):
         check_name("data", name)
 
 

@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_nothing(source: str, root: Path, monkeypatch: pytest
 
     with monkeypatch.context() as patched:
         patched.setattr(Writer, "_write", full)
-        with pytest.raises(CompressionError, match="No space left.*PARETOSCOPE_LIBRARY"):
+        with pytest.raises(CompressionError, match=r"No space left.*PARETOSCOPE_LIBRARY"):
             library.add("mine", source)
     usage = shutil.disk_usage(root)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
@@ -146,7 +146,7 @@ def test_a_header_that_claims_much_allocates_little(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**30, 2**10)})
         file.write(bytes(100))
-    with tracing() as peak, pytest.raises(DataError, match="ends .* early"):
+    with tracing() as peak, pytest.raises(DataError, match=r"ends .* early"):
         library.add("mine", str(path))
     assert peak() < 2 * CHUNK_BYTES
 
@@ -207,7 +207,7 @@ def test_folders_that_begin_with_numbers_are_those_classes(tmp_path: Path) -> No
 
 
 def test_images_beside_folders_of_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'odd.png' lies beside"):
+    with pytest.raises(DataError, match=r"'odd\.png' lies beside"):
         library.add("a", folder_of(tmp_path, ["cat/a.png", "dog/b.png", "odd.png"]))
 
 

@@ -376,9 +376,10 @@ def normalised(pixels: "np.ndarray", preprocess: Preprocess, layout: Layout, sha
     values: np.ndarray = pixels.astype(np.float32)
     if preprocess.order is Order.BGR:
         values = values[..., ::-1]
-    values = (values * np.float32(preprocess.scale) - np.array(preprocess.mean, np.float32)) / np.array(
-        preprocess.std, np.float32
-    )
+    # In place: a chunk of large images would take its memory several times over.
+    values *= np.float32(preprocess.scale)
+    values -= np.array(preprocess.mean, np.float32)
+    values /= np.array(preprocess.std, np.float32)
     if layout is Layout.NCHW:
         values = values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(values.reshape(len(pixels), *shape))

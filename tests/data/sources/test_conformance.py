@@ -100,7 +100,7 @@ def test_an_unknown_option_is_refused(example: Example) -> None:
 def test_cut_off_files_are_refused_and_leave_nothing(
     name: str, make: Callable[[Path], Example], tmp_path: Path, own_library: Path
 ) -> None:
-    """A text may end anywhere; of all else a cut is seen, or what remains is whole and smaller (a row or image less)."""
+    """A text may end anywhere; of all else a cut is seen, or what remains is whole: a row or an image less."""
     example = make(tmp_path / "sources")
     files = [each for each in sorted((tmp_path / "sources").rglob("*")) if each.is_file()]
     target, refused = files[0], 0
