@@ -19,7 +19,7 @@ from paretoscope.base.threads import torch_threads
 from paretoscope.graph import onnx_rules  # noqa: F401 - importing the rules registers them
 from paretoscope.graph.network_graph import DTYPES, GraphInput
 from paretoscope.graph.trace import OPSET, Inputs, NoRuleError, Trace, inputs_of, output_names, record
-from paretoscope.runtimes.libraries import onnxruntime
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.runtimes.sessions import open_session
 
 IR_VERSION = 9
