@@ -83,7 +83,7 @@ def _read(file: IO[bytes], told: str) -> "tuple[tuple[int, ...], np.dtype[np.gen
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except ValueError as error:
+    except Exception as error:  # NumPy parses a header as Python, whose tokenizer has errors of its own
         raise DataError(f"{told} must be an array in NumPy's format; {reason(error)}. Write it again.") from None
     if dtype.hasobject or dtype.kind not in "fiubU":
         raise DataError(
