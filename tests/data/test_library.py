@@ -141,6 +141,13 @@ def test_objects_are_not_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("header", [b"{'descr': (", b"{'descr': '<f4'", b"\xff", b"[" * 5000, b"", b"3"])
+def test_a_header_that_is_no_header_is_refused(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "odd.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(DataError, match=r"odd\.npy must be an array in NumPy's format"):
+        library.add("mine", str(tmp_path / "odd.npy"))
+
+
 def test_a_header_that_claims_much_allocates_little(tmp_path: Path) -> None:
     path = tmp_path / "giant.npy"
     with path.open("wb") as file:

@@ -16,6 +16,13 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def reason(error: BaseException, most: int = 160) -> str:
+    """What another library's error says, for a message: its first line, printable and short; else its type."""
+    lines = str(error).strip().splitlines()
+    line = printable(lines[0].strip().rstrip(".")) if lines else type(error).__name__
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def listed(names: Iterable[str], most: int = 5) -> str:
     """Names for a message: the first few, and how many more there are."""
     names = list(names)

@@ -8,6 +8,7 @@ from pathlib import Path
 from paretoscope.base.errors import DataError
 from paretoscope.base.files import temporary_folder
 from paretoscope.base.progress import Progress
+from paretoscope.base.text import reason
 
 # A network that is silent for so long has failed; chosen by hand; no benchmark.
 PATIENCE_S = 10.0
@@ -53,6 +54,6 @@ def fetch(remote: Remote, path: Path, progress: Progress) -> None:
         with suppress(OSError):
             path.parent.rmdir()  # if it was made for nothing
         raise DataError(
-            f"{remote.name} must be in {path.parent}, or be downloaded from {remote.url}; that failed ({error}). "
-            f"Nothing of it was kept: try again, or put it there yourself."
+            f"{remote.name} must be in {path.parent}, or be downloaded from {remote.url}; that failed "
+            f"({reason(error)}). Nothing of it was kept: try again, or put it there yourself."
         ) from None

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from paretoscope.base.errors import DataError
 from paretoscope.base.progress import SILENT, Progress
-from paretoscope.base.text import nearest, shown
+from paretoscope.base.text import nearest, reason, shown
 from paretoscope.data.writer import Writer
 
 # Most bytes of a file that names classes; chosen by hand; no benchmark.
@@ -88,7 +88,9 @@ class Options:
                 raise DataError(f"a file of classes must have at most {MOST_NAMES_BYTES >> 20} MB; {path} has more.")
             names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
         except (OSError, UnicodeError) as error:
-            raise DataError(f"classes must name a text file with a class a line; {path}: {error}. Check it.") from None
+            raise DataError(
+                f"classes must name a text file with a class a line; {path}: {reason(error)}. Check it."
+            ) from None
         if len(set(names)) != len(names) or not names:
             raise DataError(f"a file of classes must name each class once; {path} does not. Correct it.")
         return names

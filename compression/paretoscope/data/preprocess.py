@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paretoscope.base import files
 from paretoscope.base.errors import DataError
 from paretoscope.base.registry import Registry
-from paretoscope.base.text import listed, nearest, shown
+from paretoscope.base.text import listed, nearest, reason, shown
 from paretoscope.data.tokens import add_tokenizer
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Preprocess:
         try:
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"preprocessing must be JSON; {path}: {error}. Write e.g. {_EXAMPLE}.") from None
+            raise DataError(f"preprocessing must be JSON; {path}: {reason(error)}. Write e.g. {_EXAMPLE}.") from None
         if not isinstance(found, dict):
             return cls.from_json(found)
         base = presets.get(found.pop("preset")).preprocess.to_json() if "preset" in found else {}
@@ -322,7 +322,7 @@ def fitted(image: "Image", channels: int, height: int, width: int, preprocess: P
         # Transparent pixels of a palette are named in the mode.
         image = image if image.mode == wanted else image.convert(wanted)
     except Exception as error:  # whatever a decoder of damaged bytes raises
-        raise DataError(f"an image must be whole; {error}. Add the data again.") from None
+        raise DataError(f"an image must be whole; {reason(error)}. Add the data again.") from None
     size = _resized(image.width, image.height, height, width, preprocess)
     if size != image.size:
         image = image.resize(size, Pillow.Resampling[preprocess.interpolation.name])

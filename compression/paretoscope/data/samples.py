@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from paretoscope.base.errors import DataError, NewerArtefactError
+from paretoscope.base.text import reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +138,7 @@ def opened(blob: bytes) -> "Image":
     try:
         image = Image.open(BytesIO(blob))
     except Exception as error:  # whatever a decoder of damaged bytes raises
-        raise DataError(f"an image must be a whole file of a known format; {_reason(error)}. Remove it.") from None
+        raise DataError(f"an image must be a whole file of a known format; {reason(error)}. Remove it.") from None
     if image.width * image.height > MOST_PIXELS:
         raise DataError(
             f"an image must have at most {MOST_PIXELS:,} pixels; one has {image.width} x {image.height}. Shrink it."
@@ -151,11 +152,7 @@ def check_image(blob: bytes) -> None:
     try:
         image.load()
     except Exception as error:  # whatever a decoder of damaged bytes raises
-        raise DataError(f"an image must be whole; {_reason(error)}. Remove it.") from None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).partition("<")[0].strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"an image must be whole; {reason(error)}. Remove it.") from None
 
 
 def opened_folder(folder: Path) -> Samples:
@@ -168,9 +165,13 @@ def opened_folder(folder: Path) -> Samples:
             )
         return Samples(folder=folder, **_fields_of(found))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"data in the library must be whole; {folder} is damaged ({error}). Remove the data and add them again."
-        ) from None
+        raise _damaged(folder, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"data in the library must be whole; {path} is damaged ({reason(error)}). Remove the data and add them again."
+    )
 
 
 def _fields_of(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,9 +198,7 @@ def _mapped(path: Path) -> "np.ndarray":
     try:
         found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"data in the library must be whole; {path} is damaged ({error}). Remove the data and add them again."
-        ) from None
+        raise _damaged(path, error) from None
     return found
 
 
@@ -209,6 +208,4 @@ def _bytes(path: Path) -> "np.ndarray":
     try:
         return np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
     except OSError as error:
-        raise DataError(
-            f"data in the library must be whole; {path} is damaged ({error}). Remove the data and add them again."
-        ) from None
+        raise _damaged(path, error) from None

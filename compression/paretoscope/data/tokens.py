@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretoscope.base import cache, files, library
 from paretoscope.base.errors import DataError
+from paretoscope.base.text import reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +77,7 @@ def _read(content: bytes, path: str) -> Any:
     try:
         return Tokenizer.from_str(content.decode())
     except Exception as error:  # tokenizers raises plain exceptions
-        raise DataError(f"a tokenizer must be a tokenizer.json; {path}: {error}. Save it again.") from None
+        raise DataError(f"a tokenizer must be a tokenizer.json; {path}: {reason(error)}. Save it again.") from None
 
 
 def _folder() -> Path:

@@ -50,7 +50,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Web:
 
 
 def records(seed: int) -> bytes:
-    """Four images of one colour each: the class, and red, green and blue of 10 times the class, and one and two more."""
+    """Four images of one colour each: a class, then 10 times it and `seed` in red, 1 in green and 2 in blue."""
     rows = [bytes([c, *[10 * c + seed] * 1024, *[10 * c + 1] * 1024, *[10 * c + 2] * 1024]) for c in range(EACH)]
     return b"".join(rows)
 

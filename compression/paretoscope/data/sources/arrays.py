@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar
 
 from paretoscope.base.errors import DataError
-from paretoscope.base.text import listed, nearest
+from paretoscope.base.text import listed, nearest, reason
 from paretoscope.data.origin import Options
 from paretoscope.data.writer import CHUNK_BYTES, Writer
 
@@ -66,7 +66,7 @@ def _npz(path: Path, into: Writer, options: Options) -> None:
                 into.named_labels(values, options.classes)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
         raise DataError(
-            f"an .npz must be whole and hold arrays alone; {path} does not ({error}). Write it again with numpy.savez."
+            f"an .npz must be whole and hold arrays alone; {path} does not ({reason(error)}). Save it again."
         ) from None
 
 
@@ -83,8 +83,8 @@ def _read(file: IO[bytes], told: str) -> "tuple[tuple[int, ...], np.dtype[np.gen
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except ValueError as error:
-        raise DataError(f"{told} must be an array in NumPy's format; {_line(error)}. Write it again.") from None
+    except Exception as error:  # NumPy parses a header as Python, whose tokenizer has errors of its own
+        raise DataError(f"{told} must be an array in NumPy's format; {reason(error)}. Write it again.") from None
     if dtype.hasobject or dtype.kind not in "fiubU":
         raise DataError(
             f"{told} must hold numbers or texts; it holds {dtype}, and objects are never unpickled. Save its "
@@ -140,7 +140,7 @@ def _safetensors(path: Path, into: Writer, options: Options) -> None:
                 into.named_labels(file.get_tensor(target), options.classes)
     except (SafetensorError, TypeError, AttributeError) as error:
         raise DataError(
-            f"a .safetensors must be whole and of types that NumPy has; {path} is not ({_line(error)}). Write it again."
+            f"a .safetensors must be whole and of types that NumPy has; {path} is not ({reason(error)}). Save it again."
         ) from None
 
 
@@ -166,7 +166,3 @@ def _product(shape: tuple[int, ...]) -> int:
     for each in shape:
         whole *= each
     return whole
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

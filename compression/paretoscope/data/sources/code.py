@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from paretoscope.base.errors import DataError
-from paretoscope.base.text import nearest, shown
+from paretoscope.base.text import nearest, reason, shown
 from paretoscope.data.origin import Options
 from paretoscope.data.sources.arrays import LABELS
 from paretoscope.data.writer import Writer
@@ -59,10 +59,9 @@ def _called(text: str) -> Any:
         try:
             return getattr(importlib.import_module(module), name)()
         except Exception as error:  # the user's code may raise anything
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DataError(
                 f"{text} must be a function that can be called without arguments; it gave {type(error).__name__}: "
-                f"{reason}. Call it by itself to see where."
+                f"{reason(error)}. Call it by itself to see where."
             ) from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from paretoscope.base.errors import DataError
-from paretoscope.base.text import listed, shown
+from paretoscope.base.text import listed, reason, shown
 from paretoscope.data.origin import Options
 from paretoscope.data.samples import Kind, check_image
 from paretoscope.data.writer import Writer
@@ -55,7 +55,9 @@ class Images:
             with zipfile.ZipFile(path) as archive:
                 _convert(_without_root(_in_zip(archive)), text, into, options)
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-            raise DataError(f"a .zip must be whole and without a password; {path}: {error}. Pack it again.") from None
+            raise DataError(
+                f"a .zip must be whole and without a password; {path}: {reason(error)}. Pack it again."
+            ) from None
 
 
 ORIGIN = Images()

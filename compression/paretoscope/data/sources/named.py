@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from paretoscope.base.errors import DataError
+from paretoscope.base.text import reason
 from paretoscope.data import mnist
 from paretoscope.data.dataset import DIGITS_CLASSES
 from paretoscope.data.digits import digits_split
@@ -120,7 +121,9 @@ def _members(packed: Path, names: tuple[str, ...]) -> Iterator[bytes]:
                     raise DataError(f"{packed} must hold the files of CIFAR-10; {name} is none. Remove it.")
                 yield member.read(_RECORD * _MOST_RECORDS + 1)
     except (tarfile.TarError, EOFError, zlib.error, KeyError) as error:
-        raise DataError(f"{packed} must be whole; it is not ({error}). Remove it: it is downloaded anew.") from None
+        raise DataError(
+            f"{packed} must be whole; it is not ({reason(error)}). Remove it: it is downloaded anew."
+        ) from None
 
 
 def _records(contents: Iterator[bytes], labels: "list[np.ndarray]", counts: list[int]) -> "Iterator[np.ndarray]":

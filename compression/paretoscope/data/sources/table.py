@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from paretoscope.base.errors import DataError
-from paretoscope.base.text import listed, nearest, shown
+from paretoscope.base.text import listed, nearest, reason, shown
 from paretoscope.data.origin import Options
 from paretoscope.data.samples import Kind
 from paretoscope.data.writer import Writer
@@ -76,8 +76,9 @@ def _readable(text: str) -> Iterator[None]:
         yield
     # ParserError, EmptyDataError and errors of Arrow are among them.
     except (ValueError, EOFError, KeyError, NotImplementedError, OverflowError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"a table must be whole, in UTF-8; {text} cannot be read ({reason}). Save it again.") from None
+        raise DataError(
+            f"a table must be whole, in UTF-8; {text} cannot be read ({reason(error)}). Save it again."
+        ) from None
 
 
 @contextmanager
