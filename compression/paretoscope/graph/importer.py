@@ -193,6 +193,9 @@ class _Importer:
         plain, changes = without_change(name)
         if self._constants.take(node):
             return
+        given = node.args
+        if plain == "aten.to.device":  # where it lies is nothing of the network; the type that follows is
+            plain, given = "aten.to.dtype", (node.args[0], node.args[2])
         if plain not in LAYER_CALLS:
             function_of(plain, where)
         alone = not changes or self._alone(node, name, where)
@@ -207,7 +210,7 @@ class _Importer:
             self._arguments[node] = self._argument(node.args[0])
         else:
             function_of(plain, where)
-            args = tuple(self._argument(each) for each in node.args)
+            args = tuple(self._argument(each) for each in given)
             kwargs = {key: self._argument(each) for key, each in node.kwargs.items() if key not in _PLACEMENT}
             self._emit(node, plain, args, kwargs, where)
         if changes and alone:

@@ -70,7 +70,8 @@ def of_exported(program: ExportedProgram) -> Program:
 _ALIASES = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg", "absolute": "abs",
     "clip": "clamp", "concat": "cat", "concatenate": "cat", "greater": "gt", "greater_equal": "ge", "less": "lt",
-    "less_equal": "le", "not_equal": "ne", "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
+    "less_equal": "le", "__and__": "bitwise_and", "__or__": "bitwise_or",
+    "not_equal": "ne", "moveaxis": "movedim", "swapaxes": "transpose", "swapdims": "transpose",
 }  # fmt: skip
 
 

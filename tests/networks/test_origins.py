@@ -1,0 +1,184 @@
+"""Every origin opens a small example, and refuses what is absent, cut off or hostile with one message."""
+
+import io
+import pickle
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from paretoscope import codec
+from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import adding
+from paretoscope.networks.origins import Options, find_origin, origins
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import adding as _adding  # noqa: F401  (registers artefacts)
+from paretoscope.tasks import tasks
+
+from tests.helpers import own_networks
+
+SIZE = (3, 16, 16)
+
+
+def _pt2(folder: Path) -> tuple[str, Options]:
+    example = (torch.zeros(2, *SIZE),)
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(own_networks.module("residual"), example, dynamic_shapes=shapes)
+    torch.export.save(program, folder / "net.pt2")
+    return str(folder / "net.pt2"), Options()
+
+
+def _onnx(folder: Path) -> tuple[str, Options]:
+    path = folder / "net.onnx"
+    torch.onnx.export(own_networks.module("residual"), (torch.zeros(1, *SIZE),), str(path), dynamo=False)
+    return str(path), Options()
+
+
+def _artefact(folder: Path) -> tuple[str, Options]:
+    network = own_networks.network("residual")
+    subject = Subject.of(network, own_networks.data("residual"), tasks.get("classification")(()))
+    (folder / "net.psc").write_bytes(codec.write(subject.compress(Recipe.of(bits=8))))
+    return str(folder / "net.psc"), Options()
+
+
+def _torchvision(folder: Path) -> tuple[str, Options]:
+    return "torchvision:squeezenet1_1", Options("random", {"": (3, 64, 64)})
+
+
+def _timm(folder: Path) -> tuple[str, Options]:
+    pytest.importorskip("timm")
+    return "timm:test_resnet", Options("random")
+
+
+def _keras(folder: Path) -> tuple[str, Options]:
+    pytest.importorskip("h5py")
+    from paretoscope.networks.origins.keras import library
+
+    pytest.importorskip("optree")
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    keras = library()
+    layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(5)]
+    keras.Sequential(layers).save(folder / "net.keras")
+    return str(folder / "net.keras"), Options()
+
+
+def _transformers(folder: Path) -> tuple[str, Options]:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        num_labels=5,
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(folder / "vit")
+    return f"transformers:{folder / 'vit'}", Options()
+
+
+def _factory(folder: Path) -> tuple[str, Options]:
+    return "tests.helpers.own_networks:Regression", Options(inputs={"x": (10,)}, code=True)
+
+
+EXAMPLES: dict[str, Callable[[Path], tuple[str, Options]]] = {
+    "torch-export": _pt2,
+    "onnx": _onnx,
+    "artefact": _artefact,
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "keras": _keras,
+    "transformers": _transformers,
+    "factory": _factory,
+}
+FILES = ("torch-export", "onnx", "artefact", "keras")
+REFUSED = ("tflite",)
+
+
+@pytest.fixture(autouse=True)
+def own_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARETOSCOPE_LIBRARY", str(tmp_path / "library"))
+
+
+def test_every_origin_has_an_example_and_words() -> None:
+    assert set(origins.names()) == {*EXAMPLES, *REFUSED}
+    for each in origins:
+        assert each.title and each.summary and each.reference and each.form
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_opens_and_answers_as_the_original(name: str, tmp_path: Path) -> None:
+    text, options = EXAMPLES[name](tmp_path)
+    assert find_origin(text).name == name
+    found = adding.open_source(text, options)
+    assert found.origin == name
+    assert found.opened.title
+    assert found.difference is None or found.difference < 1e-4
+    assert found.opened.imported.state
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_absent_is_refused(name: str) -> None:
+    suffix = origins.get(name).form.split()[0].removeprefix("FILE")
+    with pytest.raises(CompressionError, match=r"none at|not installed"):
+        adding.open_source(f"nowhere{suffix}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_what_is_cut_off_is_refused(name: str, share: float, tmp_path: Path) -> None:
+    text, options = EXAMPLES[name](tmp_path)
+    data = Path(text).read_bytes()
+    Path(text).write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CompressionError):
+        adding.open_source(text, options)
+
+
+class _Bomb:
+    """Unpickling it would leave a trace."""
+
+    def __reduce__(self):
+        return exec, ("import sys; sys.bombed = True",)
+
+
+def test_weights_that_hold_code_are_refused_and_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    buffer = io.BytesIO()
+    torch.save({"a": _Bomb()}, buffer, pickle_module=pickle)
+    path.write_bytes(buffer.getvalue())
+    with pytest.raises(ModelError, match="tensors alone"):
+        adding.open_source("torchvision:squeezenet1_1", Options(str(path)))
+    assert not hasattr(sys, "bombed")
+
+
+def test_code_of_a_user_is_for_the_command_line() -> None:
+    with pytest.raises(ModelError, match="command line alone"):
+        adding.open_source("tests.helpers.own_networks:Regression", Options(inputs={"x": (10,)}))
+
+
+def test_weights_for_another_number_of_classes_make_that_many(tmp_path: Path) -> None:
+    from paretoscope.base.torchvision_import import import_torchvision
+    from safetensors.torch import save_file
+
+    module = import_torchvision().models.squeezenet1_1(num_classes=7)
+    save_file(module.state_dict(), tmp_path / "mine.safetensors")
+    options = Options(str(tmp_path / "mine.safetensors"), {"": (3, 64, 64)})
+    state = adding.open_source("torchvision:squeezenet1_1", options).opened.imported.state
+    assert state["classifier.1.weight"].shape[0] == 7
+
+
+def test_a_name_that_nobody_takes_tells_the_forms() -> None:
+    with pytest.raises(ModelError, match=r"FILE\.pt2"):
+        find_origin("what is this")
+
+
+def test_tflite_tells_the_way_round(tmp_path: Path) -> None:
+    (tmp_path / "net.tflite").write_bytes(b"TFL3")
+    with pytest.raises(ModelError, match="made from"):
+        adding.open_source(str(tmp_path / "net.tflite"))
