@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 from paretoscope.base.errors import CompressionError
 from paretoscope.data import library as all_data
+from paretoscope.data.sources.named import SETS, Named
 from paretoscope.networks.library import names as own_names
 from paretoscope.service.additions import Addition
 from paretoscope.service.jobs import Job
@@ -23,7 +24,7 @@ FILES = ("pt2", "onnx", "keras", "h5", "tflite", "psc")
 BESIDE = ("data", "bin")
 WEIGHTS = ("safetensors", "pth", "pt")
 DATA = ("npz", "npy", "safetensors", "zip", "csv", "parquet", "gz", "idx", "txt", "jsonl")
-UPLOAD, NAMED, PATH, NONE, HERE = "Upload", "A name", "A path", "None", "In the library"
+UPLOAD, NAMED, PATH, NONE, HERE, SET = "Upload", "A name", "A path", "None", "In the library", "A known set"
 # What a visitor of any server may name: nothing in it is a place on a disk.
 NAME = re.compile(r"(torchvision|timm):[A-Za-z0-9_.]{1,80}")
 RECIPE = """program = torch.export.export(model.eval(), (example,),
@@ -106,7 +107,7 @@ def _source() -> None:
 
 def _data() -> None:
     names = list(all_data.names())
-    kind = _choice("Its samples", "data_kind", [UPLOAD, *[HERE] * bool(names), *[PATH] * allowed_paths(), NONE])
+    kind = _choice("Its samples", "data_kind", [UPLOAD, *[HERE] * bool(names), SET, *[PATH] * allowed_paths(), NONE])
     if kind == UPLOAD:
         st.file_uploader(
             "A file of samples",
@@ -119,8 +120,11 @@ def _data() -> None:
     elif kind == HERE:
         st.selectbox("Samples of the library", names, key=FORM + "data_name")
         st.caption("They were added with another network, or by the command line.")
+    elif kind == SET:
+        st.selectbox("Set", list(SETS), key=FORM + "data_set", help=Named.summary)
+        st.caption("Read into the library; all but the digits are downloaded first, where they are not here.")
     elif kind == PATH:
-        st.text_input("Path or name of samples", key=FORM + "data_path", placeholder="/home/me/photos or mnist")
+        st.text_input("Path of samples", key=FORM + "data_path", placeholder="/home/me/photos")
     else:
         st.caption(
             "Without samples: sizes and latency are measured as of any network, and agreement on random inputs, which "
@@ -196,6 +200,8 @@ def _asked() -> Asked:
         data = "" if path is None else str(path)
     elif held["data_kind"] == HERE:
         data = held["data_name"] or ""
+    elif held["data_kind"] == SET:
+        data = held["data_set"] or ""
     elif held["data_kind"] == PATH:
         data = _path(held["data_path"])
     wish = Addition(
@@ -205,7 +211,7 @@ def _asked() -> Asked:
         weights=weights,
         inputs=_shapes(held["inputs"] or ""),
         data=data,
-        target=(held["target"] or "").strip() if data and held["data_kind"] != HERE else "",
+        target=(held["target"] or "").strip() if data and held["data_kind"] not in (HERE, SET) else "",
         task=held["task"] or "",
         preprocess=preprocessing.said(FORM),
     )
@@ -214,7 +220,7 @@ def _asked() -> Asked:
 
 _FIELDS = (
     *("kind", "files", "named", "weights", "path", "weights_path", "data_kind", "data_files", "data_name"),
-    *("data_path", "target", "name", "title", "task", "inputs"),
+    *("data_set", "data_path", "target", "name", "title", "task", "inputs"),
 )
 
 

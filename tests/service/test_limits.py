@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 from paretoscope.base.errors import CompressionError
-from paretoscope.service.limits import NONE, LimitError, Limits
+from paretoscope.service.limits import NONE, LimitError, Limits, paths
 
 
 def test_defaults_hold_without_settings_and_nothing_is_limited_without_a_server() -> None:
@@ -31,3 +31,10 @@ def test_a_limit_is_told_with_its_value() -> None:
     told = "^the epochs of a training must be at most 500 on this server; got 501. Train fewer.$"
     with pytest.raises(CompressionError, match=told):
         Limits().check("epochs", "the epochs of a training", 501, "Train fewer.")
+
+
+def test_paths_are_offered_on_the_own_machine_unless_said_otherwise() -> None:
+    assert paths(True, {}) and not paths(False, {})
+    assert not paths(True, {"PARETOSCOPE_PATHS": "No"}) and paths(False, {"PARETOSCOPE_PATHS": " yes "})
+    with pytest.raises(LimitError, match="PARETOSCOPE_PATHS must be yes or no; got 'maybe'"):
+        paths(True, {"PARETOSCOPE_PATHS": "maybe"})

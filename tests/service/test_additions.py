@@ -1,0 +1,130 @@
+"""Networks of users through the workbench: added, looked at, tried with other preprocessing; what fails leaves nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import programs
+import pytest
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.progress import SILENT
+from paretoscope.data import library as data_library
+from paretoscope.networks import library
+from paretoscope.networks.sources import find
+from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import roster
+from paretoscope.service.additions import Addition, library_mb
+from paretoscope.service.limits import LimitError, Limits
+from paretoscope.service.preview import Look
+from paretoscope.service.requests import Request
+from paretoscope.service.study import StudyKind
+from paretoscope.service.timing import Timing
+from paretoscope.service.workbench import Workbench
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+    monkeypatch.setenv("PARETOSCOPE_LIBRARY", str(tmp_path / "library"))
+    bench = Workbench()
+    yield bench
+    bench.close()
+
+
+def run(bench: Workbench, kind: StudyKind, *arguments: object):
+    """As another process would: from what the request says of itself."""
+    return Request.from_json(Request(kind, arguments).to_json()).run(bench, SILENT)
+
+
+def test_pictures_are_seen_as_they_are_fed_and_the_best_preset_is_found_and_taken(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    program, pictures = programs.write_pictures(tmp_path)
+    assert run(bench, StudyKind.ADD, Addition("halves", str(program), title="Halves", data=str(pictures))) == "halves"
+    row = next(each for each in roster.roster() if each.own)
+    assert (row.name, row.title, row.task, row.data, row.parameters) == (
+        "halves",
+        "Halves",
+        "Classification",
+        "halves",
+        88,
+    )
+
+    found = run(bench, StudyKind.PREVIEW, "halves")
+    shown, sample = found.inputs[0], found.samples[0]
+    assert (len(found.samples), shown.look, shown.shape) == (8, Look.PICTURE, (1, 8, 8))
+    assert 0 <= shown.low < shown.high <= 1 and sample.seen[0].picture.shape == (8, 8)
+    assert sample.seen[0].picture.dtype == np.uint8 and sample.label in ("0", "1")
+    assert found.worth.n == 100 and found.worth.value == 0.5 and found.worth.chance
+    assert all(each.right is (each.answers[0].startswith(f"{each.label}:")) for each in found.samples)
+
+    ranked = run(bench, StudyKind.RANK, "halves")
+    assert {each.preset.name for each in ranked} == set(found.presets) and ranked[0].value == 1.0
+    assert ranked[0].preset.name in ("symmetric", "efficientnet-lite")
+    before = find("halves")
+    run(bench, StudyKind.TAKE, "halves", ranked[0].preset.name)
+    assert find("halves") is not before and find("halves").title == "Halves"
+    assert run(bench, StudyKind.PREVIEW, "halves").worth.value == 1.0
+
+
+def test_what_does_not_fit_is_told_and_leaves_nothing(bench: Workbench, tmp_path: Path) -> None:
+    program = programs.write_program(tmp_path / "sensor.pt2", "sensor")
+    other = programs.write_arrays(tmp_path / "text.npz", "text")
+    with pytest.raises(CompressionError):
+        run(bench, StudyKind.ADD, Addition("sensor", str(program), data=str(other)))
+    assert library.names() == () and data_library.names() == ()
+
+
+def test_the_code_of_a_visitor_is_never_run(bench: Workbench, tmp_path: Path) -> None:
+    with pytest.raises(CompressionError, match="code"):
+        run(bench, StudyKind.ADD, Addition("evil", "os:getcwd"))
+
+
+def test_without_samples_inputs_are_drawn_and_nothing_is_said_of_right_answers(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    program = programs.write_program(tmp_path / "regression.pt2", "regression")
+    run(bench, StudyKind.ADD, Addition("numbers", str(program)))
+    found = run(bench, StudyKind.PREVIEW, "numbers")
+    assert found.drawn and found.worth is None and found.presets == ()
+    assert found.inputs[0].look is Look.NUMBERS and len(found.samples[0].seen[0].values) == 10
+    assert found.samples[0].right is None and len(found.samples[0].answers) == 1
+
+
+def test_a_name_that_stands_for_another_network_is_opened_anew(bench: Workbench, tmp_path: Path) -> None:
+    for name in ("regression", "bare"):
+        programs.write_program(tmp_path / f"{name}.pt2", name)
+    run(bench, StudyKind.ADD, Addition("mine", str(tmp_path / "regression.pt2")))
+    first = bench.subject("mine")
+    bench.find("mine", Recipe())
+    bench.refresh("mine")
+    assert bench.subject("mine") is first
+    # By another process: this one is not told.
+    other = Workbench()
+    run(other, StudyKind.ADD, Addition("mine", str(tmp_path / "bare.pt2"), replace=True))
+    other.close()
+    bench.refresh("mine")
+    assert bench.subject("mine") is not first and bench.subject("mine").network.inputs[0].shape == (20,)
+    assert bench.records("mine", Timing()) == []
+
+
+def test_a_full_library_takes_no_more(bench: Workbench, tmp_path: Path) -> None:
+    assert library_mb() == 0
+    folder = tmp_path / "library"
+    folder.mkdir()
+    (folder / "large").write_bytes(bytes(1_100_000))
+    assert library_mb() == 1.1
+    limited = Workbench(limits=Limits(library=1))
+    with pytest.raises(LimitError, match="megabytes of the library must be at most 1 on this server; got 1.1"):
+        limited.ask(StudyKind.ADD, Addition("mine", "mine.pt2"))
+    limited.close()
+
+
+def test_signals_and_several_inputs_are_seen(bench: Workbench, tmp_path: Path) -> None:
+    for name in ("sensor", "two", "text"):
+        program = programs.write_program(tmp_path / f"{name}.pt2", name)
+        arrays = programs.write_arrays(tmp_path / f"{name}.npz", name, labelled=name != "two")
+        run(bench, StudyKind.ADD, Addition(name, str(program), data=str(arrays)))
+    sensor, two, text = (run(bench, StudyKind.PREVIEW, name) for name in ("sensor", "two", "text"))
+    assert sensor.samples[0].seen[0].curves.shape == (6, 32)
+    assert [each.look for each in two.inputs] == [Look.NUMBERS, Look.PICTURE] and two.worth is None
+    assert text.inputs[0].look is Look.TOKENS and text.worth.value == pytest.approx(0.9, abs=0.02)
