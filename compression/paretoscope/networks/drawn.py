@@ -24,8 +24,8 @@ _CARRIERS = (
 def inputs(graph: NetworkGraph, n: int, seed: int = 0) -> Batch:
     """n drawn samples for a graph."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = _lengths(graph)
-    return joined(tuple(_drawn(each, n, lengths.get(each.name), generator) for each in graph.inputs))
+    found = lengths(graph)
+    return joined(tuple(_drawn(each, n, found.get(each.name), generator) for each in graph.inputs))
 
 
 def data(network: Network) -> ArrayData:
@@ -44,7 +44,7 @@ def _drawn(each: GraphInput, n: int, length: int | None, generator: torch.Genera
     return torch.ones(shape, dtype=dtype)
 
 
-def _lengths(graph: NetworkGraph) -> dict[str, int]:
+def lengths(graph: NetworkGraph) -> dict[str, int]:
     """The shortest of the tables that each value is looked up in, by the value's name; inputs that are only converted
     or reshaped on the way there count as what is looked up.
     """

@@ -5,12 +5,13 @@ import json
 from paretoscope.data import library
 from paretoscope.data.data import Data
 from paretoscope.data.dataset import datasets, load_data
-from paretoscope.data.drawn import TOKENS, drawn
+from paretoscope.data.drawn import drawn
 from paretoscope.data.prepared import prepare
 from paretoscope.data.preprocess import Preprocess
 from paretoscope.data.split import Parts
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import sources
+from paretoscope.networks.drawn import lengths
 from paretoscope.networks.network import Network
 from paretoscope.tasks import Task, tasks
 
@@ -57,13 +58,8 @@ def _task(network: Network, classes: tuple[str, ...]) -> Task:
 
 
 def _bounds(network: Network) -> list[int]:
-    """For each input, a number above all that it takes: the rows of the table that it is looked up in."""
+    """For each input, a number above all that it takes: the rows of the table that it is looked up in, or 2."""
     if network.graph is None:
-        return [TOKENS] * len(network.inputs)
-    rows = {
-        name: int(settings["num_embeddings"])
-        for node in network.graph.nodes
-        if node.layer is not None and (layer := network.graph.layers[node.layer])[0] == "Embedding"
-        for name, settings in [(name, layer[1]) for name in node.reads()]
-    }
-    return [rows.get(each.name, TOKENS) for each in network.inputs]
+        return [2] * len(network.inputs)
+    rows = lengths(network.graph)
+    return [rows.get(each.name, 2) for each in network.inputs]
