@@ -9,7 +9,7 @@ from paretoscope.figures import waterfall as waterfall_figure
 from paretoscope.figures.theme import Theme
 from paretoscope.measure.layers import LayerRow
 from paretoscope.measure.sensitivity import GRIDS, Sensitivity
-from paretoscope.measure.wording import smaller
+from paretoscope.measure.wording import share_touched, smaller
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.suggest import Suggestion, Target
@@ -114,7 +114,8 @@ def verdict(work: Work) -> None:
     told = "distinguishable from" if record.figures.distinguishable else "indistinguishable from"
     st.markdown(
         f"**{words.value(record.figures.value)}** {words.name} ({words.change(change)}, {told} the baseline), "
-        f"**{format_bytes(record.size.artefact)}**, {smaller(record.ratio)}"
+        f"**{format_bytes(record.size.artefact)}**, "
+        + ", ".join(filter(None, [smaller(record.ratio), share_touched(record.touched)]))
         + ("." if work.exact else " so far; measuring.")
     )
 

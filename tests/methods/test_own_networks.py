@@ -106,3 +106,12 @@ def is_within_half_a_step(state: dict[str, torch.Tensor], compressed: Compressed
             scale = np.broadcast_to(tensor.scale, (len(weight),)).astype(np.float64)
             most = 0.5 * scale.reshape(-1, *[1] * (weight.ndim - 1)) + 3 * 2.0**-24 * np.abs(weight)
             assert (np.abs(weight - decoded) <= most).all(), name
+
+
+def test_what_a_step_cannot_treat_is_told():
+    notes = compressed_by("text", Recipe.of(bits=4, rounding="gptq", bias=True)).notes
+    assert notes == (
+        "Rounded value by value, because samples do not show inputs that are multiplied with them: emb.weight.",
+        "No bias makes good a shift of the outputs of recurrent layers, embeddings and bare products: emb.weight.",
+    )
+    assert compressed_by("two", Recipe.of(bits=4, rounding="gptq", bias=True)).notes == ()

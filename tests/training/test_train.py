@@ -601,7 +601,7 @@ def test_another_model_of_the_same_images_teaches(subject):
 @pytest.mark.parametrize("name", ["resnet-20", "lenet-300-100", "lenet-5-mnist", "nobody"])
 def test_a_teacher_of_other_images_is_refused(subject, name):
     """A teacher of another dataset or shape, the model itself, or none at all."""
-    with pytest.raises(RecipeError, match=f"the images of lenet-300-100: lenet-5; got '{name}'"):
+    with pytest.raises(RecipeError, match=f"the inputs of lenet-300-100: lenet-5; got '{name}'"):
         trainer(subject, distill=0.5, teacher=name)
     trainer(subject, teacher=name)  # asks for no answers
 

@@ -1,12 +1,16 @@
 """`paretoscope add`, `show`, `remove`: the user's own networks."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.cli.shared import Json, Model, reporting, tell
+
+if TYPE_CHECKING:
+    from paretoscope.measure.subject import Subject
+    from paretoscope.networks.network import Network
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the network is to be called.")]
 
@@ -29,24 +33,57 @@ def add(
         list[str] | None,
         typer.Option("--input", help="Shape of one sample, e.g. x=3,224,224; once an input.", metavar="NAME=SHAPE"),
     ] = None,
+    data: Annotated[
+        str, typer.Option(help="What it is measured on: data of yours by name, or a source of data.", metavar="DATA")
+    ] = "",
+    train: Annotated[
+        str, typer.Option(help="What it is trained on; left out, a part of --data.", metavar="DATA", show_default=False)
+    ] = "",
+    target: Annotated[
+        str | None, typer.Option(help="Column or array of the labels.", metavar="NAME", show_default=False)
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="How answers are judged: classification or agreement; left out, what labels and outputs allow.",
+            metavar="TASK",
+            show_default=False,
+        ),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            help="How samples become its inputs: a preset (imagenet, symmetric, plain ...) or a file of JSON; left "
+            "out, what the source suggests.",
+            metavar="FILE|NAME",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of a network of that name.")] = False,
 ) -> None:
     """Add a network of yours: from then on NAME is a model like any other."""
-    from paretoscope.networks import adding, library
     from paretoscope.networks.origins import Options
+    from paretoscope.service import adding
 
-    library.check_new_name(name, replace=replace)
-    found = adding.open_source(source, Options(weights, dict(map(_shape, inputs or ())), code=True))
-    entry = library.add(
+    options = Options(weights, dict(map(_shape, inputs or ())), code=True)
+    candidate = adding.open_candidate(
         name,
-        found.opened.imported,
-        source=source,
-        origin=found.origin,
-        title=found.opened.title,
-        notes=found.notes,
+        source,
+        options,
+        data=data,
+        train=train,
+        target=target,
+        task=task,
+        preprocess=preprocess,
         replace=replace,
     )
-    print(f"Added {name}. See it: paretoscope show {name}")
+    try:
+        subject = candidate.subject()
+        entry = candidate.keep(replace=replace)
+    except BaseException:
+        candidate.discard()
+        raise
+    print(_added(entry.network, subject))
     tell(entry.notes)
 
 
@@ -87,6 +124,19 @@ def remove(name: Name) -> None:
         raise CompressionError(f"a network of yours can be removed; {name} is a model of the zoo.")
     library.remove(name)
     print(f"Removed {name}.")
+
+
+def _added(network: "Network", subject: "Subject") -> str:
+    """What is told of a new network, with the question that finds wrong preprocessing."""
+    words, n = subject.task.words, len(subject.labels)
+    if subject.task.needs_labels:
+        figure = words.value(subject.baseline.value)
+        return (
+            f"Added {network.name}: {words.name} {figure} on {n:,} test samples: is that what you expect? If not, the "
+            "preprocessing is the first thing to look at: --preprocess names another (mean, scale, order of channels)."
+        )
+    kind = f"{n:,} test samples of {network.data}" if network.data else f"{n:,} drawn samples"
+    return f"Added {network.name}: it is compared with its own answers on {kind}."
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -27,16 +27,17 @@ def drawn(
 ) -> ArrayData:
     """n samples of each part for a network of these inputs, unlabelled and marked as drawn; equal for an equal seed.
 
-    Floats are normal with mean 0 and variance 1; whole numbers are uniform from 0 to `below` (one number, or one for
-    each input), switches fair. There are fewer than n where n would take more than 64 MiB a part. Raises DataError.
+    Floats are normal with mean 0 and variance 1; switches are fair; whole numbers are uniform from 0 to `below` (one
+    number, or one for each input; where it is 0, they are ones, as a mask that hides nothing). There are fewer than n
+    where n would take more than 64 MiB a part. Raises DataError.
     """
     import torch
 
     bounds = [below] * len(inputs) if isinstance(below, int) else list(below)
-    if n < 1 or len(bounds) != len(inputs) or min(bounds, default=1) < 1:
+    if n < 1 or len(bounds) != len(inputs) or min(bounds, default=0) < 0:
         raise DataError(
-            f"samples are drawn with n and bounds of at least 1, a bound for each input; got n {n}, bounds {bounds}. "
-            "Leave them out."
+            f"samples are drawn with n of at least 1 and bounds of at least 0, one for each input; got "
+            f"n {n}, bounds {bounds}. Leave them out."
         )
     size = sum(each.numel() * each.element_size() for each in (_draw(one, 1, 2, None) for one in inputs))
     n = max(1, min(n, MOST_BYTES // max(1, size)))
@@ -59,5 +60,7 @@ def _draw(each: InputLike, n: int, below: int, generator: "torch.Generator | Non
         return torch.empty(shape, dtype=dtype, device="meta")
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)
+    if not below:
+        return torch.ones(shape, dtype=dtype)
     top = 2 if dtype is torch.bool else min(below, torch.iinfo(dtype).max + 1)
     return torch.randint(0, top, shape, generator=generator).to(dtype)

@@ -92,11 +92,19 @@ class Values:
         values = compact
         if self.mean:
             values = (values.astype(np.float64) - np.array(self.mean)) / np.array(self.std)
-        if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
+        with np.errstate(over="ignore"):
+            made = np.ascontiguousarray(values.reshape(len(values), *self.input.shape), self.input.dtype)
+        if made.dtype.kind == "f" and not bool(np.isfinite(made).all()):
             raise DataError(
-                f"every number must be finite; {self.field.name} has NaN or infinite ones. Fill or drop those samples."
+                f"every number must be finite in {self.input.dtype}; {self.field.name} has some that are not. Fill or "
+                "drop those samples."
             )
-        return np.ascontiguousarray(values.reshape(len(values), *self.input.shape), self.input.dtype)
+        if made.dtype.kind in "iu" and not np.array_equal(made.reshape(values.shape), values):
+            raise DataError(
+                f"every number must fit into {self.input.dtype}; {self.field.name} has {values.min()} to "
+                f"{values.max()}. Change those samples."
+            )
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class Tokens:
 
     def compact(self, samples: Samples, indices: "np.ndarray") -> "np.ndarray":
         texts = [str(each) for each in samples.field(self.field, indices)]
-        return tokens.numbered(texts, self.input.shape[0], self.preprocess)
+        return tokens.numbered(texts, self.input.shape[0], self.preprocess.padding, self.preprocess.tokenizer)
 
     def finish(self, compact: "np.ndarray") -> "np.ndarray":
         return compact.astype(self.input.dtype)

@@ -14,6 +14,7 @@ from paretoscope.base.progress import SILENT, Progress
 from paretoscope.data.origin import Options, split_options
 from paretoscope.data.samples import Samples, opened_folder
 from paretoscope.data.sources import find_origin
+from paretoscope.data.sources.named import SETS
 from paretoscope.data.writer import Writer
 
 # Bytes that must stay free on the disk beside what is written; chosen by hand; no benchmark.
@@ -22,9 +23,14 @@ SPARE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Data of the library. name: what the user calls them. samples: what is there, nothing of it read yet."""
+    """Data of the library.
+
+    name: what the user calls them. source: the text that they were added by; equal content of another name may have
+    come from elsewhere. samples: what is there, nothing of it read yet.
+    """
 
     name: str
+    source: str
     samples: Samples
 
 
@@ -51,7 +57,8 @@ def add(name: str, text: str, *, target: str | None = None, code: bool = False, 
             origin.convert(path, writer, options)
             samples = writer.finished(text, origin.name)
             kept = root / samples.digest
-            if not kept.is_dir():
+            if not _is_whole(kept):
+                shutil.rmtree(kept, ignore_errors=True)
                 _move(scratch, kept)
     except MemoryError:
         raise DataError(
@@ -63,14 +70,15 @@ def add(name: str, text: str, *, target: str | None = None, code: bool = False, 
             raise unwritable(error) from None
         raise DataError(f"{path} must be readable; {error.strerror or error}. Look at the file.") from None
     _index().put(name, {"digest": samples.digest, "source": text})
-    return Entry(name, opened_folder(kept))
+    return Entry(name, text, opened_folder(kept))
 
 
 def remove(name: str) -> None:
     """Forget data, and remove them where no other name has the same; raises UnknownNameError."""
-    digest = _digest(name)
+    digests = {each: _digest_if_whole(each) for each in _index().names()}
     _index().remove(name)
-    if digest not in {_digest(other) for other in _index().names()}:
+    digest = digests.pop(name, None)
+    if digest is not None and digest not in digests.values():
         shutil.rmtree(_folder() / digest, ignore_errors=True)
 
 
@@ -87,7 +95,15 @@ def entries() -> tuple[Entry, ...]:
 
 def find(name: str) -> Entry:
     """The data of that name; raises UnknownNameError, or DataError where they are damaged."""
-    return Entry(name, opened_folder(_folder() / _digest(name)))
+    digest = _digest(name)
+    return Entry(name, str(_index().get(name).get("source")), opened_folder(_folder() / digest))
+
+
+def ensure(name: str, progress: Progress = SILENT) -> Entry:
+    """As `find`; a published set that is not in the library yet is added under its own name, downloaded if need be."""
+    if name not in names() and name in SETS:
+        return add(name, name, progress=progress)
+    return find(name)
 
 
 def open(name: str) -> Samples:
@@ -98,6 +114,13 @@ def open(name: str) -> Samples:
 def names() -> tuple[str, ...]:
     """The names of all data, without a look at them."""
     return _index().names()
+
+
+def _digest_if_whole(name: str) -> str | None:
+    try:
+        return _digest(name)
+    except CompressionError:
+        return None
 
 
 def _digest(name: str) -> str:
@@ -113,6 +136,14 @@ def _index() -> Index:
 
 def _folder() -> Path:
     return library.folder() / "data"
+
+
+def _is_whole(kept: Path) -> bool:
+    try:
+        opened_folder(kept)
+    except CompressionError:
+        return False
+    return True
 
 
 def _move(scratch: Path, kept: Path) -> None:

@@ -18,7 +18,7 @@ class DataOrigin(Protocol):
     """A source of data: a file of `paretoscope.data.sources` that declares one as `ORIGIN`.
 
     options: what may stand behind the # of a text that it takes, with a line on each. code: whether it runs code of the
-    user, which the command line alone allows.
+    user, which the command line alone allows. place: of two that take a text, the one with the lower number gets it.
     """
 
     @property
@@ -38,6 +38,9 @@ class DataOrigin(Protocol):
 
     @property
     def code(self) -> bool: ...
+
+    @property
+    def place(self) -> int: ...
 
     def takes(self, text: str) -> bool:
         """Whether a text, without its options, names data of this source; nothing is opened."""

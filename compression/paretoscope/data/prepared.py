@@ -13,7 +13,7 @@ from paretoscope.base.text import listed
 from paretoscope.data.data import CHUNK, Part
 from paretoscope.data.feeds import Feed, feed_of
 from paretoscope.data.preprocess import InputLike, Preprocess
-from paretoscope.data.samples import Field, Samples
+from paretoscope.data.samples import Field, Raw, Samples
 from paretoscope.data.split import Parts, Split, split
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ VERSION = 1
 KEPT_BYTES = 256 << 20
 # Samples that are read and decoded at once, whatever chunk is asked for; chosen by hand; no benchmark.
 READ = 32
+# Labels that are looked at at once.
+_LABELS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,8 @@ class PreparedData:
 
     Memory: a chunk of what the network takes, READ decoded samples, and KEPT_BYTES of decoded samples that are read
     again: the first of each part that fit in. digest: of the content, the preprocessing, the inputs and the indices of
-    the test part, so that nothing is decoded for it. notes: what a person should know.
+    the test part, so that nothing is decoded for it. labelled: not where the network's outputs are no classes. notes:
+    what a person should know.
     """
 
     inputs: tuple[InputLike, ...]
@@ -44,16 +47,13 @@ class PreparedData:
     feeds: tuple[Feed, ...]
     train_feeds: tuple[Feed, ...]
     digest: str
+    labelled: bool
     notes: tuple[str, ...] = ()
     _kept: "dict[tuple[Part, int, int], tuple[np.ndarray, ...]]" = field(default_factory=dict, repr=False)
 
     @property
     def drawn(self) -> bool:
         return False
-
-    @property
-    def labelled(self) -> bool:
-        return self.split.test_samples.labelled
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,15 +83,15 @@ class PreparedData:
         import torch
 
         labels, indices = self.split.samples(part).labels, self.split.indices(part)
-        if labels is None:
+        if labels is None or not self.labelled:
             return
         for start in range(0, len(indices), size):
             yield torch.from_numpy(labels[indices[start : start + size]])
 
-    def raw(self, part: Part, first: int, n: int) -> "tuple[dict[str, object], np.ndarray]":
+    def raw(self, part: Part, first: int, n: int) -> "tuple[dict[str, Raw], np.ndarray]":
         """The raw samples from `first` on, for pictures of them, and their indices in the data."""
         indices = self.split.indices(part)[first : first + n]
-        return dict(self.split.samples(part).read(indices)), indices
+        return self.split.samples(part).read(indices), indices
 
     def _read(self, part: Part, start: int, end: int) -> "tuple[Tensor, ...]":
         """What the network takes of samples start to end, from memory where they were kept."""
@@ -135,8 +135,9 @@ def prepare(
     fields = matched(samples, inputs)
     preprocess = default(samples, inputs) if preprocess is None else preprocess
     made = split(samples, parts)
+    classes = _classes(samples, outputs)
     for each in {id(one): one for one in (made.test_samples, made.train_samples)}.values():
-        _check_labels(each, outputs)
+        _check_labels(each, classes)
     train_fields = matched(made.train_samples, inputs)
     # What is computed of samples, such as a column's mean, is computed of the train part.
     train_feeds = tuple(
@@ -149,7 +150,11 @@ def prepare(
     )
     unused = [field.name for field in samples.fields if field not in fields]
     notes = samples.notes + ((f"No input takes {listed(unused)}: left out.",) if unused else ())
-    return PreparedData(inputs, made, feeds, train_feeds, _digest(samples, inputs, preprocess, made, feeds), notes)
+    labelled = samples.labelled and (classes > 0 or not outputs)
+    if samples.labelled and not labelled:
+        notes += ("Labels need one output that tells several classes apart; the network has none: they are not used.",)
+    digest = _digest(samples, inputs, preprocess, made, feeds)
+    return PreparedData(inputs, made, feeds, train_feeds, digest, labelled, notes)
 
 
 def default(samples: Samples, inputs: Sequence[InputLike]) -> Preprocess:
@@ -171,16 +176,26 @@ def matched(samples: Samples, inputs: Sequence[InputLike]) -> tuple[Field, ...]:
     return tuple(named[each.name] for each in inputs)
 
 
-def _check_labels(samples: Samples, outputs: Sequence[tuple[int, ...]]) -> None:
-    """Raises DataError where labels say classes that the network has no output for."""
+def _classes(samples: Samples, outputs: Sequence[tuple[int, ...]]) -> int:
+    """How many classes a network's outputs tell apart for such labels; 0 where they are no classes.
+
+    One output has them: as its last axis for (classes,) and (length, classes), or its first for pictures of classes.
+    """
     labels = samples.labels
     if labels is None or len(outputs) != 1 or not outputs[0]:
+        return 0
+    shape, each = outputs[0], labels.shape[1:]
+    classes = shape[-1] if each == shape[:-1] else shape[0] if each == shape[1:] else 0
+    return classes if classes > 1 else 0
+
+
+def _check_labels(samples: Samples, classes: int) -> None:
+    """Raises DataError where labels say classes that the network has no output for."""
+    labels = samples.labels
+    if labels is None or classes == 0:
         return
-    # The classes are an output's last axis for (classes,) and (length, classes), its first for pictures of classes.
-    shape = outputs[0]
-    classes = shape[-1] if labels.ndim == len(shape) else 0
-    top = max((int(labels[start : start + (1 << 20)].max()) for start in range(0, len(labels), 1 << 20)), default=0)
-    if classes > 1 and top >= classes:
+    top = max(int(labels[start : start + _LABELS].max()) for start in range(0, len(labels), _LABELS))
+    if top >= classes:
         raise DataError(
             f"labels must be below the network's number of outputs, {classes}; the largest is {top}. Number the "
             "classes as the network does, by #classes=FILE with a name a line, or choose another network."

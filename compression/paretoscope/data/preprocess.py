@@ -17,6 +17,7 @@ from paretoscope.base import files
 from paretoscope.base.errors import DataError
 from paretoscope.base.registry import Registry
 from paretoscope.base.text import listed, nearest, shown
+from paretoscope.data.tokens import add_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Most height or width of an image, and most bytes of a file of preprocessing; chosen by hand; no benchmark.
 LARGEST, MOST_BYTES = 8192, 4 << 20
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class InputLike(Protocol):
@@ -103,7 +105,7 @@ class Preprocess:
         _expect(self.channels in (None, 1, 3), "channels must be 1 or 3", self.channels)
         _expect(_whole(self.padding) and 0 <= self.padding < 2**31, "padding must be a token's number", self.padding)
         _expect(
-            self.tokenizer == "" or re.fullmatch("[0-9a-f]{64}", self.tokenizer) is not None,
+            self.tokenizer == "" or _DIGEST.fullmatch(self.tokenizer) is not None,
             "tokenizer must be the SHA-256 of one in the library",
             self.tokenizer,
         )
@@ -145,7 +147,10 @@ class Preprocess:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Preprocess":
-        """From a file of JSON, which may name a preset to start from: {"preset": "imagenet", "order": "bgr"}."""
+        """From a file of JSON, which may name a preset to start from: {"preset": "imagenet", "order": "bgr"}.
+
+        A tokenizer may be named by the path of its tokenizer.json from there: it goes into the library.
+        """
         content = files.read(path)
         if len(content) > MOST_BYTES:
             raise DataError(f"a file of preprocessing must have at most {MOST_BYTES >> 20} MB; {path} has more.")
@@ -153,10 +158,12 @@ class Preprocess:
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise DataError(f"preprocessing must be JSON; {path}: {error}. Write e.g. {_EXAMPLE}.") from None
-        if isinstance(found, dict) and "preset" in found:
-            preset = presets.get(found.pop("preset"))
-            return cls.from_json(preset.preprocess.to_json() | found)
-        return cls.from_json(found)
+        if not isinstance(found, dict):
+            return cls.from_json(found)
+        base = presets.get(found.pop("preset")).preprocess.to_json() if "preset" in found else {}
+        if isinstance(named := found.get("tokenizer"), str) and not _DIGEST.fullmatch(named):
+            found["tokenizer"] = add_tokenizer(Path(path).parent / named)
+        return cls.from_json(base | found)
 
 
 _EXAMPLE = '{"resize": 256, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}'
@@ -369,9 +376,10 @@ def normalised(pixels: "np.ndarray", preprocess: Preprocess, layout: Layout, sha
     values: np.ndarray = pixels.astype(np.float32)
     if preprocess.order is Order.BGR:
         values = values[..., ::-1]
-    values = (values * np.float32(preprocess.scale) - np.array(preprocess.mean, np.float32)) / np.array(
-        preprocess.std, np.float32
-    )
+    # In place: a chunk of large images would take its memory several times over.
+    values *= np.float32(preprocess.scale)
+    values -= np.array(preprocess.mean, np.float32)
+    values /= np.array(preprocess.std, np.float32)
     if layout is Layout.NCHW:
         values = values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(values.reshape(len(pixels), *shape))

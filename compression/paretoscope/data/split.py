@@ -58,8 +58,9 @@ class Split:
 def split(samples: Samples, parts: Parts) -> Split:
     """The parts of samples; they share no sample.
 
-    With a second set both stay whole. Else the source's own split is taken where it has one, and where it has none, the
-    set is divided by `share`, stratified by classes, in an order that the content's digest draws. Raises DataError.
+    A second set stays whole; of the first its source's train split, where it has one, is left out then. A single set
+    is split as its source does it, and where that does not, divided by `share`, stratified by classes, in an order that
+    the content's digest draws. Raises DataError.
     """
     import numpy as np
 
@@ -70,7 +71,8 @@ def split(samples: Samples, parts: Parts) -> Split:
         )
     random = np.random.RandomState(int(samples.digest[:8], 16))
     if parts.train is not None:
-        train_samples, train, test = parts.train, np.arange(len(parts.train)), np.arange(len(samples))
+        train_samples, train = parts.train, np.arange(len(parts.train))
+        test = np.arange(samples.train, len(samples))
         if train_samples.labelled != samples.labelled:
             raise DataError(
                 "both sets must be labelled, or none; one is. Add labels to the other, or leave the train set out."

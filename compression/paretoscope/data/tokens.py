@@ -12,8 +12,6 @@ from paretoscope.base.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
-    from paretoscope.data.preprocess import Preprocess
-
 # Most bytes of a tokenizer.json; chosen by hand; no benchmark.
 MOST_BYTES = 64 << 20
 
@@ -47,19 +45,22 @@ def tokenizer(digest: str) -> Any:
     return _read(content, str(path))
 
 
-def numbered(texts: Sequence[str], length: int, preprocess: "Preprocess") -> "np.ndarray":
-    """Tokens of texts, int64 (n, length): cut off where they are too long, padded at the end where too short."""
+def numbered(texts: Sequence[str], length: int, padding: int, digest: str) -> "np.ndarray":
+    """Tokens of texts, int64 (n, length): cut off where they are too long, padded at the end where too short.
+
+    digest: of the tokenizer, "" for bytes.
+    """
     import numpy as np
 
-    if preprocess.tokenizer:
+    if digest:
         # Special tokens count, and what is cut off is cut before them, as the tokenizer does it.
-        made = tokenizer(preprocess.tokenizer)
+        made = tokenizer(digest)
         made.enable_truncation(length)
         made.no_padding()
         lists = [each.ids for each in made.encode_batch(list(texts))]
     else:
         lists = [list(each.encode()[:length]) for each in texts]
-    found = np.full((len(lists), length), preprocess.padding, np.int64)
+    found = np.full((len(lists), length), padding, np.int64)
     for row, each in zip(found, lists, strict=True):
         row[: len(each)] = each[:length]
     return found

@@ -100,7 +100,10 @@ class Writer:
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
         if values.dtype.kind == "f" and values.ndim == 1 and len(values) and bool(np.all(values % 1 == 0)):
-            self.notes.append("The target column holds whole numbers in a float type, which are no classes.")
+            self.notes.append(
+                "The target holds whole numbers of a float type, which are no classes: the data count as unlabelled. "
+                "Store it as integers if they are classes."
+            )
             return
         if values.dtype.kind == "f":
             self.notes.append("The target holds float numbers, which are no classes: the data count as unlabelled.")

@@ -14,14 +14,16 @@ from paretoscope.graph.operators import function_of
 
 
 class GraphModule(nn.Module):
-    """graph: what it was made from. Its state dict has the names of the network that was imported.
+    """graph: what runs. origin: what it was made from, before `become`.
 
-    Layers and tensors are looked up when they are called, so that whoever replaces one (`set_submodule`, an entry of
-    `_parameters`) is heard. Raises ModelError for a graph whose layers PyTorch cannot make.
+    Its state dict has the names of the network that was imported. Layers and tensors are looked up when they are
+    called, so that whoever replaces one (`set_submodule`, an entry of `_parameters`) is heard. Raises ModelError for a
+    graph whose layers PyTorch cannot make.
     """
 
     def __init__(self, graph: NetworkGraph) -> None:
         super().__init__()
+        self.origin = graph
         self._plan = _Plan.of(graph)
         for path, (kind, settings) in graph.layers.items():
             _place(self, path, layers.make(kind, settings, path))
@@ -47,11 +49,6 @@ class GraphModule(nn.Module):
     def graph(self) -> NetworkGraph:
         return self._plan.graph
 
-    @graph.setter
-    def graph(self, graph: NetworkGraph) -> None:
-        """Call other nodes from now on; its layers and tensors must be there."""
-        self._plan = _Plan.of(graph)
-
     def forward(self, *inputs: Tensor) -> Any:
         """inputs: (n, *shape) each, in the order of the graph's."""
         plan = self._plan
@@ -76,6 +73,27 @@ class GraphModule(nn.Module):
                 values[dead] = None
         result = _resolved(self, plan.output, values)
         return tuple(result) if isinstance(result, list) else result
+
+    def run_by(self, graph: NetworkGraph) -> None:
+        """Run another graph of these layers and tensors from now on, in place; none of them goes."""
+        self._plan = _Plan.of(graph)
+
+    def become(self, graph: NetworkGraph) -> None:
+        """Run another graph from now on, in place; layers and tensors that it has not are gone."""
+        for path in self.graph.layers.keys() - graph.layers.keys():
+            _remove(self, path)
+        own = {name.rpartition(".")[0] for name in graph.tensors} | graph.layers.keys()
+        for name in (self.graph.tensors.keys() | self.graph.ties.keys()) - graph.tensors.keys() - graph.ties.keys():
+            path, _, leaf = name.rpartition(".")
+            owner = dict(self.named_modules()).get(path)
+            if owner is not None and path not in graph.layers:
+                owner._parameters.pop(leaf, None)
+                owner._buffers.pop(leaf, None)
+        for path in sorted((p for p, _ in self.named_modules() if p), key=len, reverse=True):
+            part = self.get_submodule(path)
+            if path not in own and type(part) is nn.Module and not part._modules and not part._parameters:
+                _remove(self, path)
+        self.run_by(graph)
 
     def called(self, node: Node, values: dict[str, Any]) -> Any:
         """What a node gives. values: of the inputs and of the nodes before, by name."""
@@ -235,3 +253,14 @@ def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
         for name, child in existing._modules.items():
             layer.add_module(name, child)
     owner.add_module(leaf, layer)
+
+
+def _remove(root: nn.Module, path: str) -> None:
+    """Take a layer away; what lies within it by its path stays."""
+    owner, leaf = _owner(root, path)
+    layer = owner._modules.pop(leaf)
+    if layer is not None and layer._modules:
+        rest = nn.Module()
+        for name, child in layer._modules.items():
+            rest.add_module(name, child)
+        owner.add_module(leaf, rest)

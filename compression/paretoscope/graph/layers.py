@@ -75,6 +75,18 @@ def _plausible(name: str, value: Any) -> bool:
     return 0 < len(numbers) <= 8 and all(type(n) is int and 0 <= n <= LARGEST for n in numbers)
 
 
+def described(layer: nn.Module) -> tuple[str, dict[str, Any]]:
+    """Kind and settings of a layer as it is now, its widths being those of its tensors."""
+    kind = type(layer).__name__
+    shapes = {
+        name: tuple(t.shape) for name, t in (*layer._parameters.items(), *layer._buffers.items()) if t is not None
+    }
+    groups = getattr(layer, "groups", 1)
+    known = told(kind, shapes, groups)
+    settings = {name: known[name] if name in known else getattr(layer, name) for name in LAYERS[kind][1]}
+    return kind, {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
 # What most layers have: left out where a graph is written down.
 DEFAULTS: Settings = {
     "stride": 1,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -45,6 +46,25 @@ class Rates:
     sparse_rate: float
     shared_rate: float
     architecture_simplification: float
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a recipe acted on.
+
+    share: parameters that it took away, or that are not stored as they were / all parameters of the baseline. left:
+    the share of each kind of parameter that it left as it was, the largest first.
+    """
+
+    share: float
+    left: tuple[tuple[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"share": self.share, "left": dict(self.left)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Touched":
+        return cls(float(data["share"]), tuple((str(kind), float(share)) for kind, share in data["left"].items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +154,7 @@ class Latency:
 class Record:
     """What one recipe costs and gains. `latency` is None until it has been timed. task: whose figures these are.
 
+    touched: None in records from before that was noted.
     engine: what ran the network over its samples: PyTorch, or ONNX Runtime where it was faster and agreed.
     """
 
@@ -147,6 +168,7 @@ class Record:
     size: Ladder
     latency: Latency | None = None
     task: str = FIRST_TASK
+    touched: Touched | None = None
     engine: str = FIRST_ENGINE
 
     @property
@@ -172,6 +194,7 @@ class Record:
             **dataclasses.asdict(self.figures),
             "baseline": dataclasses.asdict(self.baseline),
             "rates": dataclasses.asdict(self.rates),
+            **({} if self.touched is None else {"touched": self.touched.to_dict()}),
             "size": dataclasses.asdict(self.size),
             "ratio": self.ratio,
             "latency": None if self.latency is None else self.latency.to_dict(),
@@ -198,6 +221,7 @@ class Record:
             size=Ladder(**data["size"]),
             latency=None if data["latency"] is None else Latency.from_dict(data["latency"]),
             task=task.name,
+            touched=Touched.from_dict(data["touched"]) if data.get("touched") is not None else None,
             engine=str(data.get("engine", FIRST_ENGINE)),
         )
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.operations import Operations
-from paretoscope.graph.trace import BATCH, OUTPUT, record
+from paretoscope.graph.trace import BATCH, record
 from paretoscope.measure.layers import count_macs, layer_kinds
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
@@ -121,20 +121,21 @@ def module_work(
     if number_format not in ("fp32", "int8"):
         raise ModelError(f"the number format must be fp32 or int8; got {number_format}. Pass one of these.")
     try:
-        trace, logits = record(module, input_shape)
+        trace = record(module, input_shape)
         macs = count_macs(module, torch.zeros(1, *input_shape))
     except RuntimeError as error:
         raise ModelError(
             f"the model must take images of {input_shape}; PyTorch says: {error}. Choose another size."
         ) from None
-    graph = make_model(trace.nodes, trace.initializers, trace.name(logits), input_shape, logits.shape[1:])
-    shapes = {**trace.shapes, OUTPUT: tuple(logits.shape)}
+    outputs = {name: (trace.name(each), each.dtype, tuple(each.shape[1:])) for name, each in trace.outputs}
+    graph = make_model(trace.nodes, trace.initializers, trace.inputs, outputs)
+    shapes = {**trace.shapes, **{name: tuple(each.shape) for name, each in trace.outputs}}
     steps = Operations(graph, weights)
     codes = steps.codes(_integer_outputs(steps, weights) if number_format == "int8" else frozenset())
 
     def activation_bytes(name: str) -> int:
         """Bytes of a value for the batch; its traced shape is that of BATCH images."""
-        return math.prod(shapes[name]) * batch * (1 if name in codes.coded else 4) // BATCH
+        return math.prod(map(int, shapes[name])) * batch * (1 if name in codes.coded else 4) // BATCH
 
     kinds = layer_kinds(module)
     rows = {

@@ -34,8 +34,8 @@ from paretoscope.measure.latency import (
     measure_noise,
     repeated,
 )
-from paretoscope.measure.rates import rates
-from paretoscope.measure.record import Digests, Record
+from paretoscope.measure.rates import rates, touched
+from paretoscope.measure.record import Digests, Record, Touched
 from paretoscope.measure.size import ladder
 from paretoscope.measure.variant import Form, Variant
 from paretoscope.methods.pipeline import notes_of
@@ -97,7 +97,7 @@ class Subject:
         These are the whole test split of a network that takes about `judged.QUICK_S` for it, as those of the zoo do.
         """
         model = network.load()
-        statistics = ModelStatistics.of(model, network.name)
+        statistics = ModelStatistics.of(model, network.name, network.digest)
         # The package's own networks keep the chunks that their published figures were measured in.
         chunk = CHUNK if network.graph is None else chunk_of(model, head(data.calibration, 1))
         outputs, seconds = seconds_of(model, head(data.calibration, min(chunk, KNOWN_SAMPLES)))
@@ -204,6 +204,7 @@ class Subject:
         artefact = codec.write(compressed) if artefact is None else artefact
         form = self._form(compressed)
         share = replace(rates(compressed), architecture_simplification=form.parameters / self.parameters)
+        acted_on = self.touched(compressed)
         size = ladder(compressed, artefact)
         digests = Digests(
             model=self.statistics.digest,
@@ -238,9 +239,14 @@ class Subject:
                     share,
                     size,
                     task=self.task.name,
+                    touched=acted_on,
                     engine=engine.value,
                 )
                 yield Evaluation(record, predictions)
+
+    def touched(self, compressed: CompressedModel) -> Touched:
+        """What the recipe acted on, of the baseline's parameters."""
+        return touched(compressed, self.statistics, self._form(compressed).kinds, self.parameters)
 
     @contextmanager
     def running(self, compressed: CompressedModel) -> Iterator[Callable[..., Any]]:

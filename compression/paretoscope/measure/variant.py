@@ -17,6 +17,7 @@ from paretoscope.methods import input_moments, simplify
 from paretoscope.methods.fisher import diagonal_fisher
 from paretoscope.methods.pipeline import compress, repair_outputs, samples
 from paretoscope.methods.registry import Sampled
+from paretoscope.model import weights
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
@@ -104,6 +105,11 @@ class Form:
     @cached_property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """What each parameter is, by name."""
+        return weights.described(self.module)
 
     @cached_property
     def blueprint(self) -> "Blueprint":

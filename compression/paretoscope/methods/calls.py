@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-_PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm)
+_PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, Tensor.matmul, Tensor.__matmul__)
 Function = Callable[..., Tensor]
 # An argument of a convolution: one number for all axes of the kernel, or one an axis; a padding may have a name.
 Extent = int | str | tuple[int, ...]

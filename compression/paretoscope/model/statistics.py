@@ -105,8 +105,8 @@ class ModelStatistics:
 
     @classmethod
     @machine(exclusive=False)
-    def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
-        """Statistics of a model on the CPU.
+    def of(cls, model: nn.Module, architecture: str, identity: str = "") -> "ModelStatistics":
+        """Statistics of a model on the CPU. identity: as of the class.
 
         Raises ModelError for weights that are not finite float32, and where it has none.
         """

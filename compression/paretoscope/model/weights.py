@@ -61,22 +61,37 @@ def turned(module: nn.Module) -> dict[str, int]:
     return {name: weight.turned for name, weight in find(module).items() if weight.turned is not None}
 
 
-def rest_kinds(module: nn.Module) -> dict[str, str]:
-    """What each parameter is that is no weight, in a word or two, by name."""
-    weights, kinds = names(module), {}
-    for path, part in module.named_modules():
-        prefix = f"{path}." if path else ""
-        for leaf, _ in part.named_parameters(recurse=False):
-            if (name := prefix + leaf) not in weights:
-                kinds[name] = _rest_kind(part, leaf)
-    return kinds
+_TITLES = {
+    LayerKind.CONVOLUTION: "convolutions",
+    LayerKind.DEPTHWISE: "depthwise convolutions",
+    LayerKind.LINEAR: "linear layers",
+    LayerKind.ATTENTION: "attention projections",
+    LayerKind.EMBEDDING: "embeddings",
+    LayerKind.RECURRENT: "recurrent layers",
+    LayerKind.PRODUCT: "matrix products",
+}
 
 
-def _rest_kind(part: nn.Module, leaf: str) -> str:
+def described(module: nn.Module) -> dict[str, str]:
+    """What each parameter is, in a word or two, by name; a tied one once, under the first of its names."""
+    parameters = dict(module.named_parameters())
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    kinds: dict[str, str] = {}
+    for part in module.modules():
+        for leaf, parameter in part.named_parameters(recurse=False):
+            kinds.setdefault(names[id(parameter)], _rest_kind(part, leaf, parameter))
+    every = dict(module.named_parameters(remove_duplicate=False))
+    for name, weight in find(module).items():
+        if name in every:
+            kinds[names[id(every[name])]] = _TITLES[weight.kind]
+    return {name: kinds[name] for name in parameters}
+
+
+def _rest_kind(part: nn.Module, leaf: str, parameter: Tensor) -> str:
     if isinstance(part, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)):
         return "normalisation"
-    if "bias" in leaf:
-        return "biases"
+    if "bias" in leaf or parameter.ndim == 1:
+        return "biases and other vectors"
     if isinstance(part, nn.Embedding):
         return "embeddings"
     if isinstance(part, nn.RNNBase):

@@ -35,10 +35,8 @@ class Found:
         """What the origin told, and how close the imported network is to the original."""
         if self.difference is None:
             return self.opened.notes
-        return (
-            *self.opened.notes,
-            f"Outputs differ from the original's by {self.difference:.1e} of the largest at most.",
-        )
+        told = f"Its outputs differ by at most {self.difference:.1e} of the largest from those of what was opened."
+        return *self.opened.notes, told
 
 
 def open_source(text: str, options: Options = Options()) -> Found:  # noqa: B008 (immutable)
@@ -61,11 +59,11 @@ def _compared(imported: "Imported", original: "Callable[[Batch], Any]") -> float
     import torch
 
     from paretoscope.base.batch import call, tensors_in
-    from paretoscope.networks import drawn
+    from paretoscope.networks.drawn import drawn
 
     module, worst = imported.module(), 0.0
     for n in SAMPLES:
-        batch = drawn.inputs(imported.graph, n, seed=n)
+        batch = drawn(imported.graph, n, seed=n).test
         with torch.inference_mode():
             own, theirs = (list(tensors_in(run(batch))) for run in (lambda b: call(module, b), original))
         if [each.shape for each in own] != [each.shape for each in theirs]:
@@ -75,8 +73,8 @@ def _compared(imported: "Imported", original: "Callable[[Batch], Any]") -> float
             worst = max(worst, _difference(one, other))
     if worst > TOLERANCE:
         raise ModelError(
-            f"an imported network must answer as the original; on drawn inputs they differ by {worst:.2g} of the largest "
-            "output. Export it in evaluation mode; if it draws random numbers, it cannot be compressed here."
+            f"an imported network must answer as the original; on drawn inputs they differ by {worst:.2g} of the "
+            "largest output. Export it in evaluation mode; if it draws random numbers, it cannot be compressed here."
         )
     return worst
 

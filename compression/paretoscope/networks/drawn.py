@@ -1,19 +1,11 @@
-"""Drawn inputs, where there are no samples: of the shapes and types that a network takes, the same each time.
+"""Drawn inputs for a network, where there are no samples: what its graph can take, the same each time."""
 
-Floating point is drawn from the standard normal distribution. Whole numbers that an embedding looks up are drawn below
-its length; others are ones, as a mask that hides nothing is, and switches are true.
-"""
-
-import torch
-from torch import Tensor
-
-from paretoscope.base.batch import Batch, joined
 from paretoscope.data.arrays import ArrayData
-from paretoscope.graph.network_graph import DTYPES, Argument, GraphInput, NetworkGraph, Node, TensorName, Value
-from paretoscope.networks.network import Network
+from paretoscope.data.drawn import SAMPLES
+from paretoscope.data.drawn import drawn as drawn_samples
+from paretoscope.graph.network_graph import Argument, NetworkGraph, Node, TensorName, Value
+from paretoscope.networks.network import Input
 
-# Samples that are drawn; chosen by hand; no benchmark.
-TRAIN, TEST, CALIBRATION = 32, 32, 16
 # What changes the type or the shape of indices, not what they are.
 _CARRIERS = (
     "to", "_to_copy", "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "slice", "select",
@@ -21,30 +13,16 @@ _CARRIERS = (
 )  # fmt: skip
 
 
-def inputs(graph: NetworkGraph, n: int, seed: int = 0) -> Batch:
-    """n drawn samples for a graph."""
-    generator = torch.Generator().manual_seed(seed)
-    found = lengths(graph)
-    return joined(tuple(_drawn(each, n, found.get(each.name), generator) for each in graph.inputs))
+def drawn(graph: NetworkGraph, n: int = SAMPLES, seed: int = 0) -> ArrayData:
+    """n drawn samples of each part. Whole numbers that tables are looked up with stay below their lengths; others, and
+    switches, are ones, as a mask that hides nothing.
+    """
+    inputs = [Input(each.name, each.shape, each.dtype) for each in graph.inputs]
+    lengths = _lengths(graph)
+    return drawn_samples(inputs, n, seed, below=[lengths.get(each.name, 0) for each in inputs])
 
 
-def data(network: Network) -> ArrayData:
-    """Drawn samples of all splits for a network with a graph."""
-    assert network.graph is not None, "the zoo has data"
-    train, test = (inputs(network.graph, n, seed) for n, seed in ((TRAIN, 1), (TEST, 2)))
-    return ArrayData.of(train, test, inputs(network.graph, CALIBRATION, seed=3))
-
-
-def _drawn(each: GraphInput, n: int, length: int | None, generator: torch.Generator) -> Tensor:
-    dtype, shape = DTYPES[each.dtype], (n, *each.shape)
-    if dtype.is_floating_point:
-        return torch.randn(shape, generator=generator).to(dtype)
-    if length is not None:
-        return torch.randint(0, max(1, length), shape, generator=generator).to(dtype)
-    return torch.ones(shape, dtype=dtype)
-
-
-def lengths(graph: NetworkGraph) -> dict[str, int]:
+def _lengths(graph: NetworkGraph) -> dict[str, int]:
     """The shortest of the tables that each value is looked up in, by the value's name; inputs that are only converted
     or reshaped on the way there count as what is looked up.
     """
@@ -86,6 +64,6 @@ def _length(graph: NetworkGraph, table: Argument) -> int | None:
         return None
     if table.name in graph.tensors:
         return graph.tensors[table.name].shape[0]
-    kind, settings = graph.layers[table.name.rpartition(".")[0]]
+    _, settings = graph.layers[table.name.rpartition(".")[0]]
     length: int | None = settings.get("num_embeddings", settings.get("out_features"))
     return length

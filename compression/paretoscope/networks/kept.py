@@ -27,7 +27,7 @@ DESCRIPTION, WEIGHTS = "network.json", "weights.safetensors"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Kept:
-    """A network in a folder. outputs: shapes of one sample's. preprocess: JSON, or "". weights: their file's SHA-256."""
+    """A network in a folder. outputs: of one sample. preprocess: JSON, or "". weights: their file's SHA-256."""
 
     folder: Path
     graph: NetworkGraph

@@ -23,6 +23,7 @@ from paretoscope.base.cache import private_folder
 from paretoscope.base.errors import CompressionError, ModelError, NewerArtefactError
 from paretoscope.base.files import locked, temporary_folder
 from paretoscope.base.library import Index, check_name, unwritable
+from paretoscope.data import library as samples
 from paretoscope.networks import zoo
 from paretoscope.networks.network import Network
 
@@ -74,7 +75,7 @@ def add(
 ) -> Entry:
     """Keep a network under a name; one that fails leaves nothing behind.
 
-    data, train: names of data of the library, or of the sets that come with the zoo. preprocess: how samples become
+    data, train: names of data of the library, "" for none. preprocess: how samples become
     what the network takes, as JSON. replace: whether it may take the place of another network of that name. Raises
     CompressionError for a name that cannot be or is taken, and where there is no room.
     """
@@ -190,7 +191,8 @@ def _network(
     from paretoscope.networks.imported import network_of
 
     found = kept.read(folder)
-    digest = hashlib.sha256(json.dumps([folder.name, data_digest, train_digest, task]).encode())
+    # What is trained is another network on other data; what is measured has the digest of its data beside this one.
+    digest = hashlib.sha256(json.dumps([folder.name, train_digest or data_digest, task]).encode())
     return network_of(
         name,
         found.graph,
@@ -206,8 +208,11 @@ def _network(
 
 
 def _content(data: str) -> str:
-    """What tells data of that name from others that had it before."""
-    return data
+    """The digest of data; "" where there are none of that name: whoever opens them is told."""
+    try:
+        return data and samples.find(data).samples.digest
+    except CompressionError:
+        return ""
 
 
 def _whole(folder: Path) -> bool:

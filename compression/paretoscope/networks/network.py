@@ -1,11 +1,12 @@
 """What a network is, whatever it came from: a module, what goes into it, and what comes out."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from paretoscope.base.batch import joined
-from paretoscope.base.errors import UnknownNameError
+from paretoscope.base.errors import CompressionError, UnknownNameError
 from paretoscope.base.registry import Registry
 from paretoscope.base.text import shown
 
@@ -89,12 +90,28 @@ class NetworkSource(Protocol):
         ...
 
 
+_ALIKE = ("inputs", "outputs", "data")
+
 sources: Registry[NetworkSource] = Registry("source")
 
 
 def names() -> tuple[str, ...]:
     """The names of the networks of all sources."""
     return tuple(name for source in sources for name in source.names())
+
+
+def alike(name: str) -> tuple[str, ...]:
+    """Names of the other networks of the same inputs, outputs and data as one; raises UnknownNameError.
+
+    Those that cannot be opened are left out.
+    """
+    own, found = find(name), []
+    for other in names():
+        with suppress(CompressionError):
+            network = find(other)
+            if other != name and all(getattr(network, part) == getattr(own, part) for part in _ALIKE):
+                found.append(other)
+    return tuple(found)
 
 
 def find(name: str) -> Network:

@@ -14,7 +14,9 @@ from paretoscope.base.batch import call, length, parts, tensors_in
 from paretoscope.base.lock import machine
 from paretoscope.base.units import format_percent
 from paretoscope.data.data import Data, Part
+from paretoscope.data.feeds import Pictures
 from paretoscope.data.prepared import PreparedData, matched
+from paretoscope.data.preprocess import fitting
 from paretoscope.data.samples import Kind
 from paretoscope.measure.subject import Subject
 from paretoscope.networks.network import Input
@@ -92,7 +94,7 @@ class Worth:
 class Preview:
     """inputs: in the network's order. samples: of the test split, in its order; drawn: whether they are random numbers.
     worth: None where there are no labels to judge by, or it is not known yet. touched: share of the parameters that
-    recipes act on. parameters, size_bytes: of the baseline.
+    recipes act on. parameters, size_bytes: of the baseline. presets: other preprocessing that could be tried.
     """
 
     inputs: tuple[Shown, ...]
@@ -102,6 +104,7 @@ class Preview:
     touched: float
     parameters: int
     size_bytes: int
+    presets: tuple[str, ...]
 
 
 def preview(subject: Subject) -> Preview:
@@ -127,6 +130,7 @@ def preview(subject: Subject) -> Preview:
         touched=min(1.0, touched / max(1, subject.parameters)),
         parameters=subject.parameters,
         size_bytes=subject.statistics.size_bytes,
+        presets=presets_for(subject) if task.needs_labels else (),
     )
 
 
@@ -139,6 +143,15 @@ def worth(subject: Subject) -> Worth | None:
     low, high = task.interval(figures, n)
     most = np.bincount(labels.reshape(-1)).max() / labels.size
     return Worth(figures.value, low, high, n, task.at_chance(round(figures.value * n), n, float(most)))
+
+
+def presets_for(subject: Subject) -> tuple[str, ...]:
+    """Names of the presets of preprocessing that fit its pictures; none where samples are taken as they are."""
+    data = subject.data
+    if not isinstance(data, PreparedData):
+        return ()
+    found = (fitting(each) for each, feed in zip(data.inputs, data.feeds, strict=True) if isinstance(feed, Pictures))
+    return tuple(preset.name for preset in next(found, ()))
 
 
 def _raw(data: Data, n: int) -> tuple[dict[str, tuple[str, ...]], dict[str, list[str]]]:
@@ -204,7 +217,7 @@ def _sample(place: int, seen: tuple[Seen, ...], task: Task, outputs: Any, labels
     if isinstance(task, Classification):
         shares = task.comparable(outputs)[place].exp()
         best = [int(each) for each in shares.argsort(descending=True)[:ANSWERS]]
-        answers = tuple(f"{_class(task, each)} {format_percent(float(shares[each]))}" for each in best)
+        answers = tuple(f"{_class(task, each)}: {format_percent(float(shares[each]))}" for each in best)
         label = None if labels is None else int(labels[place])
         return Sample(
             seen, answers, "" if label is None else _class(task, label), None if label is None else label == best[0]

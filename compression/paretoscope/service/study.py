@@ -33,6 +33,7 @@ class StudyKind(StrEnum):
     ADD = "add"
     PREVIEW = "preview"
     RANK = "rank"
+    TAKE = "take"
 
 
 @dataclass(frozen=True, slots=True)

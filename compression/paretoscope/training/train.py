@@ -38,7 +38,8 @@ from paretoscope.methods.registry import Sampled
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.tensors import CompressedTensor, Integers
-from paretoscope.networks.zoo import load_model, models, teachers_of
+from paretoscope.networks import sources
+from paretoscope.networks.zoo import models
 from paretoscope.networks.zoo.train import augment
 from paretoscope.recipe.recipe import Recipe, Recover
 from paretoscope.recipe.steps.recover import Schedule
@@ -388,14 +389,13 @@ class Trainer:
 def _teacher(subject: Subject, step: Recover) -> nn.Module:
     if not step.teacher:
         return subject.model
-    others = teachers_of(subject.name) if subject.name in models else ()
-    if step.teacher not in others:
+    if step.teacher not in (others := sources.alike(subject.name)):
         raise RecipeError(
-            f"teacher must be another model for the samples of {subject.name}: "
+            f"teacher must be another model for the inputs of {subject.name}: "
             f"{' or '.join(others) or 'there is none'}; got {shown(step.teacher)}. "
             "Name one, or leave it out for the baseline."
         )
-    return load_model(step.teacher)
+    return sources.find(step.teacher).load()
 
 
 def _floats(statistics: ModelStatistics) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import torch
 from paretoscope.methods.pipeline import compress
 from paretoscope.model import weights
 from paretoscope.model.statistics import ModelStatistics
-from paretoscope.networks import zoo
+from paretoscope.networks import sources, zoo
 from paretoscope.networks.zoo.model import ModelEntry, weights_path
 from paretoscope.recipe.recipe import Recipe
 from safetensors.torch import load_file
@@ -71,7 +71,7 @@ def test_it_has_layers_to_compress_and_decodes_to_itself_without_loss(entry: Mod
 
 
 def test_teachers_are_others_that_answer_to_the_same_images(entry: ModelEntry) -> None:
-    for name in zoo.teachers_of(entry.name):
+    for name in sources.alike(entry.name):
         other = zoo.models.get(name)
         assert other is not entry and (other.dataset, other.input_shape) == (entry.dataset, entry.input_shape)
-        assert entry.name in zoo.teachers_of(name)
+        assert entry.name in sources.alike(name)

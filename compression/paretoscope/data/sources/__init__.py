@@ -2,7 +2,6 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from paretoscope.base.errors import DataError
@@ -11,11 +10,10 @@ from paretoscope.base.text import shown
 from paretoscope.data.origin import DataOrigin
 
 
-def _declared() -> Iterator[DataOrigin]:
-    for each in sorted(pkgutil.iter_modules(__path__), key=lambda each: each.name):
-        origin = getattr(importlib.import_module(f"{__name__}.{each.name}"), "ORIGIN", None)
-        if origin is not None:
-            yield origin
+def _declared() -> list[DataOrigin]:
+    modules = (importlib.import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__))
+    found: list[DataOrigin] = [module.ORIGIN for module in modules if hasattr(module, "ORIGIN")]
+    return sorted(found, key=lambda each: (each.place, each.name))
 
 
 origins: Registry[DataOrigin] = Registry("source of data", _declared)

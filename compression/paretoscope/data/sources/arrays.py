@@ -25,6 +25,7 @@ class Arrays:
     summary = "Arrays whose first axis counts samples: x and y, or one for each input and y or labels."
     reference = "NumPy's format of files, NEP 1; Hugging Face, safetensors"
     code = False
+    place = 1
     options: ClassVar[Mapping[str, str]] = {
         "target": "the array of the labels",
         "drop": "arrays to leave out",
@@ -132,7 +133,8 @@ def _safetensors(path: Path, into: Writer, options: Options) -> None:
                     raise DataError(f"{name} must have samples along its first axis; its shape is {shape}. Reshape it.")
                 first = np.asarray(part[: min(1, shape[0])])
                 rows = max(1, CHUNK_BYTES // max(1, first.itemsize * _product(shape[1:])))
-                chunks = (np.asarray(part[start : start + rows]) for start in range(0, shape[0], rows))
+                starts = range(0, shape[0], rows)
+                chunks = (np.asarray(part[start : min(start + rows, shape[0])]) for start in starts)
                 into.array(name, first.dtype, shape[1:], chunks)
             if target is not None:
                 into.named_labels(file.get_tensor(target), options.classes)

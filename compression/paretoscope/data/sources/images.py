@@ -37,6 +37,7 @@ class Images:
     summary = "A folder for each class, under train and test or not; without such folders the images are unlabelled."
     reference = "torchvision's ImageFolder; the suffixes are " + ", ".join(SUFFIXES)
     code = False
+    place = 1
     options: ClassVar[Mapping[str, str]] = {
         "broken": "refuse (default) or skip images that cannot be decoded",
         "classes": "a file of the folders' names in the order of the network's classes",

@@ -1,7 +1,7 @@
 """The networks that the user added."""
 
 from paretoscope.networks import library
-from paretoscope.networks.network import Network, sources
+from paretoscope.networks.network import Network
 
 
 class Library:
@@ -17,6 +17,3 @@ class Library:
 
     def get(self, name: str) -> Network:
         return library.get(name).network
-
-
-sources.add(Library())
