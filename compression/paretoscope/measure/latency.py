@@ -131,7 +131,7 @@ def measure_latency(
         number_format=candidate.number_format,
         batch=batch,
         threads=threads,
-        size=candidate.input_shape[1],
+        size=candidate.input_shape[1] if len(candidate.input_shape) == 3 else 0,
         graph=candidate.graph,
         median_ms=timing.median_ms,
         p95_ms=float(p95),

@@ -100,8 +100,8 @@ def count_macs(module: nn.Module, sample: Batch) -> dict[str, int]:
     """Multiply-accumulate operations of one forward pass over a batch, of one sample here, by the name of the weight.
 
     Counted by watching the calls, so that attention, which computes with the weights of modules it never calls, counts
-    too. The products of queries, keys and values belong to no weight; they are "other", where there are any. Rows that are
-    looked up in a table are not multiplied.
+    too. The products of queries, keys and values belong to no weight; they are "other", where there are any. Rows that
+    are looked up in a table are not multiplied.
     """
     # A view of a weight shares its memory.
     names = {tensor.untyped_storage().data_ptr(): name for name, tensor in module.named_parameters()}

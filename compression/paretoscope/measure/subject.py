@@ -138,7 +138,7 @@ class Subject:
 
     @property
     def baseline(self) -> BaselineFigures:
-        """The baseline's figures on the whole test split; on the samples of a quick evaluation until it ran over all."""
+        """The baseline's figures on the whole test split; on a quick evaluation's samples until it ran over all."""
         return self.judged.baseline(self.judged.settled)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
@@ -217,7 +217,11 @@ class Subject:
         with self.running(compressed) as forward:
             engine = Engine.TORCH
             # The package's own networks are published as PyTorch runs them.
-            if self.network.graph is not None and isinstance(forward, nn.Module) and form.speeds.pays(n, judged.seconds):
+            if (
+                self.network.graph is not None
+                and isinstance(forward, nn.Module)
+                and form.speeds.pays(n, judged.seconds)
+            ):
                 first = next(chunks)
                 chunks = itertools.chain([first], chunks)
                 forward, engine = engine_for(forward, first, form.speeds)
@@ -250,8 +254,8 @@ class Subject:
         form = self._form(compressed)
         with form.loaded(compressed) as module:
             if compressed.recipe.integer:
-                images = self.data.calibration.numpy()
-                yield form.blueprint.calibrate(module, compressed.weights, images, compressed.ranges)
+                samples = self._arrays()
+                yield form.blueprint.calibrate(module, compressed.weights, samples, compressed.ranges)
             else:
                 yield module
 
@@ -399,13 +403,18 @@ class Subject:
         return runtimes.runtimes.get(runtime).build(runtimes.Runnable(self.model, images.shape[1:]))
 
     def resized(self, size: int | None) -> np.ndarray:
-        """Calibration images, float32 (n, C, H, W), of that height and width, None for the model's own.
+        """Calibration samples, float32 (n, ...), images of that height and width; None for the model's own.
 
-        Raises ModelError for another value than 1 to LARGEST_SIZE.
+        Raises ModelError for another value than 1 to LARGEST_SIZE, and for samples that are no images.
         """
-        images = self.data.calibration
         if size is None:
-            return images.numpy()
+            return self._arrays()
+        images = torch.from_numpy(self._arrays())
+        if images.ndim != 4:
+            raise ModelError(
+                f"a size is a height and width of images (channels, height, width); {self.name} takes "
+                f"{self._input_shape}. Leave the size out."
+            )
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
             raise ModelError(
                 f"size must be a whole number from 1 to {LARGEST_SIZE}; got {size!r}. "
@@ -414,6 +423,17 @@ class Subject:
         if (size, size) == tuple(images.shape[2:]):
             return images.numpy()
         return F.interpolate(images[:RESIZED_IMAGES], (size, size), mode="bilinear", align_corners=False).numpy()
+
+    def _arrays(self) -> np.ndarray:
+        """Calibration samples as runtimes take them; raises ModelError for what they cannot take."""
+        samples = self.data.calibration
+        if isinstance(samples, tuple) or samples.dtype != torch.float32:
+            told = ", ".join(f"{each.name} ({each.dtype})" for each in self.network.inputs)
+            raise ModelError(
+                f"runtimes and integer recipes take one input of float32; {self.name} takes {told}. Evaluate recipes "
+                "of float activations, without a timing."
+            )
+        return samples.numpy()
 
     def _try(self, module: nn.Module, images: np.ndarray, size: int | None) -> None:
         """Raises ModelError unless the module takes images of that size."""
@@ -432,4 +452,3 @@ class Subject:
     @property
     def _input_shape(self) -> tuple[int, ...]:
         return self.network.input_shape
-
