@@ -250,7 +250,7 @@ class Subject:
         self._try(module, images, size)
         runnable = runtimes.Runnable(
             module=module,
-            input_shape=images.shape[1:],
+            inputs=images.shape[1:],
             integer=compressed.recipe.integer,
             weights=compressed.weights,
             calibration=images,

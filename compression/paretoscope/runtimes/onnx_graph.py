@@ -222,6 +222,16 @@ def make_model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
+def outputs_of(model: onnx.ModelProto) -> Outputs:
+    """The outputs of a model under their own names."""
+    kinds = {_element_type(dtype): dtype for dtype in DTYPES.values()}
+    found = {each.name: each.type.tensor_type for each in model.graph.output}
+    return {
+        name: (name, kinds[kind.elem_type], [size.dim_value for size in kind.shape.dim][1:])
+        for name, kind in found.items()
+    }
+
+
 def _element_type(dtype: torch.dtype) -> int:
     kind: int = helper.np_dtype_to_tensor_dtype(np.dtype(Trace.numpy_type(dtype)))
     return kind
