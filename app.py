@@ -21,6 +21,7 @@ page = st.navigation(
         st.Page(
             "pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="trade-off", default=True
         ),
+        st.Page("pages/networks.py", title="Networks", icon=":material/library_add:", url_path="your-own"),
         st.Page("pages/layers.py", title="Layers", icon=":material/layers:", url_path="layer-by-layer"),
         st.Page("pages/latency.py", title="Latency", icon=":material/speed:", url_path="how-fast"),
         st.Page("pages/recover.py", title="Recover", icon=":material/healing:", url_path="win-back"),

@@ -105,7 +105,7 @@ def _measured(subject: Subject, module: torch.nn.Module, decoded: Mapping[str, n
             if name in decoded:
                 tensor.copy_(torch.from_numpy(np.ascontiguousarray(decoded[name])).reshape(tensor.shape))
     found = subject.task.outputs(module, subject.data.test_images.split(CHUNK))
-    harm = max(0.0, float(subject.task.divergence(subject.reference, found).mean()))
+    harm = max(0.0, float(subject.task.divergence(subject.judged.reference(0, subject.data.test_images), found).mean()))
     return Point(size, harm, float((found.argmax(1).numpy() == subject.labels).mean()))
 
 

@@ -20,7 +20,8 @@ from paretoscope import codec
 from paretoscope.base.torchvision_import import import_torchvision
 from paretoscope.measure.wording import smaller
 from paretoscope.methods.pipeline import compress
-from paretoscope.model.statistics import ModelStatistics, compressible
+from paretoscope.model import weights
+from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
 
 from benchmarks.measured import Table, columns, keep, parser
@@ -36,7 +37,7 @@ def heavy_tailed_resnet18(seed: int = 0) -> torch.nn.Module:
     rng = np.random.default_rng(seed)
     model = resnet18(weights=None).eval()
     state = model.state_dict()
-    for name in sorted(compressible(model)):
+    for name in sorted(weights.names(model)):
         shape = tuple(state[name].shape)
         scale = math.sqrt(2 / math.prod(shape[1:]))
         state[name].copy_(torch.from_numpy((scale * rng.standard_t(3, shape)).astype(np.float32)))

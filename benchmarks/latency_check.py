@@ -19,12 +19,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.base.lock import machine
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program
 from paretoscope.runtimes import Runnable as Network
-from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_profile import events
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, bound_call, options_of
 from paretoscope.runtimes.openvino import OPENVINO, SETTINGS, OpenVinoSession

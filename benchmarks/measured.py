@@ -1,11 +1,11 @@
-"""Tables of docs/measured.md: printed by the benchmarks, kept as JSON, written into their sections.
+"""Tables of the pages in docs/: printed by the benchmarks, kept as JSON, written into their sections.
 
     python -m benchmarks.measured           render all sections anew from docs/measured/*.json
 
 A benchmark prints its tables; with --write it also keeps them in docs/measured/SECTION.json, with the command, the
-date, the machine and the version, and replaces what stands in docs/measured.md between `<!-- benchmarks.SECTION -->`
-and `<!-- end -->`. A section is named after its benchmark, `coding`, or after a part of it, `coding-speed`. Text
-outside the sections is written by hand and should hold no measured figure.
+date, the machine and the version, and replaces what stands between `<!-- benchmarks.SECTION -->` and `<!-- end -->` in
+docs/measured.md or docs/networks.md. A section is named after its benchmark, `coding`, or after a part of it,
+`coding-speed`. Text outside the sections is written by hand and should hold no measured figure.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 from paretoscope import __version__
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "measured.md"
+PAGES = (ROOT / "docs" / "measured.md", ROOT / "docs" / "networks.md")
 KEPT = ROOT / "docs" / "measured"
 SECTION = re.compile(r"<!-- benchmarks\.(?P<name>[a-z_-]+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
 # Modules here that fill no section of docs/measured.md, and why.
@@ -83,7 +83,7 @@ def columns(*titles: str | tuple[str, str]) -> list[Column]:
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks have."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--write", action="store_true", help="replace this benchmark's sections of docs/measured.md")
+    made.add_argument("--write", action="store_true", help="replace this benchmark's sections of the pages in docs/")
     # Both as they are before the benchmark's own work, during which the code may change.
     made.set_defaults(commit=_commit(), load=round(os.getloadavg()[0], 1))
     return made
@@ -93,24 +93,30 @@ def keep(section: str, tables: Sequence[Table], options: argparse.Namespace, not
     """With --write: keep the tables as JSON and render the page anew. note: a sentence that stands under them."""
     if not options.write:
         return
-    if f"<!-- benchmarks.{section} -->" not in PAGE.read_text():
-        raise SystemExit(f"{PAGE} has no section for it. Add the lines <!-- benchmarks.{section} --> and <!-- end -->.")
+    page = next((each for each in PAGES if f"<!-- benchmarks.{section} -->" in each.read_text()), None)
+    if page is None:
+        raise SystemExit(
+            f"none of {', '.join(each.name for each in PAGES)} has a section for it. Add the lines "
+            f"<!-- benchmarks.{section} --> and <!-- end --> to one."
+        )
     KEPT.mkdir(exist_ok=True)
     document = {**_provenance(options), "note": note, "tables": [_as_json(table) for table in tables]}
     (KEPT / f"{section}.json").write_text(to_json(document))
-    PAGE.write_text(rendered(PAGE.read_text(), KEPT))
-    print(f"Written: the section {section} of {PAGE.relative_to(ROOT)}")
+    page.write_text(rendered(page.read_text(), KEPT))
+    print(f"Written: the section {section} of {page.relative_to(ROOT)}")
 
 
 def rendered(page: str, kept: Path) -> str:
-    """The page with all its sections as the JSON files beside it have them; raises SystemExit where one is missing."""
+    """The page with all its sections as the JSON files have them; raises SystemExit where one is missing."""
     files = {path.stem: path for path in kept.glob("*.json")}
-    sections = [found["name"] for found in SECTION.finditer(page)]
-    if odd := sorted(set(sections) ^ files.keys()):
-        raise SystemExit(
-            f"docs/measured.md and docs/measured/*.json must have the same sections; {odd} stand in one alone."
-        )
+    if odd := sorted(set(sections(page)) - files.keys()):
+        raise SystemExit(f"each section of a page must have its file in docs/measured/; {odd} have none.")
     return SECTION.sub(lambda found: _section(found["name"], json.loads(files[found["name"]].read_text())), page)
+
+
+def sections(page: str) -> list[str]:
+    """The names of a page's sections."""
+    return [found["name"] for found in SECTION.finditer(page)]
 
 
 def to_json(document: dict[str, Any]) -> str:
@@ -180,7 +186,8 @@ def _commit() -> str:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    PAGE.write_text(rendered(PAGE.read_text(), KEPT))
+    for page in PAGES:
+        page.write_text(rendered(page.read_text(), KEPT))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def measured(subject: Subject, named: str, recipe: Recipe) -> PresetFigures:
     split = Split.of(subject, recipe.recover.seed if recipe.recover else 0)
     labels = split.validation_labels.numpy()
     with subject.running(compressed) as forward:
-        *_, found = subject.task.answer(forward, split.validation_images.split(CHUNK))
-    *_, before = subject.task.answer(subject.model, split.validation_images.split(CHUNK))
+        *_, found = subject.task.answer(forward, split.validation_samples.split(CHUNK))
+    *_, before = subject.task.answer(subject.model, split.validation_samples.split(CHUNK))
     right, was_right = found.classes == labels, before.classes == labels
     return PresetFigures(
         model=subject.name,

@@ -26,18 +26,19 @@ def live() -> None:
     if work.exact:
         notes.render(view.model, view.recipe)
     history.render(bench, view.model)
-    ladder, sweeps, confusion, records = st.tabs(
-        ["Size ladder", "Sweeps", state.words().errors.tab, "Records"], key="tab", on_change="rerun"
-    )
+    errors = state.words().errors
+    names = ["Size ladder", "Sweeps", *([errors.tab] if errors else []), "Records"]
+    ladder, sweeps, *confusion, records = st.tabs(names, key="tab", on_change="rerun")
     if ladder.open:
         with ladder:
             plots.ladder(work, look)
     if sweeps.open:
         with sweeps:
             plots.sweeps(work, look)
-    if confusion.open:
-        with confusion:
-            plots.confusion(work, look)
+    for tab in confusion:
+        if tab.open:
+            with tab:
+                plots.confusion(work, look)
     if records.open:
         with records:
             table.render(work)

@@ -1,9 +1,8 @@
 """Export: the current model in the formats that people deploy, each checked before it is offered, and back again."""
 
 import streamlit as st
-from paretoscope.networks.zoo import models
 
-from pages.components import controls, exporting, exporting_matrix, layers, notes, plain, state
+from pages.components import controls, exporting, exporting_matrix, layers, naming, notes, plain, state
 
 controls.open_view("export")
 state.begin()
@@ -12,9 +11,7 @@ view = state.view()
 state.open_subject(view.model)
 
 st.title("Export")
-st.markdown(
-    f"**{models.get(view.model).title}** for other tools. Current recipe: {plain.escape(view.recipe.describe())}."
-)
+st.markdown(f"**{naming.titled(view.model)}** for other tools. Current recipe: {plain.escape(view.recipe.describe())}.")
 
 
 def live() -> None:

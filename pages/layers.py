@@ -2,9 +2,8 @@
 
 import streamlit as st
 from paretoscope.figures import theme
-from paretoscope.networks.zoo import models
 
-from pages.components import controls, figure, layers, notes, one_layer, plain, state
+from pages.components import controls, figure, layers, naming, notes, one_layer, plain, state
 
 look = theme.named(st.context.theme.type)
 controls.open_view("layers")
@@ -14,9 +13,7 @@ view, bench = state.view(), state.workbench()
 subject = state.open_subject(view.model)
 
 st.title("Layers")
-st.markdown(
-    f"**{models.get(view.model).title}**, layer by layer. Current recipe: {plain.escape(view.recipe.describe())}."
-)
+st.markdown(f"**{naming.titled(view.model)}**, layer by layer. Current recipe: {plain.escape(view.recipe.describe())}.")
 layers.choose(subject.statistics)
 
 

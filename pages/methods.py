@@ -7,10 +7,9 @@ from paretoscope.figures.theme import Theme
 from paretoscope.measure.record import Ladder
 from paretoscope.measure.size import ladder as measure_ladder
 from paretoscope.methods.catalogue import MethodEntry, methods
-from paretoscope.networks.zoo import models
 from paretoscope.recipe.recipe import Recipe
 
-from pages.components import controls, figure, plain, state
+from pages.components import controls, figure, naming, plain, state
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -57,7 +56,7 @@ st.title("Methods")
 layers = state.open_subject(model).statistics.layers
 
 st.markdown(
-    f"What each step does to the weights of **{models.get(model).title}**. Current recipe: "
+    f"What each step does to the weights of **{naming.titled(model)}**. Current recipe: "
     f"{plain.escape(recipe.describe())}."
 )
 

@@ -7,13 +7,12 @@ from typing import Any
 import streamlit as st
 from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError
-from paretoscope.networks.zoo import models
 from paretoscope.recipe import effects
 from paretoscope.recipe.presets import Preset, presets_of
 from paretoscope.recipe.recipe import DEFAULTS, FULL_PRECISION, INTEGER_BITS, RULES, SETTINGS, Recipe
 from paretoscope.service.presets import known, movable, told_figures
 
-from pages.components import exchange, link, notes, plain, state, visitors, widgets
+from pages.components import exchange, link, naming, notes, plain, state, visitors, widgets
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 PRUNED_BY = {
@@ -40,6 +39,8 @@ def open_view(page: str) -> None:
     page: names the page. What cannot be opened is told, and the view stays as it was.
     """
     visitors.let_in()
+    if gone := state.leave_removed():
+        st.warning(f"{plain.escape(gone)} is not in the library any more. Another model was opened.")
     link.open_link()
     if st.session_state.get("controls_on") != page:
         # Widgets of the page before have left values behind under the same keys.
@@ -137,7 +138,7 @@ def _offer_carrying(view: View) -> None:
             key="carry_over",
             type="tertiary",
             icon=":material/subdirectory_arrow_right:",
-            help=f"The settings that {models.get(before).title} has, on this model.",
+            help=f"The settings that {naming.titled(before)} has, on this model.",
             on_click=_carry,
             args=(recipe, left_out),
         )
@@ -175,10 +176,9 @@ def draw() -> None:
 def _draw(view: View) -> None:
     settings = view.recipe.settings()
     st.session_state.setdefault(CONTROLS + "model", view.model)
-    titles = {entry.name: entry.title for entry in models}
-    names = models.names()
-    st.selectbox("Model", names, names.index(view.model), key=CONTROLS + "model", format_func=titles.get)
-    st.caption(models.get(view.model).summary)
+    names = naming.names()
+    st.selectbox("Model", names, names.index(view.model), key=CONTROLS + "model", format_func=naming.called)
+    st.caption(naming.shown(view.model))
     _offer_carrying(view)
 
     for setting in SETTINGS.values():
@@ -268,7 +268,7 @@ def timing_choices(view: View) -> dict[str, tuple[str, tuple, Any, str, Callable
     """Each setting of a timing: its label, options, current value, help, and how an option is written."""
     timing, sizes = view.timing, state.sizes(view.model)
     installed = tuple(runtime.name for runtime in runtimes.runtimes if not runtime.missing)
-    return {
+    found: dict[str, tuple[str, tuple, Any, str, Callable[[Any], str]]] = {
         "runtime": (
             "Runtime",
             installed,
@@ -276,17 +276,19 @@ def timing_choices(view: View) -> dict[str, tuple[str, tuple, Any, str, Callable
             "What runs the model when latency is measured.",
             lambda name: runtimes.runtimes.get(name).title,
         ),
-        "batch": ("Batch", BATCHES, timing.batch, "Images a call when latency is measured.", str),
+        "batch": ("Batch", BATCHES, timing.batch, "Samples a call when latency is measured.", str),
         "threads": ("Threads", THREADS, timing.threads, "Threads of the runtime.", str),
-        "size": (
+    }
+    if sizes:
+        found["size"] = (
             "Input size",
             sizes,
             timing.size or sizes[0],
             "Height and width of the images when latency is measured. Answers are always those of the model's own "
             "size; a model that takes no other says so.",
             lambda size: f"{size} x {size}" + " (own)" * (size == sizes[0]),
-        ),
-    }
+        )
+    return found
 
 
 def missing_runtimes() -> None:

@@ -7,13 +7,12 @@ import streamlit as st
 from paretoscope.base.errors import CompressionError
 from paretoscope.export import Checked, Conversion, Format, Verification, differing, formats, stem
 from paretoscope.export.restore import LARGEST, restore
-from paretoscope.networks.zoo import models
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Words
 
-from pages.components import plain, state
+from pages.components import naming, plain, state
 from pages.components.state import Work
 
 # Names and Mbit/s of links that devices are updated over, as users see them rather than at their peak.
@@ -154,8 +153,8 @@ def table(work: Work, known: list[Offer]) -> None:
             "State": st.column_config.TextColumn(width=104),
             "Size": number(width=88, format="%.1f KB", help="Bytes on disk, all files counted."),
             "Ratio": number(width=70, format="%.1fx", help="fp32 bytes / bytes on disk."),
-            "Differ": number(width=58, help="Test images with another prediction than on the screen."),
-            "Largest": number(width=66, format="%.2g", help="Largest difference of a logit from the screen's."),
+            "Differ": number(width=58, help="Test samples with another answer than on the screen."),
+            "Largest": number(width=66, format="%.2g", help="Largest difference of an output from the screen's."),
             words.title: number(width=76, format=words.number, help="In its own runtime, over the whole test split."),
             **{
                 name: st.column_config.TextColumn(width=72, help=f"Transfer at {_speed(rate)}.") for name, rate in links
@@ -237,10 +236,10 @@ def reasons(known: list[Offer]) -> None:
     if missing:
         st.caption("  \n".join(map(plain.escape, missing)))
     st.caption(
-        "Each file is run in its own runtime over the whole test split. Differ: images that get another answer than on "
-        "the screen. Largest: how far a logit, the score of a class, is at most from the screen's. With integer "
-        "kernels the screen shows the integer network, from which formats of decoded floats differ by the rounding of "
-        "its activations. A file that fails its promise, in the last column, is not offered."
+        "Each file is run in its own runtime over the whole test split. Differ: samples that get another answer than "
+        "on the screen. Largest: how far an output is at most from the screen's. With integer kernels the screen shows "
+        "the integer network, from which formats of decoded floats differ by the rounding of its activations. A file "
+        "that fails its promise, in the last column, is not offered."
     )
 
 
@@ -297,7 +296,7 @@ def _open() -> None:
     try:
         found = restore(file.getvalue(), file.name, lambda model: state.statistics(model).digest)
         opened = replace(view, model=found.model or view.model, recipe=found.recipe)
-        told = f"{models.get(opened.model).title}: {found.recipe.describe()}."
+        told = f"{naming.called(opened.model)}: {found.recipe.describe()}."
         if found.compressed is not None and differing(
             found.compressed, state.workbench().compressed(opened.model, found.recipe)
         ):

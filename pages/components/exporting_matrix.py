@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import streamlit as st
 from paretoscope.export import Format, Verification, formats
-from paretoscope.networks.zoo import ModelEntry, models, models_of
+from paretoscope.networks.network import Network
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError
 from paretoscope.service.parties import Party, asking
 from paretoscope.service.study import StudyKind
 
-from pages.components import plain, state, visitors
+from pages.components import naming, plain, state, visitors
 
 FIGURES: dict[str, Callable[[Verification], str]] = {
     "Size": lambda found: f"{found.size / 1000:,.1f} KB",
@@ -40,9 +40,17 @@ def _cancel() -> None:
         job.let_go(_party())
 
 
-def _models() -> list[ModelEntry]:
-    """Those that are measured on the same data as the current one."""
-    return [models.get(name) for name in models_of(models.get(state.view().model).dataset)]
+def _models() -> list[Network]:
+    """Those that are measured on the same data as the current one; that one alone where it has none."""
+    own = naming.find(state.view().model)
+    return [each for each in map(naming.find, naming.names()) if each.data == own.data] if own.data else [own]
+
+
+def _columns() -> dict[str, str]:
+    """Titles of columns by the models' names; users may give two of theirs one title."""
+    shared = _models()
+    titles = [each.title for each in shared]
+    return {each.name: each.title if titles.count(each.title) == 1 else each.name for each in shared}
 
 
 def _check_all() -> None:
@@ -82,12 +90,12 @@ def render() -> None:
     """The table, its one figure to be chosen, and the button or the progress."""
     st.subheader("Every model in every format", anchor="matrix")
     _action()
-    figures = _figures()
+    figures, columns = _figures(), _columns()
     shown = st.segmented_control(
         "Figure", list(figures), default="Size", required=True, key="matrix_figure", label_visibility="collapsed"
     )
     rows = [
-        {"Format": format.title, **{model.title: _cell(model.name, format, figures[shown]) for model in _models()}}
+        {"Format": format.title, **{title: _cell(name, format, figures[shown]) for name, title in columns.items()}}
         for format in formats
     ]
     st.dataframe(
@@ -99,7 +107,7 @@ def render() -> None:
         alt=f"{shown} of every model in every format",
         column_config={
             "Format": st.column_config.TextColumn(width=146),
-            **{model.title: st.column_config.TextColumn(width=134, alignment="right") for model in _models()},
+            **{title: st.column_config.TextColumn(width=134, alignment="right") for title in columns.values()},
         },
     )
     _reasons()
@@ -152,4 +160,4 @@ def _reasons() -> None:
     if failed:
         with st.expander("Why some failed"):
             for problem, titles in failed.items():
-                st.markdown(f"**{', '.join(dict.fromkeys(titles))}**: {plain.escape(problem)}")
+                st.markdown(f"**{plain.escape(', '.join(dict.fromkeys(titles)))}**: {plain.escape(problem)}")

@@ -4,7 +4,7 @@ import streamlit as st
 from paretoscope.base.units import format_bytes, format_ms, format_p, format_percent
 from paretoscope.measure.paired import paired_ms
 from paretoscope.measure.record import Latency, Record
-from paretoscope.measure.wording import NOT_ALONE, UNDECIDED, UNDECIDED_WHY, smaller, speed
+from paretoscope.measure.wording import NOT_ALONE, UNDECIDED, UNDECIDED_WHY, share_touched, smaller, speed, untouched
 from paretoscope.runtimes import runtimes
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Task
@@ -41,9 +41,11 @@ def render(work: Work) -> None:
         smaller(record.ratio),
         delta_color="off",
         delta_arrow="off",
+        delta_description=share_touched(record.touched) or None,
         border=True,
         height="stretch",
-        help=f"Length of the exported file; {format_bytes(record.baseline.size_bytes)} as fp32.",
+        help=f"Length of the exported file; {format_bytes(record.baseline.size_bytes)} as fp32. Touched: the share of "
+        "the parameters that the recipe acted on.",
     )
     _latency(latency, work, record)
     kept = record.rates.architecture_simplification
@@ -58,6 +60,8 @@ def render(work: Work) -> None:
         help="Weights that are zero, and weights whose value at least two weights share. Of the baseline's parameters "
         f"{format_percent(kept)} are left; {format_percent(record.rates.shared_rate)} of the weights are shared.",
     )
+    if left := untouched(record.touched, record.recipe):
+        st.warning(left, icon=":material/filter_alt_off:")
 
 
 def _headline(column, task: Task, record: Record, exact: bool) -> None:
@@ -65,7 +69,7 @@ def _headline(column, task: Task, record: Record, exact: bool) -> None:
     interval = f"[{', '.join(words.ends(figures.low, figures.high))}]"
     verdict = "distinguishable" if figures.distinguishable else "indistinguishable"
     column.metric(
-        words.title if exact else f"{words.title}, estimate from {figures.n} images",
+        words.title if exact else f"{words.title}, estimate from {figures.n} samples",
         ("" if exact else "≈ ") + words.value(figures.value),
         words.change(figures.value - record.baseline.value) if exact else "measuring",
         delta_color="normal" if exact and figures.distinguishable else "off",
@@ -74,7 +78,7 @@ def _headline(column, task: Task, record: Record, exact: bool) -> None:
         border=True,
         height="stretch",
         help=f"{task.told(figures)}, 95 % interval {interval} ({words.interval}). Change to the baseline "
-        f"on the same images: {verdict} by {words.test} at the 5 % level, {format_p(figures.p_value)}. Harm, "
+        f"on the same samples: {verdict} by {words.test} at the 5 % level, {format_p(figures.p_value)}. Harm, "
         f"which tells more: {figures.harm:.2g} {words.harm_unit}, the outputs' mean {words.divergence} from the "
         "baseline's.",
     )

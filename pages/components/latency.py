@@ -10,7 +10,6 @@ from paretoscope.measure.paired import paired_ms
 from paretoscope.measure.record import Latency
 from paretoscope.measure.roofline import LayerWork
 from paretoscope.measure.wording import UNDECIDED, speed
-from paretoscope.networks.zoo import models
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.plans import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
@@ -18,7 +17,7 @@ from paretoscope.service.jobs import Job
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing, alternatives, study_timings
 
-from pages.components import controls, failures, plain, state
+from pages.components import controls, failures, naming, plain, state
 from pages.components import kpis as explore_kpis
 from pages.components.state import View, Work
 
@@ -118,7 +117,7 @@ def _alternatives(view: View) -> Iterator[Alternative]:
 def title(view: View) -> None:
     """What the page is about, in one line."""
     recipe = plain.escape(view.recipe.describe())
-    st.markdown(f"## Latency &nbsp; :small[:gray[**{models.get(view.model).title}**, {recipe}]]")
+    st.markdown(f"## Latency &nbsp; :small[:gray[**{naming.titled(view.model)}**, {recipe}]]")
 
 
 def verdict(known: Known) -> None:
@@ -189,7 +188,7 @@ def kpis(known: Known) -> None:
         "Throughput",
         f"{_thousands(latency.throughput)}/s",
         f"baseline {_thousands(latency.baseline_throughput)}/s",
-        help=f"Images a second at batch {latency.batch}.",
+        help=f"Samples a second at batch {latency.batch}.",
         **metric,
     )
     own, baseline = known.memory
@@ -235,8 +234,8 @@ def _thousands(rate: float) -> str:
 
 def settings(known: Known) -> None:
     """How latency is measured; the same settings as in the sidebar, and the button that measures all figures."""
-    *columns, last = st.columns([1.3, 1, 1, 1.2, 1.2], vertical_alignment="bottom")
     choices = controls.timing_choices(known.view)
+    *columns, last = st.columns([1.3, 1, 1, *[1.2] * (len(choices) - 3), 1.2], vertical_alignment="bottom")
     for column, (name, (label, options, value, help, words)) in zip(columns, choices.items(), strict=True):
         st.session_state[WIDGET + name] = value
         column.selectbox(

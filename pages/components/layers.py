@@ -9,7 +9,7 @@ from paretoscope.figures import waterfall as waterfall_figure
 from paretoscope.figures.theme import Theme
 from paretoscope.measure.layers import LayerRow
 from paretoscope.measure.sensitivity import GRIDS, Sensitivity
-from paretoscope.measure.wording import smaller
+from paretoscope.measure.wording import share_touched, smaller
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.suggest import Suggestion, Target
@@ -114,7 +114,8 @@ def verdict(work: Work) -> None:
     told = "distinguishable from" if record.figures.distinguishable else "indistinguishable from"
     st.markdown(
         f"**{words.value(record.figures.value)}** {words.name} ({words.change(change)}, {told} the baseline), "
-        f"**{format_bytes(record.size.artefact)}**, {smaller(record.ratio)}"
+        f"**{format_bytes(record.size.artefact)}**, "
+        + ", ".join(filter(None, [smaller(record.ratio), share_touched(record.touched)]))
         + ("." if work.exact else " so far; measuring.")
     )
 
@@ -163,7 +164,7 @@ def table(known: Studies) -> None:
         alt="Layers with kind, shape, parameters, multiplications and their shares of size and time",
         column_config={
             "Parameters": st.column_config.NumberColumn(format="localized"),
-            "MACs": st.column_config.NumberColumn(format="localized", help="Multiplications for one image."),
+            "MACs": st.column_config.NumberColumn(format="localized", help="Multiplications for one sample."),
             "Size": st.column_config.NumberColumn(format="%.1f KB", help="Coded without loss."),
             "Share of size": bar(format="%.1f %%", min_value=0, max_value=100),
             "Share of time": bar(
@@ -185,7 +186,7 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
     if known.sensitivity is None:
         st.markdown(
             f"How much {state.words().name} does the model lose when **one layer alone** is pruned, shared or "
-            "quantized? Each layer is measured over the whole range, on the test images, starting "
+            "quantized? Each layer is measured over the whole range, on the test samples, starting "
             "from the activations before it."
         )
         if not known.measuring:

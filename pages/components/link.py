@@ -9,13 +9,12 @@ from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.text import listed, nearest, shown
 from paretoscope.methods.pipeline import unmatched
-from paretoscope.model.statistics import compressible
-from paretoscope.networks import zoo
-from paretoscope.networks.zoo import DEFAULT_MODEL, models
+from paretoscope.model import weights
+from paretoscope.networks.zoo import DEFAULT_MODEL
 from paretoscope.recipe import effects, link
 from paretoscope.recipe.recipe import Recipe
 
-from pages.components import plain, state
+from pages.components import naming, plain, state
 from pages.components.state import BATCHES, THREADS, TIMING, View
 
 # Lines of a message, and characters of a line.
@@ -37,10 +36,10 @@ def read(query: Mapping[str, str]) -> Opened:
     rest = {name: text for name, text in query.items() if name not in own}
     problems: list[str] = []
     model = own.get("model", DEFAULT_MODEL)
-    if model not in models:
-        guess = _guess(model, models.names())
+    if not naming.known(model):
+        guess = _guess(model, naming.names())
         model = DEFAULT_MODEL
-        problems.append(f"There is no model {shown(own['model'])}.{guess} {models.get(model).title} was opened.")
+        problems.append(f"There is no model {shown(own['model'])}.{guess} {naming.called(model)} was opened.")
     timing = {}
     if "runtime" in own:
         try:
@@ -86,10 +85,10 @@ def _for_layers(model: str, recipe: Recipe) -> tuple[Recipe, list[str]]:
     if not recipe.overrides:
         return recipe, []
     with torch.device("meta"):
-        names = compressible(zoo.build(model))
+        names = weights.names(naming.find(model).bare())
     lost = unmatched(recipe, names)
     short = [name.removesuffix(".weight") for name in names]
-    title = models.get(model).title
+    title = naming.called(model)
     if not lost:
         return recipe, []
     kept = tuple(each for each in recipe.overrides if each not in lost)

@@ -5,12 +5,11 @@ import torch
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.text import listed, shown
 from paretoscope.methods.pipeline import unmatched
-from paretoscope.model.statistics import compressible
-from paretoscope.networks import zoo
+from paretoscope.model import weights
 from paretoscope.recipe.effects import notes as without_effect
 from paretoscope.recipe.recipe import Recipe
 
-from pages.components import state
+from pages.components import naming, state
 
 
 def render(model: str, recipe: Recipe) -> None:
@@ -39,13 +38,13 @@ def fitted(model: str, recipe: Recipe) -> tuple[Recipe, str | None]:
     if not recipe.overrides:
         return recipe, None
     with torch.device("meta"):
-        names = compressible(zoo.build(model))
+        names = weights.names(naming.find(model).bare())
     lost = unmatched(recipe, names)
     if not lost:
         return recipe, None
     kept = tuple(each for each in recipe.overrides if each not in lost)
     told = (
-        f"{zoo.models.get(model).title} has no layers {listed(shown(each.layers) for each in lost)}: the settings for "
+        f"{naming.called(model)} has no layers {listed(shown(each.layers) for each in lost)}: the settings for "
         "them were left out."
     )
     return Recipe.of(**{**recipe.settings(), "overrides": kept}), told

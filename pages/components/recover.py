@@ -10,7 +10,6 @@ from paretoscope.figures import recovery as figures
 from paretoscope.figures.theme import Theme
 from paretoscope.measure.subject import Evaluation
 from paretoscope.measure.wording import smaller
-from paretoscope.networks.zoo import models
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.scheduler import told_wait
@@ -19,7 +18,7 @@ from paretoscope.training.epochs import Epoch, Recovery, best_of
 from paretoscope.training.progress import duration
 from paretoscope.training.worth import Worth, weigh
 
-from pages.components import figure, plain, state, training_settings
+from pages.components import figure, naming, plain, state, training_settings
 from pages.components.state import View
 from pages.components.trainings import Known, Request, Training, mine, party, start
 
@@ -27,7 +26,7 @@ from pages.components.trainings import Known, Request, Training, mine, party, st
 def title(view: View) -> None:
     """What the page is about, in one line."""
     recipe = plain.escape(view.recipe.untrained.describe())
-    st.markdown(f"## Recover &nbsp; :small[:gray[**{models.get(view.model).title}**, {recipe}]]")
+    st.markdown(f"## Recover &nbsp; :small[:gray[**{naming.titled(view.model)}**, {recipe}]]")
 
 
 def verdict(known: Known) -> None:
@@ -297,7 +296,7 @@ def others(known: Known) -> None:
         words, button = st.columns([5, 1], vertical_alignment="center")
         done = training.epochs[-1].number if training.epochs else 0
         words.markdown(
-            f":material/model_training: Also {_doing(training.job).lower()}: {models.get(training.model).title}, "
+            f":material/model_training: Also {_doing(training.job).lower()}: {naming.titled(training.model)}, "
             f"{plain.escape(training.recipe.describe())}, epoch {done}{_remaining(training)}"
         )
         button.button(

@@ -17,10 +17,10 @@ from typing import Any
 import streamlit as st
 from paretoscope.base.errors import CompressionError
 from paretoscope.measure.record import Latency, Record
-from paretoscope.measure.subject import Evaluation, Subject
+from paretoscope.measure.subject import LARGEST_SIZE, Evaluation, Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
-from paretoscope.networks.zoo import DEFAULT_MODEL, datasets, models
+from paretoscope.networks.zoo import DEFAULT_MODEL, datasets
 from paretoscope.recipe.link import TIMING
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
@@ -33,7 +33,7 @@ from paretoscope.service.timing import Timing
 from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
 
-from pages.components import plain, visitors
+from pages.components import naming, plain, visitors
 
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
@@ -75,9 +75,12 @@ class View:
 
 
 def sizes(model: str) -> tuple[int, ...]:
-    """Heights of input images that are offered: the model's own, and multiples of it."""
-    own = models.get(model).input_shape[1]
-    return tuple(factor * own for factor in SIZES)
+    """Heights of input images that are offered: the model's own, and multiples of it; none for other inputs."""
+    network = naming.find(model)
+    if not naming.square(network):
+        return ()
+    own = network.input_shape[1]
+    return tuple(factor * own for factor in SIZES if factor == 1 or factor * own <= LARGEST_SIZE)
 
 
 def timing_of(model: str, **settings: Any) -> Timing:
@@ -95,7 +98,7 @@ def workbench() -> Workbench:
 
 
 def subject(model: str) -> Subject:
-    """A model of the zoo, loaded when it is first asked for; raises CompressionError."""
+    """A model, loaded when it is first asked for; raises CompressionError."""
     bench = workbench()
     return bench.subject(model) if bench.loaded(model) else _lasting(bench.subject(model))
 
@@ -106,7 +109,7 @@ def open_subject(model: str) -> Subject:
     known, loading = bench.loaded(model), bench.load(model)
     try:
         with st.spinner("Loading the model", show_time=True):
-            _show_download(models.get(model).dataset, loading)
+            _show_download(naming.find(model).data, loading)
             return loading.result() if known else _lasting(loading.result())
     except CompressionError as error:
         st.error(plain.escape(error))
@@ -124,9 +127,9 @@ def _lasting(new: Subject) -> Subject:
 
 def _show_download(dataset: str, loading: Future) -> None:
     """While a model loads: how far the download of its dataset is, where there is one."""
-    entry, bar = datasets.get(dataset), st.empty()
+    entry, bar = datasets.get(dataset) if dataset in datasets else None, st.empty()
     while wait([loading], LOOK_S).not_done:
-        if download := entry.download():
+        if entry is not None and (download := entry.download()):
             megabytes = f"{download.done / 1e6:.1f} of {download.total / 1e6:.1f} MB"
             bar.progress(download.share, f"Downloading {entry.title} into {plain.escape(download.folder)}: {megabytes}")
         else:
@@ -135,7 +138,7 @@ def _show_download(dataset: str, loading: Future) -> None:
 
 
 def statistics(model: str) -> ModelStatistics:
-    """Statistics of a model of the zoo; raises CompressionError."""
+    """Statistics of a model; raises CompressionError."""
     return subject(model).statistics
 
 
@@ -144,6 +147,16 @@ def view() -> View:
     if "view" not in st.session_state:
         st.session_state.view = View()
     return st.session_state.view
+
+
+def leave_removed() -> str | None:
+    """Go to the model that the dashboard opens on, where the session's was removed; the name of that one."""
+    model = view().model
+    if naming.known(model):
+        return None
+    load(View())
+    recipes().pop(model, None)
+    return model
 
 
 def current_model() -> str:

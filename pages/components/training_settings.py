@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.errors import CompressionError
-from paretoscope.networks.zoo import models, teachers_of
+from paretoscope.networks.sources import alike
 from paretoscope.recipe.recipe import SETTINGS, Recover
 from paretoscope.recipe.schema import Setting
 from paretoscope.service.study import StudyKind
 
-from pages.components import state, widgets
+from pages.components import naming, state, widgets
 from pages.components.state import View
 from pages.components.trainings import Known, Request, start
 
@@ -36,7 +36,7 @@ def ask(view: View) -> Request:
             put(_asked(view), None)
         elif before[0] != view.model and view.model in kept:
             put(*kept[view.model])
-        elif step.teacher and step.teacher not in teachers_of(view.model):
+        elif step.teacher and step.teacher not in alike(view.model):
             put(replace(step, teacher=""), minutes)  # of the model that was open before
     step, minutes = _settings()
     step, minutes = st.session_state.training = kept[view.model] = _changed(step, minutes)
@@ -97,7 +97,7 @@ def _source(step: Recover) -> str:
 def _teacher(name: str) -> str:
     if not name:
         return "the baseline"
-    return models.get(name).title if name in models else name
+    return naming.called(name)
 
 
 def _pace(step: Recover) -> str:
@@ -187,7 +187,7 @@ def _setting(setting: Setting, model: str, step: Recover) -> None:
     match setting.name:
         case "teacher":
             # A link may name one that this model cannot have; starting the training says so.
-            names = tuple(dict.fromkeys(("", *teachers_of(model), step.teacher)))
+            names = tuple(dict.fromkeys(("", *alike(model), step.teacher)))
             widgets.draw(setting, step.teacher, WIDGET + "teacher", options=names, word=_teacher)
         case "distill":
             widgets.draw(setting, _mix(step), WIDGET + "mix")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import streamlit as st
 from paretoscope.base.recent import Recent
-from paretoscope.service.limits import LimitError, Limits
-from streamlit import net_util
+from paretoscope.service.limits import LimitError, Limits, paths
+from streamlit import config, net_util
 from streamlit.errors import StreamlitAuthError, StreamlitSecretNotFoundError
 from streamlit.runtime import exists, get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -88,6 +88,21 @@ def stay_home() -> None:
         net_util._external_ip = ""
 
 
+def own_machine() -> bool:
+    """Whether this server answers browsers of its own machine alone: it listens there, allows no other host's name and
+    no other origin, and asks for no login. Whoever serves others has to change one of these.
+    """
+    home = ("localhost", "127.0.0.1", "::1")
+    return (
+        config.get_option("server.address") in home
+        and set(config.get_option("server.allowedHosts") or ("*",)) <= set(home)
+        and config.get_option("browser.serverAddress") in home
+        and bool(config.get_option("server.enableCORS"))
+        and not config.get_option("server.corsAllowedOrigins")
+        and not configured()
+    )
+
+
 def configured() -> bool:
     """Whether this server asks for a login: where its secrets have [auth]. Raises StreamlitSecretNotFoundError."""
     try:
@@ -145,6 +160,7 @@ def check_settings() -> None:
     """Show what is wrong with the settings of whoever runs the server, and end the page there."""
     try:
         Limits.from_environment()
+        paths(own_machine=False)
     except LimitError as error:
         st.error(f"This server is not set up: {plain.escape(error)}")
         st.stop()

@@ -11,13 +11,13 @@ from click.testing import Result
 from paretoscope import codec
 from paretoscope.base import files
 from paretoscope.base.errors import CompressionError
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.cli.main import app
 from paretoscope.export import formats
 from paretoscope.export.output import write, write_folder
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.service import subjects
 from typer.testing import CliRunner
 

@@ -267,7 +267,7 @@ class TestWhatIsSaid:
         name = "\x1b[31m\r\x1b[2Jw\n.mask"
         save_file({name: torch.rand(5, 5), "v": torch.rand(5, 5)}, tmp_path / "w.safetensors")
         result = done("pack", tmp_path / "w.safetensors", "--bits 8", "--out", tmp_path / "a.psc")
-        assert result.stderr.startswith("Note: Kept as they are") and result.stderr.count("\n") == 1
+        assert result.stderr.startswith("Note: Kept as they are") and result.stderr.count("\n") == 2
         assert r"\x1b[31m\r\x1b[2Jw\n.mask" in result.stderr and "\x1b" not in result.stderr
         assert set(codec.read((tmp_path / "a.psc").read_bytes()).order) == {name, "v"}
         save_file({name: torch.zeros(2, dtype=torch.complex64)}, tmp_path / "w.safetensors")

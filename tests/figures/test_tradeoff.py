@@ -143,7 +143,7 @@ def test_a_running_estimate_is_hollow_has_its_interval_and_is_not_on_the_front(r
     figure = tradeoff.draw(data)
     symbol, hover = next((s, text) for digest, _, _, s, text in markers(figure) if digest == partial.digests.recipe)
     assert symbol == "circle-open"
-    assert "running estimate on 100 of 800 images" in hover
+    assert "running estimate on 100 of 800 samples" in hover
     assert data.front[0][0] > 1_000
     bars = next(trace for trace in figure.data if trace.name == "Estimate").error_y
     assert bars.arrayminus[0] == pytest.approx(1.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from paretoscope import codec
 from paretoscope.measure.layers import OTHER, count_macs, layer_kinds, layer_table, layer_times
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from torch import nn
@@ -85,14 +85,14 @@ def test_macs_of_attention_with_projections_of_their_own():
 @pytest.mark.parametrize("name", zoo.models_of("digits"))
 def test_every_layer_of_the_zoo_has_a_kind_computation_and_time(name):
     model = zoo.build(name)
-    weights = [each for each in model.state_dict() if each in compressible(model)]
+    found = [each for each in model.state_dict() if each in weights.names(model)]
     image = torch.zeros(1, *zoo.models.get(name).input_shape)
     kinds, macs = layer_kinds(model), count_macs(model, image)
-    times = layer_times(model, weights, image, runs=4)
-    assert set(weights) <= set(kinds)
-    assert set(weights) == set(macs) - {OTHER}
-    assert set(times) == {*weights, OTHER}
-    assert all(times[weight] > 0 for weight in weights)
+    times = layer_times(model, found, image, runs=4)
+    assert set(found) <= set(kinds)
+    assert set(found) == set(macs) - {OTHER}
+    assert set(times) == {*found, OTHER}
+    assert all(times[weight] > 0 for weight in found)
 
 
 def test_kinds_tell_depthwise_convolutions_and_attention_apart():

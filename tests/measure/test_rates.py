@@ -2,10 +2,16 @@ import collections
 
 import numpy as np
 import pytest
-from paretoscope.measure.rates import rates
+import torch
+from paretoscope.measure.rates import rates, touched
+from paretoscope.methods import simplify
+from paretoscope.methods.pipeline import compress
+from paretoscope.model import weights
 from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
 from paretoscope.recipe.recipe import Recipe
+from torch import nn
 
 RECIPES = [
     {},
@@ -73,3 +79,61 @@ def test_a_channel_with_a_scale_of_zero_is_zero():
     model = bare(w=Integers(np.ones((2, 3), np.int8), np.array([0.0, 0.5], np.float32), 1))
     assert not model.decode("w")[0].any()
     assert rates(model).sparse_rate == 0.5
+
+
+class Mixed(nn.Module):
+    """Of its 232 parameters 96 + 60 are weights of layers, 60 an embedding, which is the rest here, and 16 vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 6)
+        self.one, self.two = nn.Linear(8, 12, bias=False), nn.Linear(12, 5, bias=False)
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(torch.relu(self.one(self.norm(x))))
+
+
+@pytest.fixture
+def mixed() -> nn.Module:
+    torch.manual_seed(0)
+    return Mixed().eval()
+
+
+def touched_by(module: nn.Module, recipe: Recipe, kept: nn.Module | None = None, **parts):
+    statistics = ModelStatistics.of(module, "mixed")
+    own = ModelStatistics.of(kept, "mixed") if kept is not None else statistics
+    count = sum(parameter.numel() for parameter in module.parameters())
+    return touched(compress(own, recipe, **parts), statistics, weights.described(kept or module), count)
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ({}, {"linear layers": 156, "embeddings": 60, "normalisation": 16}),
+        ({"coder": "smallest"}, {"linear layers": 156, "embeddings": 60, "normalisation": 16}),
+        ({"bits": 8}, {"embeddings": 60, "normalisation": 16}),
+        ({"clusters": 4}, {"embeddings": 60, "normalisation": 16}),
+        ({"sparsity": 0.5}, {"embeddings": 60, "normalisation": 16}),
+        ({"threshold": 1e-9}, {"linear layers": 156, "embeddings": 60, "normalisation": 16}),
+        ({"overrides": [{"layers": "one*", "bits": 4}]}, {"linear layers": 60, "embeddings": 60, "normalisation": 16}),
+        ({"bits": 8, "rest": "fp16"}, {}),
+    ],
+    ids=str,
+)
+def test_what_a_recipe_acts_on_is_what_is_not_stored_as_it_was(mixed, settings, left):
+    found = touched_by(mixed, Recipe.of(**settings))
+    assert dict(found.left) == {kind: count / 232 for kind, count in left.items()}
+    assert found.share == pytest.approx(1 - sum(left.values()) / 232)
+    assert [share for _, share in found.left] == sorted((share for _, share in found.left), reverse=True)
+
+
+def test_what_simplify_takes_away_counts_and_what_it_leaves_does_not(mixed):
+    step = Recipe.of(nodes=0.5).simplify
+    cut = simplify.apply(mixed, step, (8,))
+    left = sum(parameter.numel() for parameter in cut.module.parameters())
+    found = touched_by(mixed, Recipe.of(nodes=0.5), cut.module, structure=cut.structure)
+    assert left < 232 and found.share == pytest.approx(1 - left / 232)
+    # What else is done to the narrower layers counts.
+    pruned = touched_by(mixed, Recipe.of(nodes=0.5, sparsity=0.5), cut.module, structure=cut.structure)
+    assert dict(pruned.left) == {"embeddings": 60 / 232, "normalisation": 16 / 232}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import timings
-from paretoscope.measure.record import Digests, Ladder, Rates, Record
+from paretoscope.measure.record import Digests, Ladder, Rates, Record, Touched
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks.classification import Accuracy, Baseline
 
@@ -20,6 +20,7 @@ RECORD = Record(
     rates=Rates(0.8, 0.2, 1.0),
     size=Ladder(1_000_000, 300_000, 90_000, 50_000, 49_000, 50_000),
     latency=LATENCY,
+    touched=Touched(0.75, (("embeddings", 0.2), ("biases and other vectors", 0.05))),
 )
 
 
@@ -36,7 +37,7 @@ def test_the_fields_of_the_plain_form():
     assert list(data) == [
         *("model", "dataset", "recipe", "digests"),
         *("n", "correct", "accuracy", "accuracy_low", "accuracy_high", "f1", "p_value", "harm"),
-        *("baseline", "rates", "size", "ratio", "latency"),
+        *("baseline", "rates", "touched", "size", "ratio", "latency"),
     ]
     assert data["recipe"] == RECIPE.to_dict()
     assert data["ratio"] == 20.0
@@ -65,12 +66,14 @@ def test_a_record_without_a_field_is_refused(field):
     del data[field]
     if field == "ratio":
         assert Record.from_dict(data) == RECORD
+    elif field == "touched":  # as older versions stored it
+        assert Record.from_dict(data) == dataclasses.replace(RECORD, touched=None)
     else:
         with pytest.raises(KeyError):
             Record.from_dict(data)
 
 
-@pytest.mark.parametrize("part", ["digests", "baseline", "rates", "size", "latency"])
+@pytest.mark.parametrize("part", ["digests", "baseline", "rates", "touched", "size", "latency"])
 @pytest.mark.parametrize("value", [3, [], {}, {"no such field": 1}, "text"])
 def test_a_record_with_a_broken_part_is_refused(part, value):
     with pytest.raises((KeyError, TypeError, ValueError)):

@@ -1,10 +1,13 @@
 import pytest
 import torch
+from paretoscope.base.batch import call, head, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.measure.replay import Replay
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.networks import zoo
 from torch import nn
+
+from tests.helpers import own_networks as own
 
 
 @pytest.fixture(autouse=True)
@@ -25,20 +28,20 @@ def test_replays_every_model_bit_for_bit_from_the_cut_of_every_layer(name):
     images = torch.rand(5, *zoo.models.get(name).input_shape)
     replay = Replay.record(model, images)
     kept, position = replay.start(images), 0
-    assert torch.equal(replay.logits(kept, 0), whole(model, images))
+    assert torch.equal(replay.outputs(kept, 0), whole(model, images))
     baseline = whole(model, images)
-    for layer in sorted(compressible(model), key=replay.cut):
+    for layer in sorted(weights.names(model), key=replay.cut):
         cut = replay.cut(layer)
         replay.run(kept, position, cut)
         position = cut
         weight = model.get_parameter(layer).detach()
         original = weight.clone()
         weight.copy_(original.sign() * original.abs().mean())
-        changed = replay.logits(kept, cut)
+        changed = replay.outputs(kept, cut)
         assert torch.equal(changed, whole(model, images))
         assert not torch.equal(changed, baseline)
         weight.copy_(original)
-        assert torch.equal(replay.logits(kept, cut), baseline)
+        assert torch.equal(replay.outputs(kept, cut), baseline)
 
 
 class InPlace(nn.Module):
@@ -66,7 +69,7 @@ def test_a_value_that_is_changed_in_place_later_is_not_kept():
         values = replay.start(images)
         replay.run(values, 0, replay.cut(name))
         for _ in range(3):
-            assert torch.equal(replay.logits(values, replay.cut(name)), expected)
+            assert torch.equal(replay.outputs(values, replay.cut(name)), expected)
 
 
 def test_only_what_a_later_call_reads_is_kept():
@@ -89,7 +92,7 @@ def test_a_weight_that_no_call_reads_changes_nothing():
     assert replay.cut("unused.weight") == len(replay.calls)
     values = replay.start(images)
     replay.run(values, 0, replay.cut("unused.weight"))
-    assert torch.equal(replay.logits(values, replay.cut("unused.weight")), whole(model, images))
+    assert torch.equal(replay.outputs(values, replay.cut("unused.weight")), whole(model, images))
 
 
 def test_tied_weights_are_first_used_where_the_first_of_them_is():
@@ -107,6 +110,23 @@ def test_recording_leaves_the_model_as_it_was():
     assert not any("forward" in vars(module) for module in model.modules())
 
 
-def test_refuses_what_gives_no_logits():
-    with pytest.raises(ModelError, match="logits"):
-        Replay.record(nn.Identity().eval(), torch.rand(2, 1, 2, 2))
+def test_refuses_what_gives_no_tensors():
+    model = nn.Identity().eval()
+    model.forward = lambda x: "nothing"
+    with pytest.raises(ModelError, match="into tensors"):
+        Replay.record(model, torch.rand(2, 1, 2, 2))
+
+
+@pytest.mark.parametrize("name", own.MAKERS)
+def test_replays_networks_of_users(name):
+    """Several inputs and outputs, tokens, recurrent layers: from the first use of every parameter."""
+    model, batch = own.imported(name).module().eval(), head(own.data(name).test, 7)
+    replay = Replay.record(model, batch)
+    with torch.inference_mode():
+        expected = list(tensors_in(call(model, batch)))
+    for parameter, _ in model.named_parameters():
+        values = replay.start(batch)
+        replay.run(values, 0, replay.cut(parameter))
+        for _ in range(2):
+            found = list(tensors_in(replay.outputs(values, replay.cut(parameter))))
+            assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

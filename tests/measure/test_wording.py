@@ -5,8 +5,9 @@ import pytest
 import timings
 from hypothesis import given
 from hypothesis import strategies as st
-from paretoscope.measure.record import WIDEST
-from paretoscope.measure.wording import faster, size_ratio, smaller, speed, speed_between
+from paretoscope.measure.record import WIDEST, Touched
+from paretoscope.measure.wording import faster, share_touched, size_ratio, smaller, speed, speed_between, untouched
+from paretoscope.recipe.recipe import Recipe
 
 RATIOS = st.floats(0.002, 400)
 
@@ -84,3 +85,23 @@ def test_sizes_have_one_decimal():
         "1.02x smaller",
     ]
     assert [size_ratio(ratio) for ratio in (1, 27.49, 0.04)] == ["1.0x", "27.5x", "0.04x"]
+
+
+TOUCHED = Touched(0.4, (("embeddings", 0.5), ("normalisation", 0.1)))
+
+
+def test_the_share_touched_is_told_beside_a_size():
+    assert share_touched(TOUCHED) == "touched 40.0 %"
+    assert share_touched(None) == ""
+
+
+def test_what_is_not_touched_is_named_where_it_is_much():
+    recipe = Recipe.of(bits=8)
+    assert untouched(TOUCHED, recipe) == (
+        "The recipe acts on 40.0 % of the parameters only. As they were, of all parameters: embeddings (50.0 %), "
+        "normalisation (10.0 %)."
+    )
+    assert untouched(Touched(0.9, (("embeddings", 0.1),)), recipe) == ""
+    assert untouched(None, recipe) == ""
+    # A recipe that was to change nothing is not told so.
+    assert untouched(Touched(0.0, (("embeddings", 1.0),)), Recipe.of(coder="smallest")) == ""

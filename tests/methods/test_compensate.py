@@ -7,7 +7,8 @@ from paretoscope.base.errors import ModelError
 from paretoscope.methods import kmeans, quantize
 from paretoscope.methods.compensate import Entries, EvenGrid, round_with_compensation
 from paretoscope.methods.input_moments import hessians
-from paretoscope.model.statistics import LayerStatistics, compressible
+from paretoscope.model.statistics import LayerStatistics
+from paretoscope.model.weights import names
 from paretoscope.recipe.recipe import Quantize
 from torch import nn
 from torch.nn import functional as F
@@ -373,7 +374,7 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("training", [False, True])
 def test_the_moments_of_self_attention(training: bool) -> None:
     module, x = Attention(own=True).train(training), images(7, 40, 5, 8)
-    found = hessians(module, x, compressible(module))
+    found = hessians(module, x, names(module))
     assert set(found) == {"attention.in_proj_weight", "attention.out_proj.weight"}
     in_proj, out_proj = module.attention.in_proj_weight, module.attention.out_proj.weight
     assert np.allclose(found["attention.in_proj_weight"][0], seen_by(in_proj[:8], x), rtol=1e-4, atol=1e-6)
@@ -385,7 +386,7 @@ def test_the_moments_of_self_attention(training: bool) -> None:
 @pytest.mark.parametrize("settings", [{}, {"kdim": 6, "vdim": 4}], ids=["stacked", "separate"])
 def test_the_moments_of_attention_to_others(settings: dict[str, int]) -> None:
     module, x = Attention(own=False, **settings), images(8, 40, 5, 8)
-    found = hessians(module, x, compressible(module))
+    found = hessians(module, x, names(module))
     wanted = [seen_by(torch.empty(1, y.shape[-1]), y) for y in module.inputs(x)]
     if settings:
         ours = [found[f"attention.{name}_proj_weight"][0] for name in "qkv"]
@@ -398,7 +399,7 @@ def test_the_moments_of_attention_to_others(settings: dict[str, int]) -> None:
 def test_encoder_layers_do_not_slip_past() -> None:
     """In evaluation mode PyTorch would run the whole layer as one fused call."""
     module = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    found = hessians(module, images(9, 12, 5, 8), compressible(module))
+    found = hessians(module, images(9, 12, 5, 8), names(module))
     assert len(found) == 4
     assert all(np.trace(hessian[0]) > 0 for hessian in found.values())
 
@@ -415,7 +416,7 @@ def test_a_shared_weight_has_the_inputs_of_all_its_calls() -> None:
     module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     module[2].weight = module[0].weight
     x = images(11, 30, 4)
-    found = hessians(module, x, compressible(module))
+    found = hessians(module, x, names(module))
     both = torch.cat([x, module[:2](x).detach()])
     for name in ("0.weight", "2.weight"):
         assert np.allclose(found[name][0], seen_by(module[0].weight, both), rtol=1e-4, atol=1e-6)

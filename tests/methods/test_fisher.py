@@ -88,3 +88,50 @@ def test_a_parameter_that_is_not_used_has_none(images):
 
     found = diagonal_fisher(Idle(), images)
     assert not found["idle.weight"].any() and found["used.weight"].all()
+
+
+class TestOtherOutputs:
+    """Noise over signal: the information is twice the squared gradients over the outputs' mean square."""
+
+    def test_a_linear_map_has_a_closed_form(self):
+        torch.manual_seed(4)
+        module, samples = nn.Linear(4, 1, bias=False), torch.randn(1, 4)
+        power = float(module(samples).square().mean())
+        # One output of one sample: its gradient is x, whatever the sign.
+        expected = 2 * float(samples.double().square().mean()) / power
+        np.testing.assert_allclose(diagonal_fisher(module, samples)["weight"], [expected], rtol=1e-5)
+
+    def test_it_predicts_noise_over_signal(self):
+        class TwoOutputs(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two = nn.Linear(5, 6), nn.Linear(5, 4)
+
+            def forward(self, x, y):
+                return self.one(x).view(-1, 2, 3).tanh(), [self.two(y), x.argmax(1)]
+
+        torch.manual_seed(5)
+        module, samples = TwoOutputs(), (torch.randn(8, 5), torch.randn(8, 5))
+        found = diagonal_fisher(module, samples)
+        reference = [each.detach() for each in (module(*samples)[0], module(*samples)[1][0])]
+        generator, size, measured = torch.Generator().manual_seed(6), 1e-3, []
+        state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        for _ in range(300):
+            for name, tensor in module.state_dict().items():
+                tensor.copy_(state[name] + size * torch.randn(tensor.shape, generator=generator))
+            outputs = module(*samples)
+            terms = [
+                (each.detach() - was).double().square().mean() / was.double().square().mean()
+                for each, was in zip((outputs[0], outputs[1][0]), reference, strict=True)
+            ]
+            measured.append(float(sum(terms)) / 2)
+        counts = {name: tensor[0].numel() for name, tensor in state.items()}
+        predicted = 0.5 * size**2 * sum(float(found[name].sum()) * counts[name] for name in state)
+        assert np.mean(measured) == pytest.approx(predicted, rel=0.25)
+
+    def test_classes_at_positions_are_the_mean_of_the_positions(self):
+        torch.manual_seed(7)
+        module, samples = nn.Linear(4, 3), torch.randn(6, 4)
+        one = np.mean([diagonal_fisher(module, samples, seed)["weight"] for seed in range(100)], axis=0)
+        several = [diagonal_fisher(module, samples.view(2, 3, 4), seed)["weight"] for seed in range(100)]
+        np.testing.assert_allclose(np.mean(several, axis=0), one, rtol=0.2)

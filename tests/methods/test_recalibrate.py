@@ -292,7 +292,7 @@ def test_norms_without_statistics_and_modules_without_norms_give_nothing() -> No
 
 
 def test_one_value_of_a_channel_has_no_variance() -> None:
-    with pytest.raises(ModelError, match="more images"):
+    with pytest.raises(ModelError, match="more samples"):
         reestimate_batchnorm(nn.BatchNorm1d(4), images(19, 1, 4))
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from paretoscope.base.errors import ModelError
-from paretoscope.model.statistics import BLOCK, LayerStatistics, ModelStatistics, compressible
+from paretoscope.model import weights
+from paretoscope.model.statistics import BLOCK, LayerStatistics, ModelStatistics
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -116,12 +117,12 @@ class TestLayer:
 class TestCompressible:
     def test_convolutions_linear_layers_and_attention(self, model, statistics):
         names = {"conv.weight", "attention.in_proj_weight", "attention.out_proj.weight", "fc.weight"}
-        assert compressible(model) == names
+        assert weights.names(model) == names
         assert set(statistics.layers) == names
 
     def test_attention_of_different_widths_has_three_projections(self):
         attention = nn.MultiheadAttention(4, 2, kdim=3, vdim=5)
-        assert compressible(attention) == {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"}
+        assert weights.names(attention) == {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"}
 
     @pytest.mark.parametrize(
         ("layer", "shape"),
@@ -209,9 +210,27 @@ class TestModel:
         message = str(caught.value)
         assert message.startswith(f"weights must be float32; fc.weight is {kind}.") and ".float()" in message
 
-    def test_formats_of_the_rest_are_checked_too(self, model):
+    def test_the_rest_may_be_of_any_type_and_any_values(self, model):
         model.norm.double()
-        with pytest.raises(ModelError, match=r"^weights must be float32; norm\.weight is torch\.float64"):
+        rest = {
+            "mask": torch.full((3, 3), -math.inf).triu(1),
+            "index": torch.arange(6, dtype=torch.int32).view(2, 3),
+            "flags": torch.tensor([True, False]),
+            "one": torch.tensor(2.5, dtype=torch.float16),
+            "none": torch.empty(0, 4),
+            "fill": torch.tensor([torch.finfo(torch.float32).min, math.nan]),
+        }
+        for name, tensor in rest.items():
+            model.register_buffer(name, tensor)
+        statistics = ModelStatistics.of(model, "small")
+        assert statistics.rest["norm.weight"].dtype == np.float64
+        for name, tensor in rest.items():
+            kept = statistics.rest[name]
+            assert kept.shape == tuple(tensor.shape) and kept.tobytes() == tensor.numpy().tobytes(), name
+
+    def test_types_that_nothing_holds_are_refused(self, model):
+        model.norm.to(torch.bfloat16)
+        with pytest.raises(ModelError, match=r"^tensors must be of a type of NumPy's; norm\.weight is torch\.bfloat16"):
             ModelStatistics.of(model, "small")
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -10,7 +10,7 @@ NETWORKS = pytest.mark.parametrize("name", sources.names())
 
 
 def test_the_zoo_is_a_source_and_names_are_unique() -> None:
-    assert sources.sources.names() == ("zoo",)
+    assert sources.sources.names() == ("zoo", "library")
     assert sources.names() == zoo.models.names()
     assert len(set(sources.names())) == len(sources.names())
     assert all(source.title and source.summary.endswith(".") and source.reference for source in sources.sources)

@@ -110,7 +110,7 @@ class Walker(ast.NodeVisitor):
             return False
         if name in ("get", "pop") and "session_state" in ast.unparse(node.func):
             return any(isinstance(a, ast.Constant) and str(a.value).endswith(KEPT) for a in node.args)
-        if name in OUTSIDE or ast.unparse(node.func) == "state.told":
+        if name in OUTSIDE or ast.unparse(node.func) in ("state.told", "naming.called"):
             return True
         given = [*node.args, *(each.value for each in node.keywords)]
         receiver = [node.func.value] if isinstance(node.func, ast.Attribute) else []

@@ -194,7 +194,7 @@ def test_a_teacher_of_other_images_is_shown_and_told_when_training_starts() -> N
     assert not page.exception and page.selectbox(key="training_teacher").value == "resnet-20"
     page.button(key="train").click().run()
     until(page, lambda page: len(page.error) > 0)
-    assert "teacher must be another model for the images of lenet-300-100: lenet-5" in page.error[0].value
+    assert "teacher must be another model for the inputs of lenet-300-100: lenet-5" in page.error[0].value
 
 
 def test_a_teacher_stays_behind_with_the_model_that_had_it() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from compressed_models import NAMES, data_of, logits_of, model_of, noise, shape_of, small, small_program, subject
 from paretoscope.base.errors import ModelError
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Runnable, Runtime, predict, runtimes
 
@@ -98,7 +98,7 @@ def test_a_profile_names_every_weight_and_the_rest(runtime: Runtime, number_form
     bits = 8 if number_format == "int8" else 32
     program = runtime.build(subject("lenet-5", Recipe.of(bits=bits, activations=bits)))
     times = runtime.profile(program, data_of("lenet-5").test_images[:2].numpy(), 1, 4)
-    assert set(times) == {*compressible(model_of("lenet-5")), "other"}
+    assert set(times) == {*weights.names(model_of("lenet-5")), "other"}
     assert min(times.values()) >= 0 and sum(times.values()) > 0
 
 
@@ -107,7 +107,7 @@ def test_a_plan_tells_of_every_weight(runtime: Runtime) -> None:
         pytest.skip("skips no zeros")
     given = subject("lenet-5", Recipe.of(sparsity=0.9))
     plan = runtime.plan(runtime.build(given), data_of("lenet-5").test_images[:1].numpy(), 1)
-    assert {layer.weight for layer in plan} == {*compressible(model_of("lenet-5"))}
+    assert {layer.weight for layer in plan} == {*weights.names(model_of("lenet-5"))}
     for layer in plan:
         weight = given.module.get_parameter(layer.weight)
         assert layer.density == weight.count_nonzero() / weight.numel()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from compressed_models import NAMES, compress_module, data_of, model_of, noise, shape_of, subject
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Runnable, Runtime, onnx_profile, predict, pytorch, runtimes
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
@@ -25,7 +25,7 @@ PROFILED = [
 def test_every_weight_of_the_zoo_is_named_and_nothing_else(name, runtime: Runtime, number_format):
     program = runtime.build(subject(name, RECIPES[number_format]), number_format)
     times = runtime.profile(program, data_of(name).test_images[:2].numpy(), 1, 4)
-    assert set(times) == {*compressible(model_of(name)), OTHER}
+    assert set(times) == {*weights.names(model_of(name)), OTHER}
     assert min(times.values()) >= 0
     layers = sum(times.values()) - times[OTHER]
     assert layers > 0

@@ -33,7 +33,7 @@ def compressed(trained) -> CompressedModel:
 
 
 def images(trainer: Trainer) -> torch.Tensor:
-    return trainer.split.validation_images[:100]
+    return trainer.split.validation_samples[:100]
 
 
 def student_and_integer_network(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:

@@ -141,7 +141,7 @@ def test_the_requirement_is_of_the_validation_part(subject):
     recipe = Recipe.of(epochs=1, seed=5)
     split = Split.of(subject, 5)
     with torch.inference_mode():
-        right = subject.model(split.validation_images).argmax(1) == split.validation_labels
+        right = subject.model(split.validation_samples).argmax(1) == split.validation_labels
     assert required_accuracy(subject, recipe, 0) == pytest.approx(float(right.double().mean()))
     assert required_accuracy(subject, recipe, 2.5) == pytest.approx(float(right.double().mean()) - 0.025)
     for points in (-1, float("nan"), float("inf"), True, "1"):

@@ -215,7 +215,7 @@ def test_what_is_validated_is_what_is_exported(subject, trained, name):
     data = codec.write(found.compressed)
     split = Split.of(subject, 0)
     with subject.running(codec.read(data)) as network, torch.inference_mode():
-        logits = network(split.validation_images)
+        logits = network(split.validation_samples)
     assert best.number == found.best
     assert best.size == len(data)
     right = (logits.argmax(1) == split.validation_labels).double().mean()
@@ -228,7 +228,7 @@ def test_integer_recipes_are_validated_as_the_integer_network(subject, trained):
     found = trained("integer activations")[0].result()
     split = Split.of(subject, 0)
     with torch.inference_mode():
-        logits = subject.decoded(found.compressed)(split.validation_images)
+        logits = subject.decoded(found.compressed)(split.validation_samples)
     floats = float(torch.nn.functional.cross_entropy(logits, split.validation_labels))
     assert found.epochs[found.best].validation_loss != pytest.approx(floats, rel=1e-5)
 
@@ -362,7 +362,7 @@ def test_the_test_split_is_never_touched(subject, name):
         data, test_images=torch.full_like(data.test_images, math.nan), test_labels=torch.full_like(data.test_labels, -1)
     )
     settings = {**KINDS[name], "distill": 0.5, "epochs": 2}
-    unseen = replace(subject, data=blind, labels=blind.test_labels.numpy(), predictions=None, reference=None)
+    unseen = replace(subject, data=blind, judged=None)
     expected, found = done(subject, **settings), done(unseen, **settings)
     assert file_of(found) == file_of(expected)
     assert timeless(found.epochs) == timeless(expected.epochs)
@@ -377,18 +377,18 @@ def numbered(numbers: torch.Tensor) -> ImageData:
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
 def test_validation_and_training_parts_share_no_image(seed):
     numbers = torch.arange(1000)
-    split = Split.of(SimpleNamespace(task=None, data=numbered(numbers)), seed)
-    training, validation = set(split.images.tolist()), set(split.validation_images.tolist())
+    split = Split.of(SimpleNamespace(task=None, model=None, judged=SimpleNamespace(chunk=100), data=numbered(numbers)), seed)
+    training, validation = set(split.samples.tolist()), set(split.validation_samples.tolist())
     assert (len(training), len(validation)) == (850, 150)
     assert training | validation == set(range(1000))
-    assert torch.equal(split.images, split.labels)
-    assert torch.equal(split.validation_images, split.validation_labels)
+    assert torch.equal(split.samples, split.labels)
+    assert torch.equal(split.validation_samples, split.validation_labels)
 
 
 @pytest.mark.parametrize(("count", "kept"), [(20, 3), (33_333, 5_000), (60_000, 5_000)])
 def test_no_more_is_kept_back_than_choosing_an_epoch_takes(count, kept):
     numbers = torch.arange(count)
-    split = Split.of(SimpleNamespace(task=None, data=numbered(numbers)), 0)
+    split = Split.of(SimpleNamespace(task=None, model=None, judged=SimpleNamespace(chunk=100), data=numbered(numbers)), 0)
     assert (len(split.labels), len(split.validation_labels)) == (count - kept, kept)
 
 
@@ -405,7 +405,7 @@ def test_a_train_split_that_comes_in_chunks_is_split_alike():
 
     none = numbers[:0]
     chunked = Chunked(numbers, numbers, none, none, none, "")
-    whole, parts = (Split.of(SimpleNamespace(task=None, data=data), 1) for data in (numbered(numbers), chunked))
+    whole, parts = (Split.of(SimpleNamespace(task=None, model=None, judged=SimpleNamespace(chunk=100), data=data), 1) for data in (numbered(numbers), chunked))
     assert torch.equal(whole.images, parts.images) and torch.equal(whole.validation_labels, parts.validation_labels)
     assert train_split(numbered(numbers))[0].data_ptr() == numbers.data_ptr()
 
@@ -419,7 +419,7 @@ def test_seeds(tied):
     same, again, other = (done(tied, bits=4, seed=seed, epochs=2) for seed in (1, 1, 2))
     assert file_of(same) == file_of(again)
     assert codec.write(learned(same)) != codec.write(learned(other))
-    assert not torch.equal(same.split.validation_images, other.split.validation_images)
+    assert not torch.equal(same.split.validation_samples, other.split.validation_samples)
     # The largest that a recipe may have.
     assert len(done(tied, bits=4, seed=2**63 - 1, epochs=1).epochs) == 2
 
@@ -540,7 +540,7 @@ def softmax(logits: np.ndarray, heat: float = 1.0) -> np.ndarray:
 def test_the_loss_is_that_of_hinton(subject, mix, heat):
     """(1 - a) cross-entropy + a T^2 KL(teacher || student), both softened by T; in float64, in the long form."""
     made = trainer(subject, distill=mix, temperature=heat)
-    images, labels = made.split.images[:7], made.split.labels[:7]
+    images, labels = made.split.samples[:7], made.split.labels[:7]
     logits = torch.from_numpy(np.random.default_rng(0).normal(0, 3, (7, 10)).astype(np.float32)).requires_grad_()
     loss = made._loss(logits, images, labels)
     loss.backward()
@@ -586,7 +586,7 @@ def test_what_is_kept_of_averaged_weights_is_their_running_mean(subject, monkeyp
 def test_another_model_of_the_same_images_teaches(subject):
     """All of the loss is the divergence from its answers: none from itself."""
     made = trainer(subject, distill=1.0, teacher="lenet-5")
-    images, labels = made.split.images[:7], made.split.labels[:7]
+    images, labels = made.split.samples[:7], made.split.labels[:7]
     with torch.no_grad():
         logits, own = zoo.load_model("lenet-5")(images), subject.model(images)
     assert made._loss(logits, images, labels).item() == pytest.approx(0, abs=1e-6)
@@ -596,7 +596,7 @@ def test_another_model_of_the_same_images_teaches(subject):
 @pytest.mark.parametrize("name", ["resnet-20", "lenet-300-100", "lenet-5-mnist", "nobody"])
 def test_a_teacher_of_other_images_is_refused(subject, name):
     """A teacher of another dataset or shape, the model itself, or none at all."""
-    with pytest.raises(RecipeError, match=f"the images of lenet-300-100: lenet-5; got '{name}'"):
+    with pytest.raises(RecipeError, match=f"the inputs of lenet-300-100: lenet-5; got '{name}'"):
         trainer(subject, distill=0.5, teacher=name)
     trainer(subject, teacher=name)  # asks for no answers
 
@@ -631,9 +631,9 @@ def test_every_image_of_the_training_part_is_seen_once_an_epoch(request, monkeyp
     made = done(subject, epochs=1, minibatch=40, augment=False)
     images, labels = (torch.cat(parts) for parts in zip(*seen, strict=True))
     order = sorted(range(len(labels)), key=lambda at: images[at].flatten().tolist())
-    wanted = sorted(range(len(labels)), key=lambda at: made.split.images[at].flatten().tolist())
-    assert torch.equal(images[order], made.split.images[wanted])
-    assert not torch.equal(images, made.split.images)
+    wanted = sorted(range(len(labels)), key=lambda at: made.split.samples[at].flatten().tolist())
+    assert torch.equal(images[order], made.split.samples[wanted])
+    assert not torch.equal(images, made.split.samples)
     assert (made.epochs[-1].loss, made.epochs[-1].train_accuracy) == (1.0, 1.0)
 
 

@@ -35,3 +35,7 @@ class StoreError(CompressionError):
 
 class RuntimeUnavailableError(CompressionError):
     """A runtime is not installed, or cannot run this model."""
+
+
+class DataError(CompressionError):
+    """Data cannot be read, or do not fit a network."""

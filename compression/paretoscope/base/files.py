@@ -132,6 +132,22 @@ def lasting_folder(beside: Path | None = None) -> LastingFolder:
     return LastingFolder(path, lock)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Context in which no other thread or process has the lock at `path`; waits. Without flock it goes on without.
+
+    Raises OSError where the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _temporary_name(name: str) -> str:
     short = name.encode(errors="surrogateescape")[:_LONGEST].decode(errors="ignore")
     return f".{short}.{MARK}{secrets.token_hex(8)}" if name else f"{MARK}{secrets.token_hex(8)}"

@@ -1,6 +1,7 @@
-"""Intervals and tests of counts: Wilson's of a proportion, McNemar's of paired answers."""
+"""Intervals and tests: Wilson's of a proportion, Student's of a mean, McNemar's of paired answers."""
 
 import math
+from collections.abc import Sequence
 
 # Level of intervals, and the normal quantile of its upper end, ndtri(0.975). Importing SciPy takes longer than all
 # intervals do, so only other levels need it.
@@ -18,6 +19,19 @@ def wilson(correct: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     low = 0.0 if correct == 0 else float((centre - spread) / scale)
     high = 1.0 if correct == n else float((centre + spread) / scale)
     return low, high
+
+
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of one value or more (Student 1908); of a single one nothing is known."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    spread = math.fsum((value - mean) ** 2 for value in values)
+    if n == 1:
+        return -math.inf, math.inf
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(spread / (n - 1) / n)
+    return mean - half, mean + half
 
 
 def _quantile(share: float) -> float:

@@ -9,7 +9,7 @@ from torch import fx, nn
 TRACING = threading.Lock()
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
     """Follows the calls of its own thread; those of others go on as if nothing was patched."""
 
     def __init__(self) -> None:
@@ -30,4 +30,4 @@ class _Tracer(fx.Tracer):
 def traced(module: nn.Module) -> fx.Graph:
     """The graph of a module's forward pass; raises what that raises when it gets proxies for tensors."""
     with TRACING:
-        return _Tracer().trace(module)
+        return Tracer().trace(module)

@@ -84,7 +84,7 @@ def compress(
 ) -> None:
     """Compress a model by a recipe and write the artefact."""
     from paretoscope import api
-    from paretoscope.measure.wording import smaller
+    from paretoscope.measure.wording import share_touched, smaller, untouched
     from paretoscope.service import subjects
 
     recipe = recipe_for(model, options)
@@ -92,8 +92,10 @@ def compress(
     compressed = subject.compress(recipe)
     size = api.save(compressed, out)
     ratio = subject.baseline.size_bytes / size
-    print(f"{out}: {size:,} bytes, {smaller(ratio)} than fp32 ({recipe.describe()})")
-    tell(compressed.notes)
+    touched = subject.touched(compressed)
+    told = f"{smaller(ratio)} than fp32 ({recipe.describe()}); {share_touched(touched)} of the parameters"
+    print(f"{out}: {size:,} bytes, {told}")
+    tell([*compressed.notes, *filter(None, [untouched(touched, recipe)])])
 
 
 def _timed(

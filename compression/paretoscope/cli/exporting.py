@@ -64,6 +64,7 @@ def export(
     Where one fails its check, nothing is written and the exit status is 1.
     """
     from paretoscope.export import Original, formats, output, produce
+    from paretoscope.measure.wording import share_touched, untouched
     from paretoscope.tasks.plain import figure
 
     asked = list(dict.fromkeys(format))
@@ -89,11 +90,13 @@ def export(
         {"files": {str(paths[name]): len(data) for name, data in files.items()}, **verification.to_dict()}
         for files, verification in made
     ]
-    tell(compressed.notes)
+    touched = original.record.touched
+    tell([*compressed.notes, *filter(None, [untouched(touched, compressed.recipe)])])
     if as_json:
         print(json.dumps(rows if "all" in asked or len(rows) > 1 else rows[0], indent=2))
         return
-    print(f"{compressed.architecture}: {compressed.recipe.describe()}; fp32 {subject.baseline.size_bytes:,} bytes")
+    dense = f"fp32 {subject.baseline.size_bytes:,} bytes"
+    print(f"{compressed.architecture}: {compressed.recipe.describe()}; {dense}; {share_touched(touched)}")
     print(f"{'format':<19}{'bytes':>11}{'differ':>8}{'of':>6}{'largest':>10}{words.name:>10}{'seconds':>9}  runtime")
     for row in rows:
         print(

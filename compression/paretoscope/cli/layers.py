@@ -15,13 +15,15 @@ from paretoscope.cli.subjects import recipe_for
 def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
     """List a model's layers with their shares of size and of measured time; with a recipe, those of the result."""
     from paretoscope.measure.layers import layer_table
+    from paretoscope.measure.wording import share_touched, untouched
     from paretoscope.service import subjects
 
     recipe = recipe_for(model, options)
     subject = subjects.load(model)
     compressed = subject.compress(recipe)
     rows = layer_table(subject, compressed)
-    tell(compressed.notes)
+    touched = subject.touched(compressed)
+    tell([*compressed.notes, *filter(None, [untouched(touched, recipe)])])
     if as_json:
         print(json.dumps([row.to_dict() for row in rows], indent=2))
         return
@@ -32,6 +34,8 @@ def layers(options: RecipeOptions, model: Model, as_json: Json = False) -> None:
             f"{row.name:<52}{row.kind:<22}{shape:<18}{row.parameters:>11,}{row.macs:>12,}{row.bytes:>11,}"
             f"{row.size_share:>8.1%}{row.time_share:>8.1%}"
         )
+    if not recipe.lossless:
+        print(f"{share_touched(touched)} of the parameters")
 
 
 @reporting

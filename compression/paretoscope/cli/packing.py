@@ -9,6 +9,7 @@ import typer
 
 from paretoscope.base import files
 from paretoscope.base.errors import RecipeError
+from paretoscope.base.text import listed
 from paretoscope.cli.options import RecipeOptions, with_recipe
 from paretoscope.cli.shared import Json, file_path, reporting, tell
 from paretoscope.recipe.recipe import FULL_PRECISION, Code, Recipe
@@ -37,9 +38,9 @@ def pack(
     """Compress the weights of any network, without its architecture or data; what was written is read back."""
     from paretoscope import codec
     from paretoscope.codec.checkpoints import load_checkpoint
-    from paretoscope.measure.wording import smaller
+    from paretoscope.measure.wording import MUCH, smaller
+    from paretoscope.methods.pack import left_alone, share_touched
     from paretoscope.methods.pack import pack as pack_weights
-    from paretoscope.methods.pack import share_touched
     from paretoscope.model.packed import PackedModel
     from paretoscope.search.allot import pack_for_size
 
@@ -82,7 +83,9 @@ def pack(
     than = f"{smaller(size_bytes / len(data))} than {size_bytes:,} bytes of tensors" if size_bytes else "no values"
     touched = share_touched(model, checkpoint.state)
     print(f"{out}: {len(data):,} bytes, {than} ({recipe.describe()}); touched {touched:.1%} of the values")
-    tell([*checkpoint.notes, *model.notes])
+    left = left_alone(model, checkpoint.state) if touched < MUCH and not recipe.lossless else {}
+    untouched = [f"The recipe acts on {touched:.1%} of the values only. As they were: {listed(left)}."] * bool(left)
+    tell([*checkpoint.notes, *model.notes, *untouched])
 
 
 @reporting

@@ -72,6 +72,7 @@ def _network_file(model: str, options: RecipeOptions) -> "tuple[CompressedModel,
     """What is in an artefact of a network, and its bytes without figures."""
     from paretoscope import codec
     from paretoscope.export.measured import without_figures
+    from paretoscope.networks import sources
 
     if options.source is not None or options.given:
         raise ArtefactError("an artefact has its own recipe; got recipe options beside it. Leave them out.")
@@ -81,5 +82,10 @@ def _network_file(model: str, options: RecipeOptions) -> "tuple[CompressedModel,
         raise ArtefactError(
             f"a network must be named in the file to be run; {model} was packed from weights alone. "
             "Unpack it, and load the weights into their network."
+        )
+    if compressed.architecture not in sources.names() and compressed.graph is not None:
+        raise ArtefactError(
+            f"a file is measured beside the network that it was made from; {compressed.architecture} is not here. Add "
+            f"that one, or take the file itself as a network: paretoscope add {compressed.architecture} {model}."
         )
     return compressed, without_figures(artefact)

@@ -4,7 +4,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -13,6 +13,9 @@ from paretoscope.base.errors import ArtefactError, ModelError, NewerArtefactErro
 from paretoscope.codec.container import newer, pack_text, unpack_text
 from paretoscope.codec.description import described
 from paretoscope.codec.kinds import TensorKind, values_of
+from paretoscope.graph import compact
+from paretoscope.graph.network_graph import NetworkGraph
+from paretoscope.model import layouts
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.packed import DTYPES, PackedModel
 from paretoscope.model.structure import Structure
@@ -22,7 +25,7 @@ from paretoscope.recipe.recipe import CODERS, Recipe
 MAX_SIZE = 1 << 40
 MAX_AXES = 32
 DAMAGED = ". The file is damaged: export it again."
-_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges", "turned", "metadata")
+_FIELDS = ("architecture", "source", "recipe", "tensors", "structure", "ties", "ranges", "turned", "metadata", "graph")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,10 @@ class Header:
     """architecture: "" for a bare state dict. tensors: kind and shape by name, in the order of the state dict.
 
     dtypes: of the tensors of a bare state dict that are held in another type. ties: position in the order, name and
-    the name whose tensor it is. ranges: least and largest value of activations, by name. turned: groups of the weights
-    that the state dict has in the other layout, by name. metadata: texts of a bare state dict. description: the recipe
-    as it stands in the file, None where `recipe` says all of it; unknown: the names of what it does not say.
+    the name whose tensor it is. ranges: least and largest value of activations, by name. turned: groups of the
+    weights that the state dict has in the other layout, by name. metadata: texts of a bare state dict. graph: the
+    network as data, None for one that is rebuilt by its name. description: the recipe as it stands in the file, None
+    where `recipe` says all of it; unknown: the names of what it does not say.
     """
 
     architecture: str
@@ -47,6 +51,7 @@ class Header:
     unknown: tuple[str, ...] = ()
     turned: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    graph: NetworkGraph | None = None
 
     @classmethod
     def of(cls, model: CompressedModel) -> "Header":
@@ -68,6 +73,7 @@ class Header:
             turned=dict(model.turned),
             metadata=dict(model.metadata) if isinstance(model, PackedModel) else {},
             description=model.description,
+            graph=model.graph,
         )
 
     def pack(self) -> bytes:
@@ -91,6 +97,8 @@ class Header:
             data["turned"] = [list(each) for each in self.turned.items()]
         if self.metadata:
             data["metadata"] = self.metadata
+        if self.graph is not None:
+            data["graph"] = compact.packed(self.graph, self._state_shapes())
         section = pack_text(data)
         try:
             Header.unpack(section)
@@ -108,7 +116,7 @@ class Header:
             return cls._read(unpack_text(section))
         except NewerArtefactError:
             raise
-        except (zlib.error, ValueError, KeyError, TypeError, RecursionError, ArtefactError) as error:
+        except (zlib.error, ValueError, KeyError, TypeError, RecursionError, ArtefactError, ModelError) as error:
             raise ArtefactError(f"the header must describe a model; {_printable(error)}{DAMAGED}") from None
 
     @classmethod
@@ -136,7 +144,7 @@ class Header:
             raise newer(f"streams of the coder {coder!r:.60}")
         recipe, left_out = described(data["recipe"])
         description = data["recipe"] if left_out else None
-        return cls(
+        header = cls(
             architecture or "",
             source,
             recipe,
@@ -150,6 +158,22 @@ class Header:
             unknown=left_out,
             metadata=_metadata(data.get("metadata", {}), bare),
         )
+        return header._with_graph(data["graph"]) if "graph" in data else header
+
+    def _with_graph(self, data: object) -> "Header":
+        if not self.architecture:
+            raise ValueError("a bare state dict has a graph")
+        try:
+            graph = compact.unpacked(data, self._state_shapes(), {name: target for _, name, target in self.ties})
+        except compact.UnknownPart as error:
+            raise newer(str(error)) from None
+        return replace(self, graph=graph)
+
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the entries of the state dict."""
+        shapes = {name: shape for name, (_, shape) in self.tensors.items()}
+        shapes |= {name: layouts.turned_shape(shapes[name], groups) for name, groups in self.turned.items()}
+        return shapes | {name: shapes[target] for _, name, target in self.ties}
 
     @property
     def values(self) -> int:
@@ -185,6 +209,7 @@ class Header:
             description=self.description,
             notes=_notes(self.unknown),
             turned=self.turned,
+            graph=self.graph,
         )
 
 

@@ -58,7 +58,7 @@ PLAIN = {"f4": "<f4", "f2": "<f2", "i8": "<i8", "f8": "<f8", "i4": "<i4", "i2": 
 PLAIN |= {"u8": "<u8", "u4": "<u4", "u2": "<u2", "u1": "u1", "b1": "?"}
 LABEL = re.compile(r"(w4|f[248]|[iu][1248]|b1)|(r?)([qda])([1-9]\d?)([ct])(p?)|k(0|[1-9]\d{0,2})(f|q([1-9]\d?)(p?))")
 PRECISIONS = (5, 8, 11, 14)
-FIELDS = {"architecture", "source", "recipe", "tensors", "structure", "ranges", "ties", "turned", "metadata"}
+FIELDS = {"architecture", "source", "recipe", "tensors", "structure", "ranges", "ties", "turned", "metadata", "graph"}
 CODES_PER_LANE = 1 << 20
 
 
@@ -847,6 +847,16 @@ def contents(data: bytes) -> Arrays:
         ordered.insert(position, name)
         arrays[name] = arrays[target]
     return {name: arrays[name] for name in ordered}
+
+
+def graph_of(data: bytes) -> dict[str, Any] | None:
+    """The graph of the network as plain data (FORMAT.md, section 2.1), None where the file has none."""
+    try:
+        graph = header_of(sections(data)["H"]).get("graph")
+    except FAILURES as error:
+        raise damaged(f"the header must be whole; {error!r:.100}") from None
+    require(graph is None or isinstance(graph, dict), "a graph must be an object")
+    return graph
 
 
 def main(path: str, out: str) -> None:

@@ -19,7 +19,7 @@ class ArrayData:
     """Samples in memory. The tensors are shared between callers: do not write to them.
 
     train, test, calibration: what a network takes, (n, ...) for each of its inputs. train_labels, test_labels: int64
-    (n, ...), None without. digest: of the test split and its labels.
+    (n, ...), None without. digest: of the test split and its labels. drawn: whether the samples are random numbers.
     """
 
     train: "Batch"
@@ -28,6 +28,7 @@ class ArrayData:
     digest: str
     train_labels: "Tensor | None" = None
     test_labels: "Tensor | None" = None
+    drawn: bool = False
 
     @classmethod
     def of(

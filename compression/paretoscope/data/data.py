@@ -24,7 +24,8 @@ class Data(Protocol):
     """Samples of the splits as a network takes them, and labels, where there are any; they need not fit into memory.
 
     calibration: a fixed small part of the train split, for what must be seen before quantizing. digest: SHA-256 of the
-    test split as a network is fed with it (64 hexadecimal characters). labelled: whether there are labels.
+    test split as a network is fed with it (64 hexadecimal characters). labelled: whether there are labels. drawn:
+    whether the samples are random numbers, which stand in for data that nobody gave.
     """
 
     @property
@@ -35,6 +36,9 @@ class Data(Protocol):
 
     @property
     def labelled(self) -> bool: ...
+
+    @property
+    def drawn(self) -> bool: ...
 
     def length(self, part: Part) -> int:
         """How many samples a split has."""

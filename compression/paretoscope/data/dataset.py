@@ -42,6 +42,10 @@ class ImageData:
     def labelled(self) -> bool:
         return True
 
+    @property
+    def drawn(self) -> bool:
+        return False
+
     def length(self, part: Part) -> int:
         return len(self._labels(part))
 

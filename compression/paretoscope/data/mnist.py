@@ -69,9 +69,14 @@ def download() -> Download | None:
     return Download(done, PACKED_BYTES, _raw())
 
 
-def _load(input_shape: InputShape) -> ImageData:
+def ensure() -> None:
+    """Have the four files in the folder, downloaded where they are not; raises ModelError."""
     if not here():
         _download()
+
+
+def _load(input_shape: InputShape) -> ImageData:
+    ensure()
     train, train_labels = _read(train=True)
     test, test_labels = _read(train=False)
     # Files of MNIST come in more than one order. Whichever it is, these are the same, and no class comes first.

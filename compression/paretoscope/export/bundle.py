@@ -17,7 +17,7 @@ from paretoscope.export.processes import run_process
 from paretoscope.export.recipes import recipe_files
 from paretoscope.export.zips import unzip, zipped
 from paretoscope.measure.record import Record
-from paretoscope.measure.wording import smaller
+from paretoscope.measure.wording import share_touched, smaller
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.file import read_fields
 from paretoscope.tasks.plain import figure
@@ -73,7 +73,7 @@ def _members(original: Original) -> dict[str, bytes]:
         dataset=record.dataset,
         baseline=figure(task.words, record.baseline.value),
         size=record.size.artefact,
-        ratio=smaller(record.ratio),
+        ratio=", ".join(filter(None, [smaller(record.ratio), share_touched(record.touched)])),
         model=record.model,
         shape=", ".join(map(str, original.input_shape)),
         arithmetic="int8 (QDQ)" if original.recipe.integer else "float32",

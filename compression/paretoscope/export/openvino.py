@@ -7,10 +7,10 @@ import numpy as np
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.files import temporary_folder
+from paretoscope.base.libraries import openvino
 from paretoscope.base.lock import machine
 from paretoscope.export.base import Format, Original, alike, close_to_decoded, versioned
 from paretoscope.export.onnx import fp32, int8
-from paretoscope.runtimes.libraries import openvino
 from paretoscope.runtimes.openvino import REQUIREMENT
 
 _REFERENCE = "OpenVINO documentation, docs.openvino.ai"

@@ -12,7 +12,7 @@ from paretoscope.base.errors import ArtefactError
 from paretoscope.export.bundle import hold_recipe_of, open_bundle
 from paretoscope.export.zips import unzip
 from paretoscope.model.compressed import CompressedModel
-from paretoscope.networks import zoo
+from paretoscope.networks import sources
 from paretoscope.recipe.file import read_recipe
 from paretoscope.recipe.recipe import Recipe
 
@@ -67,10 +67,14 @@ def _are_recipes(members: dict[str, bytes]) -> bool:
 
 def _artefact(data: bytes, digest_of: Callable[[str], str]) -> tuple[Restored, CompressedModel]:
     compressed = codec.read(data)
-    if compressed.architecture not in zoo.models:
+    if compressed.architecture not in sources.names():
+        way = (
+            f"Add the network of the file: paretoscope add {compressed.architecture} FILE.psc"
+            if compressed.graph is not None
+            else f"The models are {', '.join(sources.names())}."
+        )
         raise ArtefactError(
-            f"an artefact must be of a model of the zoo; this one is of {compressed.architecture!r}. "
-            f"The models are {', '.join(zoo.models.names())}."
+            f"an artefact must be of a model that is here; this one is of {compressed.architecture!r}. {way}"
         )
     ours = digest_of(compressed.architecture)
     if compressed.source != ours:

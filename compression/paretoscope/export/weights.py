@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import load, save
 from paretoscope.base.errors import ArtefactError, ModelError
 from paretoscope.codec.description import described
 from paretoscope.export.base import Format, Original, same_as_decoded, same_as_screen, versioned
+from paretoscope.graph import compact
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.structure import Structure, build
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
@@ -59,6 +61,7 @@ def codes(model: CompressedModel) -> bytes:
         "weights": list(model.weights),
         "ties": dict(model.ties),
         **({"turned": dict(model.turned)} if model.turned else {}),
+        **({"graph": compact.packed(model.graph, model.shapes())} if model.graph is not None else {}),
         "tensors": tensors,
         "decode": HOW,
     }
@@ -99,7 +102,7 @@ def read_codes(data: bytes) -> CompressedModel:
         header = json.loads(_metadata(data)[METADATA])
         tensors = {name: _take(arrays, name, about) for name, about in header["tensors"].items()}
         recipe, unknown = described(header["recipe"])
-        return CompressedModel(
+        model = CompressedModel(
             architecture=header["architecture"],
             source=header["source"],
             recipe=recipe,
@@ -111,7 +114,10 @@ def read_codes(data: bytes) -> CompressedModel:
             ties=header["ties"],
             turned=header.get("turned", {}),
         )
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if "graph" not in header:
+            return model
+        return replace(model, graph=compact.unpacked(header["graph"], model.shapes(), model.ties))
+    except (ModelError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArtefactError(
             f"the file must hold codes as this version writes them; it does not ({error!r}). Export the model again."
         ) from None
@@ -155,7 +161,7 @@ def _run_decoded(files: Mapping[str, bytes], original: Original) -> np.ndarray:
         if name not in state or state[name].dtype != expected.dtype or not torch.equal(state[name], expected):
             raise ModelError(f"the file must hold the decoded tensors, bit for bit; {name} differs")
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    module = build(original.compressed.architecture, original.compressed.structure, shapes)
+    module = build(original.compressed.architecture, original.compressed.structure, shapes, original.compressed.graph)
     module.load_state_dict(state, strict=True)
     return original.logits(module.eval())
 

@@ -182,7 +182,7 @@ def _grey(text: str, theme: Theme) -> str:
 
 
 Quantity = Literal["latency", "throughput"]
-SETTINGS = {"batch": "Images a batch (log scale)", "threads": "Threads (log scale)"}
+SETTINGS = {"batch": "Samples a batch (log scale)", "threads": "Threads (log scale)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ def draw_lines(data: Lines, theme: Theme = LIGHT, *, quantity: Quantity = "laten
     low, high = (math.log2(min(values)), math.log2(max(values))) if values else (0.0, 1.0)
     # Plotly's log axes count in powers of ten; the ticks are the values that were measured.
     ends = [(low - 0.3) * math.log10(2), (high + 0.3) * math.log10(2)]
-    title = "Latency (ms a batch)" if quantity == "latency" else "Throughput (images a second)"
+    title = "Latency (ms a batch)" if quantity == "latency" else "Throughput (samples a second)"
     figure_layout = layout(
         theme,
         height=height,
@@ -274,7 +274,7 @@ def _line_hover(name: str, setting: str, value: int, latency: Latency) -> str:
     ms, rate = (
         (latency.median_ms, latency.throughput) if own else (latency.baseline_median_ms, latency.baseline_throughput)
     )
-    text = f"<b>{name}</b>, {setting} {value}<br>{format_ms(ms)} a batch, {rate:,.0f} images a second"
+    text = f"<b>{name}</b>, {setting} {value}<br>{format_ms(ms)} a batch, {rate:,.0f} samples a second"
     if own:
         text += f"<br>{speed(latency)}"
     return text

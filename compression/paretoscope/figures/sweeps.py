@@ -11,6 +11,7 @@ from paretoscope.base.units import format_bytes
 from paretoscope.figures.scale import ShareScale, share_axis, share_scale, strip
 from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
 from paretoscope.measure.record import Record
+from paretoscope.measure.wording import share_touched
 from paretoscope.recipe.recipe import MAX_CLUSTERS, Recipe
 from paretoscope.tasks import BaselineFigures, Words
 
@@ -108,7 +109,7 @@ def _step(record: Record, slider: str, value: float | None, current: bool, words
         hover=(
             f"<b>{literal(record.recipe.describe())}</b><br>{words.value(figures.value)} {words.name}, "
             f"95 %: {' to '.join(words.ends(figures.low, figures.high))}"
-            f"<br>{format_bytes(record.size.artefact)}"
+            f"<br>{', '.join(filter(None, [format_bytes(record.size.artefact), share_touched(record.touched)]))}"
         ),
     )
 

@@ -12,7 +12,7 @@ from paretoscope.figures.scale import ShareScale, share_scale
 from paretoscope.figures.theme import literal
 from paretoscope.measure.paired import paired_interval, paired_ms, reference_ms
 from paretoscope.measure.record import Record
-from paretoscope.measure.wording import NOT_ALONE, smaller, speed
+from paretoscope.measure.wording import NOT_ALONE, share_touched, smaller, speed
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks import BaselineFigures, Words
 
@@ -245,10 +245,11 @@ def _hover(
     figures, timing = record.figures, record.latency
     interval = " to ".join(words.ends(figures.low, figures.high))
     change = words.change(figures.value - record.baseline.value)
+    size = [format_bytes(record.size.artefact), smaller(record.ratio), share_touched(record.touched)]
     lines = [
         f"<b>{literal(record.recipe.describe())}</b>",
         f"{words.value(figures.value)} {words.name} ({change}), 95 %: {interval}",
-        f"{format_bytes(record.size.artefact)}, {smaller(record.ratio)}",
+        ", ".join(filter(None, size)),
     ]
     if timing is not None and timing.decided and reference is not None:
         lines.append(f"{format_ms(paired_ms(timing, reference))}, {speed(timing)}")
@@ -261,7 +262,7 @@ def _hover(
     if (timing is None or not timing.decided) and predicted_ms is not None:
         lines.append(f"about {format_ms(predicted_ms)}, <i>predicted: not timed yet</i>")
     if figures.n < samples:
-        lines.append(f"<i>running estimate on {figures.n} of {samples} images</i>")
+        lines.append(f"<i>running estimate on {figures.n} of {samples} samples</i>")
     if kind == PointKind.FRONT:
         lines.append("on the front")
     return "<br>".join(lines)

@@ -19,7 +19,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,8 @@ DTYPES: dict[str, torch.dtype] = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What tensors of a layer are called.
+_LEAF = re.compile(r"weight|bias|running_mean|running_var|(weight|bias)_(ih|hh)_l\d+(_reverse)?")
 _PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
@@ -182,18 +184,21 @@ class NetworkGraph:
                 function_of(node.operator, node.where)
             elif node.layer not in self.layers:
                 raise _refused(f"have the layers that its nodes call; {node.layer} is missing")
-            self._check_reads(node.reads(), known)
+            self._check_reads([*node.args, *node.kwargs.values()], known)
             known.add(node.name)
-        self._check_reads((part.name for part in parts([self.output]) if isinstance(part, Value)), known)
+        self._check_reads([self.output], known)
         numbers = sum(math.prod(spec.shape) for spec in self.tensors.values())
         if numbers > MOST_NUMBERS:
             raise _refused(f"have at most {MOST_NUMBERS:,} numbers; its tensors have {numbers:,}")
 
-    @staticmethod
-    def _check_reads(names: Iterator[str], known: set[str]) -> None:
-        for name in names:
-            if name not in known:
-                raise _refused(f"read values that were made before; {name} is not")
+    def _check_reads(self, arguments: Sequence[Argument], known: set[str]) -> None:
+        for part in parts(arguments):
+            if isinstance(part, Value) and part.name not in known:
+                raise _refused(f"read values that were made before; {part.name} is not")
+            if isinstance(part, TensorName) and part.name not in self.tensors and part.name not in self.ties:
+                path, _, leaf = part.name.rpartition(".")
+                if path not in self.layers or not _LEAF.fullmatch(leaf):
+                    raise _refused(f"read tensors that it has; {part.name} is none")
 
 
 def _node(item: Any) -> Node:
@@ -245,6 +250,34 @@ def parts(arguments: Sequence[Argument]) -> Iterator[Argument]:
             yield from parts(each)
         else:
             yield each
+
+
+def named_inputs(graph: NetworkGraph, names: Sequence[str]) -> NetworkGraph:
+    """The graph with its inputs called so, in their order, as far as a graph may name them."""
+    taken = {node.name for node in graph.nodes}
+    new: dict[str, str] = {}
+    for each, name in zip(graph.inputs, names, strict=True):
+        wanted = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        wanted = wanted if _NAME.fullmatch(wanted) else f"input_{wanted}"
+        while wanted in taken:
+            wanted += "_"
+        taken.add(wanted)
+        new[each.name] = wanted
+
+    def renamed(argument: Argument) -> Argument:
+        if isinstance(argument, Value):
+            return Value(new.get(argument.name, argument.name))
+        return [renamed(each) for each in argument] if isinstance(argument, list) else argument
+
+    return replace(
+        graph,
+        inputs=tuple(replace(each, name=new[each.name]) for each in graph.inputs),
+        nodes=tuple(
+            replace(n, args=tuple(renamed(a) for a in n.args), kwargs={k: renamed(a) for k, a in n.kwargs.items()})
+            for n in graph.nodes
+        ),
+        output=renamed(graph.output),
+    )
 
 
 def _check_name(name: str) -> None:

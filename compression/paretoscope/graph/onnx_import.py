@@ -5,23 +5,28 @@ graph computes with (Shape, then Gather, Concat, Reshape) are numbers here, not 
 stays one.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import listed
-from paretoscope.graph.onnx_calls import RULES, Call
+from paretoscope.graph import onnx_layers, onnx_moves, onnx_recurrent
+from paretoscope.graph.layers import LARGEST
+from paretoscope.graph.onnx_calls import RULES, TYPES, Call
+from paretoscope.graph.onnx_file import MOST_NUMBERS, array, opset_of
+from paretoscope.graph.onnx_sizes import Numbers, Sizes, array_of, with_sizes
 
-QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+# Their rules are registered when they are imported.
+assert onnx_layers and onnx_moves
+
 # Inputs of these that are weights, by place, and what they are called in a layer.
 _WEIGHTS: dict[str, tuple[str, ...]] = {
     "Conv": ("", "weight", "bias"),
@@ -30,6 +35,7 @@ _WEIGHTS: dict[str, tuple[str, ...]] = {
     "MatMul": ("", "weight"),
     "BatchNormalization": ("", "weight", "bias", "running_mean", "running_var"),
     "InstanceNormalization": ("", "weight", "bias"),
+    "GroupNormalization": ("", "weight", "bias"),
     "LayerNormalization": ("", "weight", "bias"),
     "PRelu": ("", "weight"),
     "Gather": ("weight",),
@@ -39,39 +45,15 @@ _BUFFERS = ("running_mean", "running_var")
 # Operators whose inputs after the first are numbers.
 _BY_NUMBERS = {
     *("Reshape", "Expand", "Tile", "Slice", "Pad", "Resize", "Upsample", "Split", "Unsqueeze", "Squeeze", "Clip"),
-    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare", "ReduceProd"),
+    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare", "ReduceProd", "Trilu"),
+    *("CumSum", "ConstantOfShape", "Range"),
 }
-
-# A list of sizes, as numbers that may depend on the batch.
-Sizes = np.ndarray
-
-
-def read(path: Path) -> onnx.ModelProto:
-    """The model of a file, with external data from its own folder alone; raises ModelError."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-        folder = path.resolve().parent
-        for tensor in model.graph.initializer:
-            for entry in tensor.external_data:
-                if entry.key == "location":
-                    place = (folder / entry.value).resolve()
-                    if folder not in place.parents:
-                        raise ModelError(
-                            f"external data must lie in the file's own folder; {path.name} names {entry.value!r}. "
-                            "Save the model with its data beside it."
-                        )
-                    if not place.is_file():
-                        raise ModelError(
-                            f"external data must lie beside the file; {entry.value} is missing. Copy it there."
-                        )
-        onnx.external_data_helper.load_external_data_for_model(model, str(folder))
-        onnx.checker.check_model(model)
-    except ModelError:
-        raise
-    except Exception as error:  # protobuf's, the checker's and the file's errors have no common base
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path.name} must be an ONNX file; {reason}. Export it again.") from None
-    return model
+# What computes with one number beside a tensor.
+_ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Equal", "Less", "Greater", "GreaterOrEqual", "LessOrEqual")
+# Constants of up to so many integers may be sizes.
+_FEW = 4096
+# What one sample, and the batch of a file, may have at most. Chosen by hand.
+MOST_SAMPLE = 1 << 26
 
 
 class OnnxNetwork(nn.Module):
@@ -79,25 +61,34 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__()
-        _expect_floats(model)
-        self._opset = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+        self._opset = opset_of(model)
         graph = model.graph
-        arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+        arrays = {each.name: array(each) for each in graph.initializer}
         self.inputs = [each for each in graph.input if each.name not in arrays]
         self.outputs = [each.name for each in graph.output]
         self._nodes = list(graph.node)
+        numbers = 0
         for node in self._nodes:
             if node.op_type == "Constant":
                 arrays[node.output[0]] = _constant(node)
             elif node.op_type == "ConstantOfShape" and node.input[0] in arrays:
                 # Published graphs without their weights make them so.
-                arrays[node.output[0]] = np.full(arrays[node.input[0]], *_filled(node))
+                shape = [int(each) for each in arrays[node.input[0]].reshape(-1)]
+                numbers += math.prod(shape)
+                if numbers > MOST_NUMBERS or any(each < 0 for each in shape) or len(shape) > 8:
+                    raise ModelError(
+                        f"the tensors of an ONNX file may have {MOST_NUMBERS:,} numbers; with {node.output[0]} of "
+                        f"{str(shape)[:80]} it has more. Export it again."
+                    )
+                arrays[node.output[0]] = np.full(shape, *_filled(node))
         self._nodes = [node for node in self._nodes if node.output[0] not in arrays]
         _expect_known(self._nodes)
+        self._recurrent: dict[str, onnx_recurrent.Recurrent] = {}
         self._names: dict[str, str] = {}
         self._arrays: dict[str, Tensor] = {}
         self._biases: dict[str, str] = {}
-        self._numbers: dict[str, _Numbers] = {}
+        self._numbers: dict[str, Numbers] = {}
+        self._plain: dict[str, Sizes] = {}
         self._skipped: set[str] = set()
         self._linear(arrays)
         self._register(arrays)
@@ -128,6 +119,9 @@ class OnnxNetwork(nn.Module):
         for node in self._nodes:
             leaves = _WEIGHTS.get(node.op_type, ())
             inputs = list(node.input)
+            if node.op_type in onnx_recurrent.KINDS:
+                self._register_recurrent(node, arrays, taken)
+                continue
             if node.output[0] in self._biases:
                 inputs, leaves = [*inputs[:2], self._biases[node.output[0]]], ("", "weight", "bias")
             weights = {
@@ -137,7 +131,7 @@ class OnnxNetwork(nn.Module):
             }
             if not weights or "weight" not in weights or (node.op_type == "MatMul" and arrays[inputs[1]].ndim != 2):
                 continue
-            if node.op_type == "Gather" and arrays[weights["weight"]].ndim != 2:
+            if node.op_type == "Gather" and (arrays[weights["weight"]].ndim != 2 or _attribute(node, "axis", 0)):
                 continue
             if weights["weight"] in self._names:
                 continue
@@ -155,20 +149,32 @@ class OnnxNetwork(nn.Module):
                 self._names[name] = f"{path}.{leaf}"
                 _put(self, f"{path}.{leaf}", torch.from_numpy(array.copy()), buffer=leaf in _BUFFERS)
         self._transposed = transposed
-        for name, array in arrays.items():
+        for name, values in arrays.items():
             if name not in self._names:
-                tensor = torch.from_numpy(np.array(array))
-                if tensor.is_floating_point() and tensor.numel() > 1 and tensor.dtype != torch.float32:
-                    tensor = tensor.float()
-                if tensor.is_floating_point() and tensor.numel() > 1:
-                    path = _free(_sanitized(name), taken)
-                    self._names[name] = path
-                    _put(self, path, tensor, buffer=False)
-                else:
-                    self._arrays[name] = tensor
-                    if tensor.dtype == torch.int64 or tensor.numel() <= 8:
-                        # Numbers that shape others are no tensors: a tracer would make values of them.
-                        self._numbers[name] = _Numbers(np.atleast_1d(array).reshape(-1).tolist())
+                self._register_other(name, values, taken)
+
+    def _register_recurrent(self, node: onnx.NodeProto, arrays: Mapping[str, np.ndarray], taken: set[str]) -> None:
+        path = _free(_path_of(node, ""), taken)
+        found, tensors = onnx_recurrent.of(node, arrays, path)
+        for leaf, tensor in tensors.items():
+            _put(self, f"{path}.{leaf}", tensor, buffer=False)
+        self._recurrent[node.output[0] or node.output[1]] = found
+
+    def _register_other(self, name: str, values: np.ndarray, taken: set[str]) -> None:
+        """Weights that are no layer's, as parameters; other constants, and small ones as numbers too."""
+        tensor = torch.from_numpy(np.array(values))
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            tensor = tensor.float()
+        if tensor.is_floating_point() and tensor.numel() > 1:
+            path = _free(_sanitized(name, dots=True), taken)
+            self._names[name] = path
+            _put(self, path, tensor, buffer=False)
+        else:
+            self._arrays[name] = tensor
+        if tensor.numel() <= (8 if tensor.is_floating_point() else _FEW):
+            # Numbers that shape others are no tensors: a tracer would make values of them.
+            self._numbers[name] = Numbers(values.reshape(-1).tolist())
+            self._plain[name] = array_of(values.tolist())
 
     def _prepared(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, Call, Callable[..., Any]]:
         attributes = {}
@@ -177,45 +183,91 @@ class OnnxNetwork(nn.Module):
             if isinstance(value, bytes):
                 value = value.decode()
             elif isinstance(value, onnx.TensorProto):
-                value = numpy_helper.to_array(value)
+                value = array(value)
             elif isinstance(value, Sequence) and not isinstance(value, str):
                 value = [each.decode() if isinstance(each, bytes) else each for each in value]
             attributes[each.name] = value
         where = f"{node.op_type} {node.name or node.output[0]}"
-        return node, Call(attributes, self._opset, len(node.output), where), RULES[node.op_type]
+        # Recurrent layers are called with their weights, which no rule gets.
+        return node, Call(attributes, self._opset, len(node.output), where), RULES.get(node.op_type, _no_rule)
 
     # Running it.
 
     def forward(self, *inputs: Tensor) -> Any:
         values: dict[str, Any] = {each.name: x for each, x in zip(self.inputs, inputs, strict=True)}
-        batch = inputs[0].shape[0]
         for node, call, function in self._calls:
             if node.output[0] in self._skipped:
                 source = next(name for name in node.input if name in self._biases)
                 values[node.output[0]] = values[source]
                 continue
-            given = [self._value(name, values) for name in node.input]
-            if node.op_type in _BY_NUMBERS:
-                given = [
-                    given[0],
-                    *(self._numbers.get(name, each) for name, each in zip(node.input[1:], given[1:], strict=True)),
-                ]
-            result = self._run(node, call, function, given, batch)
+            try:
+                result = self._run(node, call, function, [self._value(name, values) for name in node.input], values)
+            except ModelError:
+                raise
+            except Exception as error:  # PyTorch's errors have no common base
+                raise call.refuse(f"inputs that do not fit ({(str(error).splitlines() or [''])[0][:200]})") from None
             outputs = result if isinstance(result, tuple) else (result,)
-            values.update(zip(node.output, outputs, strict=False))
+            values.update((name, each) for name, each in zip(node.output, outputs, strict=False) if name)
         results = [values[name] if name in values else self._value(name, values) for name in self.outputs]
+        for name, each in zip(self.outputs, results, strict=True):
+            if not isinstance(each, Tensor):
+                raise ModelError(f"outputs must be tensors; {name} of this file is a size. Export it without that.")
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _run(self, node: onnx.NodeProto, call: Call, function: Callable[..., Any], given: list[Any], batch: int) -> Any:
-        if node.op_type == "Shape":
-            return np.array(list(given[0].shape)[call.get("start", 0) : call.get("end")], dtype=object)
-        if any(isinstance(each, Sizes) for each in given):
-            return _with_sizes(node, call, function, given)
-        if node.op_type in ("MatMul", "Gemm") and node.input[1] in self._names:
+    def _run(
+        self,
+        node: onnx.NodeProto,
+        call: Call,
+        function: Callable[..., Any],
+        given: list[Any],
+        values: Mapping[str, Any],
+    ) -> Any:
+        kind = node.op_type
+        if kind in onnx_recurrent.KINDS:
+            found = self._recurrent[node.output[0] or node.output[1]]
+            return onnx_recurrent.run(self.get_submodule(found.path), found, *given[:1], *given[4:])
+        if kind == "Shape" and isinstance(given[0], Tensor):
+            return array_of(list(given[0].shape)[call.get("start", 0) : call.get("end")])
+        if kind == "Gather" and isinstance(given[0], Tensor) and node.input[1] in self._plain:
+            if not self._plain[node.input[1]].ndim:
+                return given[0].select(call.get("axis", 0), int(self._plain[node.input[1]].item()))
+        elif any(isinstance(each, Sizes) for each in given) or self._is_of_sizes(node, values):
+            told = [
+                self._plain[name] if isinstance(each, Tensor) and name in self._plain and name not in values else each
+                for name, each in zip(node.input, given, strict=True)
+            ]
+            return with_sizes(kind, call, function, told)
+        if kind in ("MatMul", "Gemm") and node.input[1] in self._names:
             return self._product(node, call, given)
-        if node.op_type == "Reshape":
-            given[1] = _any_batch(given[0], given[1].tolist(), batch)
+        if kind in _BY_NUMBERS:
+            rest = zip(node.input[1:], given[1:], strict=True)
+            given = [given[0], *(self._numbers.get(name, each) for name, each in rest)]
+        elif kind in _ARITHMETIC:
+            given = self._with_numbers(node, given)
         return function(call, *given)
+
+    def _is_of_sizes(self, node: onnx.NodeProto, values: Mapping[str, Any]) -> bool:
+        """Whether all that a node reads are small integers of the file."""
+        named = [name for name in node.input if name]
+        return bool(named) and all(
+            name in self._plain and name not in values and not self._arrays[name].is_floating_point()
+            if name in self._arrays
+            else False
+            for name in named
+        )
+
+    def _with_numbers(self, node: onnx.NodeProto, given: list[Any]) -> list[Any]:
+        """One float beside a tensor of floats is a number: no constant is kept for it."""
+        if not any(isinstance(each, Tensor) and each.is_floating_point() and each.ndim for each in given):
+            return given
+        single = {n for n in node.input if n in self._arrays and n in self._plain and self._arrays[n].numel() == 1}
+        if len(single) != 1 or any(self._arrays[n].ndim > 1 for n in single):
+            return given
+        found = [
+            float(self._arrays[name]) if name in single and self._arrays[name].is_floating_point() else each
+            for name, each in zip(node.input, given, strict=True)
+        ]
+        return found
 
     def _product(self, node: onnx.NodeProto, call: Call, given: list[Any]) -> Tensor:
         """A product with a weight, which is kept with its outputs in front."""
@@ -230,7 +282,7 @@ class OnnxNetwork(nn.Module):
         third = given[2] if len(given) > 2 else None
         if plain and (third is None or third.ndim == 1):
             return F.linear(x, rows, third)
-        result = call.get("alpha", 1.0) * F.linear(x, rows)
+        result: Tensor = call.get("alpha", 1.0) * F.linear(x, rows)
         return result if third is None else result + call.get("beta", 1.0) * third
 
     def _value(self, name: str, values: Mapping[str, Any]) -> Any:
@@ -244,103 +296,41 @@ class OnnxNetwork(nn.Module):
         return getattr(self.get_submodule(path), leaf)
 
 
-def _with_sizes(node: onnx.NodeProto, call: Call, function: Callable[..., Any], given: list[Any]) -> Any:
-    """A node on sizes: numbers in, numbers out; or a tensor that is shaped by them."""
-    kind = node.op_type
-    if isinstance(given[0], Tensor) and kind in ("Reshape", "Expand", "Tile", "Slice", "Pad", "Resize", "Split"):
-        if kind in ("Reshape", "Expand"):
-            return function(call, given[0], list(given[1].reshape(-1)))
-        rest = [list(each.reshape(-1)) if isinstance(each, Sizes) else each for each in given[1:]]
-        if kind == "Tile":
-            return given[0].repeat(rest[0])
-        if kind == "Resize":
-            return F.interpolate(
-                given[0], rest[2][2:], None, "nearest" if call.get("mode") == "nearest" else "bilinear"
-            )
-        return function(call, given[0], *(_Numbers(each) if isinstance(each, list) else each for each in rest))
-    arrays = [_as_sizes(each) for each in given]
-    axes = [int(each) for each in arrays[1].reshape(-1)] if len(arrays) > 1 and arrays[1] is not None else None
-    match kind:
-        case "Gather":
-            return np.take(arrays[0], arrays[1].astype(np.int64), call.get("axis", 0))
-        case "Concat":
-            return np.concatenate([np.atleast_1d(each) for each in arrays], call.get("axis", 0))
-        case "Unsqueeze":
-            return np.asarray(np.expand_dims(arrays[0], tuple(axes or call.get("axes"))), dtype=object)
-        case "Squeeze":
-            chosen = axes or call.get("axes")
-            return np.asarray(np.squeeze(arrays[0], tuple(chosen) if chosen else None), dtype=object)
-        case "Cast" | "Identity":
-            return arrays[0]
-        case "Add":
-            return np.asarray(arrays[0] + arrays[1], dtype=object)
-        case "Sub":
-            return np.asarray(arrays[0] - arrays[1], dtype=object)
-        case "Mul":
-            return np.asarray(arrays[0] * arrays[1], dtype=object)
-        case "Div":
-            return np.asarray(arrays[0] // arrays[1], dtype=object)
-        case "Slice":
-            starts, ends = (int(each.reshape(-1)[0]) for each in arrays[1:3])
-            step = int(arrays[4].reshape(-1)[0]) if len(arrays) > 4 and arrays[4] is not None else 1
-            return arrays[0][starts : min(ends, 2**31) : step]
-        case "ConstantOfShape":
-            return function(call, list(arrays[0].reshape(-1)))
-        case "Reshape":
-            return arrays[0].reshape([int(each) for each in arrays[1].reshape(-1)])
-        case "ReduceProd":
-            return np.asarray(np.prod(arrays[0]), dtype=object)
-    raise call.refuse("sizes among its inputs")
-
-
-class _Numbers(list):
-    """A list of numbers where rules expect a tensor of them."""
-
-    def reshape(self, *shape: int) -> "_Numbers":
-        return self
-
-    def tolist(self) -> list[int]:
-        return list(self)
-
-    def numel(self) -> int:
-        return len(self)
-
-    def __float__(self) -> float:
-        (number,) = self
-        return float(number)
-
-
-def _as_sizes(value: Any) -> Any:
-    if value is None or isinstance(value, Sizes):
-        return value
-    return np.array(value.tolist(), dtype=object) if isinstance(value, Tensor) else np.array(list(value), dtype=object)
-
-
-def _any_batch(x: Tensor, shape: list[int], batch: Any) -> list[Any]:
-    """The shape of a reshape for any batch, where a file fixes the batch to one in front of all other axes."""
-    if -1 in shape or not shape or shape[0] != 1 or not x.ndim:
-        return shape
-    return [batch, *shape[1:]]
-
-
-def _expect_floats(model: onnx.ModelProto) -> None:
-    found = sorted({node.op_type for node in model.graph.node} & QUANTIZED)
-    if found:
+def example_of(given: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) -> tuple[int | None, Tensor]:
+    """The batch that an input has, None where any may come; and two samples of it. Raises ModelError."""
+    kind = given.type.tensor_type
+    dtype = TYPES.get(kind.elem_type)
+    if dtype is None or dtype == torch.float16:
         raise ModelError(
-            "a network must have its weights as floats to be compressed; this file is quantized already "
-            f"({listed(found)}). Export the network that it was made from."
+            f"an input must be of numbers, floats of 32 bits; {given.name} is of the type {kind.elem_type} of ONNX. "
+            "Export the network in float32."
         )
-    domains = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    if domains:
+    sizes = [each.dim_value if each.HasField("dim_value") else None for each in kind.shape.dim]
+    if not sizes and given.name not in shapes:
+        raise ModelError(f"an input must have the batch in front; {given.name} has no axes. Export the network so.")
+    batch = sizes[0] if sizes and sizes[0] else None
+    inner: tuple[Any, ...] = tuple(shapes[given.name]) if given.name in shapes else tuple(sizes[1:])
+    fits = not sizes or len(inner) == len(sizes) - 1
+    if not fits or not all(type(n) is int and 0 < n <= LARGEST for n in inner):
         raise ModelError(
-            f"the operators of an ONNX file must be ONNX's own; this one has some of {listed(domains)}. "
-            "Export it without them."
+            f"an input may have any batch, and fixed sizes otherwise; {given.name} has {str(sizes)[:80]}, and one "
+            f"sample {str(inner)[:80]}. Give the shape of a sample: --input {given.name}=3x224x224."
         )
+    if math.prod(inner) > MOST_SAMPLE or (batch or 1) * math.prod(inner) > MOST_SAMPLE:
+        raise ModelError(
+            f"a sample may have {MOST_SAMPLE:,} numbers; {given.name} has the shape {inner}. "
+            "Export it for smaller ones."
+        )
+    return batch, torch.zeros((2, *inner), dtype=dtype)
+
+
+def _no_rule(call: Call, *inputs: Any) -> Any:
+    raise call.refuse("no rule")
 
 
 def _expect_known(nodes: Sequence[onnx.NodeProto]) -> None:
     for node in nodes:
-        if node.op_type not in RULES and node.op_type != "ReduceProd":
+        if node.op_type not in RULES and node.op_type not in onnx_recurrent.KINDS:
             raise ModelError(
                 f"the operators of an ONNX file must be known here; {node.op_type} at {node.name or node.output[0]} is "
                 "not. Export the network without it, or from PyTorch with torch.export."
@@ -349,14 +339,14 @@ def _expect_known(nodes: Sequence[onnx.NodeProto]) -> None:
 
 def _filled(node: onnx.NodeProto) -> tuple[Any, np.dtype]:
     """What a ConstantOfShape is filled with."""
-    value = next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, np.float32))
+    value = next((array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, np.float32))
     return value.reshape(-1)[0], value.dtype
 
 
 def _constant(node: onnx.NodeProto) -> np.ndarray:
     values = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     if "value" in values:
-        return numpy_helper.to_array(values["value"])
+        return array(values["value"])
     for name, kind in (("value_float", np.float32), ("value_int", np.int64)):
         if name in values or f"{name}s" in values:
             return np.array(values.get(name, values.get(f"{name}s")), kind)

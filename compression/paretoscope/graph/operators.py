@@ -57,7 +57,8 @@ def _slice(x: Tensor, dim: int = 0, start: int | None = None, end: int | None = 
 
 
 def _select(x: Tensor, dim: int, index: int) -> Tensor:
-    return x[(*([slice(None)] * (dim % x.ndim)), index)]
+    before: list[Any] = [slice(None)] * (dim % x.ndim)
+    return x[(*before, index)]
 
 
 def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
@@ -116,13 +117,14 @@ def _upsample(mode: str, with_corners: bool) -> Function:
         corners = bool(rest[0]) if with_corners else None
         factors = rest[1 if with_corners else 0] if len(rest) > with_corners else None
         scales = list(factors) if factors is not None else None
-        return F.interpolate(
+        resized: Tensor = F.interpolate(
             x,
             None if size is None else list(size),
             scales if size is None else None,
             mode,
             corners,
         )
+        return resized
 
     return resize
 
@@ -131,7 +133,8 @@ def _pool(function: Function) -> Function:
     def pool(
         x: Tensor, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
     ) -> Tensor:
-        return function(x, kernel, stride or None, padding, dilation, ceil_mode)
+        pooled: Tensor = function(x, kernel, stride or None, padding, dilation, ceil_mode)
+        return pooled
 
     return pool
 
@@ -147,7 +150,8 @@ def _average(function: Function) -> Function:
         divisor: int | None = None,
     ) -> Tensor:
         more = () if divisor is None else (divisor,)
-        return function(x, kernel, stride or None, padding, ceil_mode, count_include_pad, *more)
+        pooled: Tensor = function(x, kernel, stride or None, padding, ceil_mode, count_include_pad, *more)
+        return pooled
 
     return pool
 
@@ -168,7 +172,7 @@ def _zeros_like(x: Tensor, **settings: Any) -> Tensor:
     return torch.zeros_like(x, **settings)
 
 
-# Layers: their weights are arguments. Where those are a module's own, the importer makes a module of them.
+# Layers and products: their weights are arguments. Where those are a module's own, the importer makes a module of them.
 _add(
     {
         "aten.linear.default": F.linear,
@@ -195,6 +199,8 @@ _add(
         "aten.prelu.default": F.prelu,
     }
 )
+WITH_WEIGHTS = frozenset(OPERATORS)
+
 # Activations and arithmetic.
 _add(
     {

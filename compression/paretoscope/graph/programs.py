@@ -1,5 +1,7 @@
 """Networks that are there as modules: exported by torch.export, and imported as any program is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,23 +14,55 @@ from paretoscope.base.tracing import TRACING
 from paretoscope.graph.importer import Imported, import_program
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from paretoscope.base.batch import Batch
 
 
 def import_module(module: nn.Module, example: "Batch") -> Imported:
-    """The graph and tensors of a module in evaluation mode.
+    """The graph and tensors of a module in evaluation mode, in which it is exported and left as it was.
 
     example: two samples or more of its inputs, (n, ...) each; their values do not matter, their shapes and types do.
+    A module that cannot be exported for any batch is exported for that of the example, as `import_program` says.
     Raises ModelError for what cannot be exported, with the reason.
     """
     inputs = parts(example)
-    batch = Dim("batch", min=1, max=2**20)
     try:
-        with TRACING, torch.no_grad():
-            program = export(module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
-    except Exception as error:
+        return import_traced(module, inputs, any_batch=True)
+    except ModelError as error:
+        try:
+            return import_traced(module, inputs, any_batch=False)
+        except ModelError:
+            raise error from None
+
+
+def import_traced(module: nn.Module, inputs: "tuple[Tensor, ...]", *, any_batch: bool) -> Imported:
+    """As `import_module`: exported for any batch, or for that of the inputs alone. Raises ModelError."""
+    batch = Dim("batch", min=1, max=2**20)
+    shapes = tuple({0: batch} for _ in inputs) if any_batch else None
+    try:
+        with TRACING, torch.no_grad(), _plainly(module):
+            program = export(module, inputs, dynamic_shapes=shapes, strict=False)
+    except ModelError:
+        raise
+    except Exception as error:  # PyTorch's errors have no common base
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"a network must be one that torch.export takes, with any number of samples; it says: {reason[:300]}."
         ) from None
     return import_program(program)
+
+
+@contextmanager
+def _plainly(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode, and without the attention that is one call of its own (the fast path of transformers)."""
+    training = [each for each in module.modules() if each.training]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    module.eval()
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for each in training:
+            each.training = True

@@ -33,7 +33,7 @@ _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
 }
 _MAX_POOLS: dict[int, Callable[..., Any]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _MEAN_POOLS: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-# What a place of ONNX is in PyTorch: gates of an LSTM (input, output, forget, cell) and of a GRU (update, reset, hidden).
+# Where in ONNX each gate of PyTorch is: input, forget, cell, output of an LSTM; reset, update, new of a GRU.
 _GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.registry import Registry
-from paretoscope.measure.kinds import LayerKind
 from paretoscope.measure.roofline import LayerEstimate, LayerWork, estimate, peak_activation_bytes
+from paretoscope.model.kinds import LayerKind
 
 # Horowitz (2014), "Computing's Energy Problem (and what we can do about it)", ISSCC, figure 1.1.9: 45 nm, 0.9 V.
 # fp32: multiplication 3.7 pJ, addition 0.9 pJ. int8: multiplication 0.2 pJ, and the 32-bit addition of a sum 0.1 pJ.

@@ -5,6 +5,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +15,27 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from paretoscope import codec
+from paretoscope.base.batch import Batch, call, tensors_in
+from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
+from paretoscope.base.threads import torch_threads
 from paretoscope.data.data import Part
-from paretoscope.measure.kinds import LayerKind
+from paretoscope.measure.replay import Replay
 from paretoscope.measure.sensitivity import coded_bytes
 from paretoscope.measure.subject import Subject
+from paretoscope.model import weights as weights_of
 from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.kinds import LayerKind
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.onnx_graph import export_fp32
 from paretoscope.runtimes.onnx_profile import onnx_profile
-from paretoscope.runtimes.profiles import OTHER
+from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, typical
 from paretoscope.runtimes.sessions import session_options
 
 # Profiled runs; chosen by hand, no benchmark.
 RUNS = 30
+# Names of the runtimes that take the times.
+ONNX_RUNTIME, PYTORCH = "onnxruntime", "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +43,9 @@ class LayerRow:
     """One compressible weight, or everything else ("other").
 
     name: of the weight in the state dict. shape: of the weight, output channels first. parameters: its entries; other
-    parameters count for "other". macs: multiplications with it for one image; the products within attention count for
-    "other". bytes: in the artefact, coded on its own. size_share: of the artefact's bytes. time_share: of ONNX
-    Runtime's fp32 time for one image.
+    parameters count for "other". macs: multiplications with it for one sample; the products within attention count for
+    "other". bytes: in the artefact, coded on its own. size_share: of the artefact's bytes. time_share: of the fp32 time
+    for one sample, in ONNX Runtime, or in PyTorch where the network has no ONNX graph. timed_in: the runtime's name.
     """
 
     name: str
@@ -48,6 +56,7 @@ class LayerRow:
     bytes: int
     size_share: float
     time_share: float
+    timed_in: str = ONNX_RUNTIME
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -58,22 +67,23 @@ def layer_table(subject: Subject, compressed: CompressedModel | None = None) -> 
     """The compressible layers in the order of the state dict, and last a row for the rest.
 
     compressed: the model in question; without one, the baseline, coded without loss. Sizes are measured on its artefact
-    and times on its decoded module, in the fp32 session: about 40 images are run. Raises ModelError.
+    and times on its decoded module, in fp32: about 40 samples are run. Raises ModelError.
     """
     if compressed is None:
         compressed = subject.compress(Recipe())
     module = subject.decoded(compressed)
-    image = next(iter(subject.data.samples(Part.TEST, 1)))
+    sample = next(iter(subject.data.samples(Part.TEST, 1)))
     parameters = {name: tensor.numel() for name, tensor in module.named_parameters()}
     weights = {name: module.get_parameter(name) for name in compressed.weights}
-    macs = count_macs(module, image)
+    macs = count_macs(module, sample)
     bytes_of = {name: coded_bytes(compressed, name) for name in weights}
     artefact = len(codec.write(compressed))
-    times = layer_times(module, tuple(weights), image)
+    times, timed_in = _times(module, tuple(weights), sample)
     spent = math.fsum(times.values())
 
     def row(name: str, kind: LayerKind, shape: tuple[int, ...], count: int, coded: int) -> LayerRow:
-        return LayerRow(name, kind, shape, count, macs.get(name, 0), coded, coded / artefact, times[name] / spent)
+        time = times[name] / spent
+        return LayerRow(name, kind, shape, count, macs.get(name, 0), coded, coded / artefact, time, timed_in)
 
     kinds = layer_kinds(module)
     rows = [row(name, kinds[name], tuple(w.shape), w.numel(), bytes_of[name]) for name, w in weights.items()]
@@ -82,32 +92,29 @@ def layer_table(subject: Subject, compressed: CompressedModel | None = None) -> 
 
 
 def layer_kinds(module: nn.Module) -> dict[str, LayerKind]:
-    """What each convolution, linear layer and attention projection is, by the name of its weight."""
-    kinds: dict[str, LayerKind] = {}
-    for path, part in module.named_modules():
-        prefix = f"{path}." if path else ""
-        if isinstance(part, nn.MultiheadAttention):
-            names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
-            kinds |= {prefix + name: LayerKind.ATTENTION for name in names}
-        elif isinstance(part, nn.Linear):
-            kinds.setdefault(prefix + "weight", LayerKind.LINEAR)
-        elif isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-            depthwise = part.groups == part.in_channels and part.groups > 1
-            kinds[prefix + "weight"] = LayerKind.DEPTHWISE if depthwise else LayerKind.CONVOLUTION
-    return kinds
+    """What each layer is, by the name of its weight."""
+    return {name: weight.kind for name, weight in weights_of.find(module).items()}
 
 
-def count_macs(module: nn.Module, image: Tensor) -> dict[str, int]:
-    """Multiply-accumulate operations of one forward pass over image (1, C, H, W), by the name of the weight.
+def count_macs(module: nn.Module, sample: Batch) -> dict[str, int]:
+    """Multiply-accumulate operations of one forward pass over a batch, of one sample here, by the name of the weight.
 
     Counted by watching the calls, so that attention, which computes with the weights of modules it never calls, counts
-    too. The products of queries, keys and values belong to no weight; they are "other", where there are any.
+    too. The products of queries, keys and values belong to no weight; they are "other", where there are any. Rows that are
+    looked up in a table are not multiplied.
     """
-    names = {id(tensor): name for name, tensor in module.named_parameters()}
+    # A view of a weight shares its memory.
+    names = {tensor.untyped_storage().data_ptr(): name for name, tensor in module.named_parameters()}
     # A watched attention module computes by the calls that are counted here, not by one kernel of its own.
     with machine(exclusive=False), torch.no_grad(), _MacCounter(names) as counter:
-        module(image)
+        call(module, sample)
     return dict(counter.macs)
+
+
+# Functions by the names that PyTorch gives them.
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_WITH_SUM = ("addmm", "baddbmm")
+_PRODUCTS = ("matmul", "__matmul__", "mm", "bmm", *_WITH_SUM)
 
 
 class _MacCounter(TorchFunctionMode):
@@ -129,14 +136,44 @@ class _MacCounter(TorchFunctionMode):
             weight = kwargs["weight"] if "weight" in kwargs else args[1]
             # Every output is a sum of as many products as the weight has for one output channel.
             self._add(weight, result.numel() * weight[0].numel())
+        elif func in (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d):
+            weight = kwargs["weight"] if "weight" in kwargs else args[1]
+            # Every input goes into as many products as the weight has for one input channel.
+            self._add(weight, args[0].numel() * weight[0].numel())
         elif func is F.multi_head_attention_forward:
             self._count_attention(*args, **kwargs)
+        else:
+            self._count_products(getattr(func, "__name__", ""), args, result)
         return result
 
+    def _count_products(self, name: str, args: tuple[Any, ...], result: Any) -> None:
+        if name in _RECURRENT:
+            steps = args[0].numel() // args[0].shape[-1]
+            for weight in (each for each in tensors_in(args[2:]) if each.ndim > 1):
+                self._add(weight, steps * weight.numel())
+        elif name in _PRODUCTS and isinstance(args[0], Tensor):
+            one, other = args[1:3] if name in _WITH_SUM else args[:2]
+            self._add_either((one, other), result.numel() * one.shape[-1])
+        elif name == "scaled_dot_product_attention":
+            query, key = args[:2]
+            self.macs[OTHER] += query.numel() * key.shape[-2] + result.numel() * key.shape[-2]
+        elif name == "einsum" and isinstance(args[0], str):
+            operands = list(tensors_in(args[1:]))
+            labels = args[0].replace(" ", "").partition("->")[0].split(",")
+            sizes = {
+                label: size
+                for text, each in zip(labels, operands, strict=True)
+                for label, size in zip(text, each.shape, strict=False)
+            }
+            self._add_either(operands, math.prod(sizes.values()))
+
     def _add(self, weight: Tensor, count: int) -> None:
-        name = self._names.get(id(weight))
-        if name is not None:
-            self.macs[name] += count
+        self._add_either((weight,), count)
+
+    def _add_either(self, operands: Sequence[Tensor], count: int) -> None:
+        """Count for the operand that is a weight, for "other" where none is."""
+        names = (self._names.get(each.untyped_storage().data_ptr()) for each in operands)
+        self.macs[next((name for name in names if name is not None), OTHER)] += count
 
     def _count_attention(
         self, query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: int, *args: Any, **kwargs: Any
@@ -155,6 +192,38 @@ class _MacCounter(TorchFunctionMode):
                 self._add(kwargs[name], tokens * kwargs[name].numel())
         self._add(out_proj, queries * out_proj.numel())
         self.macs[OTHER] += 2 * queries * key.shape[0] * embed_dim_to_check
+
+
+def _times(module: nn.Module, weights: Sequence[str], sample: Batch) -> tuple[dict[str, float], str]:
+    """Microseconds of each weight's layer and of the rest, and the name of the runtime that took them."""
+    if isinstance(sample, Tensor) and sample.dtype == torch.float32:
+        with suppress(ModelError):
+            return layer_times(module, weights, sample), ONNX_RUNTIME
+    return call_times(module, weights, sample), PYTORCH
+
+
+@machine(exclusive=False)
+def call_times(module: nn.Module, weights: Sequence[str], sample: Batch, runs: int = RUNS) -> dict[str, float]:
+    """Microseconds that PyTorch spends on each weight's layer and on the rest ("other") for a batch, on one thread.
+
+    A clock around each call of a forward pass: the interquartile mean of each over the runs. A call with several
+    weights is split by their sizes; what Python spends between the calls is not in it.
+    """
+    module = copy.deepcopy(module).eval()
+    replay = Replay.record(module, sample)
+    wanted = set(weights)
+    named = module.named_parameters(remove_duplicate=False)
+    names = {id(tensor): name for name, tensor in reversed(list(named)) if name in wanted}
+    sizes = {name: module.get_parameter(name).numel() for name in weights}
+    with torch_threads(1):
+        passes = [replay.seconds(sample) for _ in range(WARM_UP_RUNS + runs)][WARM_UP_RUNS:]
+    times = dict.fromkeys((*weights, OTHER), 0.0)
+    for reads, seconds in zip(replay.reads, zip(*passes, strict=True), strict=True):
+        own = list(dict.fromkeys(names[each] for each in reads if each in names))
+        whole = sum(sizes[name] for name in own)
+        for name in own or [OTHER]:
+            times[name] += 1e6 * typical(seconds) * (sizes[name] / whole if own else 1.0)
+    return times
 
 
 def layer_times(module: nn.Module, weights: Sequence[str], image: Tensor, runs: int = RUNS) -> dict[str, float]:

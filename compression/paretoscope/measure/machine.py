@@ -27,7 +27,7 @@ from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.threads import torch_threads
-from paretoscope.measure.kinds import LayerKind
+from paretoscope.model.kinds import LayerKind
 from paretoscope.runtimes.sessions import open_session, session_options
 
 # How often each piece is measured, and the sets that are read, in bytes: from the nearest cache to beyond the last.

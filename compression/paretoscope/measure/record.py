@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,6 +13,8 @@ from paretoscope.tasks import BaselineFigures, Figures, tasks
 
 # Records that name no task are of this one.
 FIRST_TASK = "classification"
+# Records that name no engine were evaluated in this one.
+FIRST_ENGINE = "torch"
 
 # An interval of a speed-up whose ends differ by a larger factor is too wide to be used: what is compared here (number
 # formats, runtimes, half the channels) differs by factors of 1.3 to 2 (`python -m benchmarks.latency`).
@@ -43,6 +46,25 @@ class Rates:
     sparse_rate: float
     shared_rate: float
     architecture_simplification: float
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a recipe acted on.
+
+    share: parameters that it took away, or that are not stored as they were / all parameters of the baseline. left:
+    the share of each kind of parameter that it left as it was, the largest first.
+    """
+
+    share: float
+    left: tuple[tuple[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"share": self.share, "left": dict(self.left)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Touched":
+        return cls(float(data["share"]), tuple((str(kind), float(share)) for kind, share in data["left"].items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +151,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one recipe costs and gains. `latency` is None until it has been timed. task: whose figures these are."""
+    """What one recipe costs and gains. `latency` is None until it has been timed. task: whose figures these are.
+
+    touched: None in records from before that was noted.
+    engine: what ran the network over its samples: PyTorch, or ONNX Runtime where it was faster and agreed.
+    """
 
     model: str
     dataset: str
@@ -141,6 +167,8 @@ class Record:
     size: Ladder
     latency: Latency | None = None
     task: str = FIRST_TASK
+    touched: Touched | None = None
+    engine: str = FIRST_ENGINE
 
     @property
     def ratio(self) -> float:
@@ -157,6 +185,7 @@ class Record:
         return {
             **migrations.version_of(migrations.RECORDS),
             **({} if self.task == FIRST_TASK else {"task": self.task}),
+            **({} if self.engine == FIRST_ENGINE else {"engine": self.engine}),
             "model": self.model,
             "dataset": self.dataset,
             "recipe": self.recipe.to_dict(),
@@ -164,6 +193,7 @@ class Record:
             **dataclasses.asdict(self.figures),
             "baseline": dataclasses.asdict(self.baseline),
             "rates": dataclasses.asdict(self.rates),
+            **({} if self.touched is None else {"touched": self.touched.to_dict()}),
             "size": dataclasses.asdict(self.size),
             "ratio": self.ratio,
             "latency": None if self.latency is None else self.latency.to_dict(),
@@ -190,6 +220,8 @@ class Record:
             size=Ladder(**data["size"]),
             latency=None if data["latency"] is None else Latency.from_dict(data["latency"]),
             task=task.name,
+            touched=Touched.from_dict(data["touched"]) if data.get("touched") is not None else None,
+            engine=str(data.get("engine", FIRST_ENGINE)),
         )
 
     def to_json(self, indent: int | None = None) -> str:

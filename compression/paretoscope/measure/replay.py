@@ -5,6 +5,7 @@ Replaying all calls is the forward pass, bit for bit: the same kernels see the s
 values that a later call reads are alive; with them kept, a change of one weight costs the calls from its first use on.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from paretoscope.base.batch import tensors_in
+from paretoscope.base.batch import Batch, call, parts, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 
@@ -47,7 +48,7 @@ class Replay:
     """calls: in the order of execution. first_use: index of the call that first reads a parameter or buffer, by name;
     len(calls) for one that no call reads.
 
-    Made for one shape of images: where a network computes with the length of the batch, that is part of its calls.
+    Made for one shape of batches: where a network computes with the length of the batch, that is part of its calls.
     What a forward pass decides from the values it sees is decided as it was when the calls were recorded.
     """
 
@@ -57,7 +58,7 @@ class Replay:
         first_use: dict[str, int],
         barriers: Sequence[tuple[int, int]],
         sizes: Sequence[int],
-        output: int,
+        output: Any,
     ) -> None:
         self.calls = calls
         self.first_use = first_use
@@ -67,20 +68,21 @@ class Replay:
         self._output = output
 
     @classmethod
-    def record(cls, model: nn.Module, images: Tensor) -> "Replay":
-        """Watch `model`, in evaluation mode, run over images (n, C, H, W); raises ModelError without logits."""
-        recorder = _Recorder(images)
+    def record(cls, model: nn.Module, batch: Batch) -> "Replay":
+        """Watch `model`, in evaluation mode, run over a batch; raises ModelError where no tensor comes out."""
+        recorder = _Recorder(parts(batch))
         with machine(exclusive=False), torch.no_grad(), _watched(model, recorder), recorder:
-            logits = model(images)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            outputs = call(model, batch)
+        if not list(tensors_in(outputs)):
             raise ModelError(
-                "a model must turn images (n, C, H, W) into logits (n, classes). Pass the classifier itself."
+                f"a model must turn samples into tensors; this one gives a {type(outputs).__name__}. Pass the network "
+                "itself."
             )
-        return recorder.replay(model, logits)
+        return recorder.replay(model, outputs)
 
-    def start(self, images: Tensor) -> dict[int, Tensor]:
+    def start(self, batch: Batch) -> dict[int, Tensor]:
         """The values alive before the first call."""
-        return {0: images}
+        return dict(enumerate(parts(batch)))
 
     def cut(self, name: str) -> int:
         """The call at which a pass may start when only that parameter has changed: its first use, or a little before
@@ -91,33 +93,52 @@ class Replay:
         return position
 
     def alive_bytes(self, position: int) -> int:
-        """Bytes of the values alive before the call of that index, for the images that were recorded."""
-        made = {0: -1} | {number: i for i, call in enumerate(self.calls) for number in call.outputs}
-        died = {number: i for i, call in enumerate(self.calls) for number in call.dying}
+        """Bytes of the values alive before the call of that index, for the batch that was recorded."""
+        made = {number: i for i, each in enumerate(self.calls) for number in each.outputs}
+        died = {number: i for i, each in enumerate(self.calls) for number in each.dying}
         last = len(self.calls)
-        return sum(size for number, size in enumerate(self._sizes) if made[number] < position <= died.get(number, last))
+        return sum(size for number, size in enumerate(self._sizes) if made.get(number, -1) < position <= died.get(number, last))
+
+    @property
+    def reads(self) -> list[tuple[int, ...]]:
+        """For each call, the identities of the tensors of the model that it reads, those within whole modules too."""
+        found = []
+        for each in self.calls:
+            module = getattr(each.function, "__self__", None)
+            owned = (*module.parameters(), *module.buffers()) if isinstance(module, nn.Module) else ()
+            found.append(tuple(id(tensor) for tensor in (*tensors_in((each.args, each.kwargs)), *owned)))
+        return found
+
+    def seconds(self, batch: Batch) -> list[float]:
+        """Seconds that each call takes in one pass over a batch of the recorded shape."""
+        values, found = self.start(batch), []
+        for place in range(len(self.calls)):
+            began = time.perf_counter()
+            self.run(values, place, place + 1)
+            found.append(time.perf_counter() - began)
+        return found
 
     @machine(exclusive=False)
     def run(self, values: dict[int, Tensor], start: int, stop: int) -> None:
         """Make the calls start..stop - 1, given the values alive before `start`; leaves those alive before `stop`."""
         with torch.inference_mode():
-            for call in self.calls[start:stop]:
-                args, kwargs = _replaced((call.args, call.kwargs), values)
-                values.update(zip(call.outputs, tensors_in(call.function(*args, **kwargs)), strict=True))
-                for number in call.dying:
+            for each in self.calls[start:stop]:
+                args, kwargs = _replaced((each.args, each.kwargs), values)
+                values.update(zip(each.outputs, tensors_in(each.function(*args, **kwargs)), strict=True))
+                for number in each.dying:
                     del values[number]
 
-    def logits(self, values: dict[int, Tensor], start: int) -> Tensor:
-        """The logits (n, classes), given the values alive before `start`; these are left as they are."""
+    def outputs(self, values: dict[int, Tensor], start: int) -> Any:
+        """What the network gives, given the values alive before `start`; these are left as they are."""
         values = dict(values)
         self.run(values, start, len(self.calls))
-        return values[self._output]
+        return _replaced(self._output, values)
 
 
 class _Recorder(TorchFunctionMode):
     """Numbers every tensor that a call returns; a later tensor of the same identity takes the place of the earlier."""
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()
         self._values: list[Tensor] = []  # kept: an identity stands for a tensor only while the tensor lives
         self._numbers: dict[int, int] = {}
@@ -126,7 +147,8 @@ class _Recorder(TorchFunctionMode):
         self._made: list[int] = []
         self._barriers: list[tuple[int, int]] = []
         self._first_use: dict[int, int] = {}
-        self._number(images, -1)
+        for each in inputs:
+            self._number(each, -1)
 
     def __torch_function__(
         self,
@@ -160,18 +182,19 @@ class _Recorder(TorchFunctionMode):
         self._calls.append((function, *slots, numbers, reads))
         return result
 
-    def replay(self, model: nn.Module, logits: Tensor) -> Replay:
+    def replay(self, model: nn.Module, outputs: Any) -> Replay:
         """The calls, each with the values that die after it."""
-        last = {number: index for index, (*_, outputs, _) in enumerate(self._calls) for number in outputs}
+        last = {number: index for index, (*_, made, _) in enumerate(self._calls) for number in made}
         last |= {number: index for index, (*_, reads) in enumerate(self._calls) for number in reads}
-        output = self._numbers[id(logits)]
-        last.pop(output, None)
+        output = _with_slots(outputs, self._numbers)
+        for tensor in tensors_in(outputs):
+            last.pop(self._numbers.get(id(tensor), -1), None)
         dying: dict[int, list[int]] = {}
         for number, index in last.items():
             dying.setdefault(index, []).append(number)
         calls = [
-            _Call(function, args, kwargs, outputs, tuple(dying.get(index, ())))
-            for index, (function, args, kwargs, outputs, _) in enumerate(self._calls)
+            _Call(function, args, kwargs, made, tuple(dying.get(index, ())))
+            for index, (function, args, kwargs, made, _) in enumerate(self._calls)
         ]
         tensors = [
             *model.named_parameters(remove_duplicate=False),

@@ -19,10 +19,10 @@ from torch import nn
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.operations import Operations
 from paretoscope.graph.trace import BATCH, record
-from paretoscope.measure.kinds import LayerKind
 from paretoscope.measure.layers import count_macs, layer_kinds
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
+from paretoscope.model.kinds import LayerKind
 from paretoscope.model.tensors import CompressedTensor, integers_of
 from paretoscope.runtimes.onnx_graph import make_model
 from paretoscope.runtimes.profiles import OTHER

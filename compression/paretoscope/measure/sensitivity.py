@@ -1,7 +1,7 @@
 """Sensitivity: what the model loses when only one layer is pruned, shared or quantized, over the whole range.
 
 Every evaluation starts at the changed layer: the activations that it and the later layers read are kept from the
-baseline, for one layer at a time, and the layers before it are not run again. The logits are those of a whole forward
+baseline, for one layer at a time, and the layers before it are not run again. The outputs are those of a whole forward
 pass, bit for bit.
 """
 
@@ -18,17 +18,18 @@ import torch
 from torch import Tensor
 
 from paretoscope import codec
+from paretoscope.base.batch import Batch, head, length, tensors_in
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.text import listed, nearest, shown
-from paretoscope.data.data import CHUNK, Part
 from paretoscope.measure.replay import Replay
 from paretoscope.measure.subject import Subject
 from paretoscope.methods.pipeline import compress
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks.reference import run
 
 # Values of each setting; `python -m benchmarks.sensitivity` shows the time that they take.
 GRIDS: Mapping[str, tuple[float, ...]] = {
@@ -48,12 +49,13 @@ MEMORY = 256 * 2**20
 class SensitivityPoint:
     """A point of a sensitivity curve: a model in which one layer has another setting.
 
-    value: of the setting. correct of n test samples. kl: mean over them of the divergence of its outputs from the
+    value: of the setting. correct: of n test samples, the sum of how right each is where the task counts no answers as
+    right or wrong. kl: mean over them of the divergence of its outputs from the
     baseline's, the task's own; finer than counts. bytes: of the layer, coded (with ANS) on its own.
     """
 
     value: float
-    correct: int
+    correct: float
     n: int
     kl: float
     bytes: int
@@ -63,13 +65,13 @@ class SensitivityPoint:
 class Sensitivity:
     """The curves of a model, as far as they were measured.
 
-    baseline: correct of n test samples, of the uncompressed model. settings: what else each layer was compressed with.
+    correct: of n test samples, as in the points, of the uncompressed model. settings: what else each layer was compressed with.
     layer_bytes: of each measured layer, coded without loss. curves: by layer and by setting, the points in the order of
     the grid.
     """
 
     model: str
-    correct: int
+    correct: float
     n: int
     settings: Mapping[str, Any]
     layer_bytes: Mapping[str, int]
@@ -92,7 +94,8 @@ class Sensitivity:
 def compress_alone(statistics: ModelStatistics, layer: str, settings: Mapping[str, Any]) -> CompressedModel:
     """A model of one layer alone, compressed with these settings of a recipe."""
     chosen = statistics.layers[layer]
-    alone = ModelStatistics(statistics.architecture, {layer: chosen}, {}, (layer,), chosen.magnitudes)
+    turned = {name: groups for name, groups in statistics.turned.items() if name == layer}
+    alone = ModelStatistics(statistics.architecture, {layer: chosen}, {}, (layer,), chosen.magnitudes, turned=turned)
     return compress(alone, Recipe.of(**settings), source=statistics.digest)
 
 
@@ -128,7 +131,7 @@ def measure_sensitivity(
 class _Sums:
     """Sums over the test samples so far, with one layer at one value; bytes: of the layer, coded."""
 
-    correct: int = 0
+    correct: float = 0
     divergence: float = 0.0
     bytes: int = 0
 
@@ -155,39 +158,41 @@ class _Run:
         model = copy.deepcopy(subject.model).eval()
         self._model = model
         self._weights = {name: model.get_parameter(name) for name in layers}
-        first = next(iter(subject.data.samples(Part.TEST)))
-        n = subject.data.length(Part.TEST)
-        lengths = {min(CHUNK, n - start) for start in range(0, n, CHUNK)}
-        self._replays = {length: Replay.record(model, first[:length]) for length in lengths}
+        first = next(iter(subject.judged.chunks()))
+        n, chunk = len(subject.judged), subject.judged.chunk
+        lengths = {min(chunk, n - start) for start in range(0, n, chunk)}
+        self._replays = {each: Replay.record(model, head(first, each)) for each in lengths}
         replay = self._replays[max(lengths)]
         self._layers = sorted(layers, key=replay.cut)
         most = max(replay.alive_bytes(replay.cut(name)) for name in layers)
-        self._chunks = math.ceil(n / CHUNK)
+        self._chunks = math.ceil(n / chunk)
         self._block = max(1, memory // most)
         self._sums = {(name, setting): [_Sums() for _ in grid] for name in layers for setting, grid in grids.items()}
         self._layer_bytes: dict[str, int] = {}
-        self._n = self._correct = 0
+        self._n = 0
+        self._correct: float = 0
         self._done = 0
         self._total = self._chunks * len(layers) * sum(map(len, grids.values()))
 
     def measure(self) -> Sensitivity:
-        labels = torch.from_numpy(self._subject.labels).split(CHUNK)
-        pairs = zip(self._subject.data.samples(Part.TEST), labels, strict=True)
+        judged = self._subject.judged
+        pairs = zip(judged.chunks(), torch.from_numpy(judged.labels).split(judged.chunk), strict=True)
         for start in range(0, self._chunks, self._block):
             chunks, truths = zip(*islice(pairs, self._block), strict=True)
             self._measure_block(chunks, truths, last=start + self._block >= self._chunks)
         return self._sensitivity(self._layers)
 
-    def _measure_block(self, chunks: Sequence[Tensor], labels: Sequence[Tensor], *, last: bool) -> None:
-        replays = [self._replays[len(chunk)] for chunk in chunks]
+    def _measure_block(self, chunks: Sequence[Batch], labels: Sequence[Tensor], *, last: bool) -> None:
+        replays = [self._replays[length(chunk)] for chunk in chunks]
         kept = [replay.start(chunk) for replay, chunk in zip(replays, chunks, strict=True)]
-        baseline = []
-        for replay, values, chunk, truth in zip(replays, kept, chunks, labels, strict=True):
-            logits = replay.logits(values, 0)
-            self._confirm(logits, chunk)
-            self._n += len(logits)
-            self._correct += int(self._task.correct(logits, truth).sum())
-            baseline.append(self._task.comparable(logits))
+        baseline, truths = [], []
+        for replay, values, chunk, known in zip(replays, kept, chunks, labels, strict=True):
+            outputs = replay.outputs(values, 0)
+            self._confirm(outputs, chunk)
+            truths.append(known if self._task.needs_labels else outputs)
+            self._n += length(chunk)
+            self._correct += _total(self._task.correct(outputs, truths[-1]))
+            baseline.append(self._task.comparable(outputs))
             self._progress.report(self._done, self._total)
         positions = [0] * len(chunks)
         for count, name in enumerate(self._layers, 1):
@@ -195,13 +200,13 @@ class _Run:
                 cut = replay.cut(name)
                 replay.run(kept[i], positions[i], cut)
                 positions[i] = cut
-            pieces = list(zip(replays, kept, positions, labels, baseline, strict=True))
+            pieces = list(zip(replays, kept, positions, truths, baseline, strict=True))
             self._measure_layer(name, pieces)
             partial = self._sensitivity(self._layers[:count]) if last else None
             self._progress.report(self._done, self._total, partial=partial)
 
     def _measure_layer(
-        self, name: str, pieces: Sequence[tuple[Replay, dict[int, Tensor], int, Tensor, Tensor]]
+        self, name: str, pieces: Sequence[tuple[Replay, dict[int, Tensor], int, Any, Batch]]
     ) -> None:
         weight = self._weights[name]
         original = weight.detach().clone()
@@ -213,23 +218,22 @@ class _Run:
                 sums.bytes = coded_bytes(compressed, name)
                 _set(weight, torch.from_numpy(np.ascontiguousarray(compressed.decode(name))))
                 for replay, values, start, truth, reference in pieces:
-                    logits = replay.logits(values, start)
-                    sums.correct += int(self._task.correct(logits, truth).sum())
-                    sums.divergence += self._divergence(reference, logits)
+                    outputs = replay.outputs(values, start)
+                    sums.correct += _total(self._task.correct(outputs, truth))
+                    sums.divergence += self._divergence(reference, outputs)
                     self._done += 1
                     self._progress.report(self._done, self._total)
         _set(weight, original)
 
-    def _confirm(self, logits: Tensor, images: Tensor) -> None:
-        with torch.inference_mode(), machine(exclusive=False):
-            whole = self._model(images)
-        if not torch.equal(logits, whole):
+    def _confirm(self, outputs: Any, chunk: Batch) -> None:
+        pairs = zip(tensors_in(outputs), tensors_in(run(self._model, chunk)), strict=True)
+        if not all(_same(one, other) for one, other in pairs):
             raise ModelError(
-                f"sensitivity needs a network that makes the same calls for all images; {self._subject.name} does not. "
+                f"sensitivity needs a network that makes the same calls for all samples; {self._subject.name} does not. "
                 "Evaluate recipes with overrides instead."
             )
 
-    def _divergence(self, reference: Tensor, outputs: Tensor) -> float:
+    def _divergence(self, reference: Batch, outputs: Any) -> float:
         """Sum over the samples of the divergence of raw outputs from a reference."""
         return max(0.0, math.fsum(self._task.divergence(reference, self._task.comparable(outputs)).tolist()))
 
@@ -268,6 +272,16 @@ def _check_grids(grids: Mapping[str, Sequence[float]]) -> None:
         raise RecipeError(
             f"a grid must be one of {', '.join(GRIDS)}; got {', '.join(unknown) or 'no values'}. Pass values for these."
         )
+
+
+def _total(right: Tensor) -> float:
+    """A count where samples are right or wrong, else the sum."""
+    return int(right.sum()) if right.dtype == torch.bool else math.fsum(right.tolist())
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether both have the same values, what is no number included."""
+    return torch.equal(one, other) or (one.is_floating_point() and torch.allclose(one, other, 0, 0, equal_nan=True))
 
 
 def _set(weight: Tensor, value: Tensor) -> None:

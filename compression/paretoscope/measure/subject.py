@@ -2,13 +2,14 @@
 
 import copy
 import hashlib
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from paretoscope import codec, runtimes
+from paretoscope.base.batch import head
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.codec import shelf
-from paretoscope.data.data import Data, Part
+from paretoscope.data.data import CHUNK, Data, Part
+from paretoscope.measure.engine import Engine, engine_for
+from paretoscope.measure.judged import Judged, check_samples, chunk_of, quick_samples, seconds_of
 from paretoscope.measure.latency import (
     BUDGET_S,
     WIDTH,
@@ -30,8 +34,8 @@ from paretoscope.measure.latency import (
     measure_noise,
     repeated,
 )
-from paretoscope.measure.rates import rates
-from paretoscope.measure.record import Digests, Record
+from paretoscope.measure.rates import rates, touched
+from paretoscope.measure.record import Digests, Record, Touched
 from paretoscope.measure.size import ladder
 from paretoscope.measure.variant import Form, Variant
 from paretoscope.methods.pipeline import notes_of
@@ -51,6 +55,8 @@ KEPT_VARIANTS = 4
 
 # Runs of a profile; chosen by hand, no benchmark.
 PROFILE_RUNS = 30
+# Samples of the train split whose outputs the task is told; chosen by hand, no benchmark.
+KNOWN_SAMPLES = 32
 # Height and width of the largest images that are timed.
 LARGEST_SIZE = 1024
 # Enough to calibrate integer formats for a timing, while a hundred large images take long; by hand, no benchmark.
@@ -70,8 +76,7 @@ class Subject:
     """A network with its data and its task, on which recipes are tried; `of` makes one.
 
     model: the network's module, the baseline, in evaluation mode, not to be changed. task: how answers are judged.
-    labels: of the test split, (n, ...). predictions, baseline: the baseline's answers on the whole test split, and its
-    figures. reference: its outputs as harm compares them. parameters: of the baseline.
+    judged: the samples of the test part, with what the baseline says of them. parameters: of the baseline.
     """
 
     network: Network
@@ -79,10 +84,7 @@ class Subject:
     data: Data
     task: Task
     statistics: ModelStatistics
-    labels: np.ndarray
-    predictions: Answers
-    reference: torch.Tensor
-    baseline: BaselineFigures
+    judged: Judged
     parameters: int
     _forms: OrderedDict[Hashable, Form] = field(default_factory=OrderedDict, repr=False)
     _variants: OrderedDict[tuple[Simplify | None, bool], Variant] = field(default_factory=OrderedDict, repr=False)
@@ -90,22 +92,28 @@ class Subject:
 
     @classmethod
     def of(cls, network: Network, data: Data, task: Task) -> "Subject":
-        """Open a network and run it over the test split once; raises ModelError."""
+        """Open a network and run it over the samples of a quick evaluation; raises ModelError.
+
+        These are the whole test split of a network that takes about `judged.QUICK_S` for it, as those of the zoo do.
+        """
         model = network.load()
-        statistics = ModelStatistics.of(model, network.name)
-        labels = torch.cat(list(data.labels(Part.TEST))).numpy()
-        reference = task.outputs(model, data.samples(Part.TEST))
-        predictions = task.answers(reference)
+        statistics = ModelStatistics.of(model, network.name, network.digest)
+        # The package's own networks keep the chunks that their published figures were measured in.
+        chunk = CHUNK if network.graph is None else chunk_of(model, head(data.calibration, 1))
+        outputs, seconds = seconds_of(model, head(data.calibration, min(chunk, KNOWN_SAMPLES)))
+        task = task.knowing(outputs)
+        n = data.length(Part.TEST)
+        quick = n if network.graph is None else quick_samples(seconds, n)
+        judged = Judged(model, data, task, statistics.size_bytes, chunk, quick, seconds)
+        task.check(judged.labels if data.labelled else None)
+        judged.run(quick)
         return cls(
             network=network,
             model=model,
             data=data,
             task=task,
             statistics=statistics,
-            labels=labels,
-            predictions=predictions,
-            reference=reference,
-            baseline=task.baseline(task.score(predictions, labels, predictions), statistics.size_bytes),
+            judged=judged,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
         )
 
@@ -117,6 +125,21 @@ class Subject:
     def dataset(self) -> str:
         """The name of the data."""
         return self.network.data
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of the test split, (n, ...); (n, 0) where there are none."""
+        return self.judged.labels
+
+    @property
+    def predictions(self) -> Answers:
+        """The baseline's answers on the test split, as far as they are known: at least those of a quick evaluation."""
+        return self.judged.answers
+
+    @property
+    def baseline(self) -> BaselineFigures:
+        """The baseline's figures on the whole test split; on the samples of a quick evaluation until it ran over all."""
+        return self.judged.baseline(self.judged.settled)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
         """All steps of a recipe; raises RecipeError or ModelError where one cannot be applied to this model.
@@ -154,12 +177,20 @@ class Subject:
             self._variants.move_to_end(key)
             return self._variants[key]
 
-    def evaluate(self, recipe: Recipe) -> Iterator[Evaluation]:
-        """Compress, encode and run the test split; yields after each chunk, the last evaluation being the exact one."""
-        return self.evaluate_compressed(self.compress(recipe))
+    def evaluate(self, recipe: Recipe, samples: int | None = None) -> Iterator[Evaluation]:
+        """Compress, encode and run the test split; yields after each chunk, the last evaluation being the exact one.
 
-    def evaluate_compressed(self, compressed: CompressedModel, artefact: bytes | None = None) -> Iterator[Evaluation]:
+        samples: how many to end after, always the same, which is no exact evaluation then; `judged.quick` take a few
+        seconds.
+        """
+        return self.evaluate_compressed(self.compress(recipe), samples=samples)
+
+    def evaluate_compressed(
+        self, compressed: CompressedModel, artefact: bytes | None = None, samples: int | None = None
+    ) -> Iterator[Evaluation]:
         """Evaluate a compressed model that the caller has; `artefact` is its file, where the caller has that too.
+
+        samples: as for `evaluate`.
 
         Raises ModelError when it was made from other weights than this subject's.
         """
@@ -168,9 +199,12 @@ class Subject:
                 f"an artefact must come from the weights of {self.name} in this version; its source is "
                 f"{compressed.source[:12]}, theirs {self.statistics.digest[:12]}. Compress the model again."
             )
+        check_samples(samples)
+        judged = self.judged
         artefact = codec.write(compressed) if artefact is None else artefact
         form = self._form(compressed)
         share = replace(rates(compressed), architecture_simplification=form.parameters / self.parameters)
+        acted_on = self.touched(compressed)
         size = ladder(compressed, artefact)
         digests = Digests(
             model=self.statistics.digest,
@@ -178,25 +212,41 @@ class Subject:
             recipe=compressed.recipe.digest,
             artefact=hashlib.sha256(artefact).hexdigest(),
         )
+        n = len(judged) if samples is None else min(samples, len(judged))
+        chunks = judged.chunks(n)
         with self.running(compressed) as forward:
-            for predictions in self.task.answer(forward, self.data.samples(Part.TEST), self.reference):
-                figures = self.task.score(predictions, self.labels, self.predictions)
+            engine = Engine.TORCH
+            # The package's own networks are published as PyTorch runs them.
+            if self.network.graph is not None and isinstance(forward, nn.Module) and form.speeds.pays(n, judged.seconds):
+                first = next(chunks)
+                chunks = itertools.chain([first], chunks)
+                forward, engine = engine_for(forward, first, form.speeds)
+            for predictions in self.task.answer(forward, chunks, judged.reference):
+                figures = self.task.score(predictions, judged.labels, judged.answers)
+                # Of the same samples, where the baseline was not asked about all.
+                known = None if judged.known == len(judged) else len(predictions)
                 record = Record(
                     self.name,
                     self.dataset,
                     compressed.recipe,
                     digests,
                     figures,
-                    self.baseline,
+                    judged.baseline(known),
                     share,
                     size,
                     task=self.task.name,
+                    touched=acted_on,
+                    engine=engine.value,
                 )
                 yield Evaluation(record, predictions)
 
+    def touched(self, compressed: CompressedModel) -> Touched:
+        """What the recipe acted on, of the baseline's parameters."""
+        return touched(compressed, self.statistics, self._form(compressed).kinds, self.parameters)
+
     @contextmanager
-    def running(self, compressed: CompressedModel) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-        """The function from images (n, C, H, W) to logits that is evaluated: the decoded or the integer network."""
+    def running(self, compressed: CompressedModel) -> Iterator[Callable[..., Any]]:
+        """The function from inputs to outputs that is evaluated: the decoded or the integer network."""
         form = self._form(compressed)
         with form.loaded(compressed) as module:
             if compressed.recipe.integer:
@@ -210,19 +260,24 @@ class Subject:
         return self._form(compressed).blueprint
 
     def train_harm(self, compressed: CompressedModel) -> float:
-        """Mean divergence from the baseline's outputs over the train split, by which choices are made."""
+        """Mean divergence from the baseline's outputs over the train split, by which choices are made; over as many of
+        its samples as a quick evaluation takes, where those are fewer."""
+        train = self._train
         with self._form(compressed).loaded(compressed) as module:
-            *_, found = self.task.answer(module, self.data.samples(Part.TRAIN), self._train_reference)
+            *_, found = self.task.answer(module, train.chunks(train.quick), train.reference)
         return found.harm
 
     @cached_property
-    def _train_reference(self) -> torch.Tensor:
-        return self.task.outputs(self.model, self.data.samples(Part.TRAIN))
+    def _train(self) -> Judged:
+        n, judged = self.data.length(Part.TRAIN), self.judged
+        quick = n if judged.quick == len(judged) else min(n, judged.quick)
+        return replace(judged, quick=quick, part=Part.TRAIN, _outputs={}, _answers={}, _lock=threading.RLock())
 
     def _form(self, compressed: CompressedModel) -> Form:
         """The network that a compressed model decodes into; the last few are kept."""
         simplified = compressed.recipe.simplify is not None or compressed.structure != Structure()
-        key = (compressed.structure, tuple(compressed.shapes().items())) if simplified else None
+        graph = compressed.graph.to_json() if compressed.graph is not None else ""
+        key = (compressed.structure, tuple(compressed.shapes().items()), graph) if simplified else None
         with self._lock:
             if key not in self._forms:
                 self._forms[key] = Form(compressed.build() if simplified else self.model, self._input_shape)
@@ -377,3 +432,4 @@ class Subject:
     @property
     def _input_shape(self) -> tuple[int, ...]:
         return self.network.input_shape
+

@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from paretoscope.base.batch import Batch, parts
+from paretoscope.measure.engine import Speeds
 from paretoscope.methods import input_moments, simplify
 from paretoscope.methods.fisher import diagonal_fisher
 from paretoscope.methods.pipeline import compress, repair_outputs, samples
 from paretoscope.methods.registry import Sampled
+from paretoscope.model import weights
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
@@ -36,7 +39,7 @@ class Variant:
     structure: Structure
     statistics: ModelStatistics
     source: str
-    images: torch.Tensor
+    images: Batch
     notes: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
 
@@ -46,12 +49,12 @@ class Variant:
         model: nn.Module,
         statistics: ModelStatistics,
         step: Simplify,
-        images: torch.Tensor,
+        images: Batch,
         *,
         reestimate: bool = False,
     ) -> "Variant":
         """Simplify a model; `statistics` are the model's own. Raises RecipeError or ModelError."""
-        simplified = simplify.apply(model, step, tuple(images.shape[1:]), images, reestimate=reestimate)
+        simplified = simplify.apply(model, step, tuple(parts(images)[0].shape[1:]), images, reestimate=reestimate)
         own = ModelStatistics.of(simplified.module, statistics.architecture)
         return cls(
             simplified.module,
@@ -65,12 +68,12 @@ class Variant:
 
     @cached_property
     def hessians(self) -> dict[str, np.ndarray]:
-        """Second moments of the inputs of every layer, over the calibration images."""
+        """Second moments of the inputs of every layer, over the calibration samples."""
         return input_moments.hessians(self.module, self.images, self.statistics.layers)
 
     @cached_property
     def fisher(self) -> Mapping[str, np.ndarray]:
-        """Diagonal Fisher information of every parameter, over the calibration images."""
+        """Diagonal Fisher information of every parameter, over the calibration samples."""
         return diagonal_fisher(self.module, self.images)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
@@ -91,15 +94,22 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W)."""
+    """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W).
+    speeds: of the engines that run it."""
 
     module: nn.Module
     input_shape: tuple[int, ...]
+    speeds: Speeds = field(default_factory=Speeds)
     _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
 
     @cached_property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """What each parameter is, by name."""
+        return weights.described(self.module)
 
     @cached_property
     def blueprint(self) -> "Blueprint":

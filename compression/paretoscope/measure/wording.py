@@ -6,13 +6,37 @@ rounded interval contains 1 just where the interval itself does. Ratios of sizes
 
 from dataclasses import dataclass
 
-from paretoscope.measure.record import Latency
+from paretoscope.base.text import listed
+from paretoscope.base.units import format_percent
+from paretoscope.measure.record import Latency, Touched
+from paretoscope.recipe.recipe import Recipe
 
 UNDECIDED = "not known yet"
 UNDECIDED_WHY = (
     "The interval is too wide to say: the machine was busy. It is timed again, and no other recipe takes it over."
 )
 NOT_ALONE = "timed without the machine's lock: other work may have run beside it"
+
+
+# Below this share of the parameters it is said what a recipe did not act on.
+MUCH = 0.9
+
+
+def share_touched(touched: Touched | None) -> str:
+    """The share of the parameters that a recipe acted on: "touched 99.8 %"; "" where it is not known."""
+    return "" if touched is None else f"touched {format_percent(touched.share)}"
+
+
+def untouched(touched: Touched | None, recipe: Recipe) -> str:
+    """What a recipe left as it was, where that is much and the recipe was to change weights; else ""."""
+    acts = recipe.simplify or recipe.prune or recipe.share or recipe.quantize or recipe.overrides or recipe.recover
+    if touched is None or touched.share >= MUCH or not acts:
+        return ""
+    left = [f"{kind} ({format_percent(share)})" for kind, share in touched.left]
+    return (
+        f"The recipe acts on {format_percent(touched.share)} of the parameters only. As they were, of all parameters: "
+        f"{listed(left)}."
+    )
 
 
 @dataclass(frozen=True, slots=True)

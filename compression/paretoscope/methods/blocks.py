@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paretoscope.base.batch import Batch, call, head, length, tensors_in
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.text import listed, nearest
@@ -21,7 +22,7 @@ from paretoscope.recipe.recipe import Recipe, Simplify
 HARM_IMAGES = 256
 
 
-def harms(model: nn.Module, images: Tensor) -> dict[str, float]:
+def harms(model: nn.Module, images: Batch) -> dict[str, float]:
     """Harm of dropping each block alone, by name: the mean KL divergence, in nats, of the softmax from the model's.
 
     images: float32 (n, C, H, W), n >= 1. Infinite where the outputs are no numbers any more.
@@ -30,28 +31,28 @@ def harms(model: nn.Module, images: Tensor) -> dict[str, float]:
     return _harms(module, images, _log_softmax(module, images))
 
 
-def _harms(module: nn.Module, images: Tensor, reference: Tensor) -> dict[str, float]:
+def _harms(module: nn.Module, images: Batch, reference: Tensor) -> dict[str, float]:
     result = {}
     for name in blocks(module):
-        block = module.get_submodule(name)
-        structure.drop(module, name)
-        divergence = F.kl_div(_log_softmax(module, images), reference, reduction="batchmean", log_target=True).item()
+        with structure.dropped(module, name):
+            changed = _log_softmax(module, images)
+        divergence = F.kl_div(changed, reference, reduction="batchmean", log_target=True).item()
         result[name] = math.inf if math.isnan(divergence) else divergence
-        module.set_submodule(name, block)
     return result
 
 
-def _log_softmax(module: nn.Module, images: Tensor) -> Tensor:
+def _log_softmax(module: nn.Module, images: Batch) -> Tensor:
     with torch.no_grad(), machine(exclusive=False):
-        logits: Tensor = module(images)
-        return logits.double().log_softmax(1)
+        # Answers that are several, or whose classes are no second axis, are told apart by one distribution a sample.
+        flat = torch.cat([each.flatten(1) for each in tensors_in(call(module, images))], dim=1)
+        return flat.double().log_softmax(1)
 
 
-def _drop(module: nn.Module, step: Simplify, images: Tensor | None) -> tuple[tuple[str, ...], list[str]]:
+def _drop(module: nn.Module, step: Simplify, images: Batch | None) -> tuple[tuple[str, ...], list[str]]:
     """Drop blocks in place, first those that are named; returns their names, in that order, and sentences."""
     if not step.drop and not step.blocks:
         return (), []
-    known = blocks(module)
+    known = (*blocks(module), *structure.several(module))
     if not known:
         raise RecipeError(
             "only a network of residual blocks has blocks to drop; this one has none. Set drop and blocks to nothing."
@@ -62,22 +63,21 @@ def _drop(module: nn.Module, step: Simplify, images: Tensor | None) -> tuple[tup
             f"drop must name blocks whose output has the shape of their input; got {listed(unknown)}."
             f"{nearest(unknown[0], known)} Name some of {listed(known, 12)}."
         )
-    if step.blocks > len(known) - len(step.drop):
-        raise RecipeError(
-            f"blocks must be at most {len(known) - len(step.drop)}, as many as there are to drop; got {step.blocks}. "
-            "Pass fewer."
-        )
     dropped, report = list(step.drop), [f"{name} dropped." for name in step.drop]
-    if not step.blocks:
-        for name in step.drop:
-            structure.drop(module, name)
-        return tuple(dropped), report
-    if images is None or not len(images):
-        raise ModelError("blocks are dropped by their harm on images; got none. Pass calibration images.")
-    calibration = images[:HARM_IMAGES]
-    reference = _log_softmax(module, calibration)
+    reference = _log_softmax(module, head(images, HARM_IMAGES)) if step.blocks and images is not None else None
     for name in step.drop:
+        if name not in (*blocks(module), *structure.several(module)):
+            raise RecipeError(f"drop must name each block once; {name} is gone with those before. Leave it out.")
         structure.drop(module, name)
+    if step.blocks > (most := len(blocks(module))):
+        raise RecipeError(
+            f"blocks must be at most {most}, as many as there are to drop; got {step.blocks}. Pass fewer."
+        )
+    if not step.blocks:
+        return tuple(dropped), report
+    if images is None or reference is None or not length(images):
+        raise ModelError("blocks are dropped by their harm on images; got none. Pass calibration images.")
+    calibration = head(images, HARM_IMAGES)
     for _ in range(step.blocks):
         measured = _harms(module, calibration, reference)
         name = min(measured, key=measured.__getitem__)

@@ -1,4 +1,4 @@
-"""The calls of a network that methods watch or change while it runs: layers, attention and batch normalisation."""
+"""The calls of a network that methods watch or change while it runs: layers, products, attention, normalisation."""
 
 import inspect
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+_PRODUCTS = (torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, Tensor.matmul, Tensor.__matmul__)
 Function = Callable[..., Tensor]
 # An argument of a convolution: one number for all axes of the kernel, or one an axis; a padding may have a name.
 Extent = int | str | tuple[int, ...]
@@ -36,7 +37,7 @@ class Normalisation(NamedTuple):
 
 
 class LayerCalls(TorchFunctionMode):
-    """Sees each convolution, linear map, attention and batch normalisation that runs while it is entered.
+    """Sees each convolution, linear map, product, attention and batch normalisation that runs while it is entered.
 
     Functional calls are watched, not modules: attention applies its projections without calling any module. A subclass
     overrides what it needs; each method returns the output of its call, `project` the bias to use.
@@ -56,6 +57,10 @@ class LayerCalls(TorchFunctionMode):
             return self.normalise(Normalisation(*args, **kwargs))
         if func is F.multi_head_attention_forward:
             return self._attend(_ATTENTION.bind(*args, **kwargs).arguments)
+        if func in _PRODUCTS:
+            return self.multiply(func, *args, **kwargs)
+        if func is torch.einsum:
+            return self.contract(*args, **kwargs)
         return func(*args, **kwargs)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -72,6 +77,13 @@ class LayerCalls(TorchFunctionMode):
     ) -> Tensor:
         """A transposed convolution; geometry: stride, padding, output padding, groups and dilation."""
         return function(x, weight, bias, *geometry)
+
+    def multiply(self, function: Function, *args: Tensor, **kwargs: Any) -> Tensor:
+        """A matrix product; args: what is added, where something is, and the two factors."""
+        return function(*args, **kwargs)
+
+    def contract(self, equation: str, *tensors: Tensor) -> Tensor:
+        return torch.einsum(equation, *tensors)
 
     def normalise(self, norm: Normalisation) -> Tensor:
         return norm.run()

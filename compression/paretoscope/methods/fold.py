@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.tracing import traced
+from paretoscope.graph.edits import neighbours
+from paretoscope.graph.graph_module import GraphModule
 from paretoscope.methods import recalibrate
 from paretoscope.methods.registry import NetworkMethod, NetworkWork
 from paretoscope.model import structure
 
 Pair = tuple[str, str]
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold(module: nn.Module) -> tuple[Pair, ...]:
@@ -33,35 +36,51 @@ def fold(module: nn.Module) -> tuple[Pair, ...]:
         layer = structure.fold(module, conv, norm)
         assert layer.bias is not None  # a folded convolution has one
         with torch.no_grad():
-            layer.weight.copy_(layer.weight.double() * scale[:, None, None, None])
+            layer.weight.copy_(scaled(layer, scale))
             layer.bias.copy_(bias * scale + shift)
     return pairs
 
 
+def scaled(layer: structure.LinearMap, scale: Tensor) -> Tensor:
+    """The weight of a layer, float64, each output channel times its scale."""
+    weight = layer.weight.double()
+    if not isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        return weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+    # (inputs, outputs / groups, ...), the inputs of a group one after the other.
+    groups = scale.reshape(layer.groups, 1, -1, *[1] * (weight.ndim - 2))
+    return (weight.reshape(layer.groups, -1, *weight.shape[1:]) * groups).reshape(weight.shape)
+
+
+def _normalises(first: nn.Module, second: nn.Module) -> bool:
+    """Whether the channels that a batch normalisation scales are the output channels of a layer of that kind."""
+    known = {nn.Linear: 1, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+    known |= {nn.ConvTranspose1d: 1, nn.ConvTranspose2d: 2, nn.ConvTranspose3d: 3}
+    norms = {nn.BatchNorm1d: 1, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
+    return type(first) in known and known[type(first)] == norms.get(type(second))
+
+
 def convolutions_with_norms(module: nn.Module) -> tuple[Pair, ...]:
-    """Pairs of a convolution and the batch normalisation that alone takes its output; raises ModelError."""
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    """Pairs of a linear map and the batch normalisation that alone takes its output; raises ModelError."""
+    norms = [part for part in module.modules() if isinstance(part, NORMS)]
     if not norms:
         return ()
     parts = dict(module.named_modules())
     return tuple(
         (first, second)
         for first, second in _neighbours(module)
-        if type(parts[first]) is nn.Conv2d
-        and type(parts[second]) is nn.BatchNorm2d
-        and parts[second].track_running_stats
+        if _normalises(parts[first], parts[second]) and parts[second].track_running_stats
     )
 
 
-def linear_map(part: nn.Module) -> nn.Linear | nn.Conv2d:
+def linear_map(part: nn.Module) -> structure.LinearMap:
     """A part that is known to be a linear layer or a convolution."""
-    assert isinstance(part, nn.Linear | nn.Conv2d)
+    assert isinstance(part, structure.LinearMap)
     return part
 
 
 def affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """What batch normalisation with statistics does in evaluation mode, scale * x + shift; float64 (channels,) each."""
-    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    assert isinstance(norm, NORMS) and norm.running_mean is not None and norm.running_var is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.detach().double()
@@ -114,6 +133,9 @@ def _linear_maps(module: nn.Module, first: str, second: str) -> bool:
 
 def _neighbours(module: nn.Module) -> Iterator[Pair]:
     """Pairs of layers of which the second, and it alone, takes the output of the first; each is called once."""
+    if isinstance(module, GraphModule):
+        yield from neighbours(module.graph)
+        return
     nothing = (nn.Identity, nn.Dropout, nn.Flatten)
     parts = dict(module.named_modules())
     try:

@@ -1,43 +1,87 @@
 """Second moments of the inputs of layers, measured on samples: half the Hessians of their squared output errors."""
 
 import copy
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paretoscope.base.batch import Batch, call, joined, length, parts
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
+from paretoscope.graph.graph_module import GraphModule
+from paretoscope.methods import unrolled
 from paretoscope.methods.calls import Extent, Function, LayerCalls
-from paretoscope.model import layouts
+from paretoscope.methods.operands import Operand, Rows, of_einsum, of_product, of_projection
+from paretoscope.model import weights
 
 # Images of a forward pass, and floats of unfolded patches (32 MiB), at a time: chosen by hand, no benchmark.
 CHUNK = 32
 PATCH_FLOATS = 1 << 23
+# Inputs that differ from one part of a weight's rows to the other have moments of their own, up to so many parts; by
+# hand, no benchmark.
+MOST_GROUPS = 16
 
 
 class _SecondMoments(LayerCalls):
-    """Sums of x x^T over the inputs x of weights. columns: how many there are, by the identity of a weight."""
+    """Sums of x x^T over the inputs x of weights.
 
-    def __init__(self, columns: Mapping[int, int]) -> None:
+    columns: how many there are, by the identity of a weight. turned: whether its outputs lie on the second axis.
+    """
+
+    def __init__(self, columns: Mapping[int, int], turned: Mapping[int, bool]) -> None:
         super().__init__()
         self._wanted = columns
+        self._turned = dict(turned)
         self._sums: dict[int, Tensor] = {}
         self._counts: dict[int, int] = {}
+        self._parts: dict[int, dict[Rows, tuple[Tensor, int]]] = {}
+
+    def seen(self, weight: Tensor) -> bool:
+        """Whether it was called in a way that shows its inputs."""
+        return id(weight) in self._sums or id(weight) in self._parts
 
     def of(self, weight: Tensor) -> np.ndarray:
-        if id(weight) not in self._sums:  # never called: no input is known
-            return np.zeros((1, self._wanted[id(weight)], self._wanted[id(weight)]))
-        mean = self._sums[id(weight)] / self._counts[id(weight)]
+        key, columns = id(weight), self._wanted[id(weight)]
+        if key in self._parts:
+            outputs = weight.numel() // columns
+            if key in self._sums:  # by a layer, too
+                self._parts[key][Rows(0, outputs)] = self._sums[key][0], self._counts[key]
+            return _grouped(self._parts[key], columns, outputs)
+        if key not in self._sums:  # never called: no input is known
+            return np.zeros((1, columns, columns))
+        mean = self._sums[key] / self._counts[key]
         return mean.numpy()
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if id(weight) in self._wanted:
             self._add(weight, x.reshape(1, -1, x.shape[-1]).mT)
+        else:
+            for operand in of_projection(x, weight, self._turned):
+                self._add_part(operand)
         return F.linear(x, weight, bias)
+
+    def multiply(self, function: Function, *args: Tensor, **kwargs: Any) -> Tensor:
+        for operand in of_product(args[-2], args[-1], self._turned):
+            self._add_part(operand)
+        return function(*args, **kwargs)
+
+    def contract(self, equation: str, *tensors: Tensor) -> Tensor:
+        for operand in of_einsum(equation, list(tensors), self._turned):
+            self._add_part(operand)
+        return torch.einsum(equation, *tensors)
+
+    def unroll(self, layer: nn.RNNBase, x: Tensor, start: unrolled.State = None) -> None:
+        """The inputs of all weights of a recurrent layer that is about to be called; none without a batch."""
+        if x.ndim == 3:
+            for leaf, inputs in unrolled.inputs_of(layer, x, start):
+                self.linear(inputs, layer.get_parameter(leaf))
 
     def convolve(
         self, function: Function, x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Extent
@@ -76,6 +120,13 @@ class _SecondMoments(LayerCalls):
         elif id(weights[0]) in self._wanted:
             self._add_each(weights[0], inputs)
         return bias
+
+    def _add_part(self, operand: Operand) -> None:
+        """Add the moments of some rows of a weight."""
+        flat = operand.inputs.reshape(-1, operand.inputs.shape[-1])
+        before = self._parts.setdefault(id(operand.weight), {})
+        total, count = before.get(operand.rows, (0.0, 0))
+        before[operand.rows] = total + (flat.mT @ flat).double(), count + len(flat)
 
     def _add_each(self, weight: Tensor, inputs: tuple[Tensor, ...]) -> None:
         """Add the moments of a weight whose rows act on three different inputs: a group each."""
@@ -141,33 +192,60 @@ def _each(value: Extent, kernel: tuple[int, ...]) -> tuple[int, ...]:
     return each * len(kernel) if len(each) == 1 else each
 
 
-def hessians(module: nn.Module, images: Tensor, names: Collection[str]) -> dict[str, np.ndarray]:
+def _grouped(found: Mapping[Rows, tuple[Tensor, int]], columns: int, outputs: int) -> np.ndarray:
+    """The mean moments of a weight's rows, float64 (groups, columns, columns), the rows divided evenly among them."""
+    size = math.gcd(*(end for rows in found for end in rows), outputs)
+    starts = range(0, outputs, size) if outputs // size <= MOST_GROUPS else ()
+    apart = [[each for rows, each in found.items() if rows.first <= start < rows.stop] for start in starts]
+    groups = [_mean(own, columns) for own in apart or [list(found.values())]]
+    same = all(torch.equal(each, groups[0]) for each in groups)
+    return torch.stack(groups[:1] if same else groups).numpy()
+
+
+def _mean(sums: Collection[tuple[Tensor, int]], columns: int) -> Tensor:
+    total = torch.zeros(columns, columns, dtype=torch.float64)
+    for each, _ in sums:
+        total += each
+    return total / max(1, sum(count for _, count in sums))
+
+
+def hessians(module: nn.Module, samples: Batch, names: Collection[str]) -> dict[str, np.ndarray]:
     """Second moments of the inputs of layers, half the Hessians of their squared output errors.
 
-    module: is run in evaluation mode and not changed. images: float32 (n, ...), its inputs. names: state-dict names of
-    weights, as `statistics.compressible` gives them. Returns, for each, float64 (groups, columns, columns): the mean of
-    x x^T over images and positions, with columns = inputs / groups * kernel size, in the order of the weight's axes (of
-    transposed convolutions, as `layouts` turns them). Groups are a convolution's, or three for attention whose queries,
-    keys and values differ. A layer that does not run has moments of 0. Raises ModelError for a name that is not a
-    weight of the module, or for no images.
+    module: is run in evaluation mode and not changed. samples: its inputs. names: state-dict names of weights, as
+    `weights.names` gives them. Returns, for each, float64 (groups, columns, columns): the mean of x x^T over samples
+    and positions, with columns = inputs / groups * kernel size, in the order of the weight's axes (turned as `layouts`
+    says). Groups are a convolution's, or those of the rows of a weight that is split among several inputs, as those of
+    attention may be. Of an imported network weights are left out whose inputs do not show: embeddings, whose rows are
+    looked up, and weights that are changed before they are used; elsewhere a layer that does not run has moments of 0.
+    Raises ModelError for a name that is not a weight of the module, or for no samples.
     """
-    if len(images) == 0:
-        raise ModelError("calibration needs at least one image; got 0. Pass images of the train split.")
+    if length(samples) == 0:
+        raise ModelError("calibration needs at least one sample; got 0. Pass samples of the train split.")
     module = copy.deepcopy(module).eval()
-    weights = dict(module.named_parameters(remove_duplicate=False))
-    unknown = sorted(set(names) - set(weights))
+    tensors = dict(module.named_parameters(remove_duplicate=False))
+    unknown = sorted(set(names) - set(tensors))
     if unknown:
         raise ModelError(
             f"calibration needs names of weights of the model; got {', '.join(unknown[:5])}. "
-            "Pass those that paretoscope.model.statistics.compressible gives."
+            "Pass those that paretoscope.model.weights.names gives."
         )
-    turned = layouts.transposed(module)
-    moments = _SecondMoments({id(weights[name]): _column_count(weights[name], turned.get(name)) for name in names})
+    turned = weights.turned(module)
+    columns = {id(tensors[name]): _column_count(tensors[name], turned.get(name)) for name in names}
+    moments = _SecondMoments(columns, {id(tensors[name]): name in turned for name in names})
+    for layer in module.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.register_forward_pre_hook(partial(_unrolled, moments.unroll))
     with torch.no_grad(), moments:
-        for chunk in images.split(CHUNK):
+        for chunk in zip(*(each.split(CHUNK) for each in parts(samples)), strict=True):
             with machine(exclusive=False):
-                module(chunk)
-    return {name: moments.of(weights[name]) for name in names}
+                call(module, joined(chunk))
+    imported = isinstance(module, GraphModule)
+    return {name: moments.of(tensors[name]) for name in names if moments.seen(tensors[name]) or not imported}
+
+
+def _unrolled(unroll: Callable[..., None], layer: nn.Module, args: tuple[Any, ...]) -> None:
+    unroll(layer, *args)
 
 
 def _column_count(weight: Tensor, groups: int | None) -> int:

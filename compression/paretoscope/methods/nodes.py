@@ -2,18 +2,24 @@
 
 from dataclasses import replace
 
+from paretoscope.graph.graph_module import GraphModule
 from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
 from paretoscope.methods.registry import NetworkMethod, NetworkWork
 from paretoscope.recipe.recipe import Recipe, Simplify
 
 
 def _apply(work: NetworkWork) -> NetworkWork:
-    from paretoscope.methods.structured import channels  # torch-pruning takes time to import; few recipes need it
+    step, before, notes = work.step, work.parameters, []
+    if isinstance(work.module, GraphModule):
+        from paretoscope.methods.structured import graph_cut  # SciPy takes time to import; few recipes need it
 
-    step, before = work.step, work.parameters
-    channels.remove(work.module, step.nodes, step.importance, work.input_shape)
+        notes = graph_cut.remove(work.module, step.nodes, step.importance)
+    else:
+        from paretoscope.methods.structured import channels  # so does torch-pruning
+
+        channels.remove(work.module, step.nodes, step.importance, work.input_shape)
     sentence = f"{100 * step.nodes:.4g} % of the nodes removed: {before:,} parameters become {work.parameters:,}."
-    return replace(work, report=(*work.report, sentence))
+    return replace(work, report=(*work.report, sentence, *notes))
 
 
 METHODS = (

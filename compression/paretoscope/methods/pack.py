@@ -78,11 +78,17 @@ def pack(state: Mapping[str, torch.Tensor], recipe: Recipe, metadata: Mapping[st
 def share_touched(model: PackedModel, state: Mapping[str, torch.Tensor]) -> float:
     """The share of all values that the recipe acted on: those of tensors that are not stored as they were."""
     total = sum(tensor.numel() for name, tensor in state.items() if name not in model.ties)
-    touched = 0
-    for name, tensor in {**model.weights, **model.rest}.items():
-        if not isinstance(tensor, Plain) or _content(model.restored(name)) != _content(state[name]):
-            touched += state[name].numel()
-    return touched / total if total else 0.0
+    return 1 - sum(left_alone(model, state).values()) / total if total else 0.0
+
+
+def left_alone(model: PackedModel, state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """The tensors that are stored as they were, and how many values each has; the largest first."""
+    alone = {
+        name: state[name].numel()
+        for name, tensor in {**model.weights, **model.rest}.items()
+        if isinstance(tensor, Plain) and _content(model.restored(name)) == _content(state[name])
+    }
+    return dict(sorted(alone.items(), key=lambda each: -each[1]))
 
 
 def _weights(tensors: Mapping[str, torch.Tensor], recipe: Recipe) -> tuple[set[str], dict[str, str]]:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
+from paretoscope.base.batch import Batch
 from paretoscope.base.errors import RecipeError
 from paretoscope.base.lock import machine, released
 from paretoscope.base.text import listed, nearest, shown
@@ -81,10 +82,12 @@ def compress(
         structure=structure or Structure(),
         ties=statistics.ties,
         turned=statistics.turned,
+        graph=statistics.graph,
         notes=(
             *notes,
             *notes_of({name: layer.weight.shape for name, layer in statistics.layers.items()}, recipe),
             *_emptied(statistics, dict(zip(names, tensors, strict=True)), recipe),
+            *_without_moments(plans, hessians),
         ),
     )
 
@@ -94,20 +97,21 @@ def samples(recipe: Recipe) -> frozenset[Sampled]:
     return frozenset(each for method in weight_methods for each in method.samples(recipe))
 
 
-def repair_outputs(compressed: CompressedModel, reference: nn.Module, images: Tensor) -> CompressedModel:
+def repair_outputs(compressed: CompressedModel, reference: nn.Module, samples: Batch) -> CompressedModel:
     """The compressed model after the methods on outputs that its recipe asks for, in their order.
 
-    reference: the network that it was made from, in evaluation mode, with its own weights; not changed. images: float32
-    (n, ...) of the train split. Raises ModelError for no images.
+    reference: the network that it was made from, in evaluation mode, with its own weights; not changed. samples: of
+    the train split. Raises ModelError for no samples.
     """
     if (step := compressed.recipe.repair) is None:
         return compressed
     for method in in_order(output_methods):
         if method.takes(step):
             module = compressed.load_into(copy.deepcopy(reference))
-            changed = method.apply(OutputWork(reference, module, images, compressed.structure))
+            work = OutputWork(reference, module, samples, compressed.structure)
+            changed = method.apply(work)
             compressed = with_rest(compressed, changed)
-            notes = method.notes(compressed.structure, changed)
+            notes = method.notes(work, changed)
             compressed = replace(compressed, notes=(*compressed.notes, *notes))
     return compressed
 
@@ -225,6 +229,14 @@ def _emptied(statistics: ModelStatistics, tensors: Mapping[str, CompressedTensor
         name for name, tensor in tensors.items() if not _has_values(tensor) and statistics.layers[name].weight.any()
     ]
     return [f"Nothing is left of {listed(names)}: every weight became zero. {_keeping(recipe)}"] * bool(names)
+
+
+def _without_moments(plans: Mapping[str, LayerRecipe], hessians: Mapping[str, np.ndarray] | None) -> list[str]:
+    """What is told of layers whose rounding errors nothing makes good, where those of others are."""
+    rounded = [name for name, plan in plans.items() if plan.share is not None or plan.quantize is not None]
+    names = [name for name in rounded if hessians is not None and name not in hessians]
+    told = "Rounded value by value, because samples do not show inputs that are multiplied with them:"
+    return [f"{told} {listed(names)}."] * bool(names)
 
 
 def _keeping(recipe: Recipe) -> str:

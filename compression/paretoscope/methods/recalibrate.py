@@ -17,51 +17,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paretoscope.base.batch import Batch, call, length
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
+from paretoscope.base.text import listed
 from paretoscope.methods.calls import Extent, Function, LayerCalls, Normalisation
 from paretoscope.methods.catalogue import MethodEntry, Picture, Section, explained
 from paretoscope.methods.registry import OutputMethod, OutputWork
-from paretoscope.model.structure import Structure
+from paretoscope.model import weights
+from paretoscope.model.kinds import LayerKind
 from paretoscope.recipe.recipe import Quantize, Recipe, Repair
 
 
 @machine(exclusive=False)
-def correct_bias(reference: nn.Module, compressed: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
+def correct_bias(reference: nn.Module, compressed: nn.Module, samples: Batch) -> dict[str, np.ndarray]:
     """Shift the outputs of every convolution, linear layer and attention projection back to the means that they had.
 
-    reference, compressed: modules of one architecture, run in evaluation mode and not changed. images: float32
-    (n, ...), their inputs. A layer is corrected by its bias; where batch normalisation follows it directly, the
+    reference, compressed: modules of one architecture, run in evaluation mode and not changed. samples:
+    their inputs. A layer is corrected by its bias; where batch normalisation follows it directly, the
     normalised output is what is shifted back, by the running mean, so that it makes no difference whether the
     statistics were re-estimated before. A layer with neither is left alone, and so is a channel that the normalisation
     multiplies by zero. Layers are corrected in the order in which they run, each with those before it corrected.
     Returns the new state-dict entries: float32, biases and running means. Raises ModelError when the modules differ.
     """
-    _check(images)
+    _check(samples)
     reference, compressed = copy.deepcopy(reference).eval(), copy.deepcopy(compressed).eval()
     means = _Means()
     with torch.no_grad(), means:
-        reference(images)
+        call(reference, samples)
     correction = _Correction(means.layers)
     with torch.no_grad(), correction:
-        compressed(images)
+        call(compressed, samples)
     return _entries(compressed, correction.corrected)
 
 
 @machine(exclusive=False)
-def reestimate_batchnorm(module: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
-    """New running means and variances of every batch normalisation: those of its inputs over the images.
+def reestimate_batchnorm(module: nn.Module, samples: Batch) -> dict[str, np.ndarray]:
+    """New running means and variances of every batch normalisation: those of its inputs over the samples.
 
-    module: is run in evaluation mode, but each normalisation with its new statistics; not changed. images: float32
-    (n, ...). The variance is the unbiased one, as in training: it stands for that of images to come. Returns the
+    module: is run in evaluation mode, but each normalisation with its new statistics; not changed. samples: its
+    inputs. The variance is the unbiased one, as in training: it stands for that of images to come. Returns the
     state-dict entries running_mean and running_var, float32; none for a module without batch normalisation.
     Raises ModelError for a normalisation that sees one value per channel only.
     """
-    _check(images)
+    _check(samples)
     module = copy.deepcopy(module).eval()
     statistics = _Statistics()
     with torch.no_grad(), statistics:
-        module(images)
+        call(module, samples)
     return _entries(module, statistics.estimated)
 
 
@@ -181,7 +184,7 @@ class _Statistics(LayerCalls):
         if mean is None or var is None:  # keeps no statistics, and takes those of its batch anyway
             return norm.run()
         if x.numel() == x.shape[1]:
-            raise ModelError("batch statistics need two values of each channel; got one. Pass more images.")
+            raise ModelError("batch statistics need two values of each channel; got one. Pass more samples.")
         axes = [axis for axis in range(x.ndim) if axis != 1]
         new_var, new_mean = torch.var_mean(x.double(), axes)
         new_mean, new_var = new_mean.to(mean.dtype), new_var.to(var.dtype)
@@ -190,9 +193,9 @@ class _Statistics(LayerCalls):
         return norm._replace(mean=new_mean, var=new_var, training=False).run()
 
 
-def _check(images: Tensor) -> None:
-    if len(images) == 0:
-        raise ModelError("calibration needs at least one image; got 0. Pass images of the train split.")
+def _check(samples: Batch) -> None:
+    if length(samples) == 0:
+        raise ModelError("calibration needs at least one sample; got 0. Pass samples of the train split.")
 
 
 def _unlike() -> ModelError:
@@ -220,23 +223,33 @@ def _along(shift: Tensor, y: Tensor, axis: int) -> Tensor:
     return shift.reshape(shape)
 
 
-def _without_normalisation(structure: Structure, changed: Iterable[str]) -> tuple[str, ...]:
-    nothing = not any(changed) and not structure.folded
+def _without_normalisation(work: OutputWork, changed: Iterable[str]) -> tuple[str, ...]:
+    nothing = not any(changed) and not work.structure.folded
     return ("There is no batch normalisation to re-estimate.",) * nothing
 
 
+# Their outputs pass through more than a sum before they are seen, or their sum has no bias of its own.
+_WITHOUT_BIAS = (LayerKind.RECURRENT, LayerKind.PRODUCT, LayerKind.EMBEDDING)
+
+
+def _not_shifted(work: OutputWork, changed: Iterable[str]) -> tuple[str, ...]:
+    names = [name for name, weight in weights.find(work.compressed).items() if weight.kind in _WITHOUT_BIAS]
+    told = "No bias makes good a shift of the outputs of recurrent layers, embeddings and bare products:"
+    return (f"{told} {listed(names)}.",) * bool(names)
+
+
 def _reestimate(work: OutputWork) -> dict[str, np.ndarray]:
-    return reestimate_batchnorm(work.compressed, work.images)
+    return reestimate_batchnorm(work.compressed, work.samples)
 
 
 def _correct(work: OutputWork) -> dict[str, np.ndarray]:
-    return correct_bias(work.reference, work.compressed, work.images)
+    return correct_bias(work.reference, work.compressed, work.samples)
 
 
 METHODS = (
     OutputMethod("batchnorm", lambda step: step.batchnorm, _reestimate, notes=_without_normalisation),
     # Biases last: re-estimated statistics would undo what their correction puts there.
-    OutputMethod("bias", lambda step: step.bias, _correct, place=10),
+    OutputMethod("bias", lambda step: step.bias, _correct, notes=_not_shifted, place=10),
     MethodEntry(
         name="repair",
         title="Repair without training",

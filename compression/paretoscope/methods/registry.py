@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from torch import Tensor, nn
 
+from paretoscope.base.batch import Batch
 from paretoscope.base.registry import Registry
 from paretoscope.methods.all import declared
 from paretoscope.model.statistics import LayerStatistics, ModelStatistics
@@ -127,7 +128,7 @@ class OutputWork:
 
     reference: nn.Module
     compressed: nn.Module
-    images: Tensor
+    samples: Batch
     structure: Structure
 
 
@@ -188,14 +189,14 @@ class OutputMethod:
     """A method that mends the outputs of the compressed network by its entries that are not compressed.
 
     takes: whether a step asks for it. apply: gives new values of entries, by state-dict name. notes: what a person
-    should know, given the structure and the names of the entries that changed. place: where in the stage it runs; lower
+    should know, given the work and the names of the entries that changed. place: where in the stage it runs; lower
     numbers first, equal ones by name.
     """
 
     name: str
     takes: Callable[[Repair], bool]
     apply: Callable[[OutputWork], Mapping[str, np.ndarray]]
-    notes: Callable[[Structure, Iterable[str]], tuple[str, ...]] = lambda structure, changed: ()
+    notes: Callable[[OutputWork, Iterable[str]], tuple[str, ...]] = lambda work, changed: ()
     place: int = 0
     stage: Stage = Stage.REPAIR
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from paretoscope.base.errors import ModelError
+from paretoscope.graph.network_graph import NetworkGraph
 from paretoscope.model import layouts
 from paretoscope.model.structure import Structure, build
 from paretoscope.model.tensors import CompressedTensor, Integers, Plain
@@ -26,7 +27,8 @@ class CompressedModel:
     name of the value; others are measured on calibration images. notes: what a person should know of how the recipe was
     applied, a sentence each; not part of the artefact. turned: groups of the weights that the state dict has in the
     other layout than the tensors here (`layouts`). description: the recipe as the file has it that this was read from,
-    where a later version wrote it and `recipe` is only what this one knows of it.
+    where a later version wrote it and `recipe` is only what this one knows of it. graph: the network as it is after the
+    changes that `structure` tells, where it was imported; it is rebuilt from that alone.
     """
 
     architecture: str
@@ -41,10 +43,11 @@ class CompressedModel:
     notes: tuple[str, ...] = ()
     description: Mapping[str, Any] | None = None
     turned: Mapping[str, int] = field(default_factory=dict)
+    graph: NetworkGraph | None = None
 
     def build(self) -> nn.Module:
         """The network with the decoded tensors, from nothing but what the artefact holds; raises ArtefactError."""
-        return self.load_into(build(self.architecture, self.structure, self.shapes()))
+        return self.load_into(build(self.architecture, self.structure, self.shapes(), self.graph))
 
     @property
     def told(self) -> Mapping[str, Any]:

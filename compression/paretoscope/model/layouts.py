@@ -1,8 +1,9 @@
-"""Weights whose first axis is not the output channel: of transposed convolutions, (inputs, outputs / groups, ...).
+"""Weights whose first axis is not the output channel: of transposed convolutions, (inputs, outputs / groups, ...), and
+w in x @ w, (inputs, outputs).
 
-Every method takes rows for output channels, as in a convolution, (outputs, inputs / groups, ...). Weights of transposed
-convolutions are *turned* to that before anything is done to them, and turned back when they are decoded: scales, steps,
-patterns and moments then run along the axis that they are meant for, and neighbours are the coder's neighbours.
+Every method takes rows for output channels, as in a convolution, (outputs, inputs / groups, ...). Other weights are
+*turned* to that before anything is done to them, and turned back when they are decoded: scales, steps, patterns and
+moments then run along the axis that they are meant for, and neighbours are the coder's neighbours.
 """
 
 from collections.abc import Mapping
@@ -24,15 +25,6 @@ def turned_shape(shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
     """The shape of `turned`."""
     first, second, *kernel = shape
     return (groups * second, first // groups, *kernel)
-
-
-def transposed(module: nn.Module) -> dict[str, int]:
-    """Names of the weights of transposed convolutions, and their groups."""
-    return {
-        f"{path}.weight" if path else "weight": layer.groups
-        for path, layer in module.named_modules()
-        if isinstance(layer, TRANSPOSED)
-    }
 
 
 def told_by_biases(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

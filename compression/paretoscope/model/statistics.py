@@ -1,12 +1,12 @@
 """Statistics of a model that no recipe changes, computed once so that a slider move costs only what it changes.
 
-For every compressible tensor: its values sorted, block prefix sums over them (so that the sum of any range is a
+For every weight (`weights`): its values sorted, block prefix sums over them (so that the sum of any range is a
 look-up) and the largest magnitude of each output channel; for the model: all magnitudes in one sorted array.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,10 +16,18 @@ from torch import nn
 from paretoscope.base.compiled import compiled
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
-from paretoscope.model import layouts
+from paretoscope.graph.graph_module import GraphModule
+from paretoscope.graph.network_graph import NetworkGraph
+from paretoscope.model import layouts, weights
 
 # Values in a block of the prefix sums; chosen by hand; no benchmark.
 BLOCK = 64
+
+# What is no weight may be of any of these types: masks, tables of indices, counters.
+_HELD = (
+    *(torch.float32, torch.float16, torch.float64, torch.bool),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
+)
 
 
 @compiled()
@@ -39,7 +47,7 @@ def _block_sums(values: np.ndarray, centre: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
-    """One compressible tensor and what is known of it.
+    """One weight and what is known of it.
 
     name: its key in the state dict. weight: float32, first axis the output channel, turned where the state dict has it
     otherwise (`layouts`). ordered: its values, ascending. centre: their mean. block_sums: float64 (2, blocks + 1), sums
@@ -78,11 +86,12 @@ class LayerStatistics:
 class ModelStatistics:
     """Statistics of one model.
 
-    architecture: the name it is rebuilt by. layers: the compressible tensors by name, in the order of the state dict.
-    rest: every other entry of the state dict (biases, normalisation, embeddings, counters). order: all names, in the
-    order of the state dict. magnitudes: the magnitudes of all layers, ascending. ties: names that stand for the very
+    architecture: the name it is rebuilt by. layers: the weights by name, in the order of the state dict. rest: every
+    other entry of the state dict, of any type and as it is (biases, normalisation, counters, masks). order: all names,
+    in the order of the state dict. magnitudes: of all layers, ascending. ties: names that stand for the very
     tensor of an earlier name; such a tensor is counted and stored once, under the earlier one. turned: groups of the
-    layers whose weights the state dict has in the other layout (`layouts`).
+    layers whose weights the state dict has in the other layout (`layouts`). graph: the network as data, where it was
+    imported.
     """
 
     architecture: str
@@ -92,37 +101,43 @@ class ModelStatistics:
     magnitudes: np.ndarray
     ties: Mapping[str, str] = field(default_factory=dict)
     turned: Mapping[str, int] = field(default_factory=dict)
+    graph: NetworkGraph | None = None
 
     @classmethod
     @machine(exclusive=False)
-    def of(cls, model: nn.Module, architecture: str) -> "ModelStatistics":
-        """Statistics of a float32 model on the CPU; raises ModelError when it has nothing to compress."""
-        names = compressible(model)
-        layers, rest, turned = {}, {}, layouts.transposed(model)
+    def of(cls, model: nn.Module, architecture: str, identity: str = "") -> "ModelStatistics":
+        """Statistics of a model on the CPU. identity: as of the class.
+
+        Raises ModelError for weights that are not finite float32, and where it has none.
+        """
+        found = weights.find(model)
+        layers, rest, turned = {}, {}, {}
         state = model.state_dict(keep_vars=True)
         first: dict[int, str] = {}
         ties = {name: first[id(t)] for name, t in state.items() if first.setdefault(id(t), name) != name}
-        names |= {ties[name] for name in names & ties.keys()}
+        found |= {ties[name]: found[name] for name in ties if name in found and ties[name] not in found}
         for name, tensor in state.items():
             if name in ties:
                 continue
-            if tensor.is_floating_point() and tensor.dtype != torch.float32:
-                raise ModelError(f"weights must be float32; {name} is {tensor.dtype}. Convert the model with .float().")
-            if not tensor.is_floating_point() and tensor.dtype != torch.int64:
-                raise ModelError(f"counters must be int64; {name} is {tensor.dtype}. Convert it with .long().")
-            array = tensor.detach().cpu().contiguous().numpy().copy()
-            if name in names and array.size:
-                array = layouts.turned(array, turned[name]) if name in turned else array
-                layers[name] = LayerStatistics.of(name, array)
-            else:
-                rest[name] = array
+            is_weight = name in found and tensor.numel() > 0
+            if tensor.dtype not in (_HELD if not is_weight else (torch.float32,)):
+                kind = "weights must be float32" if is_weight else "tensors must be of a type of NumPy's"
+                raise ModelError(f"{kind}; {name} is {tensor.dtype}. Convert the model with .float().")
+            array = tensor.detach().cpu().contiguous().numpy()
+            if not is_weight:
+                rest[name] = array.copy()
+                continue
+            if (groups := found[name].turned) is not None:
+                turned[name] = groups
+                array = layouts.turned(array, groups)
+            layers[name] = LayerStatistics.of(name, array.copy())
         if not layers:
             raise ModelError(
-                f"a model needs a convolution, linear or attention layer to be compressed; {architecture} has none. "
-                "Pass another model."
+                "a model needs weights that its inputs are multiplied with, in a convolution, a linear, recurrent or "
+                f"attention layer, an embedding or a matrix product; {architecture} has none. Pass another model."
             )
-        turned = {name: groups for name, groups in turned.items() if name in layers}
-        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties, turned)
+        graph = model.graph if isinstance(model, GraphModule) else None
+        return cls(architecture, layers, rest, tuple(state), _magnitudes(layers), ties, turned, graph)
 
     @classmethod
     def of_arrays(
@@ -158,7 +173,7 @@ class ModelStatistics:
             for name, layer in self.layers.items()
         }
         rest = {name: state.get(name, array) for name, array in self.rest.items()}
-        return ModelStatistics(self.architecture, layers, rest, self.order, _magnitudes(layers), self.ties, self.turned)
+        return replace(self, layers=layers, rest=rest, magnitudes=_magnitudes(layers))
 
     @property
     def size_bytes(self) -> int:
@@ -167,8 +182,13 @@ class ModelStatistics:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the architecture's name and every tensor's name, type, shape and bytes (64 hex characters)."""
+        """SHA-256 over the name, the graph, if there is one, and every tensor's name, type, shape and bytes.
+
+        64 hex characters.
+        """
         digest = hashlib.sha256(self.architecture.encode())
+        if self.graph is not None:
+            digest.update(f"\0{self.graph.to_json()}".encode())
         for name in self.order:
             if name in self.ties:
                 digest.update(f"\0{name}\0= {self.ties[name]}".encode())
@@ -186,19 +206,3 @@ def _magnitudes(layers: Mapping[str, LayerStatistics]) -> np.ndarray:
     np.abs(magnitudes, out=magnitudes)
     magnitudes.sort()
     return magnitudes
-
-
-def compressible(model: nn.Module) -> set[str]:
-    """State-dict names of the weights that recipes act on: convolutions, linear layers, attention projections."""
-    return set(_compressible(model))
-
-
-def _compressible(model: nn.Module) -> Iterator[str]:
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *layouts.TRANSPOSED)
-    projections = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-    for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
-        if isinstance(module, kinds):
-            yield prefix + "weight"
-        elif isinstance(module, nn.MultiheadAttention):
-            yield from (prefix + name for name in projections if getattr(module, name) is not None)

@@ -6,7 +6,8 @@ the width that its tensors have. Both are data: a network is rebuilt without any
 
 import dataclasses
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -15,7 +16,14 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from paretoscope.base.batch import parts, tensors_in
-from paretoscope.base.errors import ArtefactError
+from paretoscope.base.errors import ArtefactError, ModelError
+from paretoscope.graph import layers as layer_kinds
+from paretoscope.graph.blocks import Block, blocks_of, without
+from paretoscope.graph.edits import replaced, rewritten
+from paretoscope.graph.graph_module import GraphModule
+from paretoscope.graph.network_graph import LAYER, NetworkGraph, Node, Value
+from paretoscope.graph.shapes import shapes_of
+from paretoscope.model.residual import residual
 from paretoscope.networks import sources
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -85,31 +93,42 @@ def _refused(rule: str, value: object) -> ArtefactError:
     )
 
 
-# By the name of the class: a model of torchvision's must not cost those without one its import.
-_RESIDUAL: dict[str, Callable[[nn.Module], bool]] = {
-    "BasicBlock": lambda block: isinstance(getattr(block, "shortcut", None), nn.Identity),
-    "InvertedResidual": lambda block: getattr(block, "use_res_connect", False),
-    "EncoderBlock": lambda block: True,
-}
-
-
 def blocks(module: nn.Module) -> tuple[str, ...]:
     """Names of the blocks that can be dropped: residual ones, whose output has the shape of their input."""
-    return tuple(name for name, part in module.named_modules() if _residual(part))
+    return tuple(_graph_blocks(module)[0]) if isinstance(module, GraphModule) else residual(module)
 
 
-def _residual(part: nn.Module) -> bool:
-    keeps_shape = _RESIDUAL.get(type(part).__name__)
-    return keeps_shape is not None and keeps_shape(part)
+def several(module: nn.Module) -> tuple[str, ...]:
+    """Names of parts that are several blocks in a row, none of them gone, which can be dropped together."""
+    return tuple(_graph_blocks(module)[1]) if isinstance(module, GraphModule) else ()
 
 
-def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
+def _graph_blocks(module: GraphModule) -> tuple[dict[str, Block], dict[str, Block]]:
+    """The blocks that are left of those of the graph that the module was made from, by their names there."""
+    single, whole = blocks_of(module.origin)
+    if module.graph is module.origin:
+        return single, whole
+    left = {block.sums[0]: block for block in blocks_of(module.graph)[0].values()}
+    return (
+        {name: left[block.sums[0]] for name, block in single.items() if block.sums[0] in left},
+        {
+            name: Block(left[block.sums[0]].x, left[block.sums[-1]].output, block.sums)
+            for name, block in whole.items()
+            if all(each in left for each in block.sums)
+        },
+    )
+
+
+def build(architecture: str, structure: Structure, shapes: Shapes, graph: NetworkGraph | None = None) -> nn.Module:
     """A network of that structure in evaluation mode, on the CPU, whose state dict has these names and shapes.
 
+    graph: of the network as it is after all changes; architecture and structure only tell then how it came about.
     All its tensors are zero. Raises UnknownNameError for an architecture that no source has, ArtefactError for names
     or shapes that do not fit it; nothing is allocated before they are known to fit, and no layer can be wider than in
     the architecture.
     """
+    if graph is not None:
+        return _zeros(_of_graph(graph, shapes))
     network = sources.find(architecture)
     with torch.device("meta"):
         module = network.skeleton()
@@ -120,6 +139,25 @@ def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
             raise _refused(f"must give {name} the rank of its tensors, {found}", rank)
     fit(module)
     _rehearse(module, network)
+    return _zeros(module)
+
+
+def _of_graph(graph: NetworkGraph, shapes: Shapes) -> GraphModule:
+    """The module on the meta device; raises ArtefactError unless it has these tensors and its layers fit each other."""
+    try:
+        with torch.device("meta"):
+            module = GraphModule(graph).eval()
+        found = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        if differing := sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name)):
+            raise ModelError(f"the tensors must be those of the graph; these are not: {', '.join(differing[:5])}.")
+        shapes_of(graph, module)
+    except (ModelError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise ArtefactError(f"{str(error)[:400]} The file is damaged: export the model again.") from None
+    return module
+
+
+def _zeros(module: nn.Module) -> nn.Module:
+    """The module in evaluation mode, moved from the meta device to the CPU, all its tensors zero."""
     module.to_empty(device="cpu")
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -129,8 +167,9 @@ def build(architecture: str, structure: Structure, shapes: Shapes) -> nn.Module:
 
 def restructure(module: nn.Module, structure: Structure) -> None:
     """Change a network to that structure, in place, at full width; raises ArtefactError where it cannot."""
+    known = blocks(module) if structure.dropped else ()
     for name in structure.dropped:
-        if name not in blocks(module):
+        if name not in known or isinstance(module.get_submodule(name), nn.Identity):
             raise _refused("must drop blocks that the architecture has", name)
         drop(module, name)
     for conv, norm in structure.folded:
@@ -158,17 +197,67 @@ def _part(module: nn.Module, name: str, *kinds: type[nn.Module]) -> nn.Module:
 
 def drop(module: nn.Module, name: str) -> None:
     """Replace a block by the identity, in place."""
+    if isinstance(module, GraphModule):
+        module.become(_without(module, name))
+    else:
+        module.set_submodule(name, nn.Identity())
+
+
+@contextmanager
+def dropped(module: nn.Module, name: str) -> Iterator[None]:
+    """A network without a block, for as long as the context lasts."""
+    if isinstance(module, GraphModule):
+        whole = module.graph
+        module.run_by(_without(module, name))
+        try:
+            yield
+        finally:
+            module.run_by(whole)
+        return
+    block = module.get_submodule(name)
     module.set_submodule(name, nn.Identity())
+    try:
+        yield
+    finally:
+        module.set_submodule(name, block)
 
 
-def fold(module: nn.Module, conv: str, norm: str) -> nn.Conv2d:
-    """Give a convolution a bias (zeros, if it had none) and replace the normalisation by the identity, in place."""
+def _without(module: GraphModule, name: str) -> NetworkGraph:
+    single, whole = _graph_blocks(module)
+    return without(module.graph, (whole | single)[name])
+
+
+# What applies one matrix, or one an offset of its kernel, to the channels.
+LinearMap = nn.Linear | nn.modules.conv._ConvNd
+
+
+def fold(module: nn.Module, conv: str, norm: str) -> LinearMap:
+    """Give a linear map a bias (zeros, if it had none) and replace the normalisation by the identity, in place."""
     layer = module.get_submodule(conv)
-    assert isinstance(layer, nn.Conv2d), "batch normalisation is folded into a convolution"
+    assert isinstance(layer, LinearMap), "batch normalisation is folded into a convolution or a linear layer"
     if layer.bias is None:
-        layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels))
-    module.set_submodule(norm, nn.Identity())
+        outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+        layer.bias = nn.Parameter(layer.weight.new_zeros(outputs))
+    _leave_out(module, norm)
     return layer
+
+
+def _leave_out(module: nn.Module, name: str) -> None:
+    """Replace a layer by the identity, in place."""
+    if isinstance(module, GraphModule):
+        described(module)
+        calls = {node.name: next(node.reads()) for node in module.graph.nodes if node.layer == name}
+        module.become(replaced(module.graph, calls))
+    else:
+        module.set_submodule(name, nn.Identity())
+
+
+def described(module: GraphModule) -> None:
+    """Let the graph tell its layers as they are now, in place, after one of them or its tensors changed."""
+    own = {path: layer_kinds.described(module.get_submodule(path)) for path in module.graph.layers}
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict(keep_vars=True).items()}
+    tensors = {name: dataclasses.replace(spec, shape=shapes[name]) for name, spec in module.graph.tensors.items()}
+    module.run_by(dataclasses.replace(module.graph, layers=own, tensors=tensors))
 
 
 _ONE_KIND = "two linear layers or two convolutions are merged, not one of each"
@@ -186,7 +275,7 @@ def merge(module: nn.Module, first: str, second: str) -> nn.Module:
         assert isinstance(one, nn.Conv2d) and isinstance(other, nn.Conv2d), _ONE_KIND
         merged = _conv(one, one.in_channels, other.out_channels, bias=bias)
     module.set_submodule(first, merged)
-    module.set_submodule(second, nn.Identity())
+    _leave_out(module, second)
     return merged
 
 
@@ -205,7 +294,29 @@ def factor(module: nn.Module, name: str, rank: int) -> nn.Sequential:
         second = _pointwise(layer, rank, layer.out_channels, bias=bias)
     factored = nn.Sequential(first, second)
     module.set_submodule(name, factored)
+    if isinstance(module, GraphModule):
+        _call_both(module, name)
     return factored
+
+
+def _call_both(module: GraphModule, name: str) -> None:
+    """Let the graph call the two layers that stand in the place of one, in place."""
+
+    def two(node: Node) -> tuple[Node, ...]:
+        if node.layer != name:
+            return (node,)
+        between = f"{node.name}_0"
+        first = dataclasses.replace(node, name=between, operator=f"{LAYER}{name}.0")
+        return first, dataclasses.replace(node, operator=f"{LAYER}{name}.1", args=(Value(between),))
+
+    graph = module.graph
+    pair = {f"{name}.{i}": layer_kinds.described(module.get_submodule(f"{name}.{i}")) for i in (0, 1)}
+    layers = {
+        path: each
+        for own, kept in graph.layers.items()
+        for path, each in (pair if own == name else {own: kept}).items()
+    }
+    module.run_by(rewritten(dataclasses.replace(graph, layers=layers), two))
 
 
 # Layers are made without random weights, which would advance the caller's random generator.

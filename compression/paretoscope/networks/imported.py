@@ -20,25 +20,35 @@ def network_of(
     title: str | None = None,
     data: str = "",
     task: str = "agreement",
+    outputs: tuple[tuple[int, ...], ...] | None = None,
+    train: str = "",
+    preprocess: str = "",
+    digest: str = "",
 ) -> Network:
-    """A network from its graph. state: reads its tensors when they are needed first; it may raise ModelError."""
+    """A network from its graph. state: reads its tensors when they are needed first; it may raise ModelError.
+
+    outputs: shapes of one sample's, where they are known; else the graph is run without values.
+    """
     inputs = tuple(Input(each.name, each.shape, each.dtype) for each in graph.inputs)
     return Network(
         name=name,
         title=name if title is None else title,
         inputs=inputs,
-        outputs=_outputs(graph, inputs),
+        outputs=outputs_of(graph) if outputs is None else outputs,
         data=data,
         bare=lambda: GraphModule(graph),
         opened=lambda: Imported(graph, state()).module(),
         task=task,
         graph=graph,
+        train=train,
+        preprocess=preprocess,
+        digest=digest,
     )
 
 
-def _outputs(graph: NetworkGraph, inputs: tuple[Input, ...]) -> tuple[tuple[int, ...], ...]:
+def outputs_of(graph: NetworkGraph) -> tuple[tuple[int, ...], ...]:
     """The shape of one sample's outputs, each, found without any values."""
     with torch.device("meta"), torch.no_grad():
-        batch = joined(tuple(each.empty(2) for each in inputs))
+        batch = joined(tuple(Input(each.name, each.shape, each.dtype).empty(2) for each in graph.inputs))
         made = GraphModule(graph).eval()(*parts(batch))
     return tuple(tuple(each.shape[1:]) for each in tensors_in(made))

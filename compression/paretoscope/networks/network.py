@@ -1,11 +1,12 @@
 """What a network is, whatever it came from: a module, what goes into it, and what comes out."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from paretoscope.base.batch import joined
-from paretoscope.base.errors import UnknownNameError
+from paretoscope.base.errors import CompressionError, UnknownNameError
 from paretoscope.base.registry import Registry
 from paretoscope.base.text import shown
 
@@ -31,14 +32,16 @@ class Input:
         return torch.empty(n, *self.shape, dtype=getattr(torch, self.dtype), device=device)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Network:
     """A network that can be opened. outputs: shape of one sample's, each. data: name of the data that it is measured
-    on, "" where it has none.
+    on, "" where it has none. One is the other where it is the very object: another of its name may be another network.
 
     bare: makes the module without the values of its weights, on the device that is current, "meta" included. opened:
     makes it with them; it may raise ModelError. task: name of the task that judges it. graph: the network as data,
-    which its artefacts carry; None where the package has its code.
+    which its artefacts carry; None where the package has its code. train: name of the data that it is trained on, ""
+    where a part of `data` is. preprocess: how samples become what it takes, as JSON; "" where they are that. digest: of
+    all this, 64 hexadecimal characters; "" where the name alone tells it.
     """
 
     name: str
@@ -50,6 +53,9 @@ class Network:
     opened: "Callable[[], nn.Module]"
     task: str = "classification"
     graph: "NetworkGraph | None" = None
+    train: str = ""
+    preprocess: str = ""
+    digest: str = ""
 
     def skeleton(self) -> "nn.Module":
         """The module in evaluation mode, without the values of its weights."""
@@ -84,12 +90,28 @@ class NetworkSource(Protocol):
         ...
 
 
+_ALIKE = ("inputs", "outputs", "data")
+
 sources: Registry[NetworkSource] = Registry("source")
 
 
 def names() -> tuple[str, ...]:
     """The names of the networks of all sources."""
     return tuple(name for source in sources for name in source.names())
+
+
+def alike(name: str) -> tuple[str, ...]:
+    """Names of the other networks of the same inputs, outputs and data as one; raises UnknownNameError.
+
+    Those that cannot be opened are left out.
+    """
+    own, found = find(name), []
+    for other in names():
+        with suppress(CompressionError):
+            network = find(other)
+            if other != name and all(getattr(network, part) == getattr(own, part) for part in _ALIKE):
+                found.append(other)
+    return tuple(found)
 
 
 def find(name: str) -> Network:

@@ -14,12 +14,12 @@ from torch import nn
 
 from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
 from paretoscope.graph import onnx_rules  # noqa: F401 - importing the rules registers them
 from paretoscope.graph.network_graph import DTYPES, GraphInput
 from paretoscope.graph.trace import OPSET, Inputs, NoRuleError, Trace, inputs_of, output_names, record
-from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.sessions import open_session
 
 IR_VERSION = 9

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from paretoscope.base.files import temporary_folder
-from paretoscope.runtimes.libraries import onnxruntime
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.runtimes.onnx_graph import Arrays, arrays
 from paretoscope.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners, typical
 from paretoscope.runtimes.sessions import open_session
@@ -23,9 +23,9 @@ _ADDED = re.compile(r"^fused |(_nchwc|_token_\d+)*_kernel_time$")
 def onnx_profile(data: bytes, samples: Arrays, options: onnxruntime.SessionOptions, runs: int) -> dict[str, float]:
     """Microseconds a call of each weight's layer, by state-dict name, and of the rest ("other").
 
-    data: an ONNX file of this package, float or QDQ. samples: an array for each input, run in one call. The interquartile
-    mean of each node over `runs` calls (the profiler's clock ticks in whole microseconds), summed by layer; an
-    activation or a batch normalisation after a layer counts for it. All times add up to that of the nodes; what the
+    data: an ONNX file of this package, float or QDQ. samples: an array for each input, run in one call. The
+    interquartile mean of each node over `runs` calls (the profiler's clock ticks in whole microseconds), summed by
+    layer; an activation or a batch normalisation after a layer counts for it. All times add up to that of the nodes; what the
     session spends between them is not in it.
     """
     names = [each.name for each in onnx.load_model_from_string(data).graph.input]

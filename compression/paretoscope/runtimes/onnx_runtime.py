@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.graph.trace import INPUT, OUTPUT, inputs_of
 from paretoscope.model.tensors import Integers
 from paretoscope.runtimes.base import Program, Runnable, Runtime, as_inputs, still_open
 from paretoscope.runtimes.integer.onnx_int8 import export_int8
-from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_graph import Arrays, export_any, graph_digest, run_session
 from paretoscope.runtimes.onnx_profile import onnx_profile
 from paretoscope.runtimes.sessions import open_session, session_options

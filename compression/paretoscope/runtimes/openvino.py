@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from paretoscope.base.errors import RuntimeUnavailableError
+from paretoscope.base.libraries import openvino
 from paretoscope.runtimes.base import Program, Runnable, Runtime, as_inputs, still_open
-from paretoscope.runtimes.libraries import openvino
 from paretoscope.runtimes.onnx_graph import Arrays
 from paretoscope.runtimes.onnx_runtime import onnx_program
 from paretoscope.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners

@@ -1,6 +1,6 @@
 """How many threads libraries may use. Small work is done on one: waking workers costs more than they save."""
 
-from paretoscope.runtimes.libraries import onnxruntime
+from paretoscope.base.libraries import onnxruntime
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

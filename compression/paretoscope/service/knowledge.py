@@ -29,6 +29,7 @@ from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.roofline import LayerWork, layer_work
 from paretoscope.measure.subject import Evaluation, Subject
 from paretoscope.model.compressed import CompressedModel
+from paretoscope.networks import sources
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 from paretoscope.service.latencies import Latencies
@@ -202,6 +203,24 @@ class Knowledge:
             with self._lock:
                 self._subjects.pop(model)
             claimed.set_exception(error)
+
+    def forget(self, model: str) -> None:
+        """Let go of a model whose name is another network's now, or nobody's; what is measured of it stays stored."""
+        with self._lock:
+            self._subjects.pop(model)
+            self._records.pop(model, None)
+            self._earlier.pop(model, None)
+            for cached in (self._evaluations, self._conversions):
+                for key in [key for key in cached if key[0] == model]:
+                    cached.pop(key)
+
+    def refresh(self, model: str) -> None:
+        """Forget a model where another process has changed what its name stands for; raises UnknownNameError."""
+        with self._lock:
+            found = self._subjects.get(model)
+        opened = found is not None and found.done() and found.exception() is None
+        if found is not None and opened and found.result().network is not sources.find(model):
+            self.forget(model)
 
     def loaded(self, model: str) -> bool:
         """Whether `subject` would answer at once."""

@@ -28,7 +28,7 @@ class Limits:
     epochs, minutes: of one training; the minutes are training, without waiting and pauses, since it was started or
     gone on with. queue: trainings of all visitors that run, wait or pause. trainings, jobs: of one visitor at a time,
     trainings and all other work. batch, threads: of a timing. grace_minutes: how long a training goes on after its
-    visitor has left.
+    visitor has left. library: megabytes of networks and data that were added, beyond which nothing more is.
     """
 
     epochs: float = _limit(500, "MAX_EPOCHS")
@@ -39,6 +39,7 @@ class Limits:
     batch: float = _limit(128, "MAX_BATCH")
     threads: float = _limit(16, "MAX_THREADS")
     grace_minutes: float = _limit(15, "GRACE_MINUTES", 0)
+    library: float = _limit(10_000, "MAX_LIBRARY_MB")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
@@ -63,6 +64,23 @@ class Limits:
         limit = getattr(self, name)
         if value > limit:
             raise LimitError(f"{what} must be at most {limit:g} on this server; got {value:g}. {remedy}")
+
+
+# Whether visitors may name files of the server's own disk, whatever `own_machine` would say: "yes" or "no".
+PATHS = PREFIX + "PATHS"
+
+
+def paths(own_machine: bool, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a page offers files of the server's disk by their paths; raises LimitError for another value of PATHS.
+
+    own_machine: whether the server answers nobody but this machine, which decides where the variable is not set.
+    """
+    said = environment.get(PATHS, "").strip().lower()
+    if said not in ("", "yes", "no"):
+        raise LimitError(
+            f"{PATHS} must be yes or no; got {said[:40]!r}. Set one, or unset it for what the server finds."
+        )
+    return said == "yes" if said else own_machine
 
 
 NONE = Limits(**{each.name: math.inf for each in fields(Limits)})

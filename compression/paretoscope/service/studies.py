@@ -13,12 +13,13 @@ from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.cliff import Cliff
 from paretoscope.search.suggest import Target
 from paretoscope.search.waterfall import Waterfall
+from paretoscope.service.additions import Addition, library_mb
 from paretoscope.service.jobs import JobKind, Priority
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.limits import Limits
 from paretoscope.service.study import Argument, Study, StudyKind
 from paretoscope.service.timing import StudyPart, Timing
-from paretoscope.service.works import converting, evaluating, filling, training
+from paretoscope.service.works import adding, converting, evaluating, filling, training
 from paretoscope.service.works import timing as timings
 from paretoscope.training.epochs import Recovery
 
@@ -43,6 +44,7 @@ def _read_parts(data: list[dict[str, Any]]) -> tuple[StudyPart, ...]:
 
 
 _PARTS = Argument(_write_parts, _read_parts)
+_ADDITION = Argument(Addition.to_dict, Addition.from_dict)
 
 _OF_MODEL = {"model": _PLAIN}
 _OF_RECIPE = {"model": _PLAIN, "recipe": _RECIPE}
@@ -77,6 +79,10 @@ def _allow_shrink(limits: Limits, model: str, recipe: Recipe, axis: str, points:
 
 def _allow_epochs(limits: Limits, epochs: float) -> None:
     limits.check("epochs", "the epochs of a training", epochs, "Train fewer, or on your own machine.")
+
+
+def _allow_add(limits: Limits, addition: Addition) -> None:
+    limits.check("library", "megabytes of the library", library_mb(), "Remove networks or data that nobody needs.")
 
 
 def _timing_label(model: str, recipe: Recipe, timing: Timing) -> str:
@@ -256,6 +262,36 @@ _ROWS = (
         label=lambda model, recipe, axis, points, epochs: f"Shrinking the {axis}",
         priority=Priority.LAST,
         job=JobKind.TRAINING,
+    ),
+    Study(
+        kind=StudyKind.ADD,
+        arguments={"addition": _ADDITION},
+        run=adding.add,
+        allow=_allow_add,
+        label=lambda addition: f"Adding {addition.name}",
+        priority=Priority.NOW,
+        shared=lambda bench, addition: addition.name,
+    ),
+    Study(
+        kind=StudyKind.PREVIEW,
+        arguments=_OF_MODEL,
+        run=adding.look,
+        label=lambda model: f"Running samples through {model}",
+        priority=Priority.NOW,
+    ),
+    Study(
+        kind=StudyKind.RANK,
+        arguments=_OF_MODEL,
+        run=adding.rank,
+        label=lambda model: f"Trying each preset of preprocessing on {model}",
+        priority=Priority.ASKED,
+    ),
+    Study(
+        kind=StudyKind.TAKE,
+        arguments={"model": _PLAIN, "preset": _PLAIN},
+        run=adding.take,
+        label=lambda model, preset: f"Changing the preprocessing of {model}",
+        priority=Priority.NOW,
     ),
 )
 

@@ -30,6 +30,10 @@ class StudyKind(StrEnum):
     CONVERT = "convert"
     RECOVER = "recover"
     SHRINK = "shrink"
+    ADD = "add"
+    PREVIEW = "preview"
+    RANK = "rank"
+    TAKE = "take"
 
 
 @dataclass(frozen=True, slots=True)

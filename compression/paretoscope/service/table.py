@@ -44,6 +44,7 @@ def _row(record: Record) -> dict[str, object]:
         **{f"size_{key}": value for key, value in data["size"].items()},
         "ratio": record.ratio,
         **data["rates"],
+        "touched": None if record.touched is None else record.touched.share,
         **{f"latency_{key}": latency.get(key) for key in (*timed, *ratios)},
         "latency_reused": record.latency_reused if record.latency else None,
         **{f"digest_{key}": value for key, value in data["digests"].items()},

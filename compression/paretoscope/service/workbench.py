@@ -8,7 +8,7 @@ that two who ask at once share one.
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from paretoscope.networks.zoo import models
+from paretoscope.networks import sources
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, JobKind, Priority
 from paretoscope.service.knowledge import Knowledge
@@ -68,7 +68,7 @@ class Workbench(Knowledge):
         settings: dict[str, Any] = {"priority": priority, "label": study.label(*arguments), "patience": PATIENCE_S}
         if study.job is JobKind.TRAINING:
             patience = 60 * self.limits.grace_minutes
-            settings |= {"patience": patience, "kind": study.job, "named": models.get(arguments[0]).title}
+            settings |= {"patience": patience, "kind": study.job, "named": sources.find(arguments[0]).title}
         with self._lock:
             job = self._jobs.get((kind, shared))
             if job is None or job.priority > priority or not job.want(asking_party()):

@@ -1,5 +1,6 @@
 """Tasks: how the answers of networks are judged, each in a file of its own."""
 
+from paretoscope.tasks import agreement as _agreement  # noqa: F401  (registers the task)
 from paretoscope.tasks import classification as _classification  # noqa: F401  (registers the task)
 from paretoscope.tasks.task import Answers, BaselineFigures, Comparison, Figures, Task, tasks
 from paretoscope.tasks.words import Words

@@ -2,19 +2,21 @@
 every figure comes from those."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paretoscope.base.batch import Batch, parts, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.base.intervals import mcnemar, wilson
-from paretoscope.base.lock import machine
 from paretoscope.base.units import format_percent, format_points
-from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, Forward, tasks
+from paretoscope.tasks.reference import Forward, Reference, run
+from paretoscope.tasks.shares import are_shares, as_logits
+from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, tasks
 from paretoscope.tasks.words import ErrorWords, Further, Words
 
 T = TypeVar("T")
@@ -116,9 +118,13 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Samples of known classes; a model gives a logit for each class, (n, classes). classes: their names, by label."""
+    """Samples of known classes; a model gives a logit for each class, (n, classes).
+
+    classes: their names, by label. shares: whether the model gives probabilities instead, as a softmax does.
+    """
 
     classes: tuple[str, ...]
+    shares: bool = False
 
     name: ClassVar[str] = "classification"
     title: ClassVar[str] = "Classification"
@@ -129,6 +135,7 @@ class Classification:
     )
     words: ClassVar[Words] = WORDS
     answer_bytes: ClassVar[tuple[int, int]] = (8, 4)
+    needs_labels: ClassVar[bool] = True
     further: ClassVar[tuple[Further, ...]] = (
         Further(
             key="f1",
@@ -164,43 +171,62 @@ class Classification:
         """Where Wilson's 95 % interval does not lie above the share, which is that of the most frequent class."""
         return wilson(correct, n)[0] <= share
 
-    def comparable(self, outputs: Tensor) -> Tensor:
+    def knowing(self, outputs: Any) -> Self:
+        logits = _logits(outputs)
+        own = (*self.classes, *(str(label) for label in range(len(self.classes), logits.shape[1])))
+        shares = are_shares(logits, dim=1)
+        return self if (own, shares) == (self.classes, self.shares) else replace(self, classes=own, shares=shares)
+
+    def check(self, labels: np.ndarray | None) -> None:
+        if labels is None:
+            raise ModelError(
+                "classification needs data with labels; these have none. Add labels, or take the task agreement, which "
+                "compares with the uncompressed network."
+            )
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ModelError(
+                f"classification needs a label a sample, whole numbers (n,); got {labels.dtype} {labels.shape}. Pass "
+                "such labels, or take the task agreement."
+            )
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
+            raise ModelError(
+                f"labels must be from 0 to {len(self.classes) - 1}, one for each of the network's classes; got "
+                f"{int(labels.min())} to {int(labels.max())}. Renumber them, or take the network that they are for."
+            )
+
+    def comparable(self, outputs: Any) -> Tensor:
         """Log probabilities of each class, float64 (n, classes)."""
-        return outputs.double().log_softmax(dim=1)
+        return as_logits(_logits(outputs).double(), self.shares).log_softmax(dim=1)
 
-    def outputs(self, model: Forward, chunks: Iterable[Tensor]) -> Tensor:
-        return torch.cat([self._run(model, chunk) for chunk in chunks])
+    def outputs(self, model: Forward, chunks: Iterable[Batch]) -> Tensor:
+        return torch.cat([self.comparable(run(model, chunk)) for chunk in chunks])
 
-    def answers(self, outputs: Tensor) -> Predictions:
-        top = outputs.max(dim=1)
+    def answers(self, outputs: Batch, reference: Batch | None = None) -> Predictions:
+        top = _one(outputs).max(dim=1)
         return Predictions(top.indices.numpy(), top.values.exp().float().numpy())
 
     def answer(
-        self, model: Forward, chunks: Iterable[Tensor], reference: Tensor | None = None
+        self, model: Forward, chunks: Iterable[Batch], reference: Reference | None = None
     ) -> Iterator[Predictions]:
         classes, confidences = np.empty(0, np.int64), np.empty(0, np.float32)
         harm = 0.0
         for chunk in chunks:
-            found = self._run(model, chunk)
+            found = self.comparable(run(model, chunk))
             top = self.answers(found)
             start, end = len(classes), len(classes) + len(found)
             classes = np.concatenate([classes, top.classes])
             confidences = np.concatenate([confidences, top.confidences])
             if reference is not None:
-                harm += max(0.0, float(self.divergence(reference[start:end], found).sum()))
+                harm += max(0.0, float(self.divergence(reference(start, chunk), found).sum()))
             yield Predictions(classes, confidences, harm / end)
 
-    def _run(self, model: Forward, chunk: Tensor) -> Tensor:
-        # No chunk runs while a timing has the machine to itself.
-        with torch.inference_mode(), machine(exclusive=False):
-            return self.comparable(model(chunk))
-
-    def divergence(self, reference: Tensor, other: Tensor) -> Tensor:
+    def divergence(self, reference: Batch, other: Batch) -> Tensor:
         """KL divergence of each row of `other` from `reference`, log probabilities (n, classes): float64 (n,), in nats.
 
         Where both agree, rounding may leave it a little below 0.
         """
-        return (reference.exp() * (reference - other)).sum(dim=1)
+        was, now = _one(reference), _one(other)
+        return (was.exp() * (was - now)).sum(dim=1)
 
     def score(self, answers: Answers, labels: np.ndarray, baseline: Answers) -> Accuracy:
         predicted = _predictions(answers).classes
@@ -222,7 +248,7 @@ class Classification:
 
     def told(self, figures: Figures) -> str:
         figures = _accuracy(figures)
-        return f"{figures.correct} of {figures.n} test images"
+        return f"{figures.correct} of {figures.n} test samples"
 
     def interval(self, baseline: BaselineFigures, n: int) -> tuple[float, float]:
         return wilson(_baseline(baseline).correct, n)
@@ -240,18 +266,36 @@ class Classification:
         figures = _accuracy(figures)
         return WORDS.factor * (_baseline(baseline).correct - figures.correct) / figures.n
 
-    def correct(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        return outputs.argmax(dim=1) == labels
+    def correct(self, outputs: Any, truth: Any) -> Tensor:
+        right: Tensor = _logits(outputs).argmax(dim=1) == truth
+        return right
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, outputs: Any, truth: Any) -> Tensor:
         """Cross-entropy, in nats."""
-        return F.cross_entropy(outputs, labels)
+        return F.cross_entropy(as_logits(_logits(outputs), self.shares), truth)
 
-    def distillation(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    def distillation(self, outputs: Any, taught: Any, temperature: float) -> Tensor:
         """KL divergence from a teacher's softened answers, in nats (Hinton, Vinyals and Dean 2015, section 2)."""
-        softened = F.log_softmax(outputs / temperature, dim=1)
-        wanted = F.log_softmax(taught / temperature, dim=1)
+        softened = F.log_softmax(as_logits(_logits(outputs), self.shares) / temperature, dim=1)
+        wanted = F.log_softmax(as_logits(_logits(taught), self.shares) / temperature, dim=1)
         return F.kl_div(softened, wanted, reduction="batchmean", log_target=True)
+
+
+def _logits(outputs: Any) -> Tensor:
+    """The one output of a classifier, (n, classes); raises ModelError for anything else."""
+    found = tuple(tensors_in(outputs))
+    if len(found) != 1 or found[0].ndim != 2 or found[0].shape[1] < 2:
+        shapes = ", ".join(str(tuple(each.shape)) for each in found) or "none"
+        raise ModelError(
+            f"classification needs one output (n, classes) of two classes or more; got {shapes}. Take the task "
+            "agreement, which any outputs have."
+        )
+    return found[0]
+
+
+def _one(outputs: Batch) -> Tensor:
+    (tensor,) = parts(outputs)
+    return tensor
 
 
 def _predictions(answers: Answers) -> Predictions:

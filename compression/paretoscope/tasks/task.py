@@ -1,19 +1,19 @@
 """What a task is: how answers are judged, what training lowers, and what the screen calls it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from torch import Tensor
 
+from paretoscope.base.batch import Batch
 from paretoscope.base.registry import Registry
+from paretoscope.tasks.reference import Forward, Reference
 from paretoscope.tasks.words import Further, Words
 
 # A paired test with a p-value below this tells two models apart: the customary 5 %.
 SIGNIFICANCE = 0.05
-
-Forward = Callable[[Tensor], Tensor]
 
 
 class Answers(Protocol):
@@ -90,7 +90,10 @@ class Task(Protocol):
     """How answers are judged. What does not depend on the data is an attribute of the class; `tasks` has the classes.
 
     further: figures beside the headline figure. answer_bytes: how many an answer takes in each of the two parts that
-    `write_answers` gives. classes: names of the values that labels and answers take.
+    `write_answers` gives. needs_labels: whether the truth is labels; if not, it is what the baseline says. classes:
+    names of the values that labels and answers take.
+
+    Outputs are whatever a module returned, a tensor or several; what is comparable is a tensor for each of them.
     """
 
     name: ClassVar[str]
@@ -100,6 +103,7 @@ class Task(Protocol):
     words: ClassVar[Words]
     further: ClassVar[tuple[Further, ...]]
     answer_bytes: ClassVar[tuple[int, int]]
+    needs_labels: ClassVar[bool]
 
     def __init__(self, classes: tuple[str, ...]) -> None: ...
 
@@ -134,26 +138,37 @@ class Task(Protocol):
         """
         ...
 
-    def comparable(self, outputs: Tensor) -> Tensor:
-        """A model's raw outputs as `divergence` compares them, float64 (n, ...)."""
-        ...
+    def knowing(self, outputs: Any) -> Self:
+        """This task for a network: `outputs` are the baseline's own, of a few samples of the train split.
 
-    def outputs(self, model: Forward, chunks: Iterable[Tensor]) -> Tensor:
-        """What a model says of all samples, comparable; run chunk by chunk."""
-        ...
-
-    def answers(self, outputs: Tensor) -> Answers:
-        """The answers in comparable outputs."""
-        ...
-
-    def answer(self, model: Forward, chunks: Iterable[Tensor], reference: Tensor | None = None) -> Iterator[Answers]:
-        """Run a model chunk by chunk; yields the answers so far after each.
-
-        reference: the baseline's comparable outputs of the same samples, for harm.
+        Raises ModelError for outputs that it cannot judge.
         """
         ...
 
-    def divergence(self, reference: Tensor, other: Tensor) -> Tensor:
+    def check(self, labels: np.ndarray | None) -> None:
+        """Raises ModelError unless answers can be judged by these labels; None where there are none."""
+        ...
+
+    def comparable(self, outputs: Any) -> Batch:
+        """A model's raw outputs as `divergence` compares them, (n, ...) each."""
+        ...
+
+    def outputs(self, model: Forward, chunks: Iterable[Batch]) -> Batch:
+        """What a model says of all samples, comparable; run chunk by chunk."""
+        ...
+
+    def answers(self, outputs: Batch, reference: Batch | None = None) -> Answers:
+        """The answers in comparable outputs. reference: the baseline's, None where these are the baseline's."""
+        ...
+
+    def answer(self, model: Forward, chunks: Iterable[Batch], reference: Reference | None = None) -> Iterator[Answers]:
+        """Run a model chunk by chunk; yields the answers so far after each.
+
+        reference: of the same samples, for harm; None where the model is the baseline, or harm is not asked for.
+        """
+        ...
+
+    def divergence(self, reference: Batch, other: Batch) -> Tensor:
         """How far each sample's comparable outputs are from the reference's, float64 (n,); harm is its mean."""
         ...
 
@@ -181,15 +196,18 @@ class Task(Protocol):
         """How far the headline figure is below the baseline's, times `Words.factor`; of the whole split."""
         ...
 
-    def correct(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Which samples of a batch a model's raw outputs have right, bool (n,)."""
+    def correct(self, outputs: Any, truth: Any) -> Tensor:
+        """How right each sample of a batch of raw outputs is, from 0 to 1: (n,), bool or float64.
+
+        truth: labels, or the baseline's raw outputs (`needs_labels`).
+        """
         ...
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """What training on labels lowers: a scalar for a batch of a model's raw outputs."""
+    def loss(self, outputs: Any, truth: Any) -> Tensor:
+        """What training lowers: a scalar for a batch of a model's raw outputs. truth: as for `correct`."""
         ...
 
-    def distillation(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    def distillation(self, outputs: Any, taught: Any, temperature: float) -> Tensor:
         """What training on a teacher's raw outputs lowers: a scalar for a batch, to be weighed by temperature**2."""
         ...
 

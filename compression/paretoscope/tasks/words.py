@@ -1,5 +1,6 @@
 """What the screen calls a task's figures, and how it writes them."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,7 +88,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """A figure beside the headline figure, e.g. macro F1.
+    """A figure beside the headline figure, e.g. macro F1; one may be None, of a model that has none.
 
     key: its name in the stored figures and in the baseline's. help: what it tells. decimals: how many are shown.
     """
@@ -98,13 +99,16 @@ class Further:
     decimals: int
 
     def of(self, figures: object) -> float:
-        """The figure of a model, or of the baseline."""
-        return float(getattr(figures, self.key))
+        """The figure of a model, or of the baseline; NaN where it has none."""
+        value = getattr(figures, self.key)
+        return math.nan if value is None else float(value)
 
     def text(self, figures: object) -> str:
-        """The figure as text."""
-        return f"{self.of(figures):.{self.decimals}f}"
+        """The figure as text; "none" where there is none."""
+        value = self.of(figures)
+        return "none" if math.isnan(value) else f"{value:.{self.decimals}f}"
 
     def change(self, figures: object, baseline: object) -> str:
-        """Its difference to the baseline's as text, with the sign."""
-        return f"{self.of(figures) - self.of(baseline):+.{self.decimals}f}"
+        """Its difference to the baseline's as text, with the sign; "none" where either has none."""
+        change = self.of(figures) - self.of(baseline)
+        return "none" if math.isnan(change) else f"{change:+.{self.decimals}f}"

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,8 +56,8 @@ class Student(nn.Module):
         """The twin of a compressed tensor, by its state-dict name."""
         return self._twins[name]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes) of images (n, C, H, W); in training mode, batch normalisation updates its statistics."""
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the network gives; in training mode, batch normalisation updates its statistics."""
         network = self._network[0].train(self.training)
         tensors = {name: twin.weight() for name, twin in self._twins.items()}
         for name, groups in self._compressed.turned.items():
@@ -66,10 +67,8 @@ class Student(nn.Module):
         tensors |= {name: getattr(self, f"fixed{place}") for place, name in enumerate(self._fixed)}
         tensors |= {name: tensors[other] for name, other in self._compressed.ties.items()}
         if self.activations is None:
-            logits: Tensor = functional_call(network, tensors, (images,))
-        else:
-            logits = self.activations(images, tensors)
-        return logits
+            return functional_call(network, tensors, inputs)
+        return self.activations(*inputs, tensors)
 
     def latents(self) -> dict[str, np.ndarray]:
         """The weights before rounding, float32, by name."""

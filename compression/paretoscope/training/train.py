@@ -19,17 +19,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from paretoscope import codec
+from paretoscope.base.batch import Batch, call, mapped, parts
 from paretoscope.base.errors import CompressionError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.base.text import shown
-from paretoscope.data.dataset import digest_of
 from paretoscope.measure.subject import Subject
 from paretoscope.methods.dependent import KILOBYTE
 from paretoscope.methods.pipeline import compress, layer_plans, samples
@@ -37,7 +38,8 @@ from paretoscope.methods.registry import Sampled
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.tensors import CompressedTensor, Integers
-from paretoscope.networks.zoo import load_model, models, teachers_of
+from paretoscope.networks import sources
+from paretoscope.networks.zoo import models
 from paretoscope.networks.zoo.train import augment
 from paretoscope.recipe.recipe import Recipe, Recover
 from paretoscope.recipe.steps.recover import Schedule
@@ -45,7 +47,7 @@ from paretoscope.runtimes.integer.blueprint import IntegerNetwork
 from paretoscope.training.checkpoint import Checkpoint, Origin, refused
 from paretoscope.training.epochs import Epoch, best_of
 from paretoscope.training.integers import RoundedActivations
-from paretoscope.training.split import Split, train_split
+from paretoscope.training.split import Split, train_digest
 from paretoscope.training.stages import pruning_of, ramp_epochs, stage
 from paretoscope.training.student import Student
 from paretoscope.training.trainable import Projected
@@ -56,6 +58,8 @@ WARM_UP_SHARE = 0.05
 NEARLY_HALF = np.float32(0.49)
 # Steps of the optimiser between projections of weights by rate; chosen by hand, no benchmark.
 PROJECT_EVERY = 20
+
+NOT_MOVED = "Samples are trained on as they are: augment moves only the pictures that the package comes with."
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -109,7 +113,7 @@ class Trainer:
             self.recipe,
             self.subject.statistics.digest,
             self.subject.data.digest,
-            digest_of(*train_split(self.subject.data)),
+            train_digest(self.subject.data),
         )
         self._best: CompressedModel | None = None
         self._best_epoch = 0
@@ -159,13 +163,13 @@ class Trainer:
             state = self._now.student.float_state()
             self._enter(now, self._project(state, now), state)
         began, waited = time.perf_counter(), 0.0
-        step, images, labels = self.step, self.split.images, self.split.labels
-        batches = math.ceil(len(labels) / step.minibatch)
-        total, correct, rate = 0.0, 0, 0.0
+        step, count = self.step, len(self.split.labels)
+        batches = math.ceil(count / step.minibatch)
+        total, right, rate = 0.0, 0.0, 0.0
         with torch.random.fork_rng(devices=[]):
             # Each epoch has a seed of its own, so that a resumed run draws what an uninterrupted one does.
             torch.manual_seed((step.seed * 1_000_003 + number) % 2**63)
-            order = torch.randperm(len(labels))
+            order = torch.randperm(count)
             for place, batch in enumerate(order.split(step.minibatch)):
                 paused = time.perf_counter()
                 progress.report()
@@ -173,44 +177,47 @@ class Trainer:
                 if place % PROJECT_EVERY == 0:
                     self._reproject()
                 rate = self._learning_rate((number - 1) * batches + place, step.epochs * batches)
+                samples, labels = self.split.batch(batch)
                 with machine(exclusive=False):
-                    loss, right = self._train(self._augmented(images[batch]), labels[batch], rate)
+                    loss, found = self._train(self._augmented(samples), labels, rate)
                 total += loss * len(batch)
-                correct += right
+                right += found
         with self._averaged():
             self._reproject()
             compressed = self._now.student.eval().compressed()
         seconds = self.epochs[-1].seconds + time.perf_counter() - began - waited
         holds = now == self.recipe.untrained
-        return self._note(number, compressed, total / len(labels), correct / len(labels), rate, holds, seconds)
+        return self._note(number, compressed, total / count, right / count, rate, holds, seconds)
 
-    def _train(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, int]:
-        """One step of the optimiser; returns the loss, and how many of the batch were answered correctly."""
+    def _train(self, samples: Batch, labels: Tensor, rate: float) -> tuple[float, float]:
+        """One step of the optimiser; returns the loss, and the sum of how right each of the batch was."""
         now = self._now
         for group in now.optimizer.param_groups:
             group["lr"] = rate
-        logits = now.student.train()(images)
-        loss = self._loss(logits, images, labels)
+        truth = self.split.truth(samples, labels)
+        outputs = now.student.train()(*parts(samples))
+        loss = self._loss(outputs, samples, truth)
         now.optimizer.zero_grad()
         (loss + self._cost_of_size()).backward()
         now.optimizer.step()
         if now.means:
             with torch.no_grad():
                 torch._foreach_lerp_(now.means, list(now.student.parameters()), 1 - self.step.average)
-        return loss.item(), int(self.subject.task.correct(logits, labels).sum())
+        with torch.no_grad():
+            return loss.item(), float(self.subject.task.correct(outputs, truth).sum())
 
-    def _loss(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss on labels and that on the teacher's softened answers, mixed.
+    def _loss(self, outputs: Any, samples: Batch, truth: Any) -> Tensor:
+        """The loss on the truth and that on the teacher's softened answers, mixed.
 
         The latter is times temperature**2 (Hinton et al. 2015, section 2).
         """
         mix, heat = self.step.distill, self.step.temperature
         task = self.subject.task
-        loss = (1 - mix) * task.loss(logits, labels) if mix < 1 else logits.new_zeros(())
+        loss = (1 - mix) * task.loss(outputs, truth) if mix < 1 else torch.zeros(())
         if mix > 0:
             with torch.no_grad():
-                taught = self._teacher(images)
-            loss = loss + mix * heat**2 * task.distillation(logits, taught, heat)
+                taught = call(self._teacher, samples)
+            loss = loss + mix * heat**2 * task.distillation(outputs, taught, heat)
         return loss
 
     def _cost_of_size(self) -> Tensor | float:
@@ -225,9 +232,12 @@ class Trainer:
             return self.step.learning_rate
         return self.step.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / max(1, steps - warm_up)))
 
-    def _augmented(self, images: Tensor) -> Tensor:
+    def _augmented(self, samples: Batch) -> Batch:
+        # Only of the package's own data is it known how they may be moved.
+        if not self.step.augment or self.subject.name not in models:
+            return samples
         settings = models.get(self.subject.name).training
-        return augment(images, settings) if self.step.augment else images
+        return mapped(samples, lambda images: augment(images, settings))
 
     def _enter(self, now: Recipe, compressed: CompressedModel, state: dict[str, np.ndarray]) -> None:
         """Begin a stage; state: weights before rounding."""
@@ -313,6 +323,8 @@ class Trainer:
         seconds: float,
     ) -> Epoch:
         compressed = replace(compressed, recipe=self.recipe)
+        if self.step.augment and self.subject.name not in models:
+            compressed = replace(compressed, notes=(*compressed.notes, NOT_MOVED))
         with self.subject.running(compressed) as network:
             accuracy, loss_there = self.split.validate(network)
         weights = [tensor.decode() for tensor in compressed.weights.values()]
@@ -377,13 +389,13 @@ class Trainer:
 def _teacher(subject: Subject, step: Recover) -> nn.Module:
     if not step.teacher:
         return subject.model
-    if step.teacher not in (others := teachers_of(subject.name)):
+    if step.teacher not in (others := sources.alike(subject.name)):
         raise RecipeError(
-            f"teacher must be another model for the images of {subject.name}: "
+            f"teacher must be another model for the inputs of {subject.name}: "
             f"{' or '.join(others) or 'there is none'}; got {shown(step.teacher)}. "
             "Name one, or leave it out for the baseline."
         )
-    return load_model(step.teacher)
+    return sources.find(step.teacher).load()
 
 
 def _floats(statistics: ModelStatistics) -> dict[str, np.ndarray]:

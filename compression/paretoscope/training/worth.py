@@ -56,7 +56,7 @@ class Worth:
         """A sentence that limits the headline, or ""."""
         if self.points > 0 and not self.certain:
             told = f"{self.words.test}, p = {self.p_value:.2g}"
-            return f"Before and after cannot be told apart on these test images ({told})."
+            return f"Before and after cannot be told apart on these test samples ({told})."
         if self.points < 0:
             return f"It cost {-self.points:.2f} {self.words.points}: the start is the better model."
         return ""

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from paretoscope.methods.pipeline import compress
-from paretoscope.model.statistics import ModelStatistics, compressible
-from paretoscope.networks import zoo
+from paretoscope.model import weights
+from paretoscope.model.statistics import ModelStatistics
+from paretoscope.networks import sources, zoo
 from paretoscope.networks.zoo.model import ModelEntry, weights_path
 from paretoscope.recipe.recipe import Recipe
 from safetensors.torch import load_file
@@ -63,14 +64,14 @@ def test_it_is_right_on_most_of_the_test_split(entry: ModelEntry) -> None:
 def test_it_has_layers_to_compress_and_decodes_to_itself_without_loss(entry: ModelEntry) -> None:
     model = zoo.load_model(entry.name)
     statistics = ModelStatistics.of(model, entry.name)
-    assert set(statistics.layers) == set(compressible(model)) != set()
+    assert set(statistics.layers) == set(weights.names(model)) != set()
     rebuilt = compress(statistics, Recipe()).load_into(zoo.build(entry.name))
     for key, value in model.state_dict().items():
         assert torch.equal(rebuilt.state_dict()[key], value), key
 
 
 def test_teachers_are_others_that_answer_to_the_same_images(entry: ModelEntry) -> None:
-    for name in zoo.teachers_of(entry.name):
+    for name in sources.alike(entry.name):
         other = zoo.models.get(name)
         assert other is not entry and (other.dataset, other.input_shape) == (entry.dataset, entry.input_shape)
-        assert entry.name in zoo.teachers_of(name)
+        assert entry.name in sources.alike(name)

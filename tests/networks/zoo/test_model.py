@@ -1,6 +1,6 @@
 import pytest
 from paretoscope.base.errors import ModelError, UnknownNameError
-from paretoscope.networks import zoo
+from paretoscope.networks import sources, zoo
 from paretoscope.networks.zoo import models as registry
 from safetensors.torch import save_file
 from torch import nn
@@ -20,11 +20,11 @@ def test_the_registry_holds_the_six_models_in_order_and_then_those_on_other_data
 
 
 def test_teachers_answer_to_the_same_images():
-    assert zoo.teachers_of("lenet-5") == ("lenet-300-100",)
-    assert zoo.teachers_of("resnet-20") == ("simple-cnn", "mobilenet-v2", "vit-tiny")
-    assert zoo.teachers_of("lenet-5-mnist") == ("lenet-300-100-mnist",)
+    assert sources.alike("lenet-5") == ("lenet-300-100",)
+    assert sources.alike("resnet-20") == ("simple-cnn", "mobilenet-v2", "vit-tiny")
+    assert sources.alike("lenet-5-mnist") == ("lenet-300-100-mnist",)
     with pytest.raises(UnknownNameError):
-        zoo.teachers_of("nobody")
+        sources.alike("nobody")
 
 
 def dense(inputs: int, outputs: int) -> int:

@@ -8,7 +8,7 @@ from compressed_models import NAMES, compress_module, data_of, logits_of, noise,
 from onnx import numpy_helper
 from paretoscope.base.errors import ModelError
 from paretoscope.methods.pipeline import compress
-from paretoscope.model.statistics import compressible
+from paretoscope.model import weights
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain, as_integers
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
@@ -81,7 +81,7 @@ def test_the_file_holds_our_codes_bit_for_bit(name, recipe):
     given = subject(name, RECIPES[recipe])
     found = initializers(export(name, RECIPES[recipe]))
     flipped = flipped_channels(given.module)
-    assert set(given.weights) == compressible(given.module)
+    assert set(given.weights) == weights.names(given.module)
     for key, tensor in given.weights.items():
         ours = as_integers(tensor).codes
         sign = np.where(flipped.get(key, np.zeros(len(ours), bool)), -1, 1).reshape(-1, *[1] * (ours.ndim - 1))

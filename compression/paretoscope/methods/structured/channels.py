@@ -21,6 +21,7 @@ from torch_pruning.pruner import function
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.methods import fold
+from paretoscope.methods.structured.width import width
 from paretoscope.model import structure
 from paretoscope.recipe.steps.simplify import Importance
 
@@ -30,10 +31,6 @@ MAKES = (
     function.prune_depthwise_conv_out_channels,
 )
 USES = (function.prune_conv_in_channels, function.prune_linear_in_channels)
-
-# Kernels work on blocks of 8 or 16 channels and fall back to slow ones for other widths. Measured in ONNX Runtime with
-# AVX-512: MobileNetV2 without 20 % of its channels takes twice the time of the whole network, but 0.95 of it in blocks.
-BLOCK = 8
 
 # The library's pruners are shared by all graphs, and keep what they work on in themselves.
 _one_at_a_time = threading.Lock()
@@ -100,17 +97,6 @@ def _least(group: Group, fraction: float, importance: str, scales: dict[nn.Modul
     heads = math.lcm(*(dep.layer.num_heads for dep, _ in group if isinstance(dep.layer, nn.MultiheadAttention)))
     count = len(scores) - width(len(scores), fraction, heads)
     return sorted(torch.argsort(scores, stable=True)[:count].tolist())
-
-
-def width(channels: int, fraction: float, heads: int = 1) -> int:
-    """How many of so many channels stay: the multiple of `heads` and of the block that is nearest to what is asked for.
-
-    The block is 8, or the largest divisor that it has in common with the number of channels. Where not even one block
-    should stay, the multiple of `heads` that is next above, at least one.
-    """
-    asked = (1 - fraction) * channels
-    block = math.lcm(math.gcd(channels, BLOCK), heads)
-    return math.floor(asked / block + 0.5) * block or max(1, math.ceil(asked / heads)) * heads
 
 
 def scores_of(group: Group, importance: str, scales: dict[nn.Module, Tensor]) -> Tensor:

@@ -1,6 +1,11 @@
 """Sources of networks, one file each; importing this registers them."""
 
-from paretoscope.networks.network import Input, Network, NetworkSource, find, names, sources
-from paretoscope.networks.sources import zoo as _zoo  # noqa: F401  (registers the source)
+from paretoscope.networks.network import Input, Network, NetworkSource, alike, find, names, sources
+from paretoscope.networks.sources.library import Library
+from paretoscope.networks.sources.zoo import Zoo
 
-__all__ = ["Input", "Network", "NetworkSource", "find", "names", "sources"]
+__all__ = ["Input", "Network", "NetworkSource", "alike", "find", "names", "sources"]
+
+# In the order in which choosers show them.
+sources.add(Zoo())
+sources.add(Library())

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from paretoscope.data.dataset import datasets
 from paretoscope.networks import zoo
-from paretoscope.networks.network import Input, Network, sources
+from paretoscope.networks.network import Input, Network
 from paretoscope.networks.zoo.model import ModelEntry
 
 
@@ -35,6 +35,3 @@ def _network(entry: ModelEntry) -> Network:
         bare=entry.build,
         opened=lambda: zoo.load_model(entry.name),
     )
-
-
-sources.add(Zoo())

@@ -4,7 +4,7 @@ Light to import: torchvision and scikit-learn are loaded by the first model or d
 """
 
 from paretoscope.data.dataset import DatasetEntry, ImageData, datasets, load_data
-from paretoscope.networks.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models, models_of, teachers_of
+from paretoscope.networks.zoo.model import DEFAULT_MODEL, ModelEntry, build, load_model, models, models_of
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -17,5 +17,4 @@ __all__ = [
     "load_model",
     "models",
     "models_of",
-    "teachers_of",
 ]

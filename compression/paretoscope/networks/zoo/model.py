@@ -75,13 +75,6 @@ def models_of(dataset: str) -> tuple[str, ...]:
     return tuple(entry.name for entry in models if entry.dataset == dataset)
 
 
-def teachers_of(name: str) -> tuple[str, ...]:
-    """Names of the other models that answer to the same images as a model; raises UnknownNameError."""
-    known = models.get(name)
-    asked = known.dataset, known.input_shape
-    return tuple(each.name for each in models if (each.dataset, each.input_shape) == asked and each is not known)
-
-
 def build(name: str) -> "nn.Module":
     """The model with random weights (from torch's global generator), in eval mode; raises UnknownNameError."""
     return models.get(name).build().eval()

@@ -135,8 +135,8 @@ class Blueprint:
 
         module: of this structure, with the decoded weights, which must stay as they are while the network is used.
         weights: its compressible tensors by state-dict name; layers of those of at most 8 bits run on integers, the
-        others on floats. images: samples (n, ...), n >= 1, of the train split, an array for each input; ranges are those seen on the first
-        CALIBRATION_IMAGES of them, but for those that are given by the name of their value.
+        others on floats. images: samples (n, ...), n >= 1, of the train split, an array for each input; ranges are
+        those seen on the first CALIBRATION_IMAGES of them, but for those that are given by the name of their value.
         Raises ModelError for a module of another structure, other images, and activations that are not finite.
         """
         _expect_samples(images, self.inputs)

@@ -22,8 +22,8 @@ import onnx
 
 from paretoscope.base import cache, files
 from paretoscope.base.errors import CompressionError, ModelError
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.base.lock import machine
-from paretoscope.runtimes.libraries import onnxruntime
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_profile import session_times
 from paretoscope.runtimes.sessions import open_session, session_options

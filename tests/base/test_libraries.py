@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"onnxruntime", "openvino"}
-HOME = Path("compression/paretoscope/runtimes/libraries.py")
+HOME = Path("compression/paretoscope/base/libraries.py")
 
 # Python's own attempts are printed; those of native code show as files, or are traced where strace is installed.
 WATCH = """

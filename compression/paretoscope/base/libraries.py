@@ -1,4 +1,4 @@
-"""The runtimes' libraries, imported with what they would send home turned off. Nobody else imports them.
+"""Libraries that would send something home, imported with that turned off. Nobody else imports them.
 
 ONNX Runtime writes a device id into the user's cache folder and looks up its maker's server when a first session is
 made; it reads ORT_DISABLE_TELEMETRY when its library is loaded, so that is set before. OpenVINO's Python package writes

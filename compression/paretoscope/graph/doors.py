@@ -1,0 +1,112 @@
+"""The doors for networks from files of anybody: what comes out is a graph of allow-listed operators, or a ModelError.
+
+Nothing in a file is executed or unpickled, and what it declares is measured before memory is taken for it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from paretoscope.base.errors import ModelError
+from paretoscope.graph import onnx_file, onnx_import, pt2
+from paretoscope.graph.any_batch import shapes
+from paretoscope.graph.importer import Imported, import_program
+from paretoscope.graph.network_graph import named_inputs
+from paretoscope.graph.programs import import_traced
+
+# More numbers at once are no value of one sample: resnet50 at 224 x 224 has 0.8 million. Chosen by hand.
+MOST_VALUES = 1 << 28
+
+
+def read_program(file: bytes | Path) -> Imported:
+    """The network of a `.pt2`, which torch.export.save writes (PyTorch 2.8 and later). file: its bytes or its path.
+
+    Raises ModelError: for a file that is no such archive, is damaged, or holds what could run code; for operators that
+    are not allowed, by name and module; for values larger than MOST_VALUES a sample; and as `import_program` does.
+    """
+    program = pt2.read(file)
+    try:
+        imported = import_program(program)
+        check_sizes(imported)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of PyTorch's checks
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ModelError(
+            f"a .pt2 file must hold a network that can be called; {type(error).__name__}: {reason}. {pt2.WAY}."
+        ) from None
+    return imported
+
+
+def check_sizes(imported: Imported) -> None:
+    """Raises ModelError where a network fails on two samples, or makes larger values than MOST_VALUES a sample."""
+    graph = imported.graph
+    for each in graph.inputs:
+        _expect_small(math.prod(each.shape), each.name)
+    values = shapes(graph, 2)
+    where = {node.name: f"{node.operator} at {node.where or node.name}" for node in graph.nodes}
+    for name, value in values.items():
+        for tensor in _tensors(value):
+            _expect_small(tensor.numel() // 2, where.get(name, name))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _expect_small(numbers: int, what: str) -> None:
+    if numbers > MOST_VALUES:
+        raise ModelError(
+            f"a network must fit into memory: one value may have {MOST_VALUES:,} numbers a sample; {what} has "
+            f"{numbers:,}. Export it for smaller inputs."
+        )
+
+
+def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None = None) -> Imported:
+    """The network of an `.onnx` file, of opset 9 and later. file: its bytes, or its path where data lies beside it.
+
+    shapes_of: shapes of one sample, without the batch, for inputs whose sizes the file leaves open, by name.
+    Weights keep the names that the file has for them, or get those of their nodes. A file for one batch is made to
+    take any. Raises ModelError: as `onnx_file.read` does, for operators that are not known by name and node, for
+    inputs that leave sizes open, and as `import_program` does.
+    """
+    model = onnx_file.read(file)
+    try:
+        network = onnx_import.OnnxNetwork(model).eval()
+        batches, examples = zip(
+            *(onnx_import.example_of(each, dict(shapes_of or {})) for each in network.inputs), strict=True
+        )
+        fixed = {batch for batch in batches if batch is not None}
+        if len(fixed) > 1:
+            raise ModelError(f"every input must have the same batch in front; got {batches}. Export the network so.")
+        imported = _import_onnx(network, [*examples], fixed.pop() if fixed else None)
+        imported = Imported(named_inputs(imported.graph, [each.name for each in network.inputs]), imported.state)
+        check_sizes(imported)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of NumPy's and PyTorch's checks
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ModelError(
+            f"an ONNX file must hold a network that can be called; {type(error).__name__}: {reason}. Export it again."
+        ) from None
+    return imported
+
+
+def _import_onnx(network: nn.Module, examples: list[Tensor], fixed: int | None) -> Imported:
+    """For any batch where the file leaves it open; else, or where that fails, from the graph for one batch."""
+    if fixed is None:
+        try:
+            return import_traced(network, tuple(examples), any_batch=True)
+        except ModelError as error:
+            try:
+                return import_traced(network, tuple(each[:1] for each in examples), any_batch=False)
+            except ModelError:
+                raise error from None
+    return import_traced(network, tuple(each[:1].expand(fixed, *each.shape[1:]) for each in examples), any_batch=False)

@@ -1,0 +1,209 @@
+"""A network that is to be added: opened, given data, a task and preprocessing, judged, and kept or let go.
+
+Nothing of it is in the library before `keep`, but data that were read for it, which `discard` removes again.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from paretoscope.base.errors import CompressionError
+from paretoscope.base.library import check_name
+from paretoscope.base.progress import SILENT, Progress
+from paretoscope.base.text import listed
+from paretoscope.codec import origin as _origin  # noqa: F401  (registers artefacts as an origin)
+from paretoscope.data import library as samples
+from paretoscope.data.data import Data, Part
+from paretoscope.data.preprocess import Preprocess, named_or_file
+from paretoscope.measure.subject import Subject
+from paretoscope.networks import adding, library
+from paretoscope.networks.adding import Found
+from paretoscope.networks.imported import network_of
+from paretoscope.networks.library import Entry
+from paretoscope.networks.network import Network
+from paretoscope.networks.origins import Options
+from paretoscope.service import subjects
+from paretoscope.tasks import tasks
+
+CLASSIFICATION, AGREEMENT = "classification", "agreement"
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A network that is not kept yet. found: what its source gave. source: as it was typed. data: what it is judged
+    on. read: names of data that were read into the library for it. notes: what a person should know of all that.
+    """
+
+    network: Network
+    found: Found
+    source: str
+    data: Data
+    notes: tuple[str, ...]
+    read: tuple[str, ...] = ()
+
+    def subject(self) -> Subject:
+        """Run the baseline over the test split; raises CompressionError where the task cannot judge it."""
+        return subjects.open_subject(self.network, self.data)
+
+    def keep(self, *, replace: bool = False) -> Entry:
+        """Add it to the library; raises CompressionError as `paretoscope.networks.library.add` does."""
+        return library.add(
+            self.network.name,
+            self.found.opened.imported,
+            source=self.source,
+            origin=self.found.origin,
+            title=self.network.title,
+            notes=self.notes,
+            data=self.network.data,
+            train=self.network.train,
+            task=self.network.task,
+            preprocess=self.network.preprocess,
+            replace=replace,
+        )
+
+    def discard(self) -> None:
+        """Remove the data that were read for it."""
+        for name in self.read:
+            samples.remove(name)
+
+
+def open_candidate(
+    name: str,
+    source: str,
+    options: Options = Options(),  # noqa: B008 (immutable)
+    *,
+    data: str = "",
+    train: str = "",
+    target: str | None = None,
+    task: str | None = None,
+    preprocess: str | Mapping[str, Any] | None = None,
+    title: str | None = None,
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> Candidate:
+    """Open a source and fit it with what it is judged on; raises CompressionError, and leaves nothing behind then.
+
+    data, train: names of data of the library, or sources that are read into it; train "" for a part of data. target:
+    the column or array of their labels. task: None for classification where labels and outputs allow it, else
+    agreement. preprocess: the name of a preset, a file, or settings; None for what the source suggests.
+    """
+    library.check_new_name(name, replace=replace)
+    if task is not None:
+        tasks.get(task)
+    chosen = None if preprocess is None else _preprocess(preprocess)
+    found = adding.open_source(source, options)
+    return of_found(
+        found,
+        name,
+        source,
+        data=data,
+        train=train,
+        target=target,
+        task=task,
+        preprocess=chosen,
+        title=title,
+        code=options.code,
+        progress=progress,
+    )
+
+
+def of_found(
+    found: Found,
+    name: str,
+    source: str,
+    *,
+    data: str = "",
+    train: str = "",
+    target: str | None = None,
+    task: str | None = None,
+    preprocess: Preprocess | None = None,
+    title: str | None = None,
+    code: bool = False,
+    progress: Progress = SILENT,
+) -> Candidate:
+    """`open_candidate` of a network that is open already: to try other data, tasks or preprocessing."""
+    if train and not data:
+        raise CompressionError(f"data to train on need data to measure on; got train {train} alone. Give both.")
+    opened = found.opened
+    if preprocess is None and opened.preprocess is not None and data:
+        preprocess = Preprocess.from_json(opened.preprocess)
+    read: list[str] = []
+    try:
+        named = {part: _data(text, name, target, code, progress, read) for part, text in _parts(data, train).items()}
+        network = network_of(
+            name,
+            opened.imported.graph,
+            lambda: opened.imported.state,
+            title=title or opened.title,
+            data=named.get("data", ""),
+            train=named.get("train", ""),
+            preprocess=json.dumps(preprocess.to_json()) if preprocess is not None else "",
+        )
+        prepared = subjects.data_of(network)
+        reason = None
+        if task is None:
+            task, reason = chosen_task(prepared, network)
+        network = dataclasses.replace(network, task=task)
+        tasks.get(task)
+    except BaseException:
+        for each in read:
+            samples.remove(each)
+        raise
+    notes = [*found.notes, *getattr(prepared, "notes", ()), *filter(None, [reason])]
+    return Candidate(network, found, source, prepared, tuple(notes), tuple(read))
+
+
+def chosen_task(data: Data, network: Network) -> tuple[str, str | None]:
+    """The task that labels and outputs allow, and why it is not classification where it is not."""
+    why = _no_classes(data, network)
+    if why is None:
+        return CLASSIFICATION, None
+    return AGREEMENT, f"It is judged by agreement with the uncompressed network: {why}."
+
+
+def _no_classes(data: Data, network: Network) -> str | None:
+    if not network.data:
+        return "there are no data, so that its inputs are drawn random numbers"
+    if not data.labelled:
+        return "the data have no labels"
+    if len(network.outputs) != 1 or len(network.outputs[0]) != 1 or network.outputs[0][0] < 2:
+        shapes = listed(str(("n", *shape)).replace("'", "") for shape in network.outputs)
+        return f"classes need one output (n, classes) of two classes or more; its outputs are {shapes}"
+    classes = network.outputs[0][0]
+    for labels in data.labels(Part.TEST):
+        array = labels.numpy()
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            return (
+                f"classes need labels that are whole numbers, one a sample; these are {array.dtype} {array.shape[1:]}"
+            )
+        if len(array) and not 0 <= array.min() <= array.max() < classes:
+            return f"labels must be from 0 to {classes - 1}; these go from {array.min()} to {array.max()}"
+    return None
+
+
+def _preprocess(given: str | Mapping[str, Any]) -> Preprocess:
+    return named_or_file(given) if isinstance(given, str) else Preprocess.from_json(given)
+
+
+def _parts(data: str, train: str) -> dict[str, str]:
+    return {part: text for part, text in (("data", data), ("train", train)) if text}
+
+
+def _data(text: str, network: str, target: str | None, code: bool, progress: Progress, read: list[str]) -> str:
+    """The name of data in the library; a source is read into it under a free name, which joins `read`."""
+    if text in samples.names():
+        if target is not None:
+            raise CompressionError(f"--target is for data that are read now; {text} is in the library. Leave it out.")
+        return text
+    taken, number = samples.names(), 1
+    name = network
+    while name in taken:
+        number += 1
+        name = f"{network}-{number}"
+    samples.add(check_name("data", name), text, target=target, code=code, progress=progress)
+    read.append(name)
+    return name

@@ -1,0 +1,89 @@
+"""Networks of users: added, looked at, and read in another way."""
+
+import json
+from dataclasses import replace
+
+from paretoscope.base.errors import ModelError
+from paretoscope.base.progress import Progress, Within
+from paretoscope.data import library as samples
+from paretoscope.data.preprocess import presets
+from paretoscope.graph.importer import Imported
+from paretoscope.networks import library
+from paretoscope.networks.origins import Options
+from paretoscope.service import adding
+from paretoscope.service.additions import Addition
+from paretoscope.service.knowledge import Knowledge
+from paretoscope.service.preprocessing import Ranked, rank_presets
+from paretoscope.service.preview import Preview, presets_for, preview, worth
+
+
+def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
+    """Add a network to the library once it was run over its test split; its name. No code of the user is run."""
+    progress.report(0.0, label="opening the network")
+    candidate = adding.open_candidate(
+        wish.name,
+        wish.source,
+        Options(wish.weights, dict(wish.inputs)),
+        data=wish.data,
+        train=wish.train,
+        target=wish.target or None,
+        task=wish.task or None,
+        preprocess=wish.settings(),
+        title=wish.title or None,
+        replace=wish.replace,
+        progress=Within(progress),
+    )
+    try:
+        progress.report(0.5, label="running it over the test split")
+        candidate.subject()
+        progress.report(0.9, label="keeping it")
+        candidate.keep(replace=wish.replace)
+    except BaseException:
+        candidate.discard()
+        raise
+    bench.forget(wish.name)
+    return wish.name
+
+
+def look(bench: Knowledge, progress: Progress, model: str) -> Preview:
+    """The first samples with the network's answers; what it is worth comes last."""
+    progress.report(label="opening the network")
+    subject = bench.subject(model)
+    found = preview(subject)
+    progress.report(0.5, label="running it over the test split", partial=found)
+    return replace(found, worth=worth(subject))
+
+
+def rank(bench: Knowledge, progress: Progress, model: str) -> list[Ranked]:
+    """The presets that fit a network of the library by what it gets with each on its train part, the best first."""
+    subject = bench.subject(model)
+    fitting = [presets.get(name) for name in presets_for(subject)]
+    if not fitting:
+        raise ModelError(
+            f"preprocessing is tried on pictures; {model} is measured on samples that are taken as they are. Prepare "
+            "them in another way, and add them again."
+        )
+    network = subject.network
+    return rank_presets(network, samples.open(network.train or network.data), fitting, progress=progress)
+
+
+def take(bench: Knowledge, progress: Progress, model: str, preset: str) -> str:
+    """Give a network of the library another preprocessing; its name. What was measured with the other stays stored."""
+    entry = library.get(model)
+    network = entry.network
+    assert network.graph is not None, "networks of the library have a graph"
+    library.add(
+        model,
+        Imported(network.graph, dict(network.load().state_dict())),
+        source=entry.source,
+        origin=entry.origin,
+        title=network.title,
+        notes=entry.notes,
+        data=network.data,
+        train=network.train,
+        task=network.task,
+        preprocess=json.dumps(presets.get(preset).preprocess.to_json()),
+        replace=True,
+    )
+    bench.forget(model)
+    return model
