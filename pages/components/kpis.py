@@ -24,7 +24,7 @@ def render(work: Work) -> None:
             column.metric(label, "–" if work.failed else "…", border=True, height="stretch")
         return
     record = work.evaluation.record
-    _headline(headline, task, record, work.exact)
+    _headline(headline, task, record, work.exact, state.samples(work.view.model))
     for column, each in zip(further, task.further, strict=True):
         column.metric(
             each.title,
@@ -64,12 +64,12 @@ def render(work: Work) -> None:
         st.warning(left, icon=":material/filter_alt_off:")
 
 
-def _headline(column, task: Task, record: Record, exact: bool) -> None:
+def _headline(column, task: Task, record: Record, exact: bool, samples: int) -> None:
     figures, words = record.figures, task.words
     interval = f"[{', '.join(words.ends(figures.low, figures.high))}]"
     verdict = "distinguishable" if figures.distinguishable else "indistinguishable"
     column.metric(
-        words.title if exact else f"{words.title}, estimate from {figures.n} samples",
+        words.title if exact else f"{words.title}, {figures.n:,} of {samples:,} samples",
         ("" if exact else "≈ ") + words.value(figures.value),
         words.change(figures.value - record.baseline.value) if exact else "measuring",
         delta_color="normal" if exact and figures.distinguishable else "off",

@@ -103,6 +103,11 @@ def subject(model: str) -> Subject:
     return bench.subject(model) if bench.loaded(model) else _lasting(bench.subject(model))
 
 
+def samples(model: str) -> int:
+    """How many samples figures of a model are exact of."""
+    return len(subject(model).judged)
+
+
 def open_subject(model: str) -> Subject:
     """The subject for a page that shows nothing without it: tells that it loads, or why it cannot, and ends there."""
     bench = workbench()

@@ -368,6 +368,11 @@ def test_the_test_split_is_never_touched(subject, name):
     assert timeless(found.epochs) == timeless(expected.epochs)
 
 
+def bare(data: ImageData) -> SimpleNamespace:
+    """What of a subject its split depends on."""
+    return SimpleNamespace(task=None, model=None, judged=SimpleNamespace(chunk=100), data=data)
+
+
 def numbered(numbers: torch.Tensor) -> ImageData:
     """A train split whose images are their own labels."""
     none = numbers[:0]
@@ -377,7 +382,7 @@ def numbered(numbers: torch.Tensor) -> ImageData:
 @pytest.mark.parametrize("seed", [0, 1, 2**62])
 def test_validation_and_training_parts_share_no_image(seed):
     numbers = torch.arange(1000)
-    split = Split.of(SimpleNamespace(task=None, model=None, judged=SimpleNamespace(chunk=100), data=numbered(numbers)), seed)
+    split = Split.of(bare(numbered(numbers)), seed)
     training, validation = set(split.samples.tolist()), set(split.validation_samples.tolist())
     assert (len(training), len(validation)) == (850, 150)
     assert training | validation == set(range(1000))
@@ -388,7 +393,7 @@ def test_validation_and_training_parts_share_no_image(seed):
 @pytest.mark.parametrize(("count", "kept"), [(20, 3), (33_333, 5_000), (60_000, 5_000)])
 def test_no_more_is_kept_back_than_choosing_an_epoch_takes(count, kept):
     numbers = torch.arange(count)
-    split = Split.of(SimpleNamespace(task=None, model=None, judged=SimpleNamespace(chunk=100), data=numbered(numbers)), 0)
+    split = Split.of(bare(numbered(numbers)), 0)
     assert (len(split.labels), len(split.validation_labels)) == (count - kept, kept)
 
 
@@ -405,7 +410,7 @@ def test_a_train_split_that_comes_in_chunks_is_split_alike():
 
     none = numbers[:0]
     chunked = Chunked(numbers, numbers, none, none, none, "")
-    whole, parts = (Split.of(SimpleNamespace(task=None, model=None, judged=SimpleNamespace(chunk=100), data=data), 1) for data in (numbered(numbers), chunked))
+    whole, parts = (Split.of(bare(data), 1) for data in (numbered(numbers), chunked))
     assert torch.equal(whole.images, parts.images) and torch.equal(whole.validation_labels, parts.validation_labels)
     assert train_split(numbered(numbers))[0].data_ptr() == numbers.data_ptr()
 

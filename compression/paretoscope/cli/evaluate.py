@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paretoscope.base import lock as exclusive
-from paretoscope.base.errors import CompressionError, StoreError
+from paretoscope.base.errors import CompressionError, ModelError, StoreError
 from paretoscope.cli.options import RecipeOptions, with_recipe
 from paretoscope.cli.shared import LATENCY_PANEL, Json, Model, ModelOrFile, file_path, reporting, tell
 from paretoscope.cli.subjects import compressed_subject, is_name, makes, recipe_for
@@ -27,6 +27,10 @@ def evaluate(
     options: RecipeOptions,
     model: ModelOrFile,
     as_json: Json = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Measure on so many samples only; 0: as many as take about 3 s. (default all)"),
+    ] = None,
     runtime: Annotated[
         str,
         typer.Option(
@@ -45,6 +49,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure accuracy, size and latency of a recipe, or of an artefact.
+
+    With --samples the figures are those of a sample, always the same; they are marked, and no part of the history.
 
     Results join the dashboard's history; those of an artefact do where this version makes the same file of its recipe.
     """
@@ -66,12 +72,18 @@ def evaluate(
             "or name a runtime."
         )
     subject, compressed, artefact = compressed_subject(model, options)
-    *_, evaluation = subject.evaluate_compressed(compressed, artefact)
-    kept = is_name(model) or (compressed.description is None and makes(subject, compressed.recipe, artefact))
+    *_, evaluation = subject.evaluate_compressed(
+        compressed, artefact, subject.judged.quick if samples == 0 else samples
+    )
+    n, whole = evaluation.record.figures.n, len(subject.judged)
+    own = is_name(model) or (compressed.description is None and makes(subject, compressed.recipe, artefact))
+    kept = own and n == whole
     record = _timed(subject, compressed, evaluation, runtime, batch or 1, threads or 1, kept)
     print(record.to_json(indent=2) if as_json else summary(record))
     tell([*compressed.notes, *filter(None, [exclusive.trouble()])])
-    if not kept:
+    if n < whole:
+        tell([f"These figures are of a sample, {n:,} of {whole:,} samples, and not kept in the history."])
+    elif not kept:
         tell(["These figures are not kept in the history: this version does not make this file of its recipe."])
 
 
@@ -114,7 +126,13 @@ def _timed(
 
     record, timing = evaluation.record, None
     if runtime != "none":
-        timing = subject.time(compressed, runtime, batch, threads)
+        try:
+            timing = subject.time(compressed, runtime, batch, threads)
+        except ModelError as error:
+            # What is measured of a network of the user is told, whether or not a runtime can run it.
+            if subject.network.graph is None:
+                raise
+            tell([f"Not timed: {error}"])
     if kept:
         store = Store()
         with suppress(StoreError):  # both wait, and are tried together

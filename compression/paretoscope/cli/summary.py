@@ -21,7 +21,7 @@ def summary(record: "Record") -> str:
     verdict = f"{'' if figures.distinguishable else 'in'}distinguishable from the baseline"
     further = "".join(f"; {each.title[0].lower()}{each.title[1:]} {each.text(figures)}" for each in task.further)
     lines = [
-        f"{record.model} on {record.dataset}: {record.recipe.describe()}",
+        f"{record.model} on {record.dataset or 'random numbers'}: {record.recipe.describe()}",
         f"{words.name:<11}{figure(words, figures.value)} [{low}, {high}], {counted(figures, figures.n)}",
         f"           {change:+.2f} {words.points}, {verdict} ({judged_by(words)} p = {figures.p_value:.3g}){further}",
         f"           harm {figures.harm:.3g} {words.harm_unit} (mean {words.divergence} from the baseline's outputs)",

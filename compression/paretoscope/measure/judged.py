@@ -1,8 +1,8 @@
 """Samples that models are judged on, with what the baseline says of them.
 
-The baseline runs when its answers are needed first, chunk by chunk beside the model that is judged: of a large network a
-first figure comes after a few samples, and nothing waits for the baseline's run over all. The order of the test part is
-a draw, so its first samples are a fair sample of it.
+The baseline runs when its answers are needed first, chunk by chunk beside the model that is judged: of a large network
+a first figure comes after a few samples, and nothing waits for the baseline's run over all. The order of the test part
+is a draw, so its first samples are a fair sample of it.
 """
 
 import math
@@ -74,7 +74,7 @@ class Judged:
             left -= length(chunk)
 
     def reference(self, start: int, chunk: Batch) -> Batch:
-        """The baseline's comparable outputs of a chunk, the samples from number `start` on; kept while there is room."""
+        """The baseline's comparable outputs of the samples from number `start` on; kept while there is room."""
         with self._lock:
             known = self._outputs.get(start)
         if known is not None and length(known) >= length(chunk):

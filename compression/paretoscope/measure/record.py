@@ -95,12 +95,13 @@ class StoppedBy(StrEnum):
 class Latency:
     """One timing of a (graph, number format) against the baseline in the same runtime and process.
 
-    size: height of the input images. median_ms, p95_ms, p99_ms and the baseline's: milliseconds a batch, outliers
-    included. speedup: median of baseline / candidate over rounds of interleaved pairs, each round with sessions loaded
-    anew, and its bootstrap 95 % interval. pairs: samples of each side. outliers: calls of the candidate above Tukey's
-    far fence, third quartile + 3 interquartile ranges. stopped_by: the value of a `StoppedBy`.
-    measured_for: digest of the recipe that was timed; another recipe of the same graph and number format reuses the
-    timing. alone: whether it had the machine to itself throughout; None of timings from before that was noted.
+    size: height of the input images, 0 for samples that are none. median_ms, p95_ms, p99_ms and the baseline's:
+    milliseconds a batch, outliers included. speedup: median of baseline / candidate over rounds of interleaved pairs,
+    each round with sessions loaded anew, and its bootstrap 95 % interval. pairs: samples of each side. outliers: calls
+    of the candidate above Tukey's far fence, third quartile + 3 interquartile ranges. stopped_by: the value of a
+    `StoppedBy`. measured_for: digest of the recipe that was timed; another recipe of the same graph and number format
+    reuses the timing. alone: whether it had the machine to itself throughout; None of timings from before that was
+    noted.
     """
 
     runtime: str
@@ -131,12 +132,12 @@ class Latency:
 
     @property
     def throughput(self) -> float:
-        """Images a second."""
+        """Samples a second."""
         return 1e3 * self.batch / self.median_ms
 
     @property
     def baseline_throughput(self) -> float:
-        """Images a second of the baseline."""
+        """Samples a second of the baseline."""
         return 1e3 * self.batch / self.baseline_median_ms
 
     def to_dict(self) -> dict[str, Any]:

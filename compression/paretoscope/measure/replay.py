@@ -97,7 +97,9 @@ class Replay:
         made = {number: i for i, each in enumerate(self.calls) for number in each.outputs}
         died = {number: i for i, each in enumerate(self.calls) for number in each.dying}
         last = len(self.calls)
-        return sum(size for number, size in enumerate(self._sizes) if made.get(number, -1) < position <= died.get(number, last))
+        return sum(
+            size for number, size in enumerate(self._sizes) if made.get(number, -1) < position <= died.get(number, last)
+        )
 
     @property
     def reads(self) -> list[tuple[int, ...]]:

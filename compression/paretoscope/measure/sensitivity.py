@@ -65,9 +65,9 @@ class SensitivityPoint:
 class Sensitivity:
     """The curves of a model, as far as they were measured.
 
-    correct: of n test samples, as in the points, of the uncompressed model. settings: what else each layer was compressed with.
-    layer_bytes: of each measured layer, coded without loss. curves: by layer and by setting, the points in the order of
-    the grid.
+    correct: of n test samples, as in the points, of the uncompressed model. settings: what else each layer was
+    compressed with. layer_bytes: of each measured layer, coded without loss. curves: by layer and by setting, the
+    points in the order of the grid.
     """
 
     model: str
@@ -205,9 +205,7 @@ class _Run:
             partial = self._sensitivity(self._layers[:count]) if last else None
             self._progress.report(self._done, self._total, partial=partial)
 
-    def _measure_layer(
-        self, name: str, pieces: Sequence[tuple[Replay, dict[int, Tensor], int, Any, Batch]]
-    ) -> None:
+    def _measure_layer(self, name: str, pieces: Sequence[tuple[Replay, dict[int, Tensor], int, Any, Batch]]) -> None:
         weight = self._weights[name]
         original = weight.detach().clone()
         statistics = self._subject.statistics
@@ -229,8 +227,8 @@ class _Run:
         pairs = zip(tensors_in(outputs), tensors_in(run(self._model, chunk)), strict=True)
         if not all(_same(one, other) for one, other in pairs):
             raise ModelError(
-                f"sensitivity needs a network that makes the same calls for all samples; {self._subject.name} does not. "
-                "Evaluate recipes with overrides instead."
+                f"sensitivity needs a network that makes the same calls for all samples; {self._subject.name} does "
+                "not. Evaluate recipes with overrides instead."
             )
 
     def _divergence(self, reference: Batch, outputs: Any) -> float:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from paretoscope import codec, runtimes
-from paretoscope.base.batch import head
+from paretoscope.base.batch import head, parts
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
@@ -42,13 +42,14 @@ from paretoscope.methods.pipeline import notes_of
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
-from paretoscope.networks.network import Network
+from paretoscope.networks.network import Input, Network
 from paretoscope.recipe.recipe import Recipe, Simplify
 from paretoscope.runtimes import Program
 from paretoscope.tasks import Answers, BaselineFigures, Task
 
 if TYPE_CHECKING:
     from paretoscope.runtimes.integer.blueprint import Blueprint
+    from paretoscope.runtimes.onnx_graph import Arrays
 
 # Simplified networks that are kept with their statistics, a few times the model's own memory each; chosen by hand.
 KEPT_VARIANTS = 4
@@ -138,7 +139,7 @@ class Subject:
 
     @property
     def baseline(self) -> BaselineFigures:
-        """The baseline's figures on the whole test split; on the samples of a quick evaluation until it ran over all."""
+        """The baseline's figures on the whole test split; on a quick evaluation's samples until it ran over all."""
         return self.judged.baseline(self.judged.settled)
 
     def compress(self, recipe: Recipe) -> CompressedModel:
@@ -217,7 +218,11 @@ class Subject:
         with self.running(compressed) as forward:
             engine = Engine.TORCH
             # The package's own networks are published as PyTorch runs them.
-            if self.network.graph is not None and isinstance(forward, nn.Module) and form.speeds.pays(n, judged.seconds):
+            if (
+                self.network.graph is not None
+                and isinstance(forward, nn.Module)
+                and form.speeds.pays(n, judged.seconds)
+            ):
                 first = next(chunks)
                 chunks = itertools.chain([first], chunks)
                 forward, engine = engine_for(forward, first, form.speeds)
@@ -250,8 +255,8 @@ class Subject:
         form = self._form(compressed)
         with form.loaded(compressed) as module:
             if compressed.recipe.integer:
-                images = self.data.calibration.numpy()
-                yield form.blueprint.calibrate(module, compressed.weights, images, compressed.ranges)
+                samples = self._arrays()
+                yield form.blueprint.calibrate(module, compressed.weights, samples, compressed.ranges)
             else:
                 yield module
 
@@ -280,7 +285,7 @@ class Subject:
         key = (compressed.structure, tuple(compressed.shapes().items()), graph) if simplified else None
         with self._lock:
             if key not in self._forms:
-                self._forms[key] = Form(compressed.build() if simplified else self.model, self._input_shape)
+                self._forms[key] = Form(compressed.build() if simplified else self.model, self.network.inputs)
                 if len(self._forms) > KEPT_VARIANTS:
                     self._forms.popitem(last=False)
             self._forms.move_to_end(key)
@@ -305,7 +310,7 @@ class Subject:
         self._try(module, images, size)
         runnable = runtimes.Runnable(
             module=module,
-            inputs=images.shape[1:],
+            inputs=self._inputs(images),
             integer=compressed.recipe.integer,
             weights=compressed.weights,
             calibration=images,
@@ -396,16 +401,21 @@ class Subject:
     def _baseline_program(self, runtime: str, size: int | None) -> Program:
         images = self.resized(size)
         self._try(self.model, images, size)
-        return runtimes.runtimes.get(runtime).build(runtimes.Runnable(self.model, images.shape[1:]))
+        return runtimes.runtimes.get(runtime).build(runtimes.Runnable(self.model, self._inputs(images), calibration=images))
 
-    def resized(self, size: int | None) -> np.ndarray:
-        """Calibration images, float32 (n, C, H, W), of that height and width, None for the model's own.
+    def resized(self, size: int | None) -> "Arrays":
+        """Calibration samples, an array (n, ...) for each input; images of that height and width; None for the model's own.
 
-        Raises ModelError for another value than 1 to LARGEST_SIZE.
+        Raises ModelError for another value than 1 to LARGEST_SIZE, and for samples that are no images.
         """
-        images = self.data.calibration
         if size is None:
-            return images.numpy()
+            return self._arrays()
+        images = self.data.calibration
+        if isinstance(images, tuple) or images.ndim != 4 or images.dtype != torch.float32:
+            raise ModelError(
+                f"a size is a height and width of images (channels, height, width); {self.name} takes "
+                f"{self._input_shape}. Leave the size out."
+            )
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
             raise ModelError(
                 f"size must be a whole number from 1 to {LARGEST_SIZE}; got {size!r}. "
@@ -415,9 +425,19 @@ class Subject:
             return images.numpy()
         return F.interpolate(images[:RESIZED_IMAGES], (size, size), mode="bilinear", align_corners=False).numpy()
 
-    def _try(self, module: nn.Module, images: np.ndarray, size: int | None) -> None:
+    def _arrays(self) -> "Arrays":
+        """Calibration samples as runtimes take them."""
+        arrays = tuple(each.numpy() for each in parts(self.data.calibration))
+        return arrays[0] if len(arrays) == 1 else arrays
+
+    def _inputs(self, samples: "Arrays") -> tuple[Input, ...]:
+        """The network's inputs, of the size of these samples."""
+        arrays = samples if isinstance(samples, tuple) else (samples,)
+        return tuple(replace(i, shape=each.shape[1:]) for i, each in zip(self.network.inputs, arrays, strict=True))
+
+    def _try(self, module: nn.Module, images: "Arrays", size: int | None) -> None:
         """Raises ModelError unless the module takes images of that size."""
-        if size is None:
+        if size is None or isinstance(images, tuple):
             return
         try:
             with torch.inference_mode(), machine(exclusive=False):
@@ -432,4 +452,3 @@ class Subject:
     @property
     def _input_shape(self) -> tuple[int, ...]:
         return self.network.input_shape
-

@@ -173,8 +173,9 @@ class LatencyReport:
         return f"batch {self.batch}, {self.threads} thread{'s' * (self.threads > 1)}"
 
     def _head(self) -> str:
+        images = f"images of {self.size} x {self.size}, " if self.size else ""
         lines = [
-            f"{self.model} on {self.dataset}: {self.recipe.describe()}; images of {self.size} x {self.size}, "
+            f"{self.model} on {self.dataset or 'random numbers'}: {self.recipe.describe()}; {images}"
             f"file of {format_bytes(self.artefact_bytes)}"
         ]
         if self.verdict is not None:

@@ -135,11 +135,11 @@ def preview(subject: Subject) -> Preview:
 
 
 def worth(subject: Subject) -> Worth | None:
-    """What the baseline is worth; runs it over the test split where it was not run yet."""
-    task, n = subject.task, subject.data.length(Part.TEST)
+    """What the baseline is worth on the test split; on the samples of a quick evaluation until it ran over all."""
+    task, n = subject.task, subject.judged.settled
     if not task.needs_labels:
         return None
-    figures, labels = subject.baseline, subject.labels
+    figures, labels = subject.judged.baseline(n), subject.labels
     low, high = task.interval(figures, n)
     most = np.bincount(labels.reshape(-1)).max() / labels.size
     return Worth(figures.value, low, high, n, task.at_chance(round(figures.value * n), n, float(most)))

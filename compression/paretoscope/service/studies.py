@@ -94,7 +94,7 @@ _ROWS = (
     Study(
         kind=StudyKind.EVALUATE,
         arguments=_OF_RECIPE,
-        run=evaluating.evaluate,
+        run=evaluating.show,
         find=Knowledge.find,
         label=lambda model, recipe: f"Measuring {recipe.describe()}",
         priority=Priority.NOW,

@@ -31,8 +31,8 @@ def open_subject(network: Network, data: Data | None = None) -> Subject:
     """A network with data and the task that it names; runs the baseline over the samples of a quick evaluation.
 
     data: None for those that it names: a set that comes with the package, or data of the library; random numbers, which
-    are marked as such, where it names none. Raises UnknownNameError for data or a task that is not registered, ModelError where its weights or its data cannot
-    be had, DataError where these do not fit.
+    are marked as such, where it names none. Raises UnknownNameError for data or a task that is not registered,
+    ModelError where its weights or its data cannot be had, DataError where these do not fit.
     """
     return Subject.of(network, data_of(network) if data is None else data, _task(network))
 

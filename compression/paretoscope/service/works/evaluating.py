@@ -1,9 +1,11 @@
 """Evaluations, and the studies that are made of them."""
 
+from paretoscope import codec
 from paretoscope.base.progress import Progress, Within
 from paretoscope.measure.layers import LayerRow, layer_table
 from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
-from paretoscope.measure.subject import Evaluation
+from paretoscope.measure.subject import Evaluation, Subject
+from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search import allot as rates
 from paretoscope.search.allot import Allotment
@@ -20,8 +22,34 @@ def evaluate(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -
     if known is not None:
         return known
     subject = bench.subject(model)
-    for evaluation in subject.evaluate(recipe):
-        progress.report(evaluation.record.figures.n, len(subject.labels), partial=evaluation)
+    compressed = subject.compress(recipe)
+    return _exact(bench, progress, subject, compressed, codec.write(compressed), shown=0)
+
+
+def show(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> Evaluation:
+    """The exact evaluation for somebody who waits: of a large network the figure of a few samples, always the same,
+    comes first, as a partial result, and stands until more samples are measured."""
+    known = bench.find(model, recipe)
+    if known is not None:
+        return known
+    subject = bench.subject(model)
+    judged, compressed = subject.judged, subject.compress(recipe)
+    artefact, quick = codec.write(compressed), 0
+    if judged.quick < len(judged):
+        quick = judged.quick
+        for evaluation in subject.evaluate_compressed(compressed, artefact, quick):
+            progress.report(evaluation.record.figures.n, len(judged), partial=evaluation)
+    return _exact(bench, progress, subject, compressed, artefact, shown=quick)
+
+
+def _exact(
+    bench: Knowledge, progress: Progress, subject: Subject, compressed: CompressedModel, artefact: bytes, shown: int
+) -> Evaluation:
+    """Evaluate and keep. shown: samples of the figure that is shown already."""
+    n = len(subject.judged)
+    for evaluation in subject.evaluate_compressed(compressed, artefact):
+        got = evaluation.record.figures.n
+        progress.report(max(got, shown), n, partial=evaluation if got > shown else None)
     bench.keep_evaluation(evaluation)
     return evaluation
 
