@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from paretoscope.base.errors import ModelError
+from paretoscope.graph.trace import inputs_of
 from paretoscope.measure import latency as latency_module
 from paretoscope.measure.interleaved import outliers
 from paretoscope.measure.latency import Noise, compare_programs, machine_id, measure_latency, measure_noise
@@ -74,7 +75,7 @@ def test_a_batch_larger_than_the_images_repeats_them_and_threads_reach_the_sessi
             seen.append((self.program.content, "closed"))
 
     runtime = Runtime("fake", "", "", "", ("fp32",), "", lambda subject, number_format: None, Session)
-    programs = [Program("fake", "fp32", "", (1, 1, 1), content) for content in ("candidate", "baseline")]
+    programs = [Program("fake", "fp32", "", inputs_of((1, 1, 1)), content) for content in ("candidate", "baseline")]
 
     images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)
     compare_programs(runtime, *programs, images, batch=5, threads=2, max_rounds=1, clock=itertools.count().__next__)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from compressed_models import data_of, logits_of, model_of, shape_of, subject
 from paretoscope.base.errors import RuntimeUnavailableError
+from paretoscope.graph.trace import inputs_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program, Runnable, predict
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
@@ -61,7 +62,7 @@ def test_a_bound_call_runs_the_images_that_it_was_given():
 
 @installed
 def test_a_file_that_is_no_graph_is_refused():
-    program = Program("openvino", "fp32", "", (1, 4, 4), b"not a graph")
+    program = Program("openvino", "fp32", "", inputs_of((1, 4, 4)), b"not a graph")
     with pytest.raises(RuntimeUnavailableError, match=r"OpenVINO must be able to load the graph; it says: .+ Use the"):
         OPENVINO.prepare(program)
 

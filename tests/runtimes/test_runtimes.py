@@ -3,6 +3,7 @@ import pytest
 import torch
 from compressed_models import compress_module, logits_of, noise, small, small_program, subject
 from paretoscope.base.errors import CompressionError, ModelError, RuntimeUnavailableError, UnknownNameError
+from paretoscope.graph.trace import inputs_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program, Runnable, onnx_runtime, predict, runtimes
 from torch import nn
@@ -73,7 +74,7 @@ def test_a_program_runs_in_its_own_runtime_only():
 
 
 def test_a_file_that_is_no_graph_is_refused():
-    program = Program("onnxruntime", "fp32", "", (1, 4, 4), b"not a graph")
+    program = Program("onnxruntime", "fp32", "", inputs_of((1, 4, 4)), b"not a graph")
     with pytest.raises(RuntimeUnavailableError, match="able to load"):
         runtimes.get("onnxruntime").prepare(program)
 

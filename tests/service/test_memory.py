@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from paretoscope.base.errors import CompressionError
+from paretoscope.graph.trace import inputs_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program, Runnable, Runtime, runtimes
 from paretoscope.service import memory
@@ -46,7 +47,7 @@ def alone() -> Iterator[ProcessPoolExecutor]:
 
 def hungry(megabytes: int) -> int:
     runtime = Runtime("hungry", "", "", "", ("fp32",), "", lambda subject, number_format: None, Hungry)
-    program = Program("hungry", "fp32", "", (1, 1, 1), megabytes << 20)
+    program = Program("hungry", "fp32", "", inputs_of((1, 1, 1)), megabytes << 20)
     return measured(runtime, program, np.zeros((1, 1, 1, 1), np.float32), 1)
 
 

@@ -8,7 +8,7 @@ from paretoscope.export.base import Format, Original, alike, close_to_decoded
 from paretoscope.graph.trace import OPSET
 from paretoscope.runtimes import Program
 from paretoscope.runtimes.integer.onnx_int8 import write_int8
-from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
+from paretoscope.runtimes.onnx_graph import export_any, graph_digest
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 
 _REFERENCE = "ONNX, onnx.ai"
@@ -17,7 +17,7 @@ _RUNTIME = f"ONNX Runtime {ONNX_RUNTIME.version}"
 
 def fp32(original: Original) -> bytes:
     """The float graph of the decoded network."""
-    return export_fp32(original.module, original.input_shape)
+    return export_any(original.module, original.inputs, original.samples)[0]
 
 
 def int8(original: Original) -> bytes:
@@ -27,7 +27,7 @@ def int8(original: Original) -> bytes:
 
 def _run(number_format: str, files: Mapping[str, bytes], original: Original) -> np.ndarray:
     (data,) = files.values()
-    program = Program(ONNX_RUNTIME.name, number_format, graph_digest(data), original.input_shape, data)
+    program = Program(ONNX_RUNTIME.name, number_format, graph_digest(data), original.inputs, data)
     session = ONNX_RUNTIME.prepare(program)
     try:
         return original.run(session.run)

@@ -13,8 +13,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from paretoscope.graph.trace import INPUT
-
 # Operators besides layers that can take and give codes: MOVES keep the scale, MIXES need one of their own.
 MOVES = {"MaxPool", "Reshape", "Transpose"}
 MIXES = {"Add", "GlobalAveragePool"}
@@ -48,7 +46,8 @@ class Operation:
 class Operations:
     """The steps of an fp32 graph, in the order of execution.
 
-    constants: the initializers that are no weights; weights: the names of those that are, as in a state dict.
+    constants: the initializers that are no weights; weights: the names of those that are, as in a state dict. inputs,
+    outputs: of the network; float_inputs: those that may be rounded.
     """
 
     def __init__(self, model: onnx.ModelProto, weights: Collection[str]) -> None:
@@ -57,7 +56,11 @@ class Operations:
         self.constants = {
             name: numpy_helper.to_array(tensor) for name, tensor in initializers.items() if name not in self.weights
         }
-        self._known = frozenset(initializers)
+        self._known = frozenset({*initializers, ""})  # "" stands for an input that a node goes without
+        self.inputs = tuple(each.name for each in model.graph.input)
+        self.outputs = tuple(each.name for each in model.graph.output)
+        floats = onnx.TensorProto.FLOAT
+        self.float_inputs = frozenset(i.name for i in model.graph.input if i.type.tensor_type.elem_type == floats)
         self.steps = self._grouped(model.graph.node)
         self.producers = {step.output: step for step in self.steps}
         self.readers: dict[str, list[Operation]] = {}
@@ -81,6 +84,8 @@ class Operations:
 
         def follower(node: onnx.NodeProto, ops: set[str]) -> onnx.NodeProto | None:
             following = readers.get(node.output[0], [])
+            if node.output[0] in self.outputs:
+                return None
             return following[0] if len(following) == 1 and following[0].op_type in ops else None
 
         steps: list[Operation] = []
@@ -89,7 +94,7 @@ class Operations:
             if node.output[0] in followers:
                 continue
             layer = self._is_layer(node)
-            norm = follower(node, {"BatchNormalization"}) if layer and node.op_type == "Conv" else None
+            norm = follower(node, {"BatchNormalization"}) if layer else None
             activation = follower(norm or node, {"Clip", "Relu"}) if layer or node.op_type == "Add" else None
             if activation is not None and not self._keeps_zero(activation):
                 activation = None
@@ -131,18 +136,20 @@ class Codes:
 
     def _read_only_by(self, steps: Collection[str], name: str) -> bool:
         readers = self._steps.readers
-        return name in readers and all(step.output in steps for step in readers[name])
+        return (
+            name not in self._steps.outputs and name in readers and all(step.output in steps for step in readers[name])
+        )
 
     def _integer_steps(self, layers: frozenset[str]) -> frozenset[str]:
         """The layers, and the largest set of other steps that take codes from integer steps and give codes to them."""
-        others = [step for step in self._steps.steps if step.node.op_type in MOVES | MIXES]
+        others = [step for step in self._steps.steps if step.node.op_type in MOVES | MIXES and step.sources]
         while True:
             integer = layers | {step.output for step in others}
             kept = [
                 step
                 for step in others
                 if self._read_only_by(integer, step.output)
-                and all(name == INPUT or name in integer for name in step.sources)
+                and all(name in self._steps.float_inputs or name in integer for name in step.sources)
             ]
             if len(kept) == len(others):
                 return frozenset(integer)

@@ -153,7 +153,8 @@ class Trace(TorchFunctionMode):
     """Records nodes while it is active.
 
     nodes: in the order of execution. initializers: weights and constants, by name. shapes: of every value, as traced.
-    calls: how many it has seen. inputs: as they stand in a file. outputs: name and value of each, once the module has run.
+    calls: how many it has seen. inputs: as they stand in a file. outputs: name and value of each, once the module has
+    run.
     """
 
     def __init__(

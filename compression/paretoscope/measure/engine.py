@@ -105,12 +105,11 @@ def _agree(wanted: Tensor, found: Tensor) -> bool:
 def _session(module: nn.Module, first: Batch) -> Callable[..., Any]:
     """A function that runs a module in ONNX Runtime; raises ModelError where it cannot be written as a graph."""
     # ONNX and its runtime take a while to import, and small networks need none of them.
-    from paretoscope.runtimes.onnx_graph import export_fp32
+    from paretoscope.runtimes.onnx_graph import export_fp32, inputs_as_known
     from paretoscope.runtimes.sessions import open_session, session_options
 
-    if not isinstance(first, Tensor) or first.dtype != torch.float32:
-        raise ModelError("evaluation in ONNX Runtime takes one input of float32. Evaluate in PyTorch.")
-    data = export_fp32(module, tuple(first.shape[1:]))
+    samples = tuple(each.numpy() for each in parts(first))
+    data = export_fp32(module, inputs_as_known(module, samples), samples)
     session = open_session(data, session_options(torch.get_num_threads()))
     names = [each.name for each in session.get_inputs()]
 

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from paretoscope.base.errors import ModelError
 from paretoscope.measure.interleaved import BUDGET_S, WIDTH, Call, PairedTiming, Samples, compare, outliers
 from paretoscope.measure.record import Latency
 from paretoscope.runtimes import Program, Runtime, runtimes
+
+if TYPE_CHECKING:
+    from paretoscope.runtimes.onnx_graph import Arrays
 
 # What those who time programs need of `interleaved`, too.
 __all__ = [
@@ -72,28 +75,30 @@ def check_batch(batch: int) -> None:
         raise ModelError(f"batch must be a whole number of at most {LARGEST_BATCH}; got {batch!r}. Pass e.g. 64.")
 
 
-def repeated(images: np.ndarray, batch: int) -> np.ndarray:
-    """A batch of images (n, C, H, W), repeated if there are too few.
+def repeated(samples: "Arrays", batch: int) -> "Arrays":
+    """A batch of samples, an array (n, ...) for each input, repeated if there are too few.
 
-    Raises ModelError for no images, and for a batch that cannot be timed.
+    Raises ModelError for no samples, and for a batch that cannot be timed.
     """
     check_batch(batch)
-    if len(images) < 1:
+    arrays = samples if isinstance(samples, tuple) else (samples,)
+    if len(arrays[0]) < 1:
         raise ModelError("a timing needs at least one image; got none. Pass some of the train split.")
-    return images[np.arange(batch) % len(images)]
+    made = tuple(each[np.arange(batch) % len(each)] for each in arrays)
+    return made if isinstance(samples, tuple) else made[0]
 
 
 def compare_programs(
     runtime: Runtime,
     candidate: Program,
     baseline: Program,
-    images: np.ndarray,
+    images: "Arrays",
     *,
     batch: int = 1,
     threads: int = 1,
     **settings: Any,
 ) -> PairedTiming:
-    """`compare` two programs of a runtime on a batch of images, float32 (n, C, H, W), repeated if there are too few.
+    """`compare` two programs of a runtime on a batch of samples, an array for each input, repeated if there are too few.
 
     settings: those of `compare`. Raises ModelError, or RuntimeUnavailableError when a program cannot be loaded.
     """
@@ -111,7 +116,7 @@ def measure_latency(
     runtime: Runtime,
     candidate: Program,
     baseline: Program,
-    images: np.ndarray,
+    images: "Arrays",
     *,
     measured_for: str,
     batch: int = 1,
@@ -152,7 +157,7 @@ def measure_latency(
 
 
 def measure_noise(
-    runtime: Runtime, program: Program, images: np.ndarray, *, batch: int = 1, threads: int = 1, **settings: Any
+    runtime: Runtime, program: Program, images: "Arrays", *, batch: int = 1, threads: int = 1, **settings: Any
 ) -> Noise:
     """What this machine makes of a program timed against itself: `compare_programs`, with the truth known to be 1.
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from paretoscope import codec
-from paretoscope.base.batch import Batch, call, tensors_in
+from paretoscope.base.batch import Batch, call, parts, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
@@ -27,7 +27,7 @@ from paretoscope.model import weights as weights_of
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.kinds import LayerKind
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.runtimes.onnx_graph import export_fp32
+from paretoscope.runtimes.onnx_graph import export_any, inputs_as_known
 from paretoscope.runtimes.onnx_profile import onnx_profile
 from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, typical
 from paretoscope.runtimes.sessions import session_options
@@ -226,14 +226,15 @@ def call_times(module: nn.Module, weights: Sequence[str], sample: Batch, runs: i
     return times
 
 
-def layer_times(module: nn.Module, weights: Sequence[str], image: Tensor, runs: int = RUNS) -> dict[str, float]:
-    """Microseconds that ONNX Runtime spends on each weight's layer and on the rest ("other") for one image.
+def layer_times(module: nn.Module, weights: Sequence[str], image: Batch, runs: int = RUNS) -> dict[str, float]:
+    """Microseconds that ONNX Runtime spends on each weight's layer and on the rest ("other") for one sample.
 
     Its own profile of the fp32 session on one thread, `onnx_profile`.
     Raises ModelError for what cannot be exported.
     """
-    data = export_fp32(copy.deepcopy(module).eval(), tuple(image.shape[1:]))
-    found = onnx_profile(data, image.numpy(), session_options(1), runs)
+    arrays = tuple(each.numpy() for each in parts(image))
+    data, _ = export_any(copy.deepcopy(module).eval(), inputs_as_known(module, arrays))
+    found = onnx_profile(data, arrays, session_options(1), runs)
     times = dict.fromkeys((*weights, OTHER), 0.0)
     for name, time in found.items():
         times[name if name in times else OTHER] += time

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from paretoscope import codec, runtimes
-from paretoscope.base.batch import head
+from paretoscope.base.batch import head, parts
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
@@ -42,13 +42,14 @@ from paretoscope.methods.pipeline import notes_of
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
-from paretoscope.networks.network import Network
+from paretoscope.networks.network import Input, Network
 from paretoscope.recipe.recipe import Recipe, Simplify
 from paretoscope.runtimes import Program
 from paretoscope.tasks import Answers, BaselineFigures, Task
 
 if TYPE_CHECKING:
     from paretoscope.runtimes.integer.blueprint import Blueprint
+    from paretoscope.runtimes.onnx_graph import Arrays
 
 # Simplified networks that are kept with their statistics, a few times the model's own memory each; chosen by hand.
 KEPT_VARIANTS = 4
@@ -284,7 +285,7 @@ class Subject:
         key = (compressed.structure, tuple(compressed.shapes().items()), graph) if simplified else None
         with self._lock:
             if key not in self._forms:
-                self._forms[key] = Form(compressed.build() if simplified else self.model, self._input_shape)
+                self._forms[key] = Form(compressed.build() if simplified else self.model, self.network.inputs)
                 if len(self._forms) > KEPT_VARIANTS:
                     self._forms.popitem(last=False)
             self._forms.move_to_end(key)
@@ -309,7 +310,7 @@ class Subject:
         self._try(module, images, size)
         runnable = runtimes.Runnable(
             module=module,
-            input_shape=images.shape[1:],
+            inputs=self._inputs(images),
             integer=compressed.recipe.integer,
             weights=compressed.weights,
             calibration=images,
@@ -400,17 +401,17 @@ class Subject:
     def _baseline_program(self, runtime: str, size: int | None) -> Program:
         images = self.resized(size)
         self._try(self.model, images, size)
-        return runtimes.runtimes.get(runtime).build(runtimes.Runnable(self.model, images.shape[1:]))
+        return runtimes.runtimes.get(runtime).build(runtimes.Runnable(self.model, self._inputs(images), calibration=images))
 
-    def resized(self, size: int | None) -> np.ndarray:
-        """Calibration samples, float32 (n, ...), images of that height and width; None for the model's own.
+    def resized(self, size: int | None) -> "Arrays":
+        """Calibration samples, an array (n, ...) for each input; images of that height and width; None for the model's own.
 
         Raises ModelError for another value than 1 to LARGEST_SIZE, and for samples that are no images.
         """
         if size is None:
             return self._arrays()
-        images = torch.from_numpy(self._arrays())
-        if images.ndim != 4:
+        images = self.data.calibration
+        if isinstance(images, tuple) or images.ndim != 4 or images.dtype != torch.float32:
             raise ModelError(
                 f"a size is a height and width of images (channels, height, width); {self.name} takes "
                 f"{self._input_shape}. Leave the size out."
@@ -424,20 +425,19 @@ class Subject:
             return images.numpy()
         return F.interpolate(images[:RESIZED_IMAGES], (size, size), mode="bilinear", align_corners=False).numpy()
 
-    def _arrays(self) -> np.ndarray:
-        """Calibration samples as runtimes take them; raises ModelError for what they cannot take."""
-        samples = self.data.calibration
-        if isinstance(samples, tuple) or samples.dtype != torch.float32:
-            told = ", ".join(f"{each.name} ({each.dtype})" for each in self.network.inputs)
-            raise ModelError(
-                f"runtimes and integer recipes take one input of float32; {self.name} takes {told}. Evaluate recipes "
-                "of float activations, without a timing."
-            )
-        return samples.numpy()
+    def _arrays(self) -> "Arrays":
+        """Calibration samples as runtimes take them."""
+        arrays = tuple(each.numpy() for each in parts(self.data.calibration))
+        return arrays[0] if len(arrays) == 1 else arrays
 
-    def _try(self, module: nn.Module, images: np.ndarray, size: int | None) -> None:
+    def _inputs(self, samples: "Arrays") -> tuple[Input, ...]:
+        """The network's inputs, of the size of these samples."""
+        arrays = samples if isinstance(samples, tuple) else (samples,)
+        return tuple(replace(i, shape=each.shape[1:]) for i, each in zip(self.network.inputs, arrays, strict=True))
+
+    def _try(self, module: nn.Module, images: "Arrays", size: int | None) -> None:
         """Raises ModelError unless the module takes images of that size."""
-        if size is None:
+        if size is None or isinstance(images, tuple):
             return
         try:
             with torch.inference_mode(), machine(exclusive=False):

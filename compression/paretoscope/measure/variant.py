@@ -21,6 +21,7 @@ from paretoscope.model import weights
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.model.structure import Structure
+from paretoscope.networks.network import Input
 from paretoscope.recipe.recipe import Recipe, Simplify
 
 if TYPE_CHECKING:
@@ -94,11 +95,13 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """One network without regard to its weights. module: of that network, not to be changed. input_shape: (C, H, W).
-    speeds: of the engines that run it."""
+    """One network without regard to its weights. module: of that network, not to be changed. inputs: what it takes.
+
+    speeds: of the engines that run it.
+    """
 
     module: nn.Module
-    input_shape: tuple[int, ...]
+    inputs: tuple[Input, ...]
     speeds: Speeds = field(default_factory=Speeds)
     _idle: list[tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=list, repr=False)
 
@@ -117,7 +120,7 @@ class Form:
         # ONNX is slow to import, and networks on floats need none of it.
         from paretoscope.runtimes.integer.blueprint import Blueprint
 
-        return Blueprint(self.module, self.input_shape)
+        return Blueprint(self.module, self.inputs)
 
     @contextmanager
     def loaded(self, compressed: CompressedModel) -> Iterator[nn.Module]:

@@ -4,16 +4,20 @@ A runtime first builds a program from a model (what it loads, in the number form
 prepares a session of it with a pinned number of threads. Programs can be compared and kept without being run.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from torch import nn
 
+from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
+from paretoscope.graph.network_graph import DTYPES, GraphInput
+from paretoscope.graph.trace import Inputs, Trace, inputs_of
 from paretoscope.model.tensors import CompressedTensor
+from paretoscope.runtimes.onnx_graph import Arrays, arrays
 from paretoscope.runtimes.plans import LayerPlan
 
 
@@ -21,43 +25,59 @@ from paretoscope.runtimes.plans import LayerPlan
 class Runnable:
     """A model to be run.
 
-    module: the decoded model, in evaluation mode. input_shape: (C, H, W). integer: whether its recipe wants integer
-    activations (`Recipe.integer`); False for the baseline. weights, calibration: what integer number formats
-    need, the compressed tensors by state-dict name and float32 images (n, C, H, W) of the train split; ranges: those of
-    activations that are known.
+    module: the decoded model, in evaluation mode. inputs: what it takes; a shape alone for one of float32, such as
+    images (C, H, W). integer: whether its recipe wants integer activations (`Recipe.integer`); False for the baseline.
+    weights, calibration: what integer number formats need, the compressed tensors by state-dict name and samples
+    (n, ...) of the train split, an array for each input; the float formats compare their graph with the module on
+    them, where there are any. ranges: those of activations that are known.
     """
 
     module: nn.Module
-    input_shape: tuple[int, ...]
+    inputs: Inputs
     integer: bool = False
     weights: Mapping[str, CompressedTensor] | None = None
-    calibration: np.ndarray | None = None
+    calibration: Arrays | None = None
     ranges: Mapping[str, tuple[float, float]] | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample of the first input."""
+        return inputs_of(self.inputs)[0].shape
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Program:
     """A model as a runtime loads it: for ONNX Runtime the bytes of an ONNX file, for PyTorch a module.
 
-    graph: digest of the structure. Programs of one graph, number format and runtime take the same time.
+    graph: digest of the structure. Programs of one graph, number format and runtime take the same time. note: what a
+    person should know of how it was made, or "".
     """
 
     runtime: str
     number_format: str
     graph: str
-    input_shape: tuple[int, ...]
+    inputs: tuple[GraphInput, ...]
     content: Any
+    note: str = ""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample of the first input."""
+        return self.inputs[0].shape
 
 
 class Session(Protocol):
     """A program that is loaded and ready. After `close`, `run` and `bind` raise ModelError."""
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Logits (n, classes) of images float32 (n, C, H, W), n >= 1; raises ModelError for other images."""
+    def run(self, samples: Arrays) -> Arrays:
+        """The outputs (n, ...) of samples, an array for each input (n, ...), n >= 1; raises ModelError for others.
+
+        One array for a network of one output, a tuple for one of several.
+        """
         ...
 
-    def bind(self, images: np.ndarray) -> Callable[[], object]:
-        """A call that runs these images and nothing else, for timing: no copies, no conversion, no checks."""
+    def bind(self, samples: Arrays) -> Callable[[], object]:
+        """A call that runs these samples and nothing else, for timing: no copies, no conversion, no checks."""
         ...
 
     def describe(self) -> dict[str, str | int]:
@@ -76,7 +96,7 @@ class Runtime:
     number_formats: what it can compute in, "fp32" always. build: makes the program of a model in one of them.
     open: makes a session of a program with that many threads. version: of the library behind it, "" where it is not
     installed. profile: microseconds a call that each weight's layer takes, by state-dict name, and the rest ("other"),
-    by the runtime's own profile of a program on a batch of images with so many threads, over so many runs; None where
+    by the runtime's own profile of a program on a batch of samples with so many threads, over so many runs; None where
     it has none. plan: what it does with the zeros of each layer of a program, on a batch of images with so many
     threads; None where it skips none. sees_zeros: whether the time depends on which weights are zero, so that each
     recipe has its own. missing: what must be installed before it can run, "" where nothing is.
@@ -90,8 +110,8 @@ class Runtime:
     version: str
     build_as: Callable[[Runnable, str], Program]
     open: Callable[[Program, int], Session]
-    profile: Callable[[Program, np.ndarray, int, int], dict[str, float]] | None = None
-    plan: Callable[[Program, np.ndarray, int], list[LayerPlan]] | None = None
+    profile: Callable[[Program, Arrays, int, int], dict[str, float]] | None = None
+    plan: Callable[[Program, Arrays, int], list[LayerPlan]] | None = None
     sees_zeros: bool = False
     missing: str = ""
 
@@ -131,14 +151,27 @@ class Runtime:
             raise RuntimeUnavailableError(f"{self.title} must be installed to run here. Install {self.missing}.")
 
 
-def as_input(images: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
-    """The images as sessions take them, contiguous float32 (n, C, H, W); raises ModelError for anything else."""
-    if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or len(images) < 1 or images.dtype != np.float32:
+def as_inputs(samples: Arrays, inputs: Sequence[GraphInput]) -> tuple[np.ndarray, ...]:
+    """The samples as sessions take them, contiguous, one array for each input; raises ModelError for anything else."""
+    found = arrays(samples)
+    wanted = [np.dtype(Trace.numpy_type(DTYPES[each.dtype])) for each in inputs]
+    fit = len(found) == len(inputs) and all(
+        array.shape[1:] == each.shape and len(array) == len(found[0]) >= 1 and array.dtype == dtype
+        for array, each, dtype in zip(found, inputs, wanted, strict=True)
+    )
+    if not fit:
+        asked = " and ".join(f"{each.dtype} of shape (n, {', '.join(map(str, each.shape))})" for each in inputs)
         raise ModelError(
-            f"images must be float32 of shape (n, {', '.join(map(str, input_shape))}), n >= 1; "
-            f"got {images.dtype} {images.shape}. Load the dataset at the model's input shape."
+            f"images must be {asked}, n >= 1; got {' and '.join(f'{each.dtype} {each.shape}' for each in found)}. "
+            "Load the dataset at the model's input shape."
         )
-    return np.ascontiguousarray(images)
+    return tuple(np.ascontiguousarray(each) for each in found)
+
+
+def as_outputs(made: Any) -> Arrays:
+    """What a module has returned, as arrays: one, or a tuple of several."""
+    found = tuple(each.numpy() for each in tensors_in(made))
+    return found[0] if len(found) == 1 else found
 
 
 Held = TypeVar("Held")
@@ -151,10 +184,11 @@ def still_open(held: Held | None) -> Held:
     return held
 
 
-def predict(session: Session, images: np.ndarray, chunk: int = 256) -> np.ndarray:
-    """The predicted class (n,), int64, of each image (n, C, H, W), by the very program that is timed."""
+def predict(session: Session, images: Arrays, chunk: int = 256) -> np.ndarray:
+    """The predicted class (n,), int64, of each sample, by the very program that is timed."""
     parts = []
-    for start in range(0, len(images), chunk):
+    for start in range(0, len(arrays(images)[0]), chunk):
         with machine(exclusive=False):
-            parts.append(session.run(images[start : start + chunk]).argmax(1))
+            made = session.run(tuple(each[start : start + chunk] for each in arrays(images)))
+        parts.append(arrays(made)[0].argmax(1))
     return np.concatenate(parts)

@@ -14,12 +14,12 @@ from torch import nn
 
 from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
 from paretoscope.graph import onnx_rules  # noqa: F401 - importing the rules registers them
-from paretoscope.graph.network_graph import DTYPES, GraphInput
-from paretoscope.graph.trace import OPSET, Inputs, NoRuleError, Trace, inputs_of, output_names, record
-from paretoscope.base.libraries import onnxruntime
+from paretoscope.graph.network_graph import DTYPES, GraphInput, NetworkGraph
+from paretoscope.graph.trace import INPUT, OPSET, Inputs, NoRuleError, Trace, inputs_of, output_names, record
 from paretoscope.runtimes.sessions import open_session
 
 IR_VERSION = 9
@@ -115,6 +115,16 @@ def drawn(inputs: Inputs, n: int, samples: Arrays | None = None) -> tuple[np.nda
         made = torch.randn(shape, generator=generator) if floats else torch.randint(0, 2, shape, generator=generator)
         found.append(made.to(dtype).numpy())
     return tuple(found)
+
+
+def inputs_as_known(module: nn.Module, samples: Arrays) -> tuple[GraphInput, ...]:
+    """The inputs of a module: as its graph names them, or as the samples (n, ...) tell."""
+    graph = getattr(module, "graph", None)
+    if isinstance(graph, NetworkGraph):
+        return graph.inputs
+    given = arrays(samples)
+    names = [INPUT] if len(given) == 1 else [f"{INPUT}_{place}" for place in range(len(given))]
+    return tuple(GraphInput(name, x.shape[1:], str(x.dtype)) for name, x in zip(names, given, strict=True))
 
 
 def trace(module: nn.Module, inputs: Inputs) -> onnx.ModelProto:
@@ -220,6 +230,16 @@ def make_model(
         [numpy_helper.from_array(np.asarray(initializers[name], order="C"), name) for name in used],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def outputs_of(model: onnx.ModelProto) -> Outputs:
+    """The outputs of a model under their own names."""
+    kinds = {_element_type(dtype): dtype for dtype in DTYPES.values()}
+    found = {each.name: each.type.tensor_type for each in model.graph.output}
+    return {
+        name: (name, kinds[kind.elem_type], [size.dim_value for size in kind.shape.dim][1:])
+        for name, kind in found.items()
+    }
 
 
 def _element_type(dtype: torch.dtype) -> int:

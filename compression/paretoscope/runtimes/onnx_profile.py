@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from paretoscope.base.files import temporary_folder
 from paretoscope.base.libraries import onnxruntime
-from paretoscope.graph.trace import INPUT
+from paretoscope.runtimes.onnx_graph import Arrays, arrays
 from paretoscope.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners, typical
 from paretoscope.runtimes.sessions import open_session
 
@@ -19,15 +20,17 @@ from paretoscope.runtimes.sessions import open_session
 _ADDED = re.compile(r"^fused |(_nchwc|_token_\d+)*_kernel_time$")
 
 
-def onnx_profile(data: bytes, images: np.ndarray, options: onnxruntime.SessionOptions, runs: int) -> dict[str, float]:
+def onnx_profile(data: bytes, samples: Arrays, options: onnxruntime.SessionOptions, runs: int) -> dict[str, float]:
     """Microseconds a call of each weight's layer, by state-dict name, and of the rest ("other").
 
-    data: an ONNX file of this package, float or QDQ. images: float32 (n, C, H, W), run in one call. The interquartile
-    mean of each node over `runs` calls (the profiler's clock ticks in whole microseconds), summed by layer; an
-    activation or a batch normalisation after a layer counts for it. All times add up to that of the nodes; what the
+    data: an ONNX file of this package, float or QDQ. samples: an array for each input, run in one call. The
+    interquartile mean of each node over `runs` calls (the profiler's clock ticks in whole microseconds), summed by
+    layer; an activation or a batch normalisation after a layer counts for it. All times add up to that of the nodes; what the
     session spends between them is not in it.
     """
-    return by_weight(session_times(data, {INPUT: images}, options, runs), node_owners(data))
+    names = [each.name for each in onnx.load_model_from_string(data).graph.input]
+    feeds = dict(zip(names, arrays(samples), strict=True))
+    return by_weight(session_times(data, feeds, options, runs), node_owners(data))
 
 
 def session_times(

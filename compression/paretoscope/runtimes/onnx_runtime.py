@@ -9,11 +9,11 @@ from torch import nn
 
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.base.libraries import onnxruntime
-from paretoscope.graph.trace import INPUT, OUTPUT
+from paretoscope.graph.trace import INPUT, OUTPUT, inputs_of
 from paretoscope.model.tensors import Integers
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_inputs, still_open
 from paretoscope.runtimes.integer.onnx_int8 import export_int8
-from paretoscope.runtimes.onnx_graph import export_fp32, graph_digest
+from paretoscope.runtimes.onnx_graph import Arrays, export_any, graph_digest, run_session
 from paretoscope.runtimes.onnx_profile import onnx_profile
 from paretoscope.runtimes.sessions import open_session, session_options
 
@@ -26,13 +26,13 @@ class OnnxSession:
         self._threads = threads
         self._session: onnxruntime.InferenceSession | None = _open(program.content, options_of(program, threads))
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        feeds = {INPUT: as_input(images, self._program.input_shape)}
-        logits: np.ndarray = still_open(self._session).run([OUTPUT], feeds)[0]
-        return logits
+    def run(self, samples: Arrays) -> Arrays:
+        session = still_open(self._session)
+        found = run_session(session, as_inputs(samples, self._program.inputs))
+        return found[0] if len(found) == 1 else found
 
-    def bind(self, images: np.ndarray) -> Callable[[], object]:
-        return bound_call(still_open(self._session), as_input(images, self._program.input_shape))
+    def bind(self, samples: Arrays) -> Callable[[], object]:
+        return bound_call(still_open(self._session), as_inputs(samples, self._program.inputs))
 
     def describe(self) -> dict[str, str | int]:
         return {
@@ -41,19 +41,22 @@ class OnnxSession:
             "number format": self._program.number_format,
             "threads": self._threads,
             "file bytes": len(self._program.content),
+            **({"note": self._program.note} if self._program.note else {}),
         }
 
     def close(self) -> None:
         self._session = None
 
 
-def bound_call(session: onnxruntime.InferenceSession, images: np.ndarray) -> Callable[[], object]:
-    """A call that runs these images, contiguous, and nothing else."""
+def bound_call(session: onnxruntime.InferenceSession, samples: tuple[np.ndarray, ...]) -> Callable[[], object]:
+    """A call that runs these samples, contiguous, and nothing else."""
     binding = session.io_binding()
-    binding.bind_cpu_input(INPUT, images)
-    binding.bind_output(OUTPUT)
+    for each, array in zip(session.get_inputs(), samples, strict=True):
+        binding.bind_cpu_input(each.name, array)
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
 
-    def call(_keep_alive: np.ndarray = images) -> None:
+    def call(_keep_alive: tuple[np.ndarray, ...] = samples) -> None:
         session.run_with_iobinding(binding)
 
     return call
@@ -96,26 +99,28 @@ def options_of(program: Program, threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
-    images = as_input(images, program.input_shape)
-    return onnx_profile(program.content, images, options_of(program, threads), runs)
+def _profile(program: Program, samples: Arrays, threads: int, runs: int) -> dict[str, float]:
+    samples = as_inputs(samples, program.inputs)
+    return onnx_profile(program.content, samples, options_of(program, threads), runs)
 
 
-def onnx_file(runnable: Runnable, number_format: str) -> bytes:
+def onnx_program(runnable: Runnable, number_format: str, runtime: str) -> Program:
     """The ONNX file of a runnable, for any runtime that reads one; raises ModelError."""
+    note = ""
     if number_format == "fp32":
-        return export_fp32(runnable.module, runnable.input_shape)
-    if runnable.weights is None or runnable.calibration is None:
+        data, note = export_any(runnable.module, runnable.inputs, runnable.calibration)
+    elif runnable.weights is None or runnable.calibration is None:
         raise ModelError(
             "an integer program needs the compressed weights and calibration images; at least one is missing. "
             "Pass both."
         )
-    return export_int8(runnable.module, runnable.input_shape, runnable.weights, runnable.calibration, runnable.ranges)
+    else:
+        data = export_int8(runnable.module, runnable.inputs, runnable.weights, runnable.calibration, runnable.ranges)
+    return Program(runtime, number_format, graph_digest(data), inputs_of(runnable.inputs), data, note)
 
 
 def _build(runnable: Runnable, number_format: str) -> Program:
-    data = onnx_file(runnable, number_format)
-    return Program(ONNX_RUNTIME.name, number_format, graph_digest(data), runnable.input_shape, data)
+    return onnx_program(runnable, number_format, ONNX_RUNTIME.name)
 
 
 ONNX_RUNTIME = Runtime(

@@ -12,10 +12,9 @@ import numpy as np
 
 from paretoscope.base.errors import RuntimeUnavailableError
 from paretoscope.base.libraries import openvino
-from paretoscope.graph.trace import INPUT
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
-from paretoscope.runtimes.onnx_graph import graph_digest
-from paretoscope.runtimes.onnx_runtime import onnx_file
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_inputs, still_open
+from paretoscope.runtimes.onnx_graph import Arrays
+from paretoscope.runtimes.onnx_runtime import onnx_program
 from paretoscope.runtimes.profiles import WARM_UP_RUNS, by_weight, node_owners
 
 REQUIREMENT = "openvino==2026.4.1"
@@ -36,23 +35,26 @@ class OpenVinoSession:
         self._requests: dict[int, Any] = {}
         self._trying(lambda: self._core.read_model(program.content))
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        self.bind(images)()
-        logits: np.ndarray = self._requests[len(images)].get_output_tensor().data.copy()
-        return logits
+    def run(self, samples: Arrays) -> Arrays:
+        request = self.request(samples)
+        request.infer()
+        found = tuple(request.get_output_tensor(i).data.copy() for i in range(len(request.model_outputs)))
+        return found[0] if len(found) == 1 else found
 
-    def bind(self, images: np.ndarray) -> Callable[[], object]:
-        call: Callable[[], object] = self.request(images).infer
+    def bind(self, samples: Arrays) -> Callable[[], object]:
+        call: Callable[[], object] = self.request(samples).infer
         return call
 
-    def request(self, images: np.ndarray) -> Any:
-        """An inference request whose input is these images."""
-        inputs = as_input(images, self._program.input_shape)
-        if len(inputs) not in self._requests:
-            self._requests[len(inputs)] = self._trying(lambda: self._compiled(inputs.shape).create_infer_request())
-        request = self._requests[len(inputs)]
-        # The tensor keeps the array alive, and the request the tensor.
-        request.set_input_tensor(openvino().Tensor(inputs, shared_memory=True))
+    def request(self, samples: Arrays) -> Any:
+        """An inference request whose inputs are these samples."""
+        inputs = as_inputs(samples, self._program.inputs)
+        n = len(inputs[0])
+        if n not in self._requests:
+            self._requests[n] = self._trying(lambda: self._compiled(inputs).create_infer_request())
+        request = self._requests[n]
+        for place, each in enumerate(inputs):
+            # The tensor keeps the array alive, and the request the tensor.
+            request.set_input_tensor(place, openvino().Tensor(each, shared_memory=True))
         return request
 
     def describe(self) -> dict[str, str | int]:
@@ -62,16 +64,17 @@ class OpenVinoSession:
             "number format": self._program.number_format,
             "threads": self._threads,
             "file bytes": len(self._program.content),
+            **({"note": self._program.note} if self._program.note else {}),
         }
 
     def close(self) -> None:
         self._requests.clear()
         self._core = None
 
-    def _compiled(self, shape: tuple[int, ...]) -> Any:
+    def _compiled(self, inputs: tuple[np.ndarray, ...]) -> Any:
         core = still_open(self._core)
         model = core.read_model(self._program.content)
-        model.reshape({INPUT: list(shape)})
+        model.reshape({place: list(each.shape) for place, each in enumerate(inputs)})
         return core.compile_model(model, "CPU", self._settings)
 
     @staticmethod
@@ -85,13 +88,13 @@ class OpenVinoSession:
             ) from None
 
 
-def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
+def _profile(program: Program, samples: Arrays, threads: int, runs: int) -> dict[str, float]:
     """By its performance counters, which give the mean of each node over all calls so far, in whole microseconds.
 
     The first calls are slower, and are taken out of the sums. All times add up to that of the nodes.
     """
     session = OpenVinoSession(program, threads, profiled=True)
-    request = session.request(images)
+    request = session.request(samples)
     for _ in range(WARM_UP_RUNS):
         request.infer()
     before = _totals(request, WARM_UP_RUNS)
@@ -123,8 +126,7 @@ def _totals(request: Any, calls: int) -> dict[str, float]:
 
 
 def _build(runnable: Runnable, number_format: str) -> Program:
-    data = onnx_file(runnable, number_format)
-    return Program(OPENVINO.name, number_format, graph_digest(data), runnable.input_shape, data)
+    return onnx_program(runnable, number_format, OPENVINO.name)
 
 
 _INSTALLED = find_spec("openvino") is not None

@@ -16,7 +16,8 @@ TRIM = 0.25
 
 # A runtime may run these within the node that they follow, so their time counts for its layer.
 FOLLOWING = ("BatchNormalization", "Relu", "Clip", "Gelu")
-LAYERS = ("Conv", "Gemm", "MatMul")
+# Where a layer reads its weight.
+LAYERS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "LSTM": 1, "GRU": 1, "RNN": 1, "Gather": 0}
 
 
 def typical(durations: Iterable[float]) -> float:
@@ -41,15 +42,23 @@ def node_owners(data: bytes) -> dict[str, str]:
     follow multiplies with.
     """
     graph = onnx.load_model_from_string(data).graph
-    weights = {tensor.name: tensor.name for tensor in graph.initializer if not tensor.name.startswith("constant_")}
+    constants = {tensor.name for tensor in graph.initializer if tensor.name.startswith("constant_")}
+    weights = {tensor.name: tensor.name for tensor in graph.initializer if tensor.name not in constants}
     owners: dict[str, str] = {}
     for node in graph.node:
         owner = None
         if node.op_type in LAYERS:
-            owner = next((weights[name] for name in node.input[1:2] if name in weights), None)
+            # MatMul takes its weight on either side.
+            place = LAYERS[node.op_type]
+            owner = weights.get(node.input[place]) or (node.op_type == "MatMul" and weights.get(node.input[0])) or None
+            if owner is not None and all(name in weights or name in constants for name in node.input if name):
+                # Rows of a weight in another order, which is computed once.
+                weights[node.output[0]], owner = owner, None
         elif node.op_type == "DequantizeLinear" and node.input[0] in weights:
             # A weight that several layers share stands in the file once for each, "name:layer".
             weights[node.output[0]] = node.input[0].partition(":")[0]
+        elif node.op_type in ("Reshape", "Concat", "Transpose") and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]]
         elif node.op_type in FOLLOWING:
             owner = owners.get(node.input[0])
         if owner is not None:

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from paretoscope.base.threads import torch_threads
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
+from paretoscope.graph.trace import inputs_of
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_inputs, as_outputs, still_open
+from paretoscope.runtimes.onnx_graph import Arrays
 from paretoscope.runtimes.profiles import OTHER, WARM_UP_RUNS, typical
 
 
@@ -25,13 +26,12 @@ class PyTorchSession:
         self._module: nn.Module | None = program.content
         self._threads = threads
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        module = still_open(self._module)
-        return self._call(module, torch.from_numpy(as_input(images, self._program.input_shape))).numpy()
+    def run(self, samples: Arrays) -> Arrays:
+        return as_outputs(self.bind(samples)())
 
-    def bind(self, images: np.ndarray) -> Callable[[], object]:
+    def bind(self, samples: Arrays) -> Callable[[], object]:
         module = still_open(self._module)
-        inputs = torch.from_numpy(as_input(images, self._program.input_shape))
+        inputs = tuple(map(torch.from_numpy, as_inputs(samples, self._program.inputs)))
         return lambda: self._call(module, inputs)
 
     def describe(self) -> dict[str, str | int]:
@@ -45,13 +45,25 @@ class PyTorchSession:
     def close(self) -> None:
         self._module = None
 
-    def _call(self, module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    def _call(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
         with torch_threads(self._threads), torch.inference_mode():
-            logits: torch.Tensor = module(inputs)
-            return logits
+            return module(*inputs)
 
 
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+_LAYERS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.MultiheadAttention,
+    nn.Embedding,
+    nn.LSTM,
+    nn.GRU,
+    nn.RNN,
+)
 
 
 class _OperatorClock(TorchDispatchMode):
@@ -91,18 +103,18 @@ class _OperatorClock(TorchDispatchMode):
         return result
 
 
-def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
+def _profile(program: Program, samples: Arrays, threads: int, runs: int) -> dict[str, float]:
     """By a clock around each operator, at PyTorch's dispatcher: the interquartile mean of each over the runs.
 
     An operator that takes several weights, as that of a whole attention does, is split by their sizes. All times add
     up to that of the operators; what Python spends between them is not in it.
     """
-    inputs = torch.from_numpy(as_input(images, program.input_shape))
+    inputs = tuple(map(torch.from_numpy, as_inputs(samples, program.inputs)))
     clocks = []
     with torch_threads(threads), torch.inference_mode():
         for _ in range(WARM_UP_RUNS + runs):
             with _OperatorClock(program.content) as clock:
-                program.content(inputs)
+                program.content(*inputs)
             clocks.append(clock)
     last = clocks[-1]
     found = {**dict.fromkeys(last.sizes, 0.0), OTHER: 0.0}
@@ -117,7 +129,7 @@ def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> d
 def build_module(runnable: Runnable, runtime: str) -> Program:
     """A program whose content is a module of its own, in float32."""
     module = copy.deepcopy(runnable.module).eval()
-    return Program(runtime, "fp32", _structure(module), runnable.input_shape, module)
+    return Program(runtime, "fp32", _structure(module), inputs_of(runnable.inputs), module)
 
 
 def _structure(module: nn.Module) -> str:

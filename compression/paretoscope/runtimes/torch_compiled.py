@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -25,8 +25,9 @@ from paretoscope.base.files import lasting_folder
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
 from paretoscope.base.tracing import TRACING
-from paretoscope.runtimes.base import Program, Runtime, as_input, still_open
-from paretoscope.runtimes.onnx_graph import verify
+from paretoscope.graph.trace import zeros
+from paretoscope.runtimes.base import Program, Runtime, as_inputs, as_outputs, still_open
+from paretoscope.runtimes.onnx_graph import Arrays, drawn, verify
 from paretoscope.runtimes.pytorch import build_module
 
 _COMPILERS = ("g++", "clang++")
@@ -44,7 +45,7 @@ class _Library:
     verified: WeakSet[nn.Module] = field(default_factory=WeakSet)
 
 
-_libraries: dict[tuple[str, tuple[int, ...], int], _Library] = {}
+_libraries: dict[tuple[str, tuple[tuple[int, ...], ...], int], _Library] = {}
 _lock = threading.Lock()
 
 
@@ -57,21 +58,21 @@ class CompiledSession:
     def __init__(self, program: Program, threads: int) -> None:
         self._program = program
         self._threads = threads
-        self._loaded: dict[int, Callable[[torch.Tensor], torch.Tensor]] | None = {}
+        self._loaded: dict[int, Callable[..., Any]] | None = {}
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        return self.bind(images)().numpy()
+    def run(self, samples: Arrays) -> Arrays:
+        return as_outputs(self.bind(samples)())
 
-    def bind(self, images: np.ndarray) -> Callable[[], torch.Tensor]:
-        inputs = torch.from_numpy(as_input(images, self._program.input_shape))
-        loaded = still_open(self._loaded)
-        if len(inputs) not in loaded:
-            loaded[len(inputs)] = _load(self._program, tuple(inputs.shape), self._threads)
-        network, threads = loaded[len(inputs)], self._threads
+    def bind(self, samples: Arrays) -> Callable[[], Any]:
+        inputs = tuple(map(torch.from_numpy, as_inputs(samples, self._program.inputs)))
+        loaded, n = still_open(self._loaded), len(inputs[0])
+        if n not in loaded:
+            loaded[n] = _load(self._program, inputs, self._threads)
+        network, threads = loaded[n], self._threads
 
-        def call() -> torch.Tensor:
+        def call() -> Any:
             with torch_threads(threads), torch.inference_mode():
-                return network(inputs)
+                return network(*inputs)
 
         return call
 
@@ -87,9 +88,10 @@ class CompiledSession:
         self._loaded = None
 
 
-def _load(program: Program, shape: tuple[int, ...], threads: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def _load(program: Program, samples: tuple[torch.Tensor, ...], threads: int) -> Callable[..., Any]:
+    n = len(samples[0])
     try:
-        library = _library(program, shape, threads)
+        library = _library(program, n, threads)
         network = torch._inductor.aoti_load_package(str(library.package))
         known = {**library.constants, **program.content.state_dict()}
         # Copies, so that each session has its weights in another place, as those of other runtimes do.
@@ -101,28 +103,28 @@ def _load(program: Program, shape: tuple[int, ...], threads: int) -> Callable[[t
             f"PyTorch must be able to compile the network; it says: {reason}. Use the torch runtime for this model."
         ) from None
 
-    run: Callable[[torch.Tensor], torch.Tensor] = network
+    run: Callable[..., Any] = network
 
-    def call(inputs: torch.Tensor, _keep_alive: dict[str, torch.Tensor] = weights) -> torch.Tensor:
-        return run(inputs)
+    def call(*inputs: torch.Tensor, _keep_alive: dict[str, torch.Tensor] = weights) -> Any:
+        return run(*inputs)
 
     if program.content not in library.verified:
-        images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        batch = drawn(program.inputs, n)
         with torch_threads(threads), torch.inference_mode():
-            verify(lambda: call(images).numpy(), program.content, images.numpy())
+            verify(lambda: as_outputs(call(*map(torch.from_numpy, batch))), program.content, batch)
         library.verified.add(program.content)
     return call
 
 
-def _library(program: Program, shape: tuple[int, ...], threads: int) -> _Library:
-    key = program.graph, shape, threads
+def _library(program: Program, n: int, threads: int) -> _Library:
+    key = program.graph, tuple((n, *each.shape) for each in program.inputs), threads
     with _lock:
         if key not in _libraries:
-            _libraries[key] = _compile(program.content, shape, threads)
+            _libraries[key] = _compile(program.content, zeros(program.inputs, n), threads)
         return _libraries[key]
 
 
-def _compile(module: nn.Module, shape: tuple[int, ...], threads: int) -> _Library:
+def _compile(module: nn.Module, samples: tuple[torch.Tensor, ...], threads: int) -> _Library:
     package = _folder() / f"{len(_libraries)}.pt2"
     settings = {
         "cpp.threads": threads,
@@ -134,7 +136,7 @@ def _compile(module: nn.Module, shape: tuple[int, ...], threads: int) -> _Librar
     with torch_threads(threads), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with machine(exclusive=True), TRACING:
-            exported = torch.export.export(module, (torch.zeros(shape),))
+            exported = torch.export.export(module, samples)
         torch._inductor.aoti_compile_and_package(exported, package_path=str(package), inductor_configs=settings)
     constants = {name: each for name, each in exported.constants.items() if isinstance(each, torch.Tensor)}
     return _Library(package, constants)

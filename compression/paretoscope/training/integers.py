@@ -7,15 +7,16 @@ statistics move.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from onnx import NodeProto
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from paretoscope.base.batch import Batch, joined, parts
 from paretoscope.graph.operations import MOVES, Operation
 from paretoscope.graph.torch_ops import operator
-from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.tensors import integers_of
 from paretoscope.runtimes.integer.blueprint import LEVELS, Blueprint, IntegerNetwork
@@ -60,12 +61,10 @@ class RoundedActivations(nn.Module):
         grown = (PACE * self.growth).exp()
         return self.low * grown[0], self.high * grown[1]
 
-    def forward(self, images: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Logits of images (n, C, H, W); tensors: of the whole network, by state-dict name."""
-        floats: dict[str, Tensor] = {INPUT: images}
-        codes: dict[str, Tensor] = {}
-        if INPUT in self._codes.coded:
-            codes[INPUT] = self._round(INPUT, images)
+    def forward(self, samples: Batch, tensors: Mapping[str, Tensor]) -> Any:
+        """The outputs of samples; tensors: of the whole network, by state-dict name."""
+        floats: dict[str, Tensor] = dict(zip(self._steps.inputs, parts(samples), strict=True))
+        codes = {name: self._round(name, each) for name, each in floats.items() if name in self._codes.coded}
         for step in self._steps.steps:
             name, integer = step.output, step.output in self._codes.integer
             sources = [self._read(source, integer, floats, codes) for source in step.sources]
@@ -75,7 +74,10 @@ class RoundedActivations(nn.Module):
                 # A value that is only moved stays on the grid of its source.
                 moved = integer and step.node.op_type in MOVES
                 codes[name] = value if moved else self._round(name, value)
-        return floats[OUTPUT]
+        # An output that exists as codes alone is what they mean.
+        return joined(
+            tuple(codes[name] if self._codes.gives_codes(name) else floats[name] for name in self._steps.outputs)
+        )
 
     def _read(self, name: str, integer: bool, floats: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> Tensor:
         if name in self._codes.coded and (integer or self._codes.gives_codes(name)):
@@ -84,7 +86,10 @@ class RoundedActivations(nn.Module):
 
     def _run(self, step: Operation, sources: list[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         given = iter(sources)
-        inputs = [next(given) if name in step.sources else self._tensor(name, tensors) for name in step.node.input]
+        inputs = [
+            next(given) if name in step.sources else self._tensor(name, tensors) if name else None
+            for name in step.node.input
+        ]
         value = operator(step.node)(*inputs)
         if step.norm is not None:
             gamma, beta, mean, variance = (self._tensor(name, tensors) for name in step.norm.input[1:])

@@ -1,15 +1,19 @@
 import copy
 
 import numpy as np
+import own_networks
 import pytest
 import torch
 from compressed_models import NAMES, compress_module, data_of, logits_of, model_of, noise, shape_of, subject
+from paretoscope.base.batch import parts, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.base.threads import torch_threads
+from paretoscope.graph.network_graph import GraphInput
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.base import Program
 from paretoscope.runtimes.integer.blueprint import CALIBRATION_IMAGES, Blueprint, CodeGrid, IntegerNetwork, simulate
 from paretoscope.runtimes.integer.onnx_int8 import export_int8, write_int8
+from paretoscope.runtimes.onnx_graph import arrays
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 from torch import nn
 from torch.nn import functional as F
@@ -28,8 +32,8 @@ def simulated(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
 
 
 def by_onnx_runtime(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
-    shape = network.blueprint.input_shape
-    return ONNX_RUNTIME.prepare(Program("onnxruntime", "int8", "", shape, write_int8(network))).run(images)
+    inputs = network.blueprint.inputs
+    return ONNX_RUNTIME.prepare(Program("onnxruntime", "int8", "", inputs, write_int8(network))).run(images)
 
 
 @pytest.mark.parametrize(
@@ -184,3 +188,46 @@ def test_ranges_come_from_the_first_images():
     louder[-1] *= 100
     grids = [simulate(module, (2, 8, 8), weights, given).grids for given in (images, louder, 2 * images)]
     assert grids[0] == grids[1] != grids[2]
+
+
+@pytest.mark.parametrize("name", ["residual", "lstm", "sensor", "text", "unet", "two", "detector", "regression"])
+def test_networks_of_others_are_those_of_onnx_runtime(name):
+    """Several inputs and outputs, tokens, convolutions along time; what has no integer kernel stays float."""
+    module, inputs = own_networks.imported(name).module(), own_networks.imported(name).graph.inputs
+    compressed = compress_module(module, INT8)
+    module = compressed.load_into(module)
+    calibration = tuple(each.numpy() for each in parts(own_networks.data(name).calibration))
+    network = simulate(module, inputs, compressed.weights, calibration)
+    assert network.layers
+    program = Program("onnxruntime", "int8", "", network.blueprint.inputs, write_int8(network))
+    theirs = arrays(ONNX_RUNTIME.prepare(program).run(calibration))
+    batch = tuple(map(torch.from_numpy, calibration))
+    with torch.no_grad():
+        ours, floats = list(tensors_in(network(*batch))), list(tensors_in(module(*batch)))
+    assert len(ours) == len(theirs) == len(floats)
+    for one, other, exact in zip(ours, theirs, floats, strict=True):
+        # Floats between integers are summed in another order.
+        np.testing.assert_allclose(one.numpy(), other, rtol=0, atol=1e-2 * np.abs(other).max())
+        assert 0 < np.abs(one - exact).max() <= 0.1 * np.abs(exact).max()
+
+
+def test_a_weight_that_is_read_as_floats_too_stands_twice_in_the_file():
+    tied = nn.Embedding(6, 4), nn.Linear(4, 6, bias=False)
+    tied[1].weight = tied[0].weight
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.out = tied
+
+        def forward(self, tokens):
+            return self.out(self.emb(tokens).mean(1))
+
+    module = Tied().eval()
+    compressed = compress_module(module, INT8)
+    module = compressed.load_into(module)
+    tokens = np.arange(12).reshape(4, 3) % 6
+    network = simulate(module, (GraphInput("tokens", (3,), "int64"),), compressed.weights, tokens)
+    program = Program("onnxruntime", "int8", "", network.blueprint.inputs, write_int8(network))
+    found = ONNX_RUNTIME.prepare(program).run(tokens)
+    np.testing.assert_allclose(found, network(torch.from_numpy(tokens)).numpy(), atol=1e-6)

@@ -50,7 +50,10 @@ def _run(
     settings: Sequence[Any],
     **attributes: Any,
 ) -> list[str]:
-    """The output and the last hidden states, not those of the cells. settings: as PyTorch's calls have them, after the weights."""
+    """The output and the last hidden states, not those of the cells.
+
+    settings: as PyTorch's calls have them, after the weights.
+    """
     has_biases, layers, _, train, bidirectional, batch_first = settings
     if train or input.ndim != 3:
         raise refuse("a recurrent layer in training, or of one sample without a batch")

@@ -11,8 +11,9 @@ rounded, clamped, in the order in which ONNX Runtime takes them. So codes agree 
 every difference agree too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,12 @@ from torch import Tensor, nn
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.graph.folds import Fold, fold_layers, state_of
+from paretoscope.graph.network_graph import GraphInput
 from paretoscope.graph.operations import MOVES, Codes, Operation, Operations
 from paretoscope.graph.torch_ops import operator
-from paretoscope.graph.trace import INPUT, OUTPUT
+from paretoscope.graph.trace import Inputs, inputs_of
 from paretoscope.model.tensors import CompressedTensor, Integers, integers_of
-from paretoscope.runtimes.onnx_graph import trace, verify
+from paretoscope.runtimes.onnx_graph import Arrays, arrays, drawn, outputs_of, trace, verify
 
 LEVELS = 255
 # Below these, values are zeros for every purpose, but products of scales would leave the range of float32.
@@ -109,38 +111,35 @@ class Blueprint:
     """The structure of a module, traced and checked once, from which networks are made for its recipes."""
 
     @machine(exclusive=False)
-    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
-        """module: in evaluation mode; input_shape: (C, H, W). Raises ModelError as `export_fp32` does."""
+    def __init__(self, module: nn.Module, inputs: Inputs, samples: Arrays | None = None) -> None:
+        """module: in evaluation mode; inputs, samples: as for `export_fp32`, which it raises ModelError as."""
         state = state_of(module)
-        self.input_shape = tuple(input_shape)
-        model = trace(module, input_shape)
-        self.classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        self.inputs = inputs_of(inputs)
+        model = trace(module, inputs)
+        self.outputs = outputs_of(model)
         self.steps = Operations(model, state)
         self._shapes = {name: state[name].shape for name in self.steps.weights}
-        images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-        verify(lambda: self._floats(fold_layers(self.steps, state), state)(images).numpy(), module, images.numpy())
+        batch = drawn(inputs, 2, samples)
+        run = self._floats(fold_layers(self.steps, state), state)
+        verify(lambda: tuple(each.numpy() for each in run(map(torch.from_numpy, batch))), module, batch)
 
     @machine(exclusive=False)
     def calibrate(
         self,
         module: nn.Module,
         weights: Mapping[str, CompressedTensor],
-        images: np.ndarray,
+        images: Arrays,
         ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> "IntegerNetwork":
         """The integer network of a recipe.
 
         module: of this structure, with the decoded weights, which must stay as they are while the network is used.
         weights: its compressible tensors by state-dict name; layers of those of at most 8 bits run on integers, the
-        others on floats. images: float32 (n, C, H, W), n >= 1, of the train split; ranges are those seen on the first
-        CALIBRATION_IMAGES of them, but for those that are given by the name of their value.
+        others on floats. images: samples (n, ...), n >= 1, of the train split, an array for each input; ranges are
+        those seen on the first CALIBRATION_IMAGES of them, but for those that are given by the name of their value.
         Raises ModelError for a module of another structure, other images, and activations that are not finite.
         """
-        if images.ndim != 4 or images.shape[1:] != self.input_shape or len(images) < 1:
-            raise ModelError(
-                f"calibration needs images of shape (n, {', '.join(map(str, self.input_shape))}); got {images.shape}. "
-                "Pass some of the train split."
-            )
+        _expect_samples(images, self.inputs)
         state = state_of(module)
         if any(name not in state or state[name].shape != shape for name, shape in self._shapes.items()):
             raise ModelError(
@@ -159,7 +158,7 @@ class Blueprint:
         return IntegerNetwork(self, codes, grids, integer, state, run)
 
     def _grids(
-        self, codes: Codes, run: "_Executor", images: np.ndarray, ranges: Mapping[str, tuple[float, float]]
+        self, codes: Codes, run: "_Executor", images: Arrays, ranges: Mapping[str, tuple[float, float]]
     ) -> dict[str, CodeGrid]:
         """The grid of every coded value, from its range or its least and largest value over the images, in floats."""
         seen = {name: ranges[name] for name in codes.scaled if name in ranges}
@@ -170,7 +169,8 @@ class Blueprint:
                 seen[name] = low.item(), high.item()
 
         if len(seen) < len(codes.scaled):
-            run(torch.from_numpy(np.array(images[:CALIBRATION_IMAGES], np.float32)), watch)
+            # A copy: arrays of others may not be written to.
+            run((torch.from_numpy(np.array(each[:CALIBRATION_IMAGES])) for each in arrays(images)), watch)
         grids = {}
         for name, (low, high) in seen.items():
             if not (np.isfinite(low) and np.isfinite(high)):
@@ -190,7 +190,7 @@ class Blueprint:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class IntegerNetwork:
-    """A calibrated integer network: call it with images (n, C, H, W), float32, for logits (n, classes).
+    """A calibrated integer network: call it with samples, a tensor for each input, for the outputs of the network.
 
     codes: what is an integer. grids: of every coded value. layers: the integer layers by their output. state: the
     tensors of the module by name. The int8 ONNX file is written from the same.
@@ -203,19 +203,32 @@ class IntegerNetwork:
     state: Mapping[str, Tensor]
     _run: "_Executor"
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._run(images)
+    def __call__(self, *samples: Tensor) -> Any:
+        found = self._run(samples)
+        return found[0] if len(found) == 1 else found
+
+
+def _expect_samples(images: Arrays, inputs: Sequence[GraphInput]) -> None:
+    """Raises ModelError unless there is a sample of these inputs at least."""
+    found, wanted = [each.shape for each in arrays(images)], [each.shape for each in inputs]
+    if [shape[1:] for shape in found] != wanted or not all(shape[0] for shape in found):
+        shapes = " and ".join(f"(n, {', '.join(map(str, shape))})" for shape in wanted)
+        raise ModelError(
+            f"calibration needs images of shape {shapes}; got {' and '.join(map(str, found))}. "
+            "Pass some of the train split."
+        )
 
 
 def simulate(
     module: nn.Module,
-    input_shape: tuple[int, ...],
+    inputs: Inputs,
     weights: Mapping[str, CompressedTensor],
-    calibration: np.ndarray,
+    calibration: Arrays,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> IntegerNetwork:
     """The integer network of a decoded module; for many recipes of one structure, keep the `Blueprint`."""
-    return Blueprint(module, input_shape).calibrate(module, weights, calibration, ranges)
+    _expect_samples(calibration, inputs_of(inputs))
+    return Blueprint(module, inputs, calibration).calibrate(module, weights, calibration, ranges)
 
 
 Instruction = tuple[Callable[..., Tensor], tuple[str, ...], str, tuple[str, ...]]
@@ -236,18 +249,25 @@ class _Executor:
         self._steps, self._folds, self._state = steps, folds, state
         self._codes, self._grids, self._integer = codes, grids, integer
         self._calls: list[tuple[Callable[..., Tensor], list[str], str]] = []
-        self._there = {INPUT}
-        if INPUT in codes.coded:
-            self._encode(INPUT)
+        self._there = set(steps.inputs)
+        for name in steps.inputs:
+            if name in codes.coded:
+                self._encode(name)
         for step in steps.steps:
             self._add(step)
+        for name in steps.outputs:
+            self._floats(name)
         self._program = self._with_last_uses()
 
-    def __call__(self, images: Tensor, watch: Callable[[str, Tensor], None] | None = None) -> Tensor:
-        values = {INPUT: images.contiguous(memory_format=torch.channels_last)}
+    def __call__(
+        self, samples: Iterable[Tensor], watch: Callable[[str, Tensor], None] | None = None
+    ) -> tuple[Tensor, ...]:
+        given = dict(zip(self._steps.inputs, samples, strict=True))
+        values = {name: _channels_last(each) for name, each in given.items()}
         with torch.inference_mode():
-            if watch is not None:
-                watch(INPUT, images)
+            for name, each in given.items():
+                if watch is not None:
+                    watch(name, each)
             for function, sources, output, last in self._program:
                 value = function(*[values[name] for name in sources])
                 if watch is not None:
@@ -255,10 +275,10 @@ class _Executor:
                 values[output] = value
                 for name in last:
                     del values[name]
-        return values[OUTPUT]
+        return tuple(values[name] for name in self._steps.outputs)
 
     def _with_last_uses(self) -> list[Instruction]:
-        used = {OUTPUT}
+        used = set(self._steps.outputs)
         program: list[Instruction] = []
         for function, sources, output in reversed(self._calls):
             last = tuple(set(sources) - used)
@@ -283,6 +303,8 @@ class _Executor:
             function = self._mix(step)
         else:
             function = self._activated(self._with_constants(step), step)
+        if not sources:
+            function = _given(function())
         self._call(function, sources, output)
         if name in self._codes.coded and not gives_codes:
             self._encode(name)
@@ -303,11 +325,12 @@ class _Executor:
         function = operator(step.node)
         if list(step.sources) == list(step.node.input):
             return function
-        given = [None if name in step.sources else self._tensor(name) for name in step.node.input]
+        taken = [name in step.sources for name in step.node.input]
+        given = [self._tensor(name) if name and name not in step.sources else None for name in step.node.input]
 
         def call(*values: Tensor) -> Tensor:
             rest = iter(values)
-            return function(*[next(rest) if tensor is None else tensor for tensor in given])
+            return function(*[next(rest) if take else tensor for take, tensor in zip(taken, given, strict=True)])
 
         return call
 
@@ -360,6 +383,11 @@ class _Executor:
     def _constant(self, step: Operation) -> Tensor:
         (name,) = (name for name in step.node.input if name not in step.sources)
         return self._tensor(name)
+
+
+def _given(value: Tensor) -> Callable[..., Tensor]:
+    """What gives a value that no sample changes."""
+    return lambda: value
 
 
 def _addition(first: CodeGrid, second: CodeGrid, grid: CodeGrid) -> Callable[[Tensor, Tensor], Tensor]:

@@ -15,35 +15,35 @@ from onnx import helper
 from torch import nn
 
 from paretoscope.graph.operations import MOVES, Operation
-from paretoscope.graph.trace import INPUT, OUTPUT
+from paretoscope.graph.trace import Inputs
 from paretoscope.model.tensors import CompressedTensor
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
-from paretoscope.runtimes.onnx_graph import make_model, serialize
+from paretoscope.runtimes.onnx_graph import Arrays, make_model, serialize
 
 
 def export_int8(
     module: nn.Module,
-    input_shape: tuple[int, ...],
+    inputs: Inputs,
     weights: Mapping[str, CompressedTensor],
-    calibration: np.ndarray,
+    calibration: Arrays,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> bytes:
     """One ONNX file with the input and the output of `export_fp32`, and integers within.
 
     module: the decoded model, in evaluation mode. weights: its compressible tensors by state-dict name, under which
     their codes stand in the file, negated for channels with a negative batch normalisation factor; those of more than
-    8 bits stand as floats. calibration: float32 (n, C, H, W), of the train split. ranges: of activations, as
+    8 bits stand as floats. calibration: samples (n, ...) of the train split. ranges: of activations, as
     `Blueprint.calibrate` takes them. Equal arguments give equal bytes. Raises ModelError for activations that are not
     finite, and as `export_fp32` does.
     """
-    return write_int8(simulate(module, input_shape, weights, calibration, ranges))
+    return write_int8(simulate(module, inputs, weights, calibration, ranges))
 
 
 def write_int8(network: IntegerNetwork) -> bytes:
     """One ONNX file, as `export_int8` writes it, of a network that is calibrated already."""
     writer = _Writer(network)
-    shape, classes = network.blueprint.input_shape, network.blueprint.classes
-    return serialize(make_model(writer.nodes, writer.initializers, OUTPUT, shape, (classes,)))
+    known = network.blueprint
+    return serialize(make_model(writer.nodes, writer.initializers, known.inputs, known.outputs))
 
 
 class _Writer:
@@ -61,13 +61,20 @@ class _Writer:
             **steps.constants,
             **{name: network.state[name].numpy() for name in steps.weights},
         }
-        self.written: set[str] = set()
+        # Weights whose floats are read somewhere; their codes need names of their own.
+        self.written = {
+            name
+            for step in steps.steps
+            for place, name in enumerate(step.node.input)
+            if name in steps.weights and not (step.output in network.layers and place)
+        }
         self.coding = {name: name for name in self.codes.scaled}
         for name in self.codes.scaled:
             self.initializers[f"{name}:scale"] = np.array(network.grids[name].scale)
             self.initializers[f"{name}:zero_point"] = np.array(network.grids[name].zero, np.uint8)
-        if INPUT in self.codes.coded:
-            self._encode(INPUT)
+        for name in steps.inputs:
+            if name in self.codes.coded:
+                self._encode(name, name)
         for step in steps.steps:
             self._write(step)
 
@@ -85,11 +92,16 @@ class _Writer:
         for part in (norm, activation):
             if part is not None:
                 self._append(part, [self.nodes[-1].output[0], *part.input[1:]])
-        self.nodes[-1].output[0] = name
+        # An output of the network that exists as codes alone is what they mean.
+        value = f"{name}:raw" if self._is_decoded_output(name) else name
+        self.nodes[-1].output[0] = value
         if integer and step.node.op_type in MOVES:
             self.coding[name] = self.coding[step.node.input[0]]
         if name in self.codes.coded:
-            self._encode(name)
+            self._encode(name, value)
+
+    def _is_decoded_output(self, name: str) -> bool:
+        return name in self.network.blueprint.steps.outputs and self.codes.gives_codes(name)
 
     def _append(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
         copy = onnx.NodeProto()
@@ -101,12 +113,13 @@ class _Writer:
     def _read(self, name: str, integer: bool) -> str:
         """Under which name a step reads a value: the decoded codes if it wants them, or if there is nothing else."""
         decoded = name in self.codes.coded and (integer or self.codes.gives_codes(name))
-        return f"{name}:decoded" if decoded else name
+        return f"{name}:decoded" if decoded and not self._is_decoded_output(name) else name
 
-    def _encode(self, name: str) -> None:
+    def _encode(self, name: str, value: str) -> None:
         parameters = [f"{self.coding[name]}:scale", f"{self.coding[name]}:zero_point"]
-        self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}:codes"]))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}:codes", *parameters], [f"{name}:decoded"]))
+        decoded = name if self._is_decoded_output(name) else f"{name}:decoded"
+        self.nodes.append(helper.make_node("QuantizeLinear", [value, *parameters], [f"{name}:codes"]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}:codes", *parameters], [decoded]))
 
     def _layer(self, step: Operation) -> list[str]:
         """Weight and bias of a layer as decoded integers: the names under which the node reads them."""

@@ -24,7 +24,6 @@ from paretoscope.base import cache, files
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.libraries import onnxruntime
 from paretoscope.base.lock import machine
-from paretoscope.graph.trace import INPUT
 from paretoscope.runtimes.onnx_graph import graph_digest
 from paretoscope.runtimes.onnx_profile import session_times
 from paretoscope.runtimes.sessions import open_session, session_options
@@ -315,7 +314,7 @@ def _dense_times(
     loaded = whole.load(threads)
     loaded.images[...] = images
     total = max(_fastest_us(loaded.run) - call_us, 0.0)
-    profiled = session_times(whole.stretches[0].graph, {INPUT: images}, session_options(threads), PROFILED_RUNS)
+    profiled = session_times(whole.stretches[0].graph, {network.input: images}, session_options(threads), PROFILED_RUNS)
     owners = {
         name: step.output
         for step in network.steps

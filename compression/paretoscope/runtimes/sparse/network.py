@@ -10,9 +10,10 @@ import onnx
 from onnx import TensorProto, helper
 from torch import nn
 
+from paretoscope.base.errors import ModelError
 from paretoscope.graph.folds import fold_layers, state_of
 from paretoscope.graph.operations import Operation, Operations
-from paretoscope.graph.trace import INPUT, OPSET, OUTPUT
+from paretoscope.graph.trace import OPSET, Inputs, inputs_of
 from paretoscope.runtimes.onnx_graph import IR_VERSION, serialize, trace
 from paretoscope.runtimes.sessions import open_session
 
@@ -64,14 +65,21 @@ def integers(step: Operation, name: str) -> tuple[int, ...]:
 class SparseNetwork:
     """A network for the sparse runtime. steps: in the order of execution. values: by name. layers: by their output.
 
-    Raises ModelError as `export_fp32` does.
+    input, output: their names. Raises ModelError as `export_fp32` does, and for a network of several inputs or outputs,
+    or of an input that is not float32.
     """
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
-        self.model = trace(module, input_shape)
+    def __init__(self, module: nn.Module, inputs: Inputs) -> None:
+        self.model = trace(module, inputs)
         state = state_of(module)
         grouped = Operations(self.model, state)
-        self.input_shape = tuple(input_shape)
+        if len(grouped.inputs) != 1 or len(grouped.outputs) != 1 or len(grouped.float_inputs) != 1:
+            raise ModelError(
+                "the sparse runtime takes networks of one float32 input and one output; this one has the inputs "
+                f"{', '.join(grouped.inputs)} and the outputs {', '.join(grouped.outputs)}. Measure it in ONNX Runtime."
+            )
+        (self.input,), (self.output,) = grouped.inputs, grouped.outputs
+        self.input_shape = inputs_of(inputs)[0].shape
         self.steps: list[Operation] = grouped.steps
         self.constants = grouped.constants
         self.values = self._values()
@@ -95,8 +103,8 @@ class SparseNetwork:
         del exposed.graph.output[:]
         exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         session = open_session(exposed.SerializeToString())
-        one, two = (session.run(names, {INPUT: np.zeros((n, *self.input_shape), np.float32)}) for n in (1, 2))
-        values = {INPUT: Value((1, *self.input_shape), 0, np.dtype(np.float32))}
+        one, two = (session.run(names, {self.input: np.zeros((n, *self.input_shape), np.float32)}) for n in (1, 2))
+        values = {self.input: Value((1, *self.input_shape), 0, np.dtype(np.float32))}
         for name, single, double in zip(names, one, two, strict=True):
             grown = [axis for axis, (a, b) in enumerate(zip(single.shape, double.shape, strict=True)) if a != b]
             axis = grown[0] if len(grown) == 1 and double.size == 2 * single.size else None
@@ -118,25 +126,27 @@ class SparseNetwork:
         kind = step.node.op_type
         if not all(self.values[name].by_image for name in (*step.sources, step.output)):
             return False
+        maps = len(self.values[step.output].shape) == 4
         if kind == "Conv":
-            stride_h, stride_w = integers(step, "strides")
-            return step.is_layer and len(self.values[step.output].shape) == 4 and stride_h == stride_w
+            pads = integers(step, "pads")
+            even = len(set(integers(step, "strides"))) == 1 and pads[: len(pads) // 2] == pads[len(pads) // 2 :]
+            return step.is_layer and maps and even
         if kind == "Gemm":
             return step.is_layer
         if kind == "MaxPool":
             padded, dilations = any(integers(step, "pads")), set(integers(step, "dilations"))
-            return not padded and dilations == {1} and integers(step, "ceil_mode") == (0,)
+            return maps and not padded and dilations == {1} and integers(step, "ceil_mode") == (0,)
         if kind == "Add":
             return len(step.sources) == 2 and len({self.values[name].shape for name in step.sources}) == 1
         if kind == "Reshape":
             return len(step.sources) == 1
-        return kind in ("Relu", "Clip", "GlobalAveragePool")
+        return kind in ("Relu", "Clip") or (kind == "GlobalAveragePool" and maps)
 
     def crossing(self, place: int) -> set[str]:
         """The values that exist before step `place` and are read at or after it."""
-        before = {INPUT, *(step.output for step in self.steps[:place])}
+        before = {self.input, *(step.output for step in self.steps[:place])}
         read = {name for step in self.steps[place:] for name in step.sources}
-        return before & read if place < len(self.steps) else {OUTPUT}
+        return before & read if place < len(self.steps) else {self.output}
 
     def may_cut(self, place: int) -> bool:
         """Whether another engine may go on at step `place`."""

@@ -17,8 +17,9 @@ import llvmlite
 import numba
 import numpy as np
 
-from paretoscope.runtimes.base import Program, Runnable, Runtime, as_input, still_open
-from paretoscope.runtimes.onnx_graph import graph_digest
+from paretoscope.graph.trace import inputs_of
+from paretoscope.runtimes.base import Program, Runnable, Runtime, as_inputs, still_open
+from paretoscope.runtimes.onnx_graph import Arrays, graph_digest
 from paretoscope.runtimes.onnx_profile import session_times
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME, OnnxSession
 from paretoscope.runtimes.plans import LayerPlan
@@ -57,8 +58,8 @@ class SparseSession:
         self._content: Content | None = program.content
         self._loaded: OrderedDict[int, Loaded] = OrderedDict()
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        images = as_input(images, self._program.input_shape)
+    def run(self, samples: Arrays) -> Arrays:
+        (images,) = as_inputs(samples, self._program.inputs)
         loaded = self._load(images)
         if loaded is None:
             return self._dense.run(images)
@@ -66,8 +67,8 @@ class SparseSession:
         loaded.run()
         return loaded.logits.copy()
 
-    def bind(self, images: np.ndarray) -> Callable[[], object]:
-        images = as_input(images, self._program.input_shape)
+    def bind(self, samples: Arrays) -> Callable[[], object]:
+        (images,) = as_inputs(samples, self._program.inputs)
         self._open.choice(images, self._threads)
         loaded = self._load(images)
         if loaded is None:
@@ -125,10 +126,11 @@ class SparseSession:
         return self._loaded[n]
 
 
-def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPlan]:
-    """How each layer of a sparse program runs on a batch of images, float32 (n, C, H, W), and why."""
+def plan(program: Program, samples: Arrays, threads: int = 1) -> list[LayerPlan]:
+    """How each layer of a sparse program runs on a batch of samples, float32 (n, ...), and why."""
     content: Content = program.content
-    choice = content.choice(as_input(images, program.input_shape), threads)
+    (images,) = as_inputs(samples, program.inputs)
+    choice = content.choice(images, threads)
     known: BreakEven = break_even(content.network, images, threads)
     rows = []
     for step, engine in zip(content.network.steps, choice.engines, strict=True):
@@ -153,18 +155,18 @@ def plan(program: Program, images: np.ndarray, threads: int = 1) -> list[LayerPl
 
 
 def _build(runnable: Runnable, number_format: str) -> Program:
-    network = SparseNetwork(runnable.module, runnable.input_shape)
+    network = SparseNetwork(runnable.module, runnable.inputs)
     parts = [graph_digest(network.data).encode()]
     parts += [np.packbits(layer.weight != 0).tobytes() for layer in network.layers.values()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()
-    return Program(SPARSE.name, number_format, digest, runnable.input_shape, Content(network))
+    return Program(SPARSE.name, number_format, digest, inputs_of(runnable.inputs), Content(network))
 
 
-def _profile(program: Program, images: np.ndarray, threads: int, runs: int) -> dict[str, float]:
+def _profile(program: Program, samples: Arrays, threads: int, runs: int) -> dict[str, float]:
     """Each kernel is timed by itself, in turn with the others; dense stretches by ONNX Runtime's own profile."""
     content: Content = program.content
     network = content.network
-    images = as_input(images, program.input_shape)
+    (images,) = as_inputs(samples, program.inputs)
     loaded = lay_out(network, content.choice(images, threads).engines, len(images)).load(threads)
     loaded.images[...] = images
     loaded.run()

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from paretoscope.graph.operations import Operation
-from paretoscope.graph.trace import INPUT, OUTPUT
 from paretoscope.runtimes import plans
 from paretoscope.runtimes.sessions import open_session, session_options
 from paretoscope.runtimes.sparse import kernels
@@ -90,12 +89,12 @@ class Loaded:
     @property
     def images(self) -> npt.NDArray[np.float32]:
         """The input, as a view: (n, C, H, W)."""
-        return self.value(INPUT)
+        return self.value(self.tape.network.input)
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
         """The output, as a view: (n, classes)."""
-        return self.value(OUTPUT)
+        return self.value(self.tape.network.output)
 
     def value(self, name: str) -> npt.NDArray[np.float32]:
         """A value for n images, as a view."""
@@ -283,13 +282,13 @@ class _Layout:
         last = self.last_read.get(name, len(self.network.steps))
         for i, (start, room) in enumerate(self.free):
             # The caller fills in the images, and they stay.
-            if room >= wanted and name != INPUT:
+            if room >= wanted and name != self.network.input:
                 self.free[i : i + 1] = [(start + wanted, room - wanted)] if room > wanted else []
                 break
         else:
             start, self.size = self.size, self.size + wanted
         self.positions[name] = start
-        if name not in (INPUT, OUTPUT):
+        if name not in (self.network.input, self.network.output):
             self.used.append((last, start, wanted))
 
     def _alias(self, name: str, source: str) -> None:
