@@ -13,8 +13,7 @@ from paretoscope.graph.operators import function_of
 
 
 class GraphModule(nn.Module):
-    """graph: what runs. origin: what it was made from, before `become`. Its state dict has the names of the network that
-    was imported."""
+    """graph: what runs. origin: what it was made from. Its state dict has the names of the imported network."""
 
     def __init__(self, graph: NetworkGraph) -> None:
         super().__init__()

@@ -17,8 +17,8 @@ from torch.nn.utils import skip_init
 
 from paretoscope.base.batch import parts, tensors_in
 from paretoscope.base.errors import ArtefactError, ModelError
-from paretoscope.graph.blocks import Block, blocks_of, without
 from paretoscope.graph import layers as layer_kinds
+from paretoscope.graph.blocks import Block, blocks_of, without
 from paretoscope.graph.edits import replaced, rewritten
 from paretoscope.graph.graph_module import GraphModule
 from paretoscope.graph.network_graph import LAYER, NetworkGraph, Node, Value
