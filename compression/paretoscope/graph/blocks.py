@@ -8,6 +8,7 @@ more block, of the common name.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from paretoscope.graph.edits import replaced
@@ -144,7 +145,4 @@ def _within(name: str, prefix: str) -> bool:
 
 def _in_a_row(graph: NetworkGraph, members: list[Block]) -> bool:
     before = _ancestors(graph)
-    return all(
-        first.output == second.x or first.output in before[second.x]
-        for first, second in zip(members, members[1:], strict=False)
-    )
+    return all(first.output == second.x or first.output in before[second.x] for first, second in pairwise(members))

@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -105,8 +105,8 @@ class Widths:
 
     def _freeze(self, labels: Any) -> None:
         for each in labels if isinstance(labels, list) else [labels]:
-            if (isinstance(each, np.ndarray) and each.size > 1) or (isinstance(each, np.ndarray) and each.any()):
-                self.unite(each, np.int64(FROZEN))
+            if isinstance(each, np.ndarray) and each.any():
+                self.unite(each, np.zeros((), np.int64))
 
     def _tie(self, labels: Labels, axis: int) -> Labels:
         """Let all along an axis go together; returns the labels without that axis's choice."""
@@ -122,7 +122,8 @@ class Widths:
             name = self.graph.ties.get(part.name, part.name)
             if name not in self._whole:
                 shape = self._tensor_shape(name)
-                if math.prod(shape) > 2**22:
+                spec = self.graph.tensors.get(name)
+                if math.prod(shape) > 2**22 or (spec is not None and not spec.dtype.startswith("float")):
                     return np.zeros((1,) * len(shape), np.int64)
                 self._whole[name] = self.fresh(math.prod(shape)).reshape(shape)
             return self._whole[name]
@@ -159,13 +160,14 @@ class Widths:
 
     def _operator(self, node: Node) -> Any:
         name = node.operator.removeprefix("aten.").partition(".")[0]
-        args, shape = node.args, self.shapes[node.name]
+        args: Any = node.args
+        shape: Any = self.shapes[node.name]
         if node.operator == "operator.getitem":
             whole = self.values[args[0].name] if isinstance(args[0], Value) else None
             return whole[args[1]] if isinstance(whole, list) else None
         if name == "sym_size" or not isinstance(shape, (tuple, list)):
             return np.zeros((), np.int64)
-        first = self._labels(args[0]) if args else None
+        first: Any = self._labels(args[0]) if args else None
         before = self._shape(args[0]) if args else ()
         if isinstance(shape, tuple) and name in _SAME | _ELEMENTWISE:
             tensors = [
@@ -234,7 +236,7 @@ class Widths:
         result: Labels = np.zeros((1,) * len(shape), np.int64)
         full = [(1,) * (len(shape) - len(own)) + tuple(own) for _, own in terms]
         labels = [each.reshape((1,) * (len(shape) - each.ndim) + each.shape) for each, _ in terms]
-        for i, (mine, own) in enumerate(zip(labels, full, strict=True)):
+        for i, mine in enumerate(labels):
             tracked = {a for a, n in enumerate(mine.shape) if n > 1}
             for j, (other, theirs) in enumerate(zip(labels, full, strict=True)):
                 if i != j and tracked:
@@ -256,7 +258,7 @@ class Widths:
         return result
 
     def _moved(self, name: str, node: Node, labels: Labels, before: Any, shape: Any) -> Labels | None:
-        args = node.args
+        args: Any = node.args
         if name == "permute":
             return labels.transpose(args[1])
         if name == "transpose":
@@ -282,29 +284,33 @@ class Widths:
         return None
 
     def _joined(self, name: str, node: Node, shape: tuple[int, ...]) -> Labels:
-        axis = (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(shape)
-        pieces = [(self._labels(each), self._shape(each)) for each in node.args[0]]
+        args: Any = node.args
+        axis: int = (args[1] if len(args) > 1 else node.kwargs.get("dim", 0)) % len(shape)
+        pieces = [(self._labels(each), self._shape(each)) for each in args[0]]
         if name == "stack":
-            pieces = [(np.expand_dims(l, axis), (*s[:axis], 1, *s[axis:])) for l, s in pieces]
+            pieces = [(np.expand_dims(each, axis), (*s[:axis], 1, *s[axis:])) for each, s in pieces]
         for place, (labels, own) in enumerate(pieces):
             # Parameters know every element; along other axes they go with what they are joined to.
-            if labels.size > 1 and isinstance(node.args[0][place], TensorName) and labels.shape[axis] > 1:
+            if labels.size > 1 and isinstance(args[0][place], TensorName) and labels.shape[axis] > 1:
                 pieces[place] = self._tie(labels, axis), own
         along = any(labels.shape[axis] > 1 for labels, _ in pieces)
         if not along:
             return self._combined(
-                [(l, (*s[:axis], 1, *s[axis + 1 :])) for l, s in pieces], (*shape[:axis], 1, *shape[axis + 1 :])
+                [(each, (*s[:axis], 1, *s[axis + 1 :])) for each, s in pieces], (*shape[:axis], 1, *shape[axis + 1 :])
             )
         others = any(n > 1 for labels, _ in pieces for a, n in enumerate(labels.shape) if a != axis)
         if others:
             raise ValueError("labels along two axes are not joined")
         return np.concatenate(
-            [np.broadcast_to(l, tuple(s[axis] if a == axis else 1 for a in range(len(shape)))) for l, s in pieces],
+            [
+                np.broadcast_to(each, tuple(s[axis] if a == axis else 1 for a in range(len(shape))))
+                for each, s in pieces
+            ],
             axis=axis,
         )
 
     def _pieces(self, name: str, node: Node, labels: Labels, shape: list[Any]) -> list[Labels]:
-        axis = node.args[-1] if name == "unbind" and len(node.args) > 1 else 0
+        axis: Any = node.args[-1] if name == "unbind" and len(node.args) > 1 else 0
         if name != "unbind":
             axis = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
         axis %= labels.ndim
@@ -367,12 +373,13 @@ class Widths:
         return self._combined([(weights, (*scores[:-1], 1)), (value, (*c[:-2], 1, c[-1]))], shape)
 
     def _indexed(self, node: Node, labels: Labels, before: Any, shape: Any) -> Labels | None:
-        places = [i for i, each in enumerate(node.args[1]) if each is not None]
+        indices: Any = node.args[1]
+        places = [i for i, each in enumerate(indices) if each is not None]
         if not places or places != list(range(places[0], places[-1] + 1)):
             return None
         for axis in places:
             labels = self._tie(labels, axis) if labels.shape[axis] > 1 else labels
-        if any(self._labels(node.args[1][i]) is None for i in places):
+        if any(self._labels(indices[i]) is None for i in places):
             return None
         count = len(shape) - (len(before) - len(places))
         return labels.reshape((*labels.shape[: places[0]], *(1,) * count, *labels.shape[places[-1] + 1 :]))
@@ -395,7 +402,8 @@ class Widths:
         path = node.layer
         assert path is not None
         kind, settings = self.graph.layers[path]
-        labels, before, shape = self._labels(node.args[0]), self._shape(node.args[0]), self.shapes[node.name]
+        labels, before = self._labels(node.args[0]), self._shape(node.args[0])
+        shape: Any = self.shapes[node.name]
         if kind == "Embedding":
             made = self._outputs(f"{path}.weight", 1, settings["embedding_dim"], None, None)
             self._fixed(f"{path}.weight", 0, settings["num_embeddings"])
@@ -446,7 +454,7 @@ class Widths:
             self._axis(bias, 0, labels)
         return labels
 
-    def _dense(self, labels: Labels, weight: str, size: tuple[int, int], bias: str | None, makes: int = 0) -> Labels:
+    def _dense(self, labels: Labels, weight: str, size: tuple[int, ...], bias: str | None, makes: int = 0) -> Labels:
         """A product with a matrix. size: outputs and inputs. makes: the axis of the outputs."""
         others = labels.shape[-1] != labels.size
         if others and labels.shape[-1] > 1:
@@ -515,8 +523,9 @@ class Widths:
             self._components()
         for name, labels in self._whole.items():
             for axis, size in enumerate(labels.shape):
-                along = np.moveaxis(self.roots[labels], axis, 0).reshape(size, -1)
-                if (name, axis) not in self.axes and (along == along[:, :1]).all() and size > 1:
+                along = np.moveaxis(labels, axis, 0).reshape(size, -1)
+                roots = self.roots[along]
+                if (name, axis) not in self.axes and (roots == roots[:, :1]).all() and size > 1:
                     self.axes[name, axis] = along[:, 0]
 
     def _make_block(self, labels: Labels) -> None:
@@ -524,7 +533,7 @@ class Widths:
         tracked = [a for a in range(roots.ndim) if (roots != roots.take([0], axis=a)).any()]
         if len(tracked) > 1:
             axis = min(tracked, key=lambda a: roots.shape[a])
-            self.unite(roots, roots.take([0], axis=axis))
+            self.unite(labels, labels.take([0], axis=axis))
 
     def _components(self) -> None:
         edges = np.concatenate([np.zeros((2, 0), np.int64), *self._edges], axis=1)
@@ -555,7 +564,7 @@ class Widths:
         return np.flatnonzero(~np.isin(self.roots[self.axes[name, axis]], gone))
 
     def without(self, gone: np.ndarray) -> NetworkGraph:
-        """The graph without these units: the widths of layers and all that is frozen in sizes are those that are left."""
+        """The graph without these units: widths of layers and sizes of reshapes are those that are left."""
         kept = {(name, axis): len(self.stays(name, axis, gone)) for name, axis in self.axes}
         layers = {}
         for path, (kind, settings) in self.graph.layers.items():
@@ -615,44 +624,45 @@ class Widths:
         ]
 
     def _resized(self, node: Node, gone: np.ndarray) -> Node:
+        args: Any = node.args
         name = node.operator.removeprefix("aten.").partition(".")[0]
         labels = self.values[node.name]
-        if node.layer is not None or not node.args:
+        if node.layer is not None or not args:
             return node
         if name in ("view", "reshape", "expand"):
-            sizes, shape = self._sizes(labels, gone), self.shapes[node.name]
-            given = node.args[1]
+            sizes, shape = self._sizes(labels, gone), cast(Any, self.shapes[node.name])
+            given: Any = args[1]
             new = [
                 own if size is None or own == -1 or size == before else size if isinstance(own, int) else -1
                 for own, size, before in zip(given, sizes, shape, strict=True)
             ]
-            return dataclasses.replace(node, args=(node.args[0], new, *node.args[2:]))
+            return dataclasses.replace(node, args=(args[0], new, *args[2:]))
         if name == "unflatten":
-            axis = node.args[1] % len(self._shape(node.args[0]))
-            sizes = self._sizes(labels, gone)[axis : axis + len(node.args[2])]
-            new = [own if size is None or own == -1 else size for own, size in zip(node.args[2], sizes, strict=True)]
-            return dataclasses.replace(node, args=(*node.args[:2], new, *node.args[3:]))
+            axis = args[1] % len(self._shape(args[0]))
+            sizes = self._sizes(labels, gone)[axis : axis + len(args[2])]
+            new = [own if size is None or own == -1 else size for own, size in zip(args[2], sizes, strict=True)]
+            return dataclasses.replace(node, args=(*args[:2], new, *args[3:]))
         if name in ("chunk", "split", "split_with_sizes") and isinstance(labels, list):
-            axis = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+            axis = args[2] if len(args) > 2 else node.kwargs.get("dim", 0)
             axis %= labels[0].ndim
             sizes = [self._sizes(each, gone)[axis] for each in labels]
-            whole = self._labels(node.args[0])
+            whole = self._labels(args[0])
             if whole.shape[axis] == 1:
                 return node
             counts = [
                 size if size is not None else int(not np.isin(self.roots[each.ravel()[0]], gone))
                 for size, each in zip(sizes, labels, strict=True)
             ]
-            return Node(node.name, "aten.split_with_sizes.default", (node.args[0], counts, axis), {}, node.where)
+            return Node(node.name, "aten.split_with_sizes.default", (args[0], counts, axis), {}, node.where)
         if name == "slice":
-            whole, before = self._labels(node.args[0]), self._shape(node.args[0])
-            axis = node.args[1] % len(before) if len(node.args) > 1 else 0
+            whole, before = self._labels(args[0]), self._shape(args[0])
+            axis = args[1] % len(before) if len(args) > 1 else 0
             if whole.shape[axis] == 1:
                 return node
             left = ~np.isin(self.roots[np.moveaxis(whole, axis, 0).reshape(whole.shape[axis], -1)], gone).all(axis=1)
-            start, end, step = _bounds(node.args, before[axis])
+            start, end, step = _bounds(args, before[axis])
             return dataclasses.replace(
-                node, args=(node.args[0], axis, int(left[:start].sum()), int(left[:end].sum()), step), kwargs={}
+                node, args=(args[0], axis, int(left[:start].sum()), int(left[:end].sum()), step), kwargs={}
             )
         return node
 

@@ -42,9 +42,9 @@ class _Watcher(Tracer):
             result = super().call_module(m, forward, args, kwargs)
         finally:
             path = self._inside.pop()
-        if args and isinstance(args[0], fx.Proxy) and isinstance(result, fx.Proxy):
-            if result.node is not args[0].node and self._reaches(result.node, args[0].node, path):
-                self.found.add(path)
+        proxies = bool(args) and isinstance(args[0], fx.Proxy) and isinstance(result, fx.Proxy)
+        if proxies and result.node is not args[0].node and self._reaches(result.node, args[0].node, path):
+            self.found.add(path)
         return result
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:

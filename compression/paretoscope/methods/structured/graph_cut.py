@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
+from paretoscope.base.text import listed
 from paretoscope.graph import layers as layer_kinds
 from paretoscope.graph.edits import pruned
 from paretoscope.graph.graph_module import GraphModule
@@ -34,26 +35,20 @@ def remove(module: GraphModule, fraction: float, importance: str) -> list[str]:
     widths = Widths.of(module.graph)
     state = module.state_dict()
     scales = _scales(module)
-    gone, kept_whole = [], []
+    gone = []
     for group in widths.groups():
         scores = scores_of(widths, group, state, importance, scales)
         if scores is None:
-            kept_whole.append(group.axes[0][0])
             continue
-        count = len(scores) - width(len(scores), fraction)
+        each = min(np.isin(widths.roots[widths.axes[key]], group.units).sum() for key in group.axes) // len(scores)
+        count = len(scores) - width(len(scores), fraction, each=max(1, int(each)))
         gone.append(group.units[np.argsort(scores, kind="stable")[:count]])
     removed = np.concatenate([np.zeros(0, np.int64), *gone])
     if not len(gone):
         raise ModelError("channels to remove must be between two layers; this network has none. Set nodes to 0.")
     cut(module, widths, removed)
-    whole = sorted(path for path in module.graph.layers if _stays(module, widths, path))
-    return [f"Kept as wide as they are: {', '.join(whole)}."] * bool(whole)
-
-
-def _stays(module: GraphModule, widths: Widths, path: str) -> bool:
-    """Whether nothing that a layer gives may go, though it is no layer of the outputs."""
-    kind, _ = module.graph.layers[path]
-    return kind in ("LSTM", "GRU", "RNN")
+    whole = [path for path, (kind, _) in module.graph.layers.items() if kind in ("LSTM", "GRU", "RNN")]
+    return [f"Recurrent layers keep their width: {listed(whole)}."] * bool(whole)
 
 
 def cut(module: GraphModule, widths: Widths, gone: np.ndarray) -> None:
