@@ -12,7 +12,6 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +57,6 @@ def imported(name: str, seed: int = 0) -> Imported:
     return found
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def peak_memory(name: str) -> None:
     """Print the bytes of the weights and the growth of the peak resident set; for a process of its own."""
     codec.write(compress(ModelStatistics.of(torch.nn.Linear(64, 64), "warm-up"), RECIPES[0]))
@@ -78,6 +71,26 @@ def peak_memory(name: str) -> None:
     print(sum(layer.weight.nbytes for layer in statistics.layers.values()), _resident("VmHWM") - before)
 
 
+def measure(name: str, table: Table, rounds: int) -> None:
+    found = imported(name)
+    start = time.perf_counter()
+    statistics = ModelStatistics.of(found.module(), name)
+    once = time.perf_counter() - start
+    values = sum(layer.weight.size for layer in statistics.layers.values())
+    table.add(f"{name}, {values:,} weights", "opened, with its statistics, once", f"{once:.1f} s", told(once, OPEN_S))
+    for recipe in RECIPES:
+        spent, size = [], 0
+        for _ in range(rounds):
+            start = time.perf_counter()
+            size = len(codec.write(compress(statistics, recipe)))
+            spent.append(time.perf_counter() - start)
+        what = f"{recipe.describe()}: {size:,} bytes, {smaller(4 * values / size)}"
+        table.add(name, what, f"{np.median(spent):.2f} s", told(float(np.median(spent)), RECIPE_S))
+    command = [sys.executable, "-m", "benchmarks.large_networks", "--memory", name]
+    held, growth = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    table.add(name, "peak memory / fp32 weights", f"{growth / held:.1f}", told(growth / held, MEMORY))
+
+
 def main() -> None:
     asked = parser(__doc__)
     asked.add_argument("--memory", help=argparse.SUPPRESS)
@@ -88,24 +101,7 @@ def main() -> None:
         return
     table = Table(columns("network", "", "measured", "bound"))
     for name in NAMES:
-        found = imported(name)
-        opened: list[ModelStatistics] = []
-        once = seconds(lambda: opened.append(ModelStatistics.of(found.module(), name)))
-        statistics = opened[0]
-        values = sum(layer.weight.size for layer in statistics.layers.values())
-        table.add(
-            f"{name}, {values:,} weights", "opened, with its statistics, once", f"{once:.1f} s", told(once, OPEN_S)
-        )
-        for recipe in RECIPES:
-            size = len(codec.write(compress(statistics, recipe)))
-            spent = float(
-                np.median([seconds(lambda: codec.write(compress(statistics, recipe))) for _ in range(arguments.rounds)])
-            )
-            what = f"{recipe.describe()}: {size:,} bytes, {smaller(4 * values / size)}"
-            table.add(name, what, f"{spent:.2f} s", told(spent, RECIPE_S))
-        command = [sys.executable, "-m", "benchmarks.large_networks", "--memory", name]
-        held, growth = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-        table.add(name, "peak memory / fp32 weights", f"{growth / held:.1f}", told(growth / held, MEMORY))
+        measure(name, table, arguments.rounds)
     keep("large_networks", [table], arguments)
 
 

@@ -241,6 +241,19 @@ class TestModel:
             ModelStatistics.of(model, "small")
 
 
+@pytest.mark.parametrize("shift", [0.0, 5.0, -5.0, 0.3])
+def test_magnitudes_are_those_of_a_sort(shift):
+    values = np.random.default_rng(0).normal(size=(7, 30)).astype(np.float32) + np.float32(shift)
+    values[0, :4] = 0.0, -0.0, 1.5, -1.5
+    layer = LayerStatistics.of("w", values)
+    wanted = np.sort(np.abs(values), axis=None)
+    assert layer.magnitudes.tobytes() == wanted.tobytes()
+    other = -2 * values[:3]
+    whole = ModelStatistics.of_arrays({"a": values, "b": other}, {}, ("a", "b"))
+    expected = np.sort(np.abs(np.concatenate([values, other])), axis=None)
+    assert whole.magnitudes.tobytes() == expected.tobytes()
+
+
 class TestDigest:
     def test_same_weights_same_digest(self, statistics):
         assert ModelStatistics.of(Small(), "small").digest == statistics.digest
