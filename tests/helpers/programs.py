@@ -1,53 +1,90 @@
-"""Files such as users bring: a program of torch.export and arrays, of the networks of `own_networks`."""
+"""Files of networks for tests of the doors: `.pt2` and `.onnx` of small modules, and archives with a part changed."""
 
-from pathlib import Path
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-import own_networks
+import onnx
 import torch
-from paretoscope.base.batch import head, parts
+from onnx import TensorProto, helper, numpy_helper
+from paretoscope.base.batch import parts
 from torch import nn
+from torch.export import Dim, export, save
+
+from tests.helpers import own_networks
 
 
-def write_program(path: Path, name: str) -> Path:
-    """A network of `own_networks` as a `.pt2` for any number of samples."""
-    sample = parts(head(own_networks.data(name).train, 2))
-    free = tuple({0: torch.export.Dim("n")} for _ in sample)
-    torch.export.save(torch.export.export(own_networks.module(name), sample, dynamic_shapes=free), path)
-    return path
+def program(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, batch: bool = True) -> bytes:
+    """What torch.export.save writes of it, sample inputs included. batch: any, else that of the inputs."""
+    data = io.BytesIO()
+    shapes = tuple({0: Dim("batch")} for _ in inputs) if batch else None
+    save(export(module, inputs, dynamic_shapes=shapes), data)
+    return data.getvalue()
 
 
-def write_arrays(path: Path, name: str, *, labelled: bool = True) -> Path:
-    """Its samples as an `.npz`: an array for each input, and the labels as y."""
-    data = own_networks.data(name, labelled=labelled)
-    names = [each.name for each in own_networks.network(name).inputs]
-    pairs = zip(names, parts(data.train), parts(data.test), strict=True)
-    arrays = {each: torch.cat(both).numpy() for each, *both in pairs}
-    if data.train_labels is not None and data.test_labels is not None:
-        arrays["y"] = torch.cat([data.train_labels, data.test_labels]).numpy()
-    np.savez(path, **arrays)
-    return path
+@lru_cache(maxsize=32)
+def own_program(name: str, n: int = 2, batch: bool = True) -> bytes:
+    inputs = parts(own_networks._drawn(name, n, seed=1))
+    return program(own_networks.module(name), inputs, batch=batch)
 
 
-def write_pictures(folder: Path) -> tuple[Path, Path]:
-    """A network that finds the brighter half of pictures from -1 to 1, and pictures from 0 to 255 with labels."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = nn.Sequential(nn.Conv2d(1, 2, (4, 8)), nn.Flatten(), nn.Linear(10, 2))
-    convolution, last = module[0], module[2]
-    with torch.no_grad():
-        convolution.weight.fill_(1 / 32)
-        convolution.bias.zero_()
-        last.weight.zero_()
-        # Dark halves are below zero: only pixels from -1 to 1 tell which half is bright.
-        last.weight[0, 0], last.weight[1, 0] = 8.0, -8.0
-        last.bias.zero_()
-    random = np.random.RandomState(0)
-    labels = np.arange(200) % 2
-    pictures = random.randint(0, 60, (200, 1, 8, 8)).astype(np.uint8)
-    pictures[labels == 0, :, :4] += 180
-    np.savez(folder / "pictures.npz", x=pictures, y=labels)
-    example = torch.zeros(2, 1, 8, 8)
-    program = torch.export.export(module.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
-    torch.export.save(program, folder / "halves.pt2")
-    return folder / "halves.pt2", folder / "pictures.npz"
+def repacked(data: bytes, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+    return out.getvalue()
+
+
+def with_json(data: bytes, change: Callable[[Any], Any], part: str = "models/") -> bytes:
+    """The archive with the JSON of a part changed in place."""
+
+    def changed(name: str, text: bytes) -> bytes:
+        if part not in name or not name.endswith(".json"):
+            return text
+        found = json.loads(text)
+        change(found)
+        return json.dumps(found).encode()
+
+    return repacked(data, changed)
+
+
+def onnx_model(
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, np.ndarray],
+    shape: list[int | str],
+    opset: int = 17,
+    output: list[int | str] | None = None,
+) -> onnx.ModelProto:
+    """A model of one input x and one output y."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def small_onnx(batch: int | str = "n") -> onnx.ModelProto:
+    """A convolution, a reshape that says the batch, a linear layer."""
+    draw = np.random.default_rng(0)
+    weights = {
+        "body.conv.weight": draw.normal(size=(4, 2, 3, 3)).astype(np.float32),
+        "body.conv.bias": draw.normal(size=4).astype(np.float32),
+        "shape": np.array([-1 if isinstance(batch, str) else batch, 64], np.int64),
+        "head.weight": draw.normal(size=(3, 64)).astype(np.float32),
+        "head.bias": draw.normal(size=3).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "body.conv.weight", "body.conv.bias"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Reshape", ["b", "shape"], ["c"]),
+        helper.make_node("Gemm", ["c", "head.weight", "head.bias"], ["y"], transB=1),
+    ]
+    return onnx_model(nodes, weights, [batch, 2, 4, 4])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import programs
+import own_files
 import pytest
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.progress import SILENT
@@ -38,7 +38,7 @@ def run(bench: Workbench, kind: StudyKind, *arguments: object):
 def test_pictures_are_seen_as_they_are_fed_and_the_best_preset_is_found_and_taken(
     bench: Workbench, tmp_path: Path
 ) -> None:
-    program, pictures = programs.write_pictures(tmp_path)
+    program, pictures = own_files.write_pictures(tmp_path)
     assert run(bench, StudyKind.ADD, Addition("halves", str(program), title="Halves", data=str(pictures))) == "halves"
     row = next(each for each in roster.roster() if each.own)
     assert (row.name, row.title, row.task, row.data, row.parameters) == (
@@ -67,8 +67,8 @@ def test_pictures_are_seen_as_they_are_fed_and_the_best_preset_is_found_and_take
 
 
 def test_what_does_not_fit_is_told_and_leaves_nothing(bench: Workbench, tmp_path: Path) -> None:
-    program = programs.write_program(tmp_path / "sensor.pt2", "sensor")
-    other = programs.write_arrays(tmp_path / "text.npz", "text")
+    program = own_files.write_program(tmp_path / "sensor.pt2", "sensor")
+    other = own_files.write_arrays(tmp_path / "text.npz", "text")
     with pytest.raises(CompressionError):
         run(bench, StudyKind.ADD, Addition("sensor", str(program), data=str(other)))
     assert library.names() == () and data_library.names() == ()
@@ -82,7 +82,7 @@ def test_the_code_of_a_visitor_is_never_run(bench: Workbench, tmp_path: Path) ->
 def test_without_samples_inputs_are_drawn_and_nothing_is_said_of_right_answers(
     bench: Workbench, tmp_path: Path
 ) -> None:
-    program = programs.write_program(tmp_path / "regression.pt2", "regression")
+    program = own_files.write_program(tmp_path / "regression.pt2", "regression")
     run(bench, StudyKind.ADD, Addition("numbers", str(program)))
     found = run(bench, StudyKind.PREVIEW, "numbers")
     assert found.drawn and found.worth is None and found.presets == ()
@@ -92,7 +92,7 @@ def test_without_samples_inputs_are_drawn_and_nothing_is_said_of_right_answers(
 
 def test_a_name_that_stands_for_another_network_is_opened_anew(bench: Workbench, tmp_path: Path) -> None:
     for name in ("regression", "bare"):
-        programs.write_program(tmp_path / f"{name}.pt2", name)
+        own_files.write_program(tmp_path / f"{name}.pt2", name)
     run(bench, StudyKind.ADD, Addition("mine", str(tmp_path / "regression.pt2")))
     first = bench.subject("mine")
     bench.find("mine", Recipe())
@@ -121,8 +121,8 @@ def test_a_full_library_takes_no_more(bench: Workbench, tmp_path: Path) -> None:
 
 def test_signals_and_several_inputs_are_seen(bench: Workbench, tmp_path: Path) -> None:
     for name in ("sensor", "two", "text"):
-        program = programs.write_program(tmp_path / f"{name}.pt2", name)
-        arrays = programs.write_arrays(tmp_path / f"{name}.npz", name, labelled=name != "two")
+        program = own_files.write_program(tmp_path / f"{name}.pt2", name)
+        arrays = own_files.write_arrays(tmp_path / f"{name}.npz", name, labelled=name != "two")
         run(bench, StudyKind.ADD, Addition(name, str(program), data=str(arrays)))
     sensor, two, text = (run(bench, StudyKind.PREVIEW, name) for name in ("sensor", "two", "text"))
     assert sensor.samples[0].seen[0].curves.shape == (6, 32)

@@ -14,7 +14,7 @@ from paretoscope.base.errors import ModelError
 from paretoscope.graph import onnx_file, onnx_import, pt2
 from paretoscope.graph.any_batch import shapes
 from paretoscope.graph.importer import Imported, import_program
-from paretoscope.graph.network_graph import named_inputs
+from paretoscope.graph.network_graph import NetworkGraph, named_inputs
 from paretoscope.graph.programs import import_traced
 
 # More numbers at once are no value of one sample: resnet50 at 224 x 224 has 0.8 million. Chosen by hand.
@@ -30,7 +30,7 @@ def read_program(file: bytes | Path) -> Imported:
     program = pt2.read(file)
     try:
         imported = import_program(program)
-        check_sizes(imported)
+        check_sizes(imported.graph)
     except ModelError:
         raise
     except Exception as error:  # whatever a damaged file makes of PyTorch's checks
@@ -41,9 +41,8 @@ def read_program(file: bytes | Path) -> Imported:
     return imported
 
 
-def check_sizes(imported: Imported) -> None:
+def check_sizes(graph: NetworkGraph) -> None:
     """Raises ModelError where a network fails on two samples, or makes larger values than MOST_VALUES a sample."""
-    graph = imported.graph
     for each in graph.inputs:
         _expect_small(math.prod(each.shape), each.name)
     values = shapes(graph, 2)
@@ -88,7 +87,7 @@ def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None 
             raise ModelError(f"every input must have the same batch in front; got {batches}. Export the network so.")
         imported = _import_onnx(network, [*examples], fixed.pop() if fixed else None)
         imported = Imported(named_inputs(imported.graph, [each.name for each in network.inputs]), imported.state)
-        check_sizes(imported)
+        check_sizes(imported.graph)
     except ModelError:
         raise
     except Exception as error:  # whatever a damaged file makes of NumPy's and PyTorch's checks

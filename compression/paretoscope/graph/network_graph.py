@@ -26,7 +26,7 @@ import torch
 
 from paretoscope.base.errors import ModelError
 from paretoscope.graph import layers as layer_kinds
-from paretoscope.graph.operators import function_of
+from paretoscope.graph.operators import MAKERS, function_of
 
 VERSION = 1
 LAYER = "layer:"
@@ -153,9 +153,11 @@ class NetworkGraph:
                 {n: TensorSpec(s["kind"], tuple(s["shape"]), s["dtype"]) for n, s in data["tensors"].items()},
                 dict(data["ties"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise _refused(f"have the parts that the format names; {type(error).__name__}: {error}") from None
-        graph.check()
+            graph.check()
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+            raise _refused(
+                f"have the parts that the format names; {type(error).__name__}: {str(error)[:200]}"
+            ) from None
         return graph
 
     def check(self) -> None:
@@ -185,11 +187,15 @@ class NetworkGraph:
             elif node.layer not in self.layers:
                 raise _refused(f"have the layers that its nodes call; {node.layer} is missing")
             self._check_reads([*node.args, *node.kwargs.values()], known)
+            _check_numbers(node)
             known.add(node.name)
         self._check_reads([self.output], known)
         numbers = sum(math.prod(spec.shape) for spec in self.tensors.values())
+        with torch.device("meta"):  # no memory is taken
+            for path, (kind, settings) in self.layers.items():
+                numbers += sum(each.numel() for each in layer_kinds.make(kind, settings, path).parameters())
         if numbers > MOST_NUMBERS:
-            raise _refused(f"have at most {MOST_NUMBERS:,} numbers; its tensors have {numbers:,}")
+            raise _refused(f"have at most {MOST_NUMBERS:,} numbers; its layers and tensors have {numbers:,}")
 
     def _check_reads(self, arguments: Sequence[Argument], known: set[str]) -> None:
         for part in parts(arguments):
@@ -278,6 +284,17 @@ def named_inputs(graph: NetworkGraph, names: Sequence[str]) -> NetworkGraph:
         ),
         output=renamed(graph.output),
     )
+
+
+def _check_numbers(node: Node) -> None:
+    """No node may ask for memory by numbers alone; what its inputs make of them, `doors.check_sizes` finds out."""
+    numbers = [abs(n) for n in parts([*node.args, *node.kwargs.values()]) if type(n) is int and abs(n) < 2**62]
+    made = math.prod(n for n in numbers if n) if node.operator in MAKERS else 0
+    if max(numbers, default=0) >= 2**31 or made > layer_kinds.LARGEST:
+        raise _refused(
+            f"make values of at most {layer_kinds.LARGEST:,} numbers; {node.operator} at {node.where or node.name} "
+            "makes larger ones"
+        )
 
 
 def _check_name(name: str) -> None:

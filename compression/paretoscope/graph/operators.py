@@ -353,7 +353,18 @@ _add(
         "operator.neg": operator.neg,
     }
 )
-# New tensors whose values the graph says itself.
+# New tensors whose values, and sizes, the graph says itself.
+MAKERS = (
+    "aten.zeros.default",
+    "aten.ones.default",
+    "aten.full.default",
+    "aten.arange.default",
+    "aten.arange.start",
+    "aten.arange.start_step",
+    "aten.new_zeros.default",
+    "aten.new_ones.default",
+    "aten.new_full.default",
+)
 _add(
     {
         "aten.zeros.default": torch.zeros,

@@ -1,0 +1,147 @@
+"""Files of networks changed at random through the doors: does anything but a ModelError come out, or anything hang?
+
+    python -m benchmarks.fuzz_doors [--mutations N] [--seed S]
+
+Doors: a `.pt2` as bytes, its JSON with the archive put right, an `.onnx`, the JSON of a graph. Memory is limited for
+the whole process, so that whatever asks for too much fails. What is not a ModelError is raised with its seed.
+"""
+
+import argparse
+import io
+import json
+import random
+import resource
+import time
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from paretoscope.base.errors import ModelError
+from paretoscope.graph.doors import check_sizes, read_onnx, read_program
+from paretoscope.graph.network_graph import NetworkGraph
+from torch import nn
+
+from tests.helpers.mutations import damaged, mutated
+
+DOORS = ("pt2 bytes", "pt2 json", "onnx", "graph")
+MEMORY = 12 << 30
+SLOW_S = 20.0
+
+
+class Small(nn.Module):
+    """A network whose files are short, with a layer of each sort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv1d(2, 3, 3, padding=1), nn.BatchNorm1d(3)
+        self.rnn, self.head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+        self.scale = nn.Parameter(torch.ones(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn(self.conv(x))).transpose(1, 2)
+        return self.head(self.rnn(x)[0][:, -1]).view(-1, 2) * self.scale
+
+
+@dataclass(frozen=True)
+class Sources:
+    pt2: bytes
+    onnx: bytes
+    graph: str
+
+
+@lru_cache(maxsize=1)
+def sources() -> Sources:
+    data = io.BytesIO()
+    program = torch.export.export(
+        Small().eval(), (torch.zeros(2, 2, 5),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    torch.export.save(program, data)
+    return Sources(data.getvalue(), _onnx(), read_program(data.getvalue()).graph.to_json())
+
+
+def _onnx() -> bytes:
+    draw = np.random.default_rng(0)
+    weights = {
+        "conv.weight": draw.normal(size=(3, 2, 3)).astype(np.float32),
+        "conv.bias": draw.normal(size=3).astype(np.float32),
+        "shape": np.array([-1, 15], np.int64),
+        "head.weight": draw.normal(size=(2, 15)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["a"], pads=[1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Reshape", ["b", "shape"], ["c"]),
+        helper.make_node("Gemm", ["c", "head.weight"], ["y"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def outcome(door: str, files: Sources, seed: int) -> bool:
+    """Whether a changed file opens; raises whatever is not a ModelError."""
+    draw = random.Random(seed)
+    try:
+        if door == "pt2 bytes":
+            read_program(damaged(files.pt2, draw))
+        elif door == "pt2 json":
+            read_program(_repacked(files.pt2, draw))
+        elif door == "onnx":
+            read_onnx(damaged(files.onnx, draw))
+        else:
+            check_sizes(NetworkGraph.from_json(json.dumps(mutated(json.loads(files.graph), draw))))
+    except ModelError as error:
+        if not 20 < len(str(error)) < 2000:
+            raise AssertionError(f"a message must be short: {error}") from error
+        return False
+    return True
+
+
+def _repacked(data: bytes, draw: random.Random) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        chosen = draw.choice([name for name in old.namelist() if name.endswith(".json")])
+        for name in old.namelist():
+            text = old.read(name)
+            new.writestr(name, json.dumps(mutated(json.loads(text), draw)) if name == chosen else text)
+    return out.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutations", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    files, each = sources(), given.mutations // len(DOORS)
+    failures = 0
+    for door in DOORS:
+        opened, longest, start = 0, 0.0, time.monotonic()
+        for seed in range(given.seed, given.seed + each):
+            began = time.monotonic()
+            try:
+                opened += outcome(door, files, seed)
+            except Exception as error:  # what this looks for
+                failures += 1
+                print(f"  {door}, seed {seed}: {type(error).__name__}: {str(error)[:300]}", flush=True)
+            longest = max(longest, time.monotonic() - began)
+        took = time.monotonic() - start
+        print(f"{door:10} {each:6,} mutations  {opened:6,} opened  {took:6.0f} s  longest {longest:.1f} s", flush=True)
+        failures += longest > SLOW_S
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{failures} failures; peak memory {peak:.0f} MiB")
+    raise SystemExit(min(failures, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Files changed at random, seeded: each is refused with a ModelError, or is a network. 20,000: benchmarks.fuzz_doors."""
+
+import pytest
+
+from benchmarks.fuzz_doors import DOORS, outcome, sources
+
+# Of each door in the suite.
+MUTATIONS = 150
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_changed_files_are_refused_or_read(door: str) -> None:
+    files = sources()
+    opened = [outcome(door, files, seed) for seed in range(MUTATIONS)]
+    assert 0 < sum(opened) < MUTATIONS
