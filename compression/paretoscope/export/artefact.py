@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from paretoscope import codec
 from paretoscope.export.base import Format, Original, expect_figures, same_as_screen, versioned
+from paretoscope.runtimes.onnx_graph import Arrays
 
 
 def _write(original: Original) -> dict[str, bytes]:
     return {f"{original.stem}.psc": original.exported}
 
 
-def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
     (data,) = files.values()
     compressed = codec.read(data)
     expect_figures(data, original)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from paretoscope import codec
+from paretoscope.base.batch import Batch, parts
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
@@ -29,8 +30,11 @@ from paretoscope.export.zips import zipped
 from paretoscope.measure.record import Record
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
+from paretoscope.networks.network import Input
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.base import as_outputs
 from paretoscope.runtimes.integer.blueprint import IntegerNetwork, simulate
+from paretoscope.runtimes.onnx_graph import Arrays, arrays
 
 # How far sums that are added up in another order may differ, in units of the largest logit (or of 1). Chosen by hand;
 # what conversions of the zoo come to is printed by: python -m benchmarks.conversions.
@@ -155,15 +159,19 @@ class Original:
         """How many images the test split has."""
         return self.subject.data.length(Part.TEST)
 
-    def first(self, count: int) -> torch.Tensor:
-        """The first images of the test split, float32 (count, C, H, W)."""
+    def first(self, count: int) -> Batch:
+        """The first samples of the test split."""
         return next(self.subject.data.samples(Part.TEST, count))
 
-    @cached_property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
-        channels, height, width = self.first(1).shape[1:]
-        return channels, height, width
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What the network takes."""
+        return self.subject.network.inputs
+
+    @property
+    def samples(self) -> Arrays:
+        """Calibration samples, an array for each input."""
+        return _arrays(self.subject.data.calibration)
 
     @cached_property
     def module(self) -> nn.Module:
@@ -193,42 +201,47 @@ class Original:
         return evaluation.record
 
     @cached_property
-    def floats(self) -> np.ndarray:
-        """Logits (n, classes) of the decoded network in float arithmetic."""
+    def floats(self) -> Arrays:
+        """Outputs (n, ...) of the decoded network in float arithmetic; a tuple of them where it has several."""
         return self.logits(self.module)
 
     @cached_property
-    def screen(self) -> np.ndarray:
-        """Logits (n, classes) of the network on the screen: the integer one where the recipe is of integers."""
+    def screen(self) -> Arrays:
+        """Outputs (n, ...) of the network on the screen: the integer one where the recipe is of integers."""
         return self.logits(self.network) if self.recipe.integer else self.floats
 
     @cached_property
     def rounding(self) -> float:
-        """How far the float logits are from those of exact arithmetic; some networks amplify every rounding."""
+        """How far the float outputs are from those of exact arithmetic; some networks amplify every rounding."""
         module = self.subject.decoded(self.compressed).double()
-        return distance(self.floats, self.logits(lambda images: module(images.double())))
 
-    def logits(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
-        """Logits (n, classes) of the test split, in the chunks in which accuracy is measured."""
+        def exact(*inputs: torch.Tensor) -> Any:
+            return module(*(each.double() if each.is_floating_point() else each for each in inputs))
 
-        def run(images: np.ndarray) -> np.ndarray:
+        return distance(self.floats, self.logits(exact))
+
+    def logits(self, forward: Callable[..., Any]) -> Arrays:
+        """Outputs (n, ...) of the test split, in the chunks in which accuracy is measured."""
+
+        def run(samples: Arrays) -> Arrays:
             with torch.inference_mode():
-                return np.asarray(forward(torch.from_numpy(images)).numpy())
+                return as_outputs(forward(*map(torch.from_numpy, arrays(samples))))
 
         return self.run(run)
 
-    def run(self, forward: Callable[[np.ndarray], np.ndarray], chunk: int = CHUNK) -> np.ndarray:
-        """Logits (n, classes) by a function of arrays, float32 (chunk, C, H, W) to (chunk, classes)."""
-        parts = []
-        for place, images in enumerate(self.subject.data.samples(Part.TEST, chunk)):
+    def run(self, forward: Callable[[Arrays], Arrays], chunk: int = CHUNK) -> Arrays:
+        """Outputs (n, ...) by a function of arrays, of a batch to its outputs: one, or a tuple of several."""
+        found: list[tuple[np.ndarray, ...]] = []
+        for place, samples in enumerate(self.subject.data.samples(Part.TEST, chunk)):
             if place * chunk % CHUNK == 0:
                 self.report(place * chunk / self.n)
             with machine(exclusive=False):
-                parts.append(np.asarray(forward(images.numpy())))
-        return np.concatenate(parts)
+                found.append(arrays(forward(_arrays(samples))))
+        joined = tuple(np.concatenate(each) for each in zip(*found, strict=True))
+        return joined[0] if len(joined) == 1 else joined
 
-    def rebuilt(self, compressed: CompressedModel) -> np.ndarray:
-        """Logits of a model that was read from a file, on the network that the file alone describes.
+    def rebuilt(self, compressed: CompressedModel) -> Arrays:
+        """Outputs of a model that was read from a file, on the network that the file alone describes.
 
         Raises ModelError unless its tensors are those of this model, bit for bit.
         """
@@ -237,12 +250,16 @@ class Original:
         return self.logits(self._integer(module, compressed) if compressed.recipe.integer else module)
 
     def _integer(self, module: nn.Module, compressed: CompressedModel) -> IntegerNetwork:
-        images = self.subject.data.calibration.numpy()
-        return simulate(module, self.input_shape, compressed.weights, images, compressed.ranges)
+        return simulate(module, self.inputs, compressed.weights, self.samples, compressed.ranges)
+
+
+def _arrays(samples: Batch) -> Arrays:
+    found = tuple(each.numpy() for each in parts(samples))
+    return found[0] if len(found) == 1 else found
 
 
 # Says why logits are not what a format promises, or None.
-Judge = Callable[[np.ndarray, Original], str | None]
+Judge = Callable[[Arrays, Original], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +282,7 @@ class Format:
     runtime: str
     promise: str
     write: Callable[[Original], dict[str, bytes]]
-    run: Callable[[Mapping[str, bytes], Original], np.ndarray]
+    run: Callable[[Mapping[str, bytes], Original], Arrays]
     judge: Judge
     modules: tuple[str, ...] = ()
     install: str = ""
@@ -325,25 +342,25 @@ def stem(architecture: str, recipe: Recipe) -> str:
     return f"{architecture}-{recipe.digest[:8]}"
 
 
-def same_as_screen(logits: np.ndarray, original: Original) -> str | None:
+def same_as_screen(logits: Arrays, original: Original) -> str | None:
     """Asks for the logits of the screen, bit for bit."""
     return _same(logits, original.screen)
 
 
-def same_as_decoded(logits: np.ndarray, original: Original) -> str | None:
+def same_as_decoded(logits: Arrays, original: Original) -> str | None:
     """Asks for the logits of the decoded float network, bit for bit."""
     return _same(logits, original.floats)
 
 
-def _same(logits: np.ndarray, expected: np.ndarray) -> str | None:
+def _same(logits: Arrays, expected: Arrays) -> str | None:
     off = distance(logits, expected)
     return f"logits must be the same, bit for bit; they are off by {off:.3g}" if off else None
 
 
-def close_to_decoded(logits: np.ndarray, original: Original) -> str | None:
+def close_to_decoded(logits: Arrays, original: Original) -> str | None:
     """Asks for the logits of the decoded float network but for rounding, of which some networks make much."""
     off = distance(logits, original.floats)
-    allowed = TOLERANCE * max(1.0, float(np.abs(original.floats).max()))
+    allowed = TOLERANCE * max([1.0, *(float(np.abs(each).max(initial=0)) for each in arrays(original.floats))])
     if off > allowed:
         allowed += 10 * original.rounding
     return (
@@ -357,12 +374,15 @@ def alike(flips: float, mean: float) -> Judge:
     """Asks that of the predictions at most the share `flips` differ from the integer network's, and that logits are
     off by at most `mean` of its largest one on average."""
 
-    def judge(logits: np.ndarray, original: Original) -> str | None:
+    def judge(logits: Arrays, original: Original) -> str | None:
         expected = original.screen
         if distance(logits, expected) == np.inf:
             return "logits must be finite and of every image; these are not"
-        share = float((logits.argmax(1) != expected.argmax(1)).mean())
-        off = float(np.abs(logits - expected).mean() / max(np.abs(expected).max(), 1e-12))
+        share = float((answers(logits) != answers(expected)).mean())
+        off = max(
+            float(np.abs(one - other).mean() / max(np.abs(other).max(), 1e-12))
+            for one, other in zip(arrays(logits), arrays(expected), strict=True)
+        )
         if share <= flips and off <= mean:
             return None
         return (
@@ -373,8 +393,24 @@ def alike(flips: float, mean: float) -> Judge:
     return judge
 
 
-def distance(logits: np.ndarray, others: np.ndarray) -> float:
+def answers(outputs: Arrays) -> np.ndarray:
+    """The top answer of each sample (n,) of one output (n, classes); zeros for outputs that are no classes."""
+    first = arrays(outputs)[0]
+    if isinstance(outputs, tuple) or first.ndim != 2 or first.shape[1] < 2:
+        return np.zeros(len(first), np.int64)
+    top: np.ndarray = first.argmax(1)
+    return top
+
+
+def distance(outputs: Arrays, others: Arrays) -> float:
     """Largest absolute difference; infinite where only one is finite or a number, or the shapes differ."""
+    pairs = arrays(outputs), arrays(others)
+    if len(pairs[0]) != len(pairs[1]):
+        return np.inf
+    return max(map(_distance, *pairs), default=0.0)
+
+
+def _distance(logits: np.ndarray, others: np.ndarray) -> float:
     if logits.shape != others.shape:
         return np.inf
     with np.errstate(invalid="ignore"):

@@ -16,10 +16,12 @@ from paretoscope.export.onnx import fp32, int8
 from paretoscope.export.processes import run_process
 from paretoscope.export.recipes import recipe_files
 from paretoscope.export.zips import unzip, zipped
+from paretoscope.graph.trace import output_names
 from paretoscope.measure.record import Record
 from paretoscope.measure.wording import share_touched, smaller
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.file import read_fields
+from paretoscope.runtimes.onnx_graph import Arrays
 from paretoscope.tasks.plain import figure
 
 READER = Path(codec.__file__).with_name("reader.py")
@@ -48,7 +50,7 @@ and the digest `artefact` of `record.json` is that of the file without them, as 
 
     python -m paretoscope export {model} --recipe recipe.json --format artefact --out model.psc
 
-`model.onnx` is the graph for other runtimes: input `images`, float32 (n, {shape}); output `logits`; {arithmetic}.
+`model.onnx` is the graph for other runtimes: {ends}; {arithmetic}.
 
 `reader.py` needs NumPy and constriction, and nothing else. It decodes the weights into a NumPy archive:
 
@@ -75,7 +77,7 @@ def _members(original: Original) -> dict[str, bytes]:
         size=record.size.artefact,
         ratio=", ".join(filter(None, [smaller(record.ratio), share_touched(record.touched)])),
         model=record.model,
-        shape=", ".join(map(str, original.input_shape)),
+        ends=_ends(original),
         arithmetic="int8 (QDQ)" if original.recipe.integer else "float32",
     )
     as_json, as_yaml = recipe_files(original.compressed)
@@ -89,6 +91,13 @@ def _members(original: Original) -> dict[str, bytes]:
         "README.md": readme.encode(),
     }
     return {**members, CHECKSUMS: checksums(members)}
+
+
+def _ends(original: Original) -> str:
+    """Inputs and outputs of the graph, for a person."""
+    inputs = [f"input `{i.name}`, {i.dtype} (n, {', '.join(map(str, i.shape))})" for i in original.inputs]
+    outputs = [f"output `{name}`" for name in output_names(len(original.subject.network.outputs))]
+    return "; ".join([*inputs, *outputs])
 
 
 def checksums(members: Mapping[str, bytes]) -> bytes:
@@ -114,7 +123,7 @@ def hold_recipe_of(members: Mapping[str, bytes], compressed: CompressedModel) ->
     return all(read_fields(members[name], name) == compressed.told for name in ("recipe.json", "recipe.yaml"))
 
 
-def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
     (data,) = files.values()
     members = open_bundle(data)
     if members["reader.py"] != READER.read_bytes():

@@ -3,13 +3,12 @@
 import hashlib
 from collections.abc import Mapping
 
-import numpy as np
-
 from paretoscope import codec
 from paretoscope.base.errors import ModelError
 from paretoscope.export.base import Format, Original, same_as_screen
 from paretoscope.export.recipes import recipe_files
 from paretoscope.recipe.file import read_recipe
+from paretoscope.runtimes.onnx_graph import Arrays
 
 
 def _write(original: Original) -> dict[str, bytes]:
@@ -17,7 +16,7 @@ def _write(original: Original) -> dict[str, bytes]:
     return {f"{original.stem}.json": as_json, f"{original.stem}.yaml": as_yaml}
 
 
-def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
     if original.compressed.description is not None:
         raise ModelError(
             "a recipe alone must give the artefact again; this one has settings that this version does not know. "

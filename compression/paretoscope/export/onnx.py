@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from paretoscope.export.base import Format, Original, alike, close_to_decoded
-from paretoscope.graph.trace import OPSET
+from paretoscope.graph.trace import OPSET, inputs_of
 from paretoscope.runtimes import Program
 from paretoscope.runtimes.integer.onnx_int8 import write_int8
-from paretoscope.runtimes.onnx_graph import export_any, graph_digest
+from paretoscope.runtimes.onnx_graph import Arrays, export_any, graph_digest
 from paretoscope.runtimes.onnx_runtime import ONNX_RUNTIME
 
 _REFERENCE = "ONNX, onnx.ai"
@@ -25,9 +23,9 @@ def int8(original: Original) -> bytes:
     return write_int8(original.network)
 
 
-def _run(number_format: str, files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run(number_format: str, files: Mapping[str, bytes], original: Original) -> Arrays:
     (data,) = files.values()
-    program = Program(ONNX_RUNTIME.name, number_format, graph_digest(data), original.inputs, data)
+    program = Program(ONNX_RUNTIME.name, number_format, graph_digest(data), inputs_of(original.inputs), data)
     session = ONNX_RUNTIME.prepare(program)
     try:
         return original.run(session.run)

@@ -11,6 +11,7 @@ from paretoscope.base.libraries import openvino
 from paretoscope.base.lock import machine
 from paretoscope.export.base import Format, Original, alike, close_to_decoded, versioned
 from paretoscope.export.onnx import fp32, int8
+from paretoscope.runtimes.onnx_graph import Arrays, arrays
 from paretoscope.runtimes.openvino import REQUIREMENT
 
 _REFERENCE = "OpenVINO documentation, docs.openvino.ai"
@@ -26,7 +27,7 @@ def _write(graph: bytes, stem: str) -> dict[str, bytes]:
         return {each.name: each.read_bytes() for each in (path, path.with_suffix(".bin"))}
 
 
-def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
     with temporary_folder() as folder:
         for name, data in files.items():
             (folder / Path(name).name).write_bytes(data)
@@ -34,10 +35,16 @@ def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
         if len(paths) != 1:
             raise ModelError(f"an IR must have one graph; got {len(paths)}")
         model = openvino().Core().compile_model(str(paths[0]), "CPU", _SETTINGS)
-        return original.run(lambda images: model(np.ascontiguousarray(images))[0].copy())
+
+        def run(samples: Arrays) -> Arrays:
+            made = model([np.ascontiguousarray(each) for each in arrays(samples)])
+            found = tuple(made[place].copy() for place in range(len(model.outputs)))
+            return found[0] if len(found) == 1 else found
+
+        return original.run(run)
 
 
-def _run_int8(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run_int8(files: Mapping[str, bytes], original: Original) -> Arrays:
     weights = b"".join(data for name, data in files.items() if name.endswith(".bin"))
     for name, layer in original.network.layers.items():
         # The kernels may round as they like, but not the weights.

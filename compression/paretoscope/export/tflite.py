@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from paretoscope.base.batch import parts
 from paretoscope.base.files import temporary_folder
 from paretoscope.export import torch_export
 from paretoscope.export.base import Format, Original, close_to_decoded, versioned
 from paretoscope.export.processes import run_process
+from paretoscope.runtimes.onnx_graph import Arrays, arrays
 
 REQUIREMENT = "litert-torch==0.10.0"
 
@@ -21,24 +23,28 @@ def _write(original: Original) -> dict[str, bytes]:
     with temporary_folder() as folder:
         program, out = folder / "model.pt2", folder / "model.tflite"
         # A device asks about one image at a time.
-        program.write_bytes(torch_export.save(original.module, original.first(1).clone(), batch=1))
+        program.write_bytes(torch_export.save(original.module, parts(original.first(1)), batch=1))
         command = [sys.executable, "-m", "paretoscope.export.tflite_worker", str(program), str(out)]
         run_process(command, original)
         return {f"{original.stem}.tflite": out.read_bytes()}
 
 
-def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
     from ai_edge_litert.interpreter import Interpreter
 
     (data,) = files.values()
     interpreter = Interpreter(model_content=data, num_threads=1)
     interpreter.allocate_tensors()
-    (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    given, answers = interpreter.get_input_details(), interpreter.get_output_details()
+    # The converter numbers inputs in the order of the program: serving_default_args_0 and so on.
+    given = sorted(given, key=lambda each: (len(each["name"]), each["name"]))
 
-    def run(image: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given["index"], image)
+    def run(samples: Arrays) -> Arrays:
+        for each, array in zip(given, arrays(samples), strict=True):
+            interpreter.set_tensor(each["index"], array)
         interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(answer["index"]))
+        found = tuple(np.asarray(interpreter.get_tensor(each["index"])) for each in answers)
+        return found[0] if len(found) == 1 else found
 
     return original.run(run, chunk=1)
 

@@ -10,10 +10,14 @@ from paretoscope.export.torch_export import load
 
 
 def main(program: str, out: str) -> None:
-    module = load(Path(program).read_bytes()).module()
-    (name,) = [node.name for node in module.graph.nodes if node.op == "placeholder"]
-    shape = next(node.meta["val"].shape for node in module.graph.nodes if node.name == name)
-    litert_torch.convert(module, (torch.zeros(tuple(map(int, shape))),)).export(out)
+    program_of = load(Path(program).read_bytes())
+    taken = program_of.graph_signature.user_inputs
+    samples = []
+    for node in program_of.graph.nodes:
+        if node.op == "placeholder" and node.name in taken:
+            value = node.meta["val"]
+            samples.append(torch.zeros(tuple(map(int, value.shape)), dtype=value.dtype))
+    litert_torch.convert(program_of.module(), tuple(samples)).export(out)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,17 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch.export import Dim, ExportedProgram
 
+from paretoscope.base.batch import parts
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
 from paretoscope.base.threads import torch_threads
 from paretoscope.base.tracing import TRACING
 from paretoscope.export.base import Format, Original, close_to_decoded, versioned
+from paretoscope.graph.graph_module import GraphModule
+from paretoscope.runtimes.onnx_graph import Arrays
 
 # What torch.export writes for the sizes of our networks: sums and products of the batch and of numbers.
 _NAMES = "Add|Mul|Min|Max|Mod|FloorDiv"
@@ -23,16 +25,15 @@ _SIZE = re.compile(rf"(Symbol\('s\d+', positive=True, integer=True\)|Integer\(-?
 
 
 @machine(exclusive=True)  # forward passes beside it would be rounded otherwise
-def save(module: torch.nn.Module, images: torch.Tensor, *, batch: int | None = None) -> bytes:
-    """The bytes of a `.pt2`; images: float32 (n, C, H, W), as a sample. Raises ModelError.
+def save(module: torch.nn.Module, samples: tuple[torch.Tensor, ...], *, batch: int | None = None) -> bytes:
+    """The bytes of a `.pt2`; samples: a tensor (n, ...) for each input. Raises ModelError.
 
-    batch: how many images it takes, those of the sample; None for any number, with a sample of 2.
+    batch: how many samples it takes, those of the sample; None for any number, with a sample of 2.
     """
-    data = io.BytesIO()
+    data, given = io.BytesIO(), tuple(each.clone() for each in samples)
     try:
         with TRACING, torch_threads(1):
-            shapes = None if batch else ({0: Dim("batch")},)
-            program = torch.export.export(module, (images,), dynamic_shapes=shapes)
+            program = torch.export.export(module, given, dynamic_shapes=_shapes(module, given, batch))
             # Samples would be stored as a pickle.
             program.example_inputs = None
             torch.export.save(program, data)
@@ -40,6 +41,15 @@ def save(module: torch.nn.Module, images: torch.Tensor, *, batch: int | None = N
         reason = str(error).partition("\n")[0]
         raise ModelError(f"a model must be traceable to be exported; {reason}. Choose another format.") from None
     return data.getvalue()
+
+
+def _shapes(module: torch.nn.Module, samples: tuple[torch.Tensor, ...], batch: int | None) -> Any:
+    """Any number of samples of each input, unless it is fixed."""
+    if batch:
+        return None
+    size = {0: Dim("batch")}
+    # The forward pass of an imported network takes `*inputs`, which are one argument.
+    return (tuple(size for _ in samples),) if isinstance(module, GraphModule) else tuple(size for _ in samples)
 
 
 @machine(exclusive=False)
@@ -76,10 +86,10 @@ def _pairs(data: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _write(original: Original) -> dict[str, bytes]:
-    return {f"{original.stem}.pt2": save(original.module, original.first(2).clone())}
+    return {f"{original.stem}.pt2": save(original.module, parts(original.first(2)))}
 
 
-def _run(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
     (data,) = files.values()
     return original.logits(load(data).module())
 

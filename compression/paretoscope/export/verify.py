@@ -2,15 +2,18 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 
+from paretoscope.base.batch import joined
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.progress import SILENT, Cancelled, Progress
-from paretoscope.export.base import Conversion, Original, Verification, distance, formats
+from paretoscope.export.base import Conversion, Original, Verification, answers, distance, formats
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
+from paretoscope.runtimes.onnx_graph import Arrays, arrays
+from paretoscope.tasks.plain import Counted
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,11 +62,13 @@ def verify(
     expected = original.screen
     original.begin(0.6, 1.0)
     start = time.perf_counter()
-    logits, problem = None, None
+    logits: Arrays | None = None
+    problem: str | None = None
     try:
-        logits = np.asarray(chosen.run(conversion.files, original))
-        if logits.shape != expected.shape:
-            problem = f"it must give logits of shape {expected.shape}; it gives {logits.shape}"
+        logits = chosen.run(conversion.files, original)
+        shapes, found = ([each.shape for each in arrays(outputs)] for outputs in (expected, logits))
+        if found != shapes:
+            problem = f"it must give logits of shape {_told(shapes)}; it gives {_told(found)}"
     except Cancelled:
         raise
     except CompressionError as error:
@@ -74,18 +79,29 @@ def verify(
     if logits is None or problem:
         reason = f"{chosen.name} failed its check: {problem}".rstrip(".")
         return _failed(chosen.name, f"{reason}.", conversion.size, seconds)
-    classes = logits.argmax(1)
+    outputs = joined(tuple(map(torch.from_numpy, arrays(logits))))
     return Verification(
         format=chosen.name,
         runtime=chosen.runtime,
-        n=len(classes),
-        differing=int((classes != expected.argmax(1)).sum()),
+        n=original.n,
+        differing=int((answers(logits) != answers(expected)).sum()),
         largest=distance(logits, expected),
-        correct=int(subject.task.correct(torch.tensor(logits), torch.from_numpy(subject.labels)).sum()),
+        correct=round(float(subject.task.correct(outputs, _truth(subject, original)).sum())),
         size=conversion.size,
         seconds=seconds,
         problem=f"{chosen.name} failed its check: {problem}." if (problem := chosen.judge(logits, original)) else None,
     )
+
+
+def _truth(subject: Subject, original: Original) -> Any:
+    """What answers are compared with: labels, or what the baseline says where the task is to agree with it."""
+    if isinstance(subject.baseline, Counted):
+        return torch.from_numpy(subject.labels)
+    return joined(tuple(map(torch.from_numpy, arrays(original.logits(subject.model)))))
+
+
+def _told(shapes: list[tuple[int, ...]]) -> str:
+    return " and ".join(map(str, shapes))
 
 
 def produce(

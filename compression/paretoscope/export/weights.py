@@ -19,6 +19,7 @@ from paretoscope.graph import compact
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.structure import Structure, build
 from paretoscope.model.tensors import Codebook, CompressedTensor, Integers, Plain
+from paretoscope.runtimes.onnx_graph import Arrays
 
 _REFERENCE = "Safetensors, huggingface.co/docs/safetensors"
 METADATA = "paretoscope"
@@ -153,7 +154,7 @@ def _write_decoded(original: Original) -> dict[str, bytes]:
     return {f"{original.stem}.safetensors": decoded(original.compressed)}
 
 
-def _run_decoded(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run_decoded(files: Mapping[str, bytes], original: Original) -> Arrays:
     (data,) = files.values()
     state = load(data)
     for name in original.compressed.order:
@@ -170,7 +171,7 @@ def _write_codes(original: Original) -> dict[str, bytes]:
     return {f"{original.stem}.codes.safetensors": codes(original.compressed)}
 
 
-def _run_codes(files: Mapping[str, bytes], original: Original) -> np.ndarray:
+def _run_codes(files: Mapping[str, bytes], original: Original) -> Arrays:
     (data,) = files.values()
     return original.rebuilt(read_codes(data))
 

@@ -98,7 +98,7 @@ def compare_programs(
     threads: int = 1,
     **settings: Any,
 ) -> PairedTiming:
-    """`compare` two programs of a runtime on a batch of samples, an array for each input, repeated if there are too few.
+    """`compare` two programs of a runtime on a batch of samples, arrays (n, ...), repeated if there are too few.
 
     settings: those of `compare`. Raises ModelError, or RuntimeUnavailableError when a program cannot be loaded.
     """

@@ -401,10 +401,11 @@ class Subject:
     def _baseline_program(self, runtime: str, size: int | None) -> Program:
         images = self.resized(size)
         self._try(self.model, images, size)
-        return runtimes.runtimes.get(runtime).build(runtimes.Runnable(self.model, self._inputs(images), calibration=images))
+        runnable = runtimes.Runnable(self.model, self._inputs(images), calibration=images)
+        return runtimes.runtimes.get(runtime).build(runnable)
 
     def resized(self, size: int | None) -> "Arrays":
-        """Calibration samples, an array (n, ...) for each input; images of that height and width; None for the model's own.
+        """Calibration samples, an array (n, ...) for each input, of that height and width; None for its own.
 
         Raises ModelError for another value than 1 to LARGEST_SIZE, and for samples that are no images.
         """

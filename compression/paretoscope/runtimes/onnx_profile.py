@@ -25,8 +25,8 @@ def onnx_profile(data: bytes, samples: Arrays, options: onnxruntime.SessionOptio
 
     data: an ONNX file of this package, float or QDQ. samples: an array for each input, run in one call. The
     interquartile mean of each node over `runs` calls (the profiler's clock ticks in whole microseconds), summed by
-    layer; an activation or a batch normalisation after a layer counts for it. All times add up to that of the nodes; what the
-    session spends between them is not in it.
+    layer; an activation or a batch normalisation after a layer counts for it. All times add up to that of the nodes;
+    what the session spends between them is not in it.
     """
     names = [each.name for each in onnx.load_model_from_string(data).graph.input]
     feeds = dict(zip(names, arrays(samples), strict=True))
