@@ -66,7 +66,7 @@ def test_a_network_is_added_judged_mended_and_removed(own_library: Path) -> None
     settle(page.button(key="rank_presets").click().run()).run()
     assert "of the train part" in said(page)
     settle(settle(page.button(key="take_preset").click().run()).run()).run()
-    assert "100.0 %: is that what you expect?" in said(page)
+    assert "**100 %: is that what you expect?**" in said(page)
 
     page.button(key="remove_network").click().run()
     assert library.names() == ("halves",)
