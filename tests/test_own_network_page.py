@@ -25,6 +25,7 @@ def run(kind: str, text: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_block_runs_in_its_order(tmp_path: Path) -> None:
     printed = [run(kind, text, tmp_path) for kind, text in BLOCKS]
     assert len(printed) == 6

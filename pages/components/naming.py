@@ -1,7 +1,9 @@
 """What models are called on the screen, and what kind of samples they take; importing this loads nothing large."""
 
+from paretoscope.base.errors import CompressionError
+from paretoscope.networks import sources
 from paretoscope.networks.network import Network
-from paretoscope.networks.sources import find, names, sources
+from paretoscope.networks.sources import find
 from paretoscope.networks.zoo import models
 
 from pages.components import plain
@@ -10,8 +12,17 @@ __all__ = ["called", "find", "known", "names", "pictures", "shown", "square", "t
 
 
 def known(model: str) -> bool:
-    """Whether there is a model of that name: one of the zoo, or one that was added and not removed since."""
-    return any(model in source.names() for source in sources)
+    """Whether there is a model of that name: one of the zoo, or one that was added, is whole and was not removed."""
+    try:
+        find(model)
+    except CompressionError:
+        return False
+    return True
+
+
+def names() -> tuple[str, ...]:
+    """What can be chosen: the zoo's models, then the user's; of damaged ones the page Networks tells."""
+    return tuple(filter(known, sources.names()))
 
 
 def called(model: str) -> str:

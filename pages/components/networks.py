@@ -21,7 +21,7 @@ def explain() -> None:
         "The zoo's networks and yours. A network of your own is a model like any other on every page and in every "
         "command, once it is added below."
     )
-    if told := st.session_state.pop("networks_told", None):
+    if told := st.session_state.get("networks_told"):
         st.success(plain.escape(told), icon=":material/check:")
     if problem := st.session_state.get("networks_error"):
         st.error(plain.escape(problem))
@@ -80,7 +80,7 @@ def table(rows: list[Row]) -> Row:
     picked = event.selection.rows[0] if event.selection.rows else place
     if names[picked] != st.session_state.networks_chosen:
         st.session_state.networks_chosen = names[picked]
-        st.session_state.networks_removing = None
+        st.session_state.networks_removing = st.session_state.networks_told = None
     return rows[picked]
 
 
@@ -149,6 +149,7 @@ def _removing(row: Row) -> None:
 
 
 def _ask(name: str | None) -> None:
+    st.session_state.networks_told = None
     st.session_state.networks_removing = name
 
 

@@ -29,11 +29,14 @@ def reserved_port() -> Iterator[int]:
         yield probe.getsockname()[1]
 
 
-def serve(port: int, folder: Path) -> Iterator[str]:
-    """The address of this checkout's dashboard on this port, until it is asked to go on; its store is in the folder."""
+def serve(port: int, folder: Path, **environment: str) -> Iterator[str]:
+    """The address of this checkout's dashboard on this port, until it is asked to go on; its store is in the folder.
+
+    environment: variables beside this process's own.
+    """
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     command += ["--server.fileWatcherType", "none", "--server.address", "127.0.0.1"]
-    yield from serve_by(command, port, folder, cwd=ROOT, environment=os.environ)
+    yield from serve_by(command, port, folder, cwd=ROOT, environment={**os.environ, **environment})
 
 
 def serve_by(

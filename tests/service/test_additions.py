@@ -1,4 +1,4 @@
-"""Networks of users through the workbench: added, looked at, tried with other preprocessing; what fails leaves nothing."""
+"""Networks of users through the workbench: added, looked at, read in another way; what fails leaves nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +35,7 @@ def run(bench: Workbench, kind: StudyKind, *arguments: object):
     return Request.from_json(Request(kind, arguments).to_json()).run(bench, SILENT)
 
 
+@pytest.mark.slow
 def test_pictures_are_seen_as_they_are_fed_and_the_best_preset_is_found_and_taken(
     bench: Workbench, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_pictures_are_seen_as_they_are_fed_and_the_best_preset_is_found_and_take
     assert run(bench, StudyKind.PREVIEW, "halves").worth.value == 1.0
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_and_leaves_nothing(bench: Workbench, tmp_path: Path) -> None:
     program = own_files.write_program(tmp_path / "sensor.pt2", "sensor")
     other = own_files.write_arrays(tmp_path / "text.npz", "text")
@@ -90,6 +92,7 @@ def test_without_samples_inputs_are_drawn_and_nothing_is_said_of_right_answers(
     assert found.samples[0].right is None and len(found.samples[0].answers) == 1
 
 
+@pytest.mark.slow
 def test_a_name_that_stands_for_another_network_is_opened_anew(bench: Workbench, tmp_path: Path) -> None:
     for name in ("regression", "bare"):
         own_files.write_program(tmp_path / f"{name}.pt2", name)
@@ -114,11 +117,12 @@ def test_a_full_library_takes_no_more(bench: Workbench, tmp_path: Path) -> None:
     (folder / "large").write_bytes(bytes(1_100_000))
     assert library_mb() == 1.1
     limited = Workbench(limits=Limits(library=1))
-    with pytest.raises(LimitError, match="megabytes of the library must be at most 1 on this server; got 1.1"):
+    with pytest.raises(LimitError, match=r"megabytes of the library must be at most 1 on this server; got 1\.1"):
         limited.ask(StudyKind.ADD, Addition("mine", "mine.pt2"))
     limited.close()
 
 
+@pytest.mark.slow
 def test_signals_and_several_inputs_are_seen(bench: Workbench, tmp_path: Path) -> None:
     for name in ("sensor", "two", "text"):
         program = own_files.write_program(tmp_path / f"{name}.pt2", name)
