@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from paretoscope.graph.network_graph import Argument, NetworkGraph, Node, TensorName, Value, parts
 from paretoscope.graph.shapes import shapes_of
@@ -65,7 +66,7 @@ _ROWS = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
 
 def neighbours(graph: NetworkGraph) -> Iterator[tuple[str, str]]:
     """Pairs of layers of which the second, and it alone, takes the output of the first; each is called once."""
-    shapes = shapes_of(graph)
+    shapes: Mapping[str, Any] = shapes_of(graph)
     users: dict[str, list[Node]] = {}
     for node in graph.nodes:
         # Who asks for a shape alone does not read what is computed.

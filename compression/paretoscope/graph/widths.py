@@ -5,7 +5,8 @@ elementwise operators unite the labels of what they combine, moves (reshape, per
 them, so that heads of attention, channel shuffles, dense connections and skips need no rules of their own. Labels of
 what no rule covers, of inputs and of outputs are never removed: a graph that is not understood stays as it is.
 
-Values hold labels as arrays of the value's number of axes, of length 1 along axes that they do not depend on.
+Values hold labels as arrays of the value's number of axes, of length 1 along axes that they do not depend on. The file
+is long because it has one rule for each operator, and all share the labels.
 """
 
 import dataclasses
@@ -214,7 +215,7 @@ class Widths:
         ):
             return self._moved(name, node, first, before, shape)
         if name in ("cat", "stack"):
-            return self._joined(name, node, shape)
+            return self._joined(name, node, cast(Any, shape))
         if name in ("chunk", "split", "split_with_sizes", "unbind") and isinstance(shape, list):
             return self._pieces(name, node, first, shape)
         if name in ("matmul", "mm") and isinstance(args[1], TensorName) and len(self._shape(args[1])) == 2:
@@ -275,7 +276,8 @@ class Widths:
         axis = args[1] % len(before)
         if name == "select":
             labels = self._tie(labels, axis) if labels.shape[axis] > 1 else labels
-            return labels.take(0, axis=axis)
+            taken: Labels = labels.take(0, axis=axis)
+            return taken
         if labels.shape[axis] == 1:
             return labels
         if name == "slice":
@@ -285,7 +287,8 @@ class Widths:
 
     def _joined(self, name: str, node: Node, shape: tuple[int, ...]) -> Labels:
         args: Any = node.args
-        axis: int = (args[1] if len(args) > 1 else node.kwargs.get("dim", 0)) % len(shape)
+        named: Any = node.kwargs.get("dim", 0)
+        axis: int = (args[1] if len(args) > 1 else named) % len(shape)
         pieces = [(self._labels(each), self._shape(each)) for each in args[0]]
         if name == "stack":
             pieces = [(np.expand_dims(each, axis), (*s[:axis], 1, *s[axis:])) for each, s in pieces]
@@ -649,7 +652,7 @@ class Widths:
             whole = self._labels(args[0])
             if whole.shape[axis] == 1:
                 return node
-            counts = [
+            counts: list[Argument] = [
                 size if size is not None else int(not np.isin(self.roots[each.ravel()[0]], gone))
                 for size, each in zip(sizes, labels, strict=True)
             ]
@@ -659,7 +662,9 @@ class Widths:
             axis = args[1] % len(before) if len(args) > 1 else 0
             if whole.shape[axis] == 1:
                 return node
-            left = ~np.isin(self.roots[np.moveaxis(whole, axis, 0).reshape(whole.shape[axis], -1)], gone).all(axis=1)
+            left: Any = ~np.isin(self.roots[np.moveaxis(whole, axis, 0).reshape(whole.shape[axis], -1)], gone).all(
+                axis=1
+            )
             start, end, step = _bounds(args, before[axis])
             return dataclasses.replace(
                 node, args=(args[0], axis, int(left[:start].sum()), int(left[:end].sum()), step), kwargs={}

@@ -53,9 +53,9 @@ def scaled(layer: structure.LinearMap, scale: Tensor) -> Tensor:
 
 def _normalises(first: nn.Module, second: nn.Module) -> bool:
     """Whether the channels that a batch normalisation scales are the output channels of a layer of that kind."""
-    known = {nn.Linear: 1, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+    known: dict[type[nn.Module], int] = {nn.Linear: 1, nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
     known |= {nn.ConvTranspose1d: 1, nn.ConvTranspose2d: 2, nn.ConvTranspose3d: 3}
-    norms = {nn.BatchNorm1d: 1, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
+    norms: dict[type[nn.Module], int] = {nn.BatchNorm1d: 1, nn.BatchNorm2d: 2, nn.BatchNorm3d: 3}
     return type(first) in known and known[type(first)] == norms.get(type(second))
 
 
