@@ -5,7 +5,7 @@
 Each is imported as a user's network is, by its graph. Opened: its tensors put into the module and their statistics,
 once. Then recipes, each with its exact file, the median of some rounds. Peak memory is the growth of the process's
 resident set over what it held before the network was opened, until its statistics and the first recipe's file are
-there, in a process of its own (Linux); the tensors that were read from the user's file count.
+there, in a process of its own (Linux); the tensors that were read from the user's file count while they are there.
 """
 
 import argparse
@@ -66,6 +66,7 @@ def peak_memory(name: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of making it
     before = _resident("VmRSS") - held
     module = found.module()
+    del found
     statistics = ModelStatistics.of(module, name)
     codec.write(compress(statistics, RECIPES[0]))
     print(sum(layer.weight.nbytes for layer in statistics.layers.values()), _resident("VmHWM") - before)
