@@ -9,11 +9,13 @@ run at the input size that they are made for; the small ones are those of tests/
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
@@ -105,7 +107,10 @@ def work(name: str) -> None:
         except CompressionError as error:
             told = {"crash": False, "reason": str(error)}
         except Exception as error:
-            told = {"crash": True, "reason": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            said = (str(error).splitlines() or [""])[0]
+            place = f"{Path(where.filename).name}, line {where.lineno}"
+            told = {"crash": True, "reason": f"{type(error).__name__}: {said} ({place})"}
         print(json.dumps({"stage": stage, **told, "s": round(time.perf_counter() - started, 2)}), flush=True)
 
 
@@ -119,9 +124,10 @@ class Tried:
 
     def stages(self) -> dict[str, Callable[[], str | None]]:
         from paretoscope.export import formats
-        from paretoscope.recipe.recipe import Code, Quantize, Recipe, Recover, Repair, Simplify
+        from paretoscope.recipe.recipe import Quantize, Recipe, Recover, Repair, Simplify
 
-        eight = Recipe(quantize=Quantize(8), code=Code())
+        eight = Recipe(quantize=Quantize(8))
+        integers = Recipe(quantize=Quantize(8, activations=8))
         return {
             "from .pt2": self.from_program,
             "from .onnx": self.from_onnx,
@@ -129,7 +135,7 @@ class Tried:
             "share touched": partial(self.touched, eight),
             "8 bits, error": partial(self.error, eight),
             "4 bits by rate, error": partial(self.error, Recipe(quantize=Quantize(4, calibration="rate"))),
-            "integers, error": partial(self.error, Recipe(quantize=Quantize(8, activations=8))),
+            "integers, error": partial(self.error, integers),
             "written, read, built": partial(self.rebuilt, eight),
             "layers": self.layers,
             **{f"latency, {runtime}": partial(self.latency, eight, runtime) for runtime in RUNTIMES},
@@ -139,9 +145,13 @@ class Tried:
             "nodes": partial(self.smaller, Recipe(simplify=Simplify(nodes=0.25))),
             "blocks": partial(self.smaller, Recipe(simplify=Simplify(blocks=1))),
             "fold": partial(self.error, Recipe(simplify=Simplify(fold=True))),
-            "repair": partial(self.error, replace(eight, repair=Repair(gptq=True, bias=True))),
+            "repair": partial(self.error, replace(eight, repair=Repair("gptq", bias=True))),
             "one epoch": partial(self.epoch, replace(eight, recover=Recover(epochs=1, distill=1.0))),
-            **{f"to {each.name}": partial(self.export, eight, each.name) for each in formats if each.available()},
+            **{
+                f"to {each.name}": partial(self.export, integers if each.name.endswith("int8") else eight, each.name)
+                for each in formats
+                if each.available()
+            },
         }
 
     @cached_property
@@ -182,7 +192,8 @@ class Tried:
         path = self.folder / "network.onnx"
         batch = torch.export.Dim("batch", min=1, max=1024)
         shapes = tuple({0: batch} for _ in inputs)
-        torch.onnx.export(self.module, inputs, path, dynamo=True, dynamic_shapes=shapes, verbose=False)
+        with contextlib.redirect_stdout(sys.stderr):
+            torch.onnx.export(self.module, inputs, path, dynamo=True, dynamic_shapes=shapes, verbose=False)
         started = time.perf_counter()
         found = read_onnx(path)
         seconds = time.perf_counter() - started
@@ -203,7 +214,7 @@ class Tried:
 
     def touched(self, recipe: Any) -> str:
         *_, evaluation = self.subject.evaluate(recipe)
-        return f"{100 * evaluation.record.share.touched:.1f} %"
+        return f"{100 * evaluation.record.touched.share:.1f} %"
 
     def error(self, recipe: Any) -> str:
         *_, evaluation = self.subject.evaluate(recipe)
@@ -243,7 +254,7 @@ class Tried:
         return measure_sensitivity(self.subject, some, grids={"bits": (4, 8)})
 
     def sensitivity(self) -> str:
-        return f"{len(self.curves.layers)} layers"
+        return f"{len(self.curves.curves)} layers"
 
     def suggest(self) -> str:
         from paretoscope.search.suggest import Target, suggest
@@ -262,7 +273,7 @@ class Tried:
     def smaller(self, recipe: Any) -> str:
         compressed = self.subject.compress(recipe)
         *_, evaluation = self.subject.evaluate_compressed(compressed)
-        share = evaluation.record.share.architecture_simplification
+        share = evaluation.record.rates.architecture_simplification
         if share >= 1:
             raise CompressionError(" ".join(compressed.notes) or "nothing was removed.")
         return f"{100 * share:.0f} % left"
