@@ -39,15 +39,13 @@ def test_recurrent_layers_become_those_of_pytorch(kind: str, gates: int, directi
         "r": draw.normal(size=(n, gates * 5, 5)).astype(np.float32),
         "b": draw.normal(size=(n, 2 * gates * 5)).astype(np.float32),
     }
-    reset = {"linear_before_reset": 1} if kind == "GRU" else {}
+    settings = {"hidden_size": 5, "direction": direction} | ({"linear_before_reset": 1} if kind == "GRU" else {})
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
-        helper.make_node(
-            kind, ["t", "w", "r", "b"], ["all"], "/rnn/" + kind, hidden_size=5, direction=direction, **reset
-        ),
+        helper.make_node(kind, ["t", "w", "r", "b"], ["all"], f"/rnn/{kind}", **settings),
         helper.make_node("Transpose", ["all"], ["y"], perm=[2, 0, 1, 3]),
     ]
-    model = onnx_model(nodes, weights, ["n", 7, 3])
+    model = onnx_model(nodes, weights, ["n", 7, 3], axes=4)
     found = read_onnx(model.SerializeToString())
     assert {path: layer[0] for path, layer in found.graph.layers.items()} == {"rnn": kind}
     x = torch.randn(3, 7, 3, generator=torch.Generator().manual_seed(0))
@@ -57,7 +55,7 @@ def test_recurrent_layers_become_those_of_pytorch(kind: str, gates: int, directi
 
 
 def test_open_sizes_are_asked_for_and_taken() -> None:
-    model = onnx_model([helper.make_node("Relu", ["x"], ["y"])], {}, ["n", 3, "h", "w"])
+    model = onnx_model([helper.make_node("Relu", ["x"], ["y"])], {}, ["n", 3, "h", "w"], axes=4)
     with pytest.raises(ModelError, match="--input x="):
         read_onnx(model.SerializeToString())
     assert read_onnx(model.SerializeToString(), {"x": (3, 8, 8)}).graph.inputs[0].shape == (3, 8, 8)
@@ -105,7 +103,7 @@ def test_what_cannot_be_a_network_here_is_refused_by_name() -> None:
         (onnx_model([node("Attack", "x", domain="mine")], {}, ["n", 4]), "Attack"),
         (onnx_model([node("Relu", "x")], {}, ["n", 4], opset=8), "opset 9"),
         (onnx_model([node("MatMul", "x", "w")], {"w": np.ones((4, 2), np.float16)}, ["n", 4]), "half precision"),
-        (onnx_model([node("Relu", "x")], {}, [2, 2**30]), "numbers"),
+        (onnx_model([node("Relu", "x")], {}, [2, 2**30]), "fixed sizes"),
         (onnx_model([node("Relu", "y")], {}, ["n", 4]), "ONNX file"),
         (onnx_model([node("Relu", "x"), node("Relu", "x")], {}, ["n", 4]), "ONNX file"),
         (onnx_model([node("MatMul", "x", "w")], {"w": np.ones((5, 2), np.float32)}, ["n", 4]), "MatMul the MatMul"),

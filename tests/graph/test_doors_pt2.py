@@ -63,9 +63,8 @@ def trapped(what: str) -> bytes:
         case "an expression":
             return repacked(data, lambda name, text: text.replace(b"Symbol('s", CODE.encode()))
         case _:  # a weight that is marked as pickled
-            data = with_json(
-                data, lambda d: [each.update(use_pickle=True) for each in d["config"].values()], "weights_config"
-            )
+            marked = {"use_pickle": True}
+            data = with_json(data, lambda d: [each.update(marked) for each in d["config"].values()], "weights_config")
             return repacked(data, lambda name, text: archive.getvalue() if "weights/weight_" in name else text)
 
 

@@ -1,4 +1,7 @@
-"""Files changed at random, seeded: each is refused with a ModelError, or is a network. 20,000: benchmarks.fuzz_doors."""
+"""Files changed at random, seeded: each is refused with a ModelError, or is a network.
+
+`benchmarks.fuzz_doors` does the same 20,000 times.
+"""
 
 import pytest
 

@@ -58,14 +58,14 @@ def onnx_model(
     weights: dict[str, np.ndarray],
     shape: list[int | str],
     opset: int = 17,
-    output: list[int | str] | None = None,
+    axes: int = 2,
 ) -> onnx.ModelProto:
-    """A model of one input x and one output y."""
+    """A model of one input x and one output y of so many axes."""
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [f"y{i}" for i in range(axes)])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

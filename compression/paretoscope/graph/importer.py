@@ -117,6 +117,7 @@ class _Importer:
         self._owned: set[str] = set()
         self._kept: dict[str, Tensor] = {}
         self._out: list[Node] = []
+        self._taken = {each.name for each in self._nodes}
         self._ties = self._tied()
         self._needed = self._needed_nodes()
 
@@ -303,18 +304,25 @@ class _Importer:
 
     def _recurrent(self, node: fx.Node, path: str, args: tuple[Argument, ...], kind: str, where: str) -> None:
         """A module gives (output, state), the state of an LSTM in two; the operator gives them side by side."""
-        whole, state = f"{node.name}_all", f"{node.name}_1"
+        whole, output, state = (self._free(f"{node.name}_{part}") for part in ("all", "output", "state"))
         self._out.append(Node(whole, LAYER + path, args, {}, where))
-        self._out.append(Node(f"{node.name}_0", "operator.getitem", (Value(whole), 0), {}, where))
+        self._out.append(Node(output, "operator.getitem", (Value(whole), 0), {}, where))
         self._out.append(Node(state, "operator.getitem", (Value(whole), 1), {}, where))
         if kind == "LSTM":
-            halves = [f"{state}_{each}" for each in (0, 1)]
+            halves = [self._free(f"{node.name}_{part}") for part in ("hidden", "cell")]
             self._out.extend(
                 Node(half, "operator.getitem", (Value(state), each), {}, where) for each, half in enumerate(halves)
             )
-            self._arguments[node] = [Value(f"{node.name}_0"), *(Value(half) for half in halves)]
+            self._arguments[node] = [Value(output), *(Value(half) for half in halves)]
         else:
-            self._arguments[node] = [Value(f"{node.name}_0"), Value(state)]
+            self._arguments[node] = [Value(output), Value(state)]
+
+    def _free(self, name: str) -> str:
+        """The name, or a longer one that no value has."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
 
     def _path_of(self, tensors: Mapping[str, fx.Node]) -> str | None:
         """The layer that these tensors are of, by leaf; None where they are not named as one layer's are."""

@@ -50,6 +50,10 @@ _BY_NUMBERS = {
 }
 # What computes with one number beside a tensor.
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Equal", "Less", "Greater", "GreaterOrEqual", "LessOrEqual")
+# What is computed at once where all its inputs are constants, and which of these give the numbers of their input.
+_SAME = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
+_FOLDED = (*_SAME, "Cast", "Concat", "Slice", "Split", "Gather", "Expand", "Shape", "Add", "Sub", "Mul", "Div", "Neg")
+MOST_FOLDED = 1 << 28
 # Constants of up to so many integers may be sizes.
 _FEW = 4096
 # What one sample, and the batch of a file, may have at most. Chosen by hand.
@@ -68,6 +72,8 @@ class OnnxNetwork(nn.Module):
         self.outputs = [each.name for each in graph.output]
         self._nodes = list(graph.node)
         numbers = 0
+        # Of constants that were made from one weight: that weight.
+        self._sources: dict[str, str] = {}
         for node in self._nodes:
             if node.op_type == "Constant":
                 arrays[node.output[0]] = _constant(node)
@@ -81,6 +87,8 @@ class OnnxNetwork(nn.Module):
                         f"{str(shape)[:80]} it has more. Export it again."
                     )
                 arrays[node.output[0]] = np.full(shape, *_filled(node))
+            elif node.op_type in _FOLDED and all(name in arrays for name in node.input if name):
+                arrays.update(self._folded(node, arrays))
         self._nodes = [node for node in self._nodes if node.output[0] not in arrays]
         _expect_known(self._nodes)
         self._recurrent: dict[str, onnx_recurrent.Recurrent] = {}
@@ -93,6 +101,27 @@ class OnnxNetwork(nn.Module):
         self._linear(arrays)
         self._register(arrays)
         self._calls = [self._prepared(node) for node in self._nodes]
+
+    def _folded(self, node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What a node makes of constants alone."""
+        _, call, function = self._prepared(node)
+        given: list[Any] = [torch.from_numpy(np.array(arrays[name])) if name else None for name in node.input]
+        if node.op_type in _BY_NUMBERS:
+            given[1:] = [each if each is None else Numbers(each.reshape(-1).tolist()) for each in given[1:]]
+        if node.op_type in _SAME:
+            self._sources[node.output[0]] = self._sources.get(node.input[0], node.input[0])
+        try:
+            found = array_of([*given[0].shape]) if node.op_type == "Shape" else function(call, *given)
+        except ModelError:
+            raise
+        except Exception as error:  # PyTorch's errors have no common base
+            raise call.refuse(f"constants that do not fit ({(str(error).splitlines() or [''])[0][:200]})") from None
+        if node.op_type == "Shape":
+            return {node.output[0]: found[call.get("start", 0) : call.get("end")].astype(np.int64)}
+        results = found if isinstance(found, tuple) else (found,)
+        if sum(each.numel() for each in results) > MOST_FOLDED:
+            raise call.refuse(f"a result of more than {MOST_FOLDED:,} numbers")
+        return {name: each.contiguous().numpy() for name, each in zip(node.output, results, strict=False) if name}
 
     # What is a weight of what.
 
@@ -135,7 +164,7 @@ class OnnxNetwork(nn.Module):
                 continue
             if weights["weight"] in self._names:
                 continue
-            path = _free(_path_of(node, weights["weight"]), taken)
+            path = _free(_path_of(node, self._sources.get(weights["weight"], weights["weight"])), taken)
             for leaf, name in weights.items():
                 if name in self._names:
                     continue
@@ -236,6 +265,8 @@ class OnnxNetwork(nn.Module):
                 self._plain[name] if isinstance(each, Tensor) and name in self._plain and name not in values else each
                 for name, each in zip(node.input, given, strict=True)
             ]
+            if kind == "Expand":
+                told[0] = given[0]
             return with_sizes(kind, call, function, told)
         if kind in ("MatMul", "Gemm") and node.input[1] in self._names:
             return self._product(node, call, given)

@@ -1,8 +1,9 @@
 """Networks that are there as modules: exported by torch.export, and imported as any program is."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -39,7 +40,10 @@ def import_module(module: nn.Module, example: "Batch") -> Imported:
 def import_traced(module: nn.Module, inputs: "tuple[Tensor, ...]", *, any_batch: bool) -> Imported:
     """As `import_module`: exported for any batch, or for that of the inputs alone. Raises ModelError."""
     batch = Dim("batch", min=1, max=2**20)
-    shapes = tuple({0: batch} for _ in inputs) if any_batch else None
+    each: Any = tuple({0: batch} for _ in inputs)
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    # Inputs that the module takes as one, `*inputs`, are described as one.
+    shapes = None if not any_batch else ((each,) if kinds == [inspect.Parameter.VAR_POSITIONAL] else each)
     try:
         with TRACING, torch.no_grad(), _plainly(module):
             program = export(module, inputs, dynamic_shapes=shapes, strict=False)
