@@ -7,8 +7,8 @@ from paretoscope.tasks import tasks
 
 from tests.helpers import own_networks as own
 
-# Networks whose weights are in convolutions, linear layers or attention.
-LAYERED = tuple(name for name in own.MAKERS if name not in ("bare", "language"))
+# All of them.
+LAYERED = tuple(own.MAKERS)
 CASES = [(name, labelled) for name in LAYERED for labelled in ([True, False] if name in own.CLASSIFIERS else [False])]
 
 

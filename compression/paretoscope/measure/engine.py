@@ -7,7 +7,7 @@ PyTorch on the first chunk, whose outputs are then taken from PyTorch.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from paretoscope.base.batch import Batch, length, parts, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
+from paretoscope.networks.network import Input
 from paretoscope.tasks.reference import Forward, run
 
 # Largest difference from PyTorch, as a share of the largest output, as for exported files. By hand, no benchmark.
@@ -53,14 +54,14 @@ class Speeds:
         return not self.build_s or n * (self.torch_s - self.onnx_s) > self.build_s
 
 
-def engine_for(module: nn.Module, first: Batch, speeds: Speeds) -> tuple[Forward, Engine]:
+def engine_for(module: nn.Module, inputs: Sequence[Input], first: Batch, speeds: Speeds) -> tuple[Forward, Engine]:
     """The faster engine of a module for samples like those of the first chunk, where both agree on these.
 
     What was measured is noted in `speeds`.
     """
     began = time.perf_counter()
     try:
-        session = _session(module, first)
+        session = _session(module, inputs)
     except (ModelError, RuntimeError):
         speeds.refused = True
         return module, Engine.TORCH
@@ -102,14 +103,13 @@ def _agree(wanted: Tensor, found: Tensor) -> bool:
 
 
 @machine(exclusive=False)
-def _session(module: nn.Module, first: Batch) -> Callable[..., Any]:
+def _session(module: nn.Module, inputs: Sequence[Input]) -> Callable[..., Any]:
     """A function that runs a module in ONNX Runtime; raises ModelError where it cannot be written as a graph."""
     # ONNX and its runtime take a while to import, and small networks need none of them.
-    from paretoscope.runtimes.onnx_graph import export_fp32, inputs_as_known
+    from paretoscope.runtimes.onnx_graph import export_fp32
     from paretoscope.runtimes.sessions import open_session, session_options
 
-    samples = tuple(each.numpy() for each in parts(first))
-    data = export_fp32(module, inputs_as_known(module, samples), samples)
+    data = export_fp32(module, inputs)
     session = open_session(data, session_options(torch.get_num_threads()))
     names = [each.name for each in session.get_inputs()]
 

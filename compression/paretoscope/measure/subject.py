@@ -225,7 +225,7 @@ class Subject:
             ):
                 first = next(chunks)
                 chunks = itertools.chain([first], chunks)
-                forward, engine = engine_for(forward, first, form.speeds)
+                forward, engine = engine_for(forward, self.network.inputs, first, form.speeds)
             for predictions in self.task.answer(forward, chunks, judged.reference):
                 figures = self.task.score(predictions, judged.labels, judged.answers)
                 # Of the same samples, where the baseline was not asked about all.
