@@ -97,8 +97,8 @@ def test_threads_and_the_batch_reach_the_session(monkeypatch):
     seen = []
     program = ONNX_RUNTIME.build(Runnable(model_of("lenet-5"), shape_of("lenet-5")))
 
-    def profile(data, images, options, runs):
-        seen.append((len(images), options.intra_op_num_threads, runs))
+    def profile(data, samples, options, runs):
+        seen.append((len(samples[0]), options.intra_op_num_threads, runs))
         return {}
 
     monkeypatch.setattr("paretoscope.runtimes.onnx_runtime.onnx_profile", profile)

@@ -154,7 +154,7 @@ def _recurrent(kind: str) -> Callable[[Attributes], Callable[..., Tensor]]:
             none = x.new_zeros(directions, x.shape[1], hidden)
             first = [none if each is None else each for each in (more[1:] or (None,))]
             first += [none] * (1 + (kind == "LSTM") - len(first))
-            start = first if kind == "LSTM" else first[0]
+            start: Any = first if kind == "LSTM" else first[0]
             out = call(x, start, params, b is not None, 1, 0.0, False, directions == 2, False)[0]
             return out.reshape(*x.shape[:2], directions, hidden).transpose(1, 2)
 

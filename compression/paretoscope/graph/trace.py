@@ -80,7 +80,7 @@ class Size(int):
 
     def _with(self, value: object, compute: Callable[[int, int], int]) -> "Size":
         if not isinstance(value, int):
-            return NotImplemented
+            raise TypeError(f"a size goes with whole numbers; got {value!r}")
         return Size(compute(int(self), int(value)), compute(self.other, other_of(value)))
 
     def __mul__(self, value: int) -> "Size":
@@ -214,10 +214,10 @@ class Trace(TorchFunctionMode):
 
     def _measure(self, func: Function, tensors: Sequence[Tensor]) -> None:
         """Note of the tensors of a call what their sizes are for the other batch."""
-        other, others = self._others[self.calls] if self.calls < len(self._others) else (None, [])
+        called, others = self._others[self.calls] if self.calls < len(self._others) else (None, [])
         self.calls += 1
         shapes = [tuple(tensor.shape) for tensor in tensors]
-        if other != func or [len(shape) for shape in shapes] != [len(shape) for shape in others]:
+        if called != func or [len(shape) for shape in shapes] != [len(shape) for shape in others]:
             raise refuse(f"a network whose calls depend on the batch, at {_called(func)}")
         for tensor, shape, other in zip(tensors, shapes, others, strict=True):
             self._sizes[id(tensor)] = tuple(
@@ -344,7 +344,8 @@ class Trace(TorchFunctionMode):
         """A value in another type, if it has another."""
         if found == wanted:
             return name
-        return self.emit("Cast", [name], shape, to=helper.np_dtype_to_tensor_dtype(np.dtype(_NUMPY[wanted])))
+        kind: int = helper.np_dtype_to_tensor_dtype(np.dtype(_NUMPY[wanted]))
+        return self.emit("Cast", [name], shape, to=kind)
 
     @staticmethod
     def numpy_type(dtype: torch.dtype) -> Any:
@@ -385,7 +386,7 @@ def refuse(what: str) -> NoRuleError:
 
 
 def _called(function: Function) -> str:
-    return resolve_name(function) or getattr(function, "__name__", repr(function))
+    return resolve_name(function) or str(getattr(function, "__name__", repr(function)))
 
 
 def _rule_for(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rule:
@@ -417,13 +418,14 @@ def record(module: nn.Module, inputs: Inputs) -> Trace:
         other, batch = zeros(given, OTHER_BATCH), zeros(given, BATCH)
         with _Watch() as watch:
             module(*other)
-        with Trace(module, given, batch, watch.shapes) as trace:
+        trace = Trace(module, given, batch, watch.shapes)
+        with trace:
             result = module(*batch)
     if trace.calls != len(watch.shapes):
         raise refuse("a network whose calls depend on the batch, at its end")
     found = list(tensors_in(result))
-    for each in found:
-        trace.expect_named(each)
+    for tensor in found:
+        trace.expect_named(tensor)
     grown = [each for each in found if each.ndim and varies(trace.size(each)[0])]
     if not found or len(grown) != len(found) or not trace.nodes:
         raise ModelError(

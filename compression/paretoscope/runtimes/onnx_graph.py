@@ -69,7 +69,7 @@ def export_slowly(module: nn.Module, inputs: Inputs, samples: Arrays | None = No
             torch.onnx.export(
                 copy.deepcopy(module).eval(),
                 tuple(map(torch.from_numpy, batch)),
-                data,
+                data,  # type: ignore[arg-type]  # a file in memory will do
                 dynamo=False,
                 input_names=names,
                 output_names=outputs,
