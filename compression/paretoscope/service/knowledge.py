@@ -210,9 +210,10 @@ class Knowledge:
             self._subjects.pop(model)
             self._records.pop(model, None)
             self._earlier.pop(model, None)
-            for cached in (self._evaluations, self._conversions):
-                for key in [key for key in cached if key[0] == model]:
-                    cached.pop(key)
+            for evaluated in [key for key in self._evaluations if key[0] == model]:
+                self._evaluations.pop(evaluated)
+            for converted in [key for key in self._conversions if key[0] == model]:
+                self._conversions.pop(converted)
 
     def refresh(self, model: str) -> None:
         """Forget a model where another process has changed what its name stands for; raises UnknownNameError."""

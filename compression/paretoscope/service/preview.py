@@ -162,7 +162,7 @@ def _raw(data: Data, n: int) -> tuple[dict[str, tuple[str, ...]], dict[str, list
     fields = dict(zip((each.name for each in data.inputs), matched(samples, data.inputs), strict=True))
     raw, _ = data.raw(Part.TEST, 0, n)
     columns = {name: field.columns for name, field in fields.items()}
-    texts = {name: [str(each) for each in raw[field.name]] for name, field in fields.items() if field.kind is Kind.TEXT}  # type: ignore[union-attr]
+    texts = {name: [str(each) for each in raw[field.name]] for name, field in fields.items() if field.kind is Kind.TEXT}
     return columns, texts
 
 
