@@ -1,6 +1,7 @@
 """A signal of one sample: a line for each channel over time."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -41,7 +42,7 @@ def draw(data: Signal, theme: Theme = LIGHT, *, height: int = 110) -> go.Figure:
         for place, curve in enumerate(data.curves)
     ]
     room = 0.05 * ((data.high - data.low) or 1.0)
-    sides = {
+    sides: dict[str, Any] = {
         "xaxis": axis(theme, showticklabels=False, nticks=3),
         "yaxis": axis(theme, range=[data.low - room, data.high + room], nticks=3),
         "showlegend": False,
