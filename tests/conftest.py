@@ -19,6 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FOLDER] = tempfile.TemporaryDirectory(prefix="paretoscope-")
     own = Path(config.stash[_FOLDER].name)
     os.environ["PARETOSCOPE_STORE"] = str(own / "records.sqlite")
+    os.environ["PARETOSCOPE_LIBRARY"] = str(own / "library")
     os.environ["PARETOSCOPE_LOCK"] = str(own / "machine")
     os.environ["XDG_CACHE_HOME"] = str(own)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(own / "inductor")

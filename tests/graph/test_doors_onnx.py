@@ -10,8 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.doors import read_onnx
-
-from tests.helpers.programs import onnx_model, small_onnx
+from programs import onnx_model, small_onnx
 
 
 def reference(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:

@@ -4,15 +4,14 @@ import io
 import pickle
 import zipfile
 
+import own_networks
 import pytest
 import torch
 from paretoscope.base.batch import call, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.doors import read_program
+from programs import own_program, program, repacked, with_json
 from torch import nn
-
-from tests.helpers import own_networks
-from tests.helpers.programs import own_program, program, repacked, with_json
 
 
 @pytest.mark.parametrize("n, batch", [(2, True), (1, False), (2, False)])

@@ -5,6 +5,7 @@ import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import own_networks
 import pytest
 import torch
 from paretoscope.base.batch import call, tensors_in
@@ -12,8 +13,6 @@ from paretoscope.base.errors import ModelError
 from paretoscope.graph.graph_module import GraphModule
 from paretoscope.graph.network_graph import GraphInput, NetworkGraph, Node, TensorSpec, Value
 from torch import nn
-
-from tests.helpers import own_networks
 
 
 def network(name: str) -> GraphModule:

@@ -3,13 +3,12 @@
 import json
 import random
 
+import own_networks
 import pytest
 import torch
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.graph_module import GraphModule
 from paretoscope.graph.network_graph import NetworkGraph, Value, named_inputs
-
-from tests.helpers import own_networks
 
 
 @pytest.mark.parametrize("name", own_networks.MAKERS)

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import own_networks
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from paretoscope.base.batch import parts
 from torch import nn
 from torch.export import Dim, export, save
-
-from tests.helpers import own_networks
 
 
 def program(module: nn.Module, inputs: tuple[torch.Tensor, ...], *, batch: bool = True) -> bytes:

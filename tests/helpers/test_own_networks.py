@@ -1,10 +1,9 @@
 """The networks of users that tests share: what was imported says what its author's module says."""
 
+import own_networks
 import pytest
 import torch
 from paretoscope.base.batch import call, tensors_in
-
-from tests.helpers import own_networks
 
 
 @pytest.mark.parametrize("name", own_networks.MAKERS)

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import own_networks as own
 import pytest
 import torch
 from paretoscope.base.batch import head, tensors_in
@@ -13,8 +14,6 @@ from paretoscope.networks.network import Input
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks import tasks
 from torch import nn
-
-from tests.helpers import own_networks as own
 
 
 def judged(name: str = "unet", chunk: int = 50) -> Judged:

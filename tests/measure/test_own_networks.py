@@ -1,11 +1,10 @@
 """Networks of users as subjects: with labels and without, of several inputs and outputs, of any type."""
 
+import own_networks as own
 import pytest
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.tasks import tasks
-
-from tests.helpers import own_networks as own
 
 # All of them.
 LAYERED = tuple(own.MAKERS)

@@ -1,3 +1,4 @@
+import own_networks as own
 import pytest
 import torch
 from paretoscope.base.batch import call, head, tensors_in
@@ -6,8 +7,6 @@ from paretoscope.measure.replay import Replay
 from paretoscope.model import weights
 from paretoscope.networks import zoo
 from torch import nn
-
-from tests.helpers import own_networks as own
 
 
 @pytest.fixture(autouse=True)

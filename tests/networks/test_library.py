@@ -3,13 +3,12 @@
 import json
 import multiprocessing
 
+import own_networks
 import pytest
 import torch
 from paretoscope.base.errors import CompressionError, ModelError, UnknownNameError
 from paretoscope.networks import library, sources
 from paretoscope.networks.library import Damaged, Entry
-
-from tests.helpers import own_networks
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import own_networks
 import pytest
 import torch
 from paretoscope import codec
@@ -17,8 +18,6 @@ from paretoscope.networks.origins import Options, find_origin, origins
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import adding as _adding  # noqa: F401  (registers artefacts)
 from paretoscope.tasks import tasks
-
-from tests.helpers import own_networks
 
 SIZE = (3, 16, 16)
 
@@ -82,7 +81,7 @@ def _transformers(folder: Path) -> tuple[str, Options]:
 
 
 def _factory(folder: Path) -> tuple[str, Options]:
-    return "tests.helpers.own_networks:Regression", Options(inputs={"x": (10,)}, code=True)
+    return "own_networks:Regression", Options(inputs={"x": (10,)}, code=True)
 
 
 EXAMPLES: dict[str, Callable[[Path], tuple[str, Options]]] = {
@@ -159,7 +158,7 @@ def test_weights_that_hold_code_are_refused_and_not_run(tmp_path: Path) -> None:
 
 def test_code_of_a_user_is_for_the_command_line() -> None:
     with pytest.raises(ModelError, match="command line alone"):
-        adding.open_source("tests.helpers.own_networks:Regression", Options(inputs={"x": (10,)}))
+        adding.open_source("own_networks:Regression", Options(inputs={"x": (10,)}))
 
 
 def test_weights_for_another_number_of_classes_make_that_many(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Searches and training on networks of users, of any batch and task."""
 
+import own_networks as own
 import pytest
 from paretoscope import codec
 from paretoscope.measure.layers import layer_table
@@ -11,8 +12,6 @@ from paretoscope.search.cliff import find_cliff
 from paretoscope.search.suggest import Target, suggest
 from paretoscope.tasks import tasks
 from paretoscope.training.train import Trainer
-
-from tests.helpers import own_networks as own
 
 CASES = [
     (name, labelled) for name in own.MAKERS for labelled in ([True, False] if name in own.CLASSIFIERS else [False])
