@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError
+from paretoscope.base.text import listed
 from paretoscope.graph import onnx_file, onnx_import, pt2
 from paretoscope.graph.any_batch import shapes
 from paretoscope.graph.importer import Imported, import_program
@@ -71,7 +72,8 @@ def _expect_small(numbers: int, what: str) -> None:
 def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None = None) -> Imported:
     """The network of an `.onnx` file, of opset 9 and later. file: its bytes, or its path where data lies beside it.
 
-    shapes_of: shapes of one sample, without the batch, for inputs whose sizes the file leaves open, by name.
+    shapes_of: shapes of one sample, without the batch, for inputs whose sizes the file leaves open, by name ("" for the
+    only one).
     Weights keep the names that the file has for them, or get those of their nodes. A file for one batch is made to
     take any. Raises ModelError: as `onnx_file.read` does, for operators that are not known by name and node, for
     inputs that leave sizes open, and as `import_program` does.
@@ -79,9 +81,8 @@ def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None 
     model = onnx_file.read(file)
     try:
         network = onnx_import.OnnxNetwork(model).eval()
-        batches, examples = zip(
-            *(onnx_import.example_of(each, dict(shapes_of or {})) for each in network.inputs), strict=True
-        )
+        given = _by_name(shapes_of or {}, [each.name for each in network.inputs])
+        batches, examples = zip(*(onnx_import.example_of(each, given) for each in network.inputs), strict=True)
         fixed = {batch for batch in batches if batch is not None}
         if len(fixed) > 1:
             raise ModelError(f"every input must have the same batch in front; got {batches}. Export the network so.")
@@ -96,6 +97,14 @@ def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None 
             f"an ONNX file must hold a network that can be called; {type(error).__name__}: {reason}. Export it again."
         ) from None
     return imported
+
+
+def _by_name(shapes: Mapping[str, Sequence[int]], inputs: list[str]) -> dict[str, Sequence[int]]:
+    only = inputs[0] if len(inputs) == 1 else ""
+    found = {name or only: shape for name, shape in shapes.items()}
+    if unknown := sorted(found.keys() - set(inputs)):
+        raise ModelError(f"--input must name an input of the file; got {unknown[0]!r}. Its inputs: {listed(inputs)}.")
+    return found
 
 
 def _import_onnx(network: nn.Module, examples: list[Tensor], fixed: int | None) -> Imported:

@@ -9,8 +9,6 @@ from paretoscope.base.errors import ModelError
 from paretoscope.networks.origins.origin import Opened, Options, existing, refuse_options, suffixed
 
 if TYPE_CHECKING:
-    from onnx import ValueInfoProto
-
     from paretoscope.base.batch import Batch
 
 
@@ -26,37 +24,11 @@ class Onnx:
         return suffixed(text, ".onnx")
 
     def open(self, text: str, options: Options) -> Opened:
-        from paretoscope.graph.onnx_import import OnnxNetwork, read
-        from paretoscope.graph.programs import import_module
+        from paretoscope.graph.doors import read_onnx
 
         refuse_options(options, weights="an ONNX file has its weights")
         path = existing(text)
-        network = OnnxNetwork(read(path)).eval()
-        imported = import_module(network, _example(network.inputs, options))
-        return Opened(imported, path.stem, _session(path))
-
-
-def _example(inputs: "list[ValueInfoProto]", options: Options) -> "Batch":
-    """Two samples of zeros of each input, of the sizes of the file or of those that were given."""
-    import torch
-    from onnx import helper
-
-    given, found = dict(options.inputs), []
-    for each in inputs:
-        kind = each.type.tensor_type
-        sizes = [size.dim_value for size in kind.shape.dim][1:]
-        shape = given.pop(each.name, given.pop("", None) if len(inputs) == 1 else None) or tuple(sizes)
-        if min(shape, default=1) < 1 or not kind.shape.dim:
-            raise ModelError(
-                f"an input must have fixed sizes behind the batch; {each.name} has {sizes} (0: any). Give them, e.g. "
-                f"--input {each.name}=3,224,224."
-            )
-        array = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        found.append(torch.zeros(2, *shape, dtype=getattr(torch, str(array))))
-    if given:
-        names = ", ".join(each.name for each in inputs)
-        raise ModelError(f"--input must name an input of the file; got {next(iter(given))}. Its inputs are {names}.")
-    return joined(tuple(found))
+        return Opened(read_onnx(path, options.inputs), path.stem, _session(path))
 
 
 def _session(path: Path) -> "Callable[[Batch], Any]":
