@@ -80,7 +80,7 @@ def _worth(row: Row, found: Preview, job: Job | None) -> None:
         )
         (st.warning if worth.chance and row.own else st.markdown)(told + question)
         if row.own:
-            told = "no better than guessing. " if worth.chance else ""
+            told = f"{words.chance}. " if worth.chance else ""
             st.caption(
                 f"If not, {told}the first thing to look at is how samples are brought to the network: the scale of "
                 "pixels, their mean and standard deviation, the order of channels and of classes."

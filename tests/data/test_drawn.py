@@ -44,7 +44,12 @@ def test_large_inputs_get_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None
     assert drawn([Input("x", (10_000,))], 64).length(Part.TEST) == 1
 
 
-@pytest.mark.parametrize(("n", "below"), [(0, 256), (5, 0), (5, (1, 2))])
+def test_a_mask_whose_bound_is_none_hides_nothing() -> None:
+    data = drawn(INPUTS, 5, below=(1, 7, 0))
+    assert bool(parts(data.train)[2].all()) and parts(data.train)[2].dtype == torch.bool
+
+
+@pytest.mark.parametrize(("n", "below"), [(0, 256), (5, -1), (5, (1, 2))])
 def test_nothing_can_be_drawn_of_nothing(n: int, below: int | tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="drawn"):
         drawn(INPUTS, n, below=below)

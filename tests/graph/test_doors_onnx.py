@@ -57,7 +57,10 @@ def test_open_sizes_are_asked_for_and_taken() -> None:
     model = onnx_model([helper.make_node("Relu", ["x"], ["y"])], {}, ["n", 3, "h", "w"], axes=4)
     with pytest.raises(ModelError, match="--input x="):
         read_onnx(model.SerializeToString())
-    assert read_onnx(model.SerializeToString(), {"x": (3, 8, 8)}).graph.inputs[0].shape == (3, 8, 8)
+    for name in ("x", ""):
+        assert read_onnx(model.SerializeToString(), {name: (3, 8, 8)}).graph.inputs[0].shape == (3, 8, 8)
+    with pytest.raises(ModelError, match="must name an input of the file; got 'z'. Its inputs: x"):
+        read_onnx(model.SerializeToString(), {"z": (3, 8, 8)})
 
 
 def external(folder: Path, location: str) -> Path:

@@ -140,8 +140,8 @@ def _added(network: "Network", subject: "Subject") -> str:
         counted = f"all {n:,}" if run == n else f"{run:,} of {n:,}"
         return (
             f"Added {network.name}: {words.name} {words.value(baseline.value)} [{low}, {high}] on {counted} test "
-            "samples: is that what you expect? If not, the preprocessing is the first thing to look at: --preprocess names "
-            "another (mean, scale, order of channels)."
+            "samples: is that what you expect? If not, the preprocessing is the first thing to look at: --preprocess "
+            "names another (mean, scale, order of channels)."
         )
     kind = f"{n:,} test samples of {network.data}" if network.data else f"{n:,} drawn samples"
     return f"Added {network.name}: it is compared with its own answers on {kind}."

@@ -345,7 +345,7 @@ def example_of(given: onnx.ValueInfoProto, shapes: Mapping[str, Sequence[int]]) 
     if not fits or not all(type(n) is int and 0 < n <= LARGEST for n in inner):
         raise ModelError(
             f"an input may have any batch, and fixed sizes otherwise; {given.name} has {str(sizes)[:80]}, and one "
-            f"sample {str(inner)[:80]}. Give the shape of a sample: --input {given.name}=3x224x224."
+            f"sample {str(inner)[:80]}. Give the shape of a sample: --input {given.name}=3,224,224."
         )
     if math.prod(inner) > MOST_SAMPLE or (batch or 1) * math.prod(inner) > MOST_SAMPLE:
         raise ModelError(
