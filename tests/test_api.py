@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import own_files
+import own_networks
 import paretoscope
 import pytest
 import torch
 from paretoscope import api, codec
+from paretoscope.base.batch import call
 from paretoscope.base.errors import ArtefactError, ModelError, RecipeError, UnknownNameError
 from paretoscope.cli.main import app
 from paretoscope.recipe.presets import presets as known_presets
@@ -30,7 +33,7 @@ def test_the_names_are_those_that_type_checkers_see() -> None:
     (typed,) = (each for each in tree.body if isinstance(each, ast.If))
     seen = {each.name: line.module for line in typed.body for each in line.names}
     assert seen == {name: f"paretoscope.{place}" for name, place in paretoscope._PLACES.items()}
-    assert sorted(seen) == sorted(paretoscope.__all__) and 10 <= len(seen) <= 16
+    assert sorted(seen) == sorted(paretoscope.__all__) and 10 <= len(seen) <= 18
     assert {*paretoscope.__all__, "__version__"} <= set(dir(paretoscope))
     for name in paretoscope.__all__:
         found = getattr(paretoscope, name)
@@ -155,3 +158,44 @@ def test_no_more_networks_stay_open_than_is_said() -> None:
     for number in range(api.OPEN + 1):
         paretoscope.compress(dataclasses.replace(zoo, title=str(number)), RECIPE)
     assert api._opened.cache_info().currsize == api.OPEN
+
+
+@pytest.mark.parametrize(
+    ("name", "labelled", "task"), [("residual", True, "classification"), ("two", False, "agreement")]
+)
+def test_a_module_and_arrays_are_a_network(name: str, labelled: bool, task: str, tmp_path: Path) -> None:
+    module, data = own_networks.module(name), own_networks.data(name, labelled=labelled)
+    network = paretoscope.from_module(module, data, name="mine")
+    assert (network.name, network.task) == ("mine", task)
+    small = paretoscope.compress(network, paretoscope.Recipe.of(bits=8))
+    record = paretoscope.evaluate(small, network)
+    assert record.model == "mine" and record.size.artefact < record.baseline.size_bytes
+    assert paretoscope.evaluate(paretoscope.compress(network), network).figures.harm == 0
+    paretoscope.save(small, tmp_path / "mine.psc")
+    again = paretoscope.load(tmp_path / "mine.psc").build()
+    with torch.inference_mode():
+        assert torch.equal(call(again, data.test), call(small.build(), data.test))
+        assert torch.allclose(call(again, data.test), call(module, data.test), atol=0.2)
+
+
+def test_networks_of_one_name_keep_their_own_data() -> None:
+    one, other = (own_networks.data(name) for name in ("regression", "bare"))
+    networks = [paretoscope.from_module(own_networks.module(n), d) for n, d in (("regression", one), ("bare", other))]
+    digests = [paretoscope.evaluate(paretoscope.compress(each), each).digests.dataset for each in networks]
+    assert digests == [one.digest, other.digest]
+    with pytest.raises(ModelError, match=r"classification needs one output .* agreement"):
+        wrong = paretoscope.from_module(own_networks.module("regression"), one, task="classification")
+        paretoscope.evaluate(paretoscope.compress(wrong), wrong)
+    with pytest.raises(paretoscope.CompressionError, match="name"):
+        paretoscope.from_module(own_networks.module("regression"), one, name="../mine")
+
+
+def test_a_network_is_added_to_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARETOSCOPE_LIBRARY", str(tmp_path / "library"))
+    program, pictures = own_files.write_pictures(tmp_path)
+    network = paretoscope.add_network("halves", str(program), data=str(pictures), preprocess="symmetric")
+    assert paretoscope.open_network("halves").digest == network.digest != ""
+    assert paretoscope.evaluate(paretoscope.compress("halves")).figures.value == 1.0
+    with pytest.raises(paretoscope.CompressionError, match="halves"):
+        paretoscope.add_network("halves", str(program))
+    assert paretoscope.add_network("halves", str(program), replace=True).task == "agreement"

@@ -16,8 +16,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paretoscope.api import compress, convert, evaluate, load, open_network, presets, save
+    from paretoscope.api import (
+        add_network,
+        compress,
+        convert,
+        evaluate,
+        from_module,
+        load,
+        open_network,
+        presets,
+        save,
+    )
     from paretoscope.base.errors import CompressionError
+    from paretoscope.data.arrays import ArrayData
     from paretoscope.data.data import Data
     from paretoscope.measure.record import Record
     from paretoscope.model.compressed import CompressedModel
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 __all__ = [
+    "ArrayData",
     "CompressedModel",
     "CompressionError",
     "Data",
@@ -35,9 +47,11 @@ __all__ = [
     "Recipe",
     "Record",
     "Task",
+    "add_network",
     "compress",
     "convert",
     "evaluate",
+    "from_module",
     "load",
     "open_network",
     "presets",
@@ -46,7 +60,9 @@ __all__ = [
 
 # Where each name comes from when it is first used (PEP 562), as type checkers read it above.
 _PLACES = {
-    **dict.fromkeys(("compress", "convert", "evaluate", "load", "open_network", "presets", "save"), "api"),
+    **dict.fromkeys(("add_network", "compress", "convert", "evaluate", "from_module"), "api"),
+    **dict.fromkeys(("load", "open_network", "presets", "save"), "api"),
+    "ArrayData": "data.arrays",
     "CompressedModel": "model.compressed",
     "CompressionError": "base.errors",
     "Data": "data.data",

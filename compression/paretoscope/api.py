@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from paretoscope import codec
 from paretoscope.base import files
@@ -25,12 +26,18 @@ from paretoscope.runtimes import runtimes
 from paretoscope.service import subjects
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from paretoscope.data.data import Data
     from paretoscope.export import Verification
 
 # Each holds a network and its data; scripts work on one or two at a time.
 OPEN = 4
 
 Path = str | os.PathLike[str]
+
+# The data of networks that `from_module` made: they are in no library.
+_data: "WeakKeyDictionary[Network, Data]" = WeakKeyDictionary()
 
 
 def open_network(name: str) -> Network:
@@ -39,6 +46,61 @@ def open_network(name: str) -> Network:
     Raises UnknownNameError, which tells the names that there are.
     """
     return sources.find(name)
+
+
+def from_module(module: "nn.Module", data: "Data", *, name: str = "network", task: str | None = None) -> Network:
+    """A network of your own module and your own samples, for `compress` and `evaluate`; no library is needed for it.
+
+    module: is exported by torch.export, as it answers in evaluation mode; not changed. data: e.g. `ArrayData.of(train,
+    test, calibration, train_labels, test_labels)`, tensors (n, ...) as the module takes them, a tuple of them for
+    several inputs. task: "classification" or "agreement"; None for what labels and outputs allow. Raises ModelError
+    for a module that cannot be exported or has an operator that is not known, CompressionError for a name that is none.
+    """
+    # The importer takes a second to import, and is for networks of one's own alone.
+    from paretoscope.base.batch import head
+    from paretoscope.base.library import check_name
+    from paretoscope.graph.programs import import_module
+    from paretoscope.networks.imported import network_of
+    from paretoscope.service.adding import chosen_task
+
+    imported = import_module(module, head(data.calibration, 2))
+    network = network_of(check_name("network", name), imported.graph, lambda: imported.state, data=name)
+    chosen = chosen_task(data, network)[0] if task is None else task
+    network = replace(network, task=chosen)
+    _data[network] = data
+    return network
+
+
+def add_network(
+    name: str,
+    source: str,
+    *,
+    data: str = "",
+    train: str = "",
+    task: str | None = None,
+    preprocess: str | None = None,
+    weights: str = "",
+    replace: bool = False,
+) -> Network:
+    """Add a network to your library, as the command `add` does: from then on it is a model like any other.
+
+    source: a file such as "mine.pt2" or "mine.onnx", "torchvision:NAME", or "package.module:function", which is run.
+    data, train: what it is measured and trained on: names of data of the library, or sources of data. task,
+    preprocess: None for what they and the source say. Raises CompressionError, and leaves nothing behind then.
+    """
+    from paretoscope.networks.origins import Options
+    from paretoscope.service import adding
+
+    options = Options(weights, code=True)
+    candidate = adding.open_candidate(
+        name, source, options, data=data, train=train, task=task, preprocess=preprocess, replace=replace
+    )
+    try:
+        candidate.subject()
+        return candidate.keep(replace=replace).network
+    except BaseException:
+        candidate.discard()
+        raise
 
 
 def presets(network: Network | str) -> tuple[Preset, ...]:
@@ -141,4 +203,4 @@ def _name(network: Network | str) -> str:
 
 @lru_cache(maxsize=OPEN)
 def _opened(network: Network) -> Subject:
-    return subjects.open_subject(network)
+    return subjects.open_subject(network, _data.get(network))

@@ -1,6 +1,7 @@
 import dataclasses
 
 import numpy as np
+import own_networks
 import pytest
 import torch
 from paretoscope.base.errors import ModelError
@@ -13,8 +14,10 @@ from paretoscope.measure.roofline import (
     peak_activation_bytes,
     resident_bytes,
 )
+from paretoscope.measure.subject import Subject
 from paretoscope.model.tensors import Integers, Plain
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks import tasks
 from torch import nn
 
 
@@ -211,3 +214,12 @@ def test_attention_counts_its_products_with_the_rest():
     assert outer.macs == 9 * 36
     assert other.macs == 2 * 81 * 6
     assert other.bytes > 0
+
+
+def test_a_network_of_several_inputs_has_the_work_of_its_layers():
+    data = own_networks.data("two")
+    subject = Subject.of(own_networks.network("two"), data, tasks.get("classification")(()))
+    rows = {each.name: each for each in layer_work(subject, subject.compress(Recipe()))}
+    assert list(rows) == ["a.weight", "c.weight", "o.weight", "other"]
+    # A vector of 8 to 16; 3 x 3 from 1 to 8 channels over 12 x 12; 24 to 3.
+    assert [each.macs for each in rows.values()] == [8 * 16, 9 * 8 * 144, 24 * 3, 0]

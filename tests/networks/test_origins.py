@@ -4,7 +4,6 @@ import io
 import pickle
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import own_networks
@@ -53,13 +52,13 @@ def _timm(folder: Path) -> tuple[str, Options]:
 
 
 def _keras(folder: Path) -> tuple[str, Options]:
-    pytest.importorskip("h5py")
     from paretoscope.networks.origins.keras import library
 
-    pytest.importorskip("optree")
-    if find_spec("keras") is None:
-        pytest.skip("keras is not installed")
-    keras = library()
+    pytest.importorskip("h5py")
+    try:
+        keras = library()
+    except ModelError as error:
+        pytest.skip(str(error))
     layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(5)]
     keras.Sequential(layers).save(folder / "net.keras")
     return str(folder / "net.keras"), Options()
@@ -181,3 +180,17 @@ def test_tflite_tells_the_way_round(tmp_path: Path) -> None:
     (tmp_path / "net.tflite").write_bytes(b"TFL3")
     with pytest.raises(ModelError, match="made from"):
         adding.open_source(str(tmp_path / "net.tflite"))
+
+
+def test_sizes_that_an_onnx_file_leaves_open_are_given_by_input(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    axes = {"picture": {0: "n", 2: "height", 3: "width"}}
+    module, example = own_networks.module("residual"), (torch.zeros(2, *SIZE),)
+    torch.onnx.export(module, example, str(path), dynamo=False, input_names=["picture"], dynamic_axes=axes)
+    with pytest.raises(ModelError, match="--input picture="):
+        adding.open_source(str(path))
+    with pytest.raises(ModelError, match=r"must name an input of the file; got 'image'\. It has picture\."):
+        adding.open_source(str(path), Options(inputs={"image": SIZE}))
+    for name in ("", "picture"):
+        found = adding.open_source(str(path), Options(inputs={name: (3, 12, 12)}))
+        assert found.opened.imported.graph.inputs[0].shape == (3, 12, 12) and found.difference is not None

@@ -92,21 +92,24 @@ def add(
 
 @reporting
 def show(model: Model, as_json: Json = False) -> None:
-    """Show what a model is: inputs, outputs, parameters, data, and what was told when it was added."""
-    from paretoscope.networks import library, sources
+    """Show what a model is and what its baseline is worth; of a network of yours, what was told when it was added."""
+    from paretoscope.networks import library
+    from paretoscope.service import subjects
 
-    network = sources.find(model)
-    module = network.load()
+    subject = subjects.load(model)
+    network = subject.network
     told: dict[str, Any] = {
         "name": network.name,
         "title": network.title,
         "inputs": [{"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in network.inputs],
         "outputs": [list(shape) for shape in network.outputs],
-        "parameters": sum(each.numel() for each in module.parameters()),
+        "parameters": subject.parameters,
+        "reach": subject.reach,
         "task": network.task,
         "data": network.data,
         "train": network.train,
         "preprocess": json.loads(network.preprocess) if network.preprocess else None,
+        "baseline": _baseline(subject),
     }
     if model in library.names():
         entry = library.get(model)
@@ -114,7 +117,7 @@ def show(model: Model, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(told, indent=2))
         return
-    for key, value in told.items():
+    for key, value in (told | _worded(subject)).items():
         print(f"{key:<12} {_line(value)}")
 
 
@@ -127,6 +130,28 @@ def remove(name: Name) -> None:
         raise CompressionError(f"a network of yours can be removed; {name} is a model of the zoo.")
     library.remove(name)
     print(f"Removed {name}.")
+
+
+def _baseline(subject: "Subject") -> dict[str, Any] | None:
+    """The baseline's figure on n test samples with its 95 % interval; None where nothing but itself judges it."""
+    if not subject.task.needs_labels:
+        return None
+    n = subject.judged.settled
+    figures = subject.judged.baseline(n)
+    low, high = subject.task.interval(figures, n)
+    return {"figure": subject.task.words.name, "value": figures.value, "low": low, "high": high, "n": n}
+
+
+def _worded(subject: "Subject") -> dict[str, str]:
+    """What is told to a person in words: the share that recipes act on, and the baseline's figure."""
+    from paretoscope.tasks.plain import figure
+
+    words, baseline = subject.task.words, _baseline(subject)
+    told = "it is compared with its own answers"
+    if baseline is not None:
+        value, low, high = (figure(words, baseline[key]) for key in ("value", "low", "high"))
+        told = f"{words.name} {value} [{low}, {high}] on {baseline['n']:,} test samples"
+    return {"reach": f"recipes act on {subject.reach:.1%} of the parameters", "baseline": told}
 
 
 def _added(network: "Network", subject: "Subject") -> str:

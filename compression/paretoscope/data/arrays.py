@@ -39,6 +39,7 @@ class ArrayData:
         train_labels: "Tensor | None" = None,
         test_labels: "Tensor | None" = None,
     ) -> "ArrayData":
+        """Of tensors, as the class describes them; the digest is that of the test split."""
         return cls(train, test, calibration, _digest(test, test_labels), train_labels, test_labels)
 
     @property

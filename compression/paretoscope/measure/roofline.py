@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from paretoscope.base.batch import joined
 from paretoscope.base.errors import ModelError
+from paretoscope.graph.network_graph import DTYPES
 from paretoscope.graph.operations import Operations
-from paretoscope.graph.trace import BATCH, record
+from paretoscope.graph.trace import BATCH, Inputs, inputs_of, record
 from paretoscope.measure.layers import count_macs, layer_kinds
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
@@ -100,32 +102,36 @@ def layer_work(
     size: height and width of the images; None for the model's own. number_format: "fp32", or "int8" for integer kernels
     where the weights have at most 8 bits. Nothing is timed: one image is run. Raises ModelError.
     """
-    channels, height, width = subject.network.input_shape
-    shape = (channels, size or height, size or width)
-    return module_work(subject.decoded(compressed), shape, compressed.weights, batch, number_format)
+    inputs = subject.network.inputs
+    if size is not None:
+        # A size is chosen for images alone, as `Subject.resized` checks.
+        inputs = (dataclasses.replace(inputs[0], shape=(inputs[0].shape[0], size, size)),)
+    return module_work(subject.decoded(compressed), inputs, compressed.weights, batch, number_format)
 
 
 def module_work(
     module: nn.Module,
-    input_shape: tuple[int, ...],
+    inputs: Inputs,
     weights: Mapping[str, CompressedTensor],
     batch: int = 1,
     number_format: str = "fp32",
 ) -> list[LayerWork]:
     """The work of a module's layers, as `layer_work` gives it, in evaluation mode.
 
-    weights: its compressible tensors, by state-dict name.
+    inputs: of one sample. weights: its compressible tensors, by state-dict name.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ModelError(f"batch must be a whole number of at least 1; got {batch!r}. Pass e.g. 1.")
     if number_format not in ("fp32", "int8"):
         raise ModelError(f"the number format must be fp32 or int8; got {number_format}. Pass one of these.")
     try:
-        trace = record(module, input_shape)
-        macs = count_macs(module, torch.zeros(1, *input_shape))
+        trace = record(module, inputs)
+        zeros = (torch.zeros(1, *each.shape, dtype=DTYPES[each.dtype]) for each in inputs_of(inputs))
+        macs = count_macs(module, joined(tuple(zeros)))
     except RuntimeError as error:
+        taken = " and ".join(str(each.shape) for each in inputs_of(inputs))
         raise ModelError(
-            f"the model must take images of {input_shape}; PyTorch says: {error}. Choose another size."
+            f"the model must take images of {taken}; PyTorch says: {error}. Choose another size."
         ) from None
     outputs = {name: (trace.name(each), each.dtype, tuple(each.shape[1:])) for name, each in trace.outputs}
     graph = make_model(trace.nodes, trace.initializers, trace.inputs, outputs)

@@ -133,6 +133,11 @@ class Subject:
         return self.judged.labels
 
     @property
+    def reach(self) -> float:
+        """The share of the parameters that recipes act on, from 0 to 1."""
+        return min(1.0, sum(each.weight.size for each in self.statistics.layers.values()) / max(1, self.parameters))
+
+    @property
     def predictions(self) -> Answers:
         """The baseline's answers on the test split, as far as they are known: at least those of a quick evaluation."""
         return self.judged.answers

@@ -32,7 +32,7 @@ class Input:
         return torch.empty(n, *self.shape, dtype=getattr(torch, self.dtype), device=device)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Network:
     """A network that can be opened. outputs: shape of one sample's, each. data: name of the data that it is measured
     on, "" where it has none. One is the other where it is the very object: another of its name may be another network.

@@ -6,7 +6,7 @@ prepares a session of it with a pinned number of threads. Programs can be compar
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from torch import nn
@@ -15,10 +15,13 @@ from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.graph.network_graph import DTYPES, GraphInput
-from paretoscope.graph.trace import Inputs, Trace, inputs_of
 from paretoscope.model.tensors import CompressedTensor
-from paretoscope.runtimes.onnx_graph import Arrays, arrays
 from paretoscope.runtimes.plans import LayerPlan
+
+# A network is opened without ONNX, whose libraries take half a second to import.
+if TYPE_CHECKING:
+    from paretoscope.graph.trace import Inputs
+    from paretoscope.runtimes.onnx_graph import Arrays
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,15 +36,17 @@ class Runnable:
     """
 
     module: nn.Module
-    inputs: Inputs
+    inputs: "Inputs"
     integer: bool = False
     weights: Mapping[str, CompressedTensor] | None = None
-    calibration: Arrays | None = None
+    calibration: "Arrays | None" = None
     ranges: Mapping[str, tuple[float, float]] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one sample of the first input."""
+        from paretoscope.graph.trace import inputs_of
+
         return inputs_of(self.inputs)[0].shape
 
 
@@ -69,14 +74,14 @@ class Program:
 class Session(Protocol):
     """A program that is loaded and ready. After `close`, `run` and `bind` raise ModelError."""
 
-    def run(self, samples: Arrays) -> Arrays:
+    def run(self, samples: "Arrays") -> "Arrays":
         """The outputs (n, ...) of samples, an array for each input (n, ...), n >= 1; raises ModelError for others.
 
         One array for a network of one output, a tuple for one of several.
         """
         ...
 
-    def bind(self, samples: Arrays) -> Callable[[], object]:
+    def bind(self, samples: "Arrays") -> Callable[[], object]:
         """A call that runs these samples and nothing else, for timing: no copies, no conversion, no checks."""
         ...
 
@@ -110,8 +115,8 @@ class Runtime:
     version: str
     build_as: Callable[[Runnable, str], Program]
     open: Callable[[Program, int], Session]
-    profile: Callable[[Program, Arrays, int, int], dict[str, float]] | None = None
-    plan: Callable[[Program, Arrays, int], list[LayerPlan]] | None = None
+    profile: "Callable[[Program, Arrays, int, int], dict[str, float]] | None" = None
+    plan: "Callable[[Program, Arrays, int], list[LayerPlan]] | None" = None
     sees_zeros: bool = False
     missing: str = ""
 
@@ -151,8 +156,11 @@ class Runtime:
             raise RuntimeUnavailableError(f"{self.title} must be installed to run here. Install {self.missing}.")
 
 
-def as_inputs(samples: Arrays, inputs: Sequence[GraphInput]) -> tuple[np.ndarray, ...]:
+def as_inputs(samples: "Arrays", inputs: Sequence[GraphInput]) -> tuple[np.ndarray, ...]:
     """The samples as sessions take them, contiguous, one array for each input; raises ModelError for anything else."""
+    from paretoscope.graph.trace import Trace
+    from paretoscope.runtimes.onnx_graph import arrays
+
     found = arrays(samples)
     wanted = [np.dtype(Trace.numpy_type(DTYPES[each.dtype])) for each in inputs]
     fit = len(found) == len(inputs) and all(
@@ -168,7 +176,7 @@ def as_inputs(samples: Arrays, inputs: Sequence[GraphInput]) -> tuple[np.ndarray
     return tuple(np.ascontiguousarray(each) for each in found)
 
 
-def as_outputs(made: Any) -> Arrays:
+def as_outputs(made: Any) -> "Arrays":
     """What a module has returned, as arrays: one, or a tuple of several."""
     found = tuple(each.numpy() for each in tensors_in(made))
     return found[0] if len(found) == 1 else found
@@ -184,8 +192,10 @@ def still_open(held: Held | None) -> Held:
     return held
 
 
-def predict(session: Session, images: Arrays, chunk: int = 256) -> np.ndarray:
+def predict(session: Session, images: "Arrays", chunk: int = 256) -> np.ndarray:
     """The predicted class (n,), int64, of each sample, by the very program that is timed."""
+    from paretoscope.runtimes.onnx_graph import arrays
+
     parts = []
     for start in range(0, len(arrays(images)[0]), chunk):
         with machine(exclusive=False):

@@ -121,13 +121,12 @@ def preview(subject: Subject) -> Preview:
         inputs.append(shown)
         seen.append(_seen(shown, tensor, texts.get(each.name, ())))
     samples = [_sample(place, views, task, outputs, labels) for place, views in enumerate(zip(*seen, strict=True))]
-    touched = sum(layer.weight.size for layer in subject.statistics.layers.values())
     return Preview(
         inputs=tuple(inputs),
         samples=tuple(samples),
         drawn=data.drawn,
         worth=None,
-        touched=min(1.0, touched / max(1, subject.parameters)),
+        touched=subject.reach,
         parameters=subject.parameters,
         size_bytes=subject.statistics.size_bytes,
         presets=presets_for(subject) if task.needs_labels else (),

@@ -1,18 +1,22 @@
-"""A network is measured on the data that it names."""
+"""The source writes samples, which a network is judged on; every network may name them."""
 
-from dataclasses import replace
+from pathlib import Path
 
+import own_files
 import paretoscope
-from paretoscope.data.dataset import datasets, load_data
+import pytest
+from paretoscope.data import library
+from paretoscope.data.sources import find_origin
 
 
-def test_a_network_is_measured_on_it() -> None:
-    assert datasets.get("noisy-digits").title == "Noisy digits"
-    clean = paretoscope.open_network("lenet-300-100")
-    noisy = replace(clean, data="noisy-digits")
-    small = paretoscope.compress(noisy, "int8")
-    there, here = paretoscope.evaluate(small, noisy), paretoscope.evaluate(small, clean)
-    assert (there.dataset, here.dataset) == ("noisy-digits", "digits")
-    assert there.digests.dataset != here.digests.dataset
-    assert 0.5 < there.baseline.value < here.baseline.value
-    assert load_data("noisy-digits", (1, 28, 28)).digest == there.digests.dataset
+def test_a_network_is_measured_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARETOSCOPE_LIBRARY", str(tmp_path / "library"))
+    assert find_origin("blobs:4x20").name == "blobs"
+    program = own_files.write_program(tmp_path / "bare.pt2", "bare")
+    network = paretoscope.add_network("bare", str(program), data="blobs:4x20")
+    assert network.task == "classification" and len(library.open("bare")) == 800
+    record = paretoscope.evaluate(paretoscope.compress(network), network)
+    assert record.figures.n == 400 and record.dataset == "bare"
+    assert library.add("again", "blobs:4x20").samples.digest == library.open("bare").digest
+    with pytest.raises(paretoscope.CompressionError, match="Blobs"):
+        library.add("wrong", "blobs:0x20")

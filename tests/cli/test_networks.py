@@ -1,0 +1,206 @@
+"""Networks of users by the command line: added from files as people have them, shown, measured, exported, removed."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import own_files
+import own_networks
+import paretoscope
+import pytest
+from paretoscope.base.batch import parts
+from paretoscope.base.registry import Registry
+from paretoscope.cli.main import app
+from paretoscope.data import library as data_library
+from paretoscope.networks import library, zoo
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner, Result
+
+
+@pytest.fixture(autouse=True)
+def opened_once() -> None:
+    """Not here: a name stands for another network in each library."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARETOSCOPE_LIBRARY", str(tmp_path_factory.mktemp("library")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs and samples: halves (pictures), bare (columns)."""
+    folder = tmp_path_factory.mktemp("files")
+    own_files.write_pictures(folder)
+    own_files.write_program(folder / "bare.pt2", "bare")
+    data = own_networks.data("bare")
+    names = [f"c{number}" for number in range(20)]
+    rows = zip(parts(data.test)[0].tolist(), data.test_labels.tolist(), strict=True)
+    lines = [",".join([*map(repr, row), str(label)]) for row, label in rows]
+    (folder / "table.csv").write_text("\n".join([",".join([*names, "kind"]), *lines]) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def halves(folder: Path) -> str:
+    done("add", "halves", folder / "halves.pt2", "--data", folder / "pictures.npz", "--preprocess", "symmetric")
+    return "halves"
+
+
+def command(*arguments: object) -> Result:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def done(*arguments: object) -> str:
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: object) -> str:
+    result = command(*arguments)
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1, result.output
+    return result.stderr
+
+
+def shown(name: str) -> dict:
+    return json.loads(done("show", name, "--json"))
+
+
+class TestAdd:
+    def test_the_figure_comes_with_the_question_that_finds_wrong_preprocessing(self, folder: Path, halves: str) -> None:
+        program, data = folder / "halves.pt2", "halves"
+        told = done("add", "plain", program, "--data", data)
+        assert re.search(r"^Added plain: accuracy 50\.0 % on \d+ test samples: is that what you expect\?", told)
+        assert "--preprocess" in told and shown("halves")["baseline"]["value"] == 1.0
+        settings = folder / "settings.json"
+        settings.write_text('{"scale": 0.00784313725490196, "mean": [1.0], "std": [1.0]}')
+        told = done("add", "settled", program, "--data", data, "--preprocess", settings)
+        assert told.startswith("Added settled: accuracy 100 % on")
+
+    def test_an_image_folder_has_a_folder_for_each_class(self, folder: Path) -> None:
+        with np.load(folder / "pictures.npz") as arrays:
+            for number, (picture, label) in enumerate(zip(arrays["x"][:40], arrays["y"][:40], strict=True)):
+                place = folder / "images" / ["upper", "lower"][label]
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture[0]).save(place / f"{number}.png")
+        # The folders' order is that of the alphabet, the network's is the other one.
+        (folder / "classes.txt").write_text("upper\nlower\n")
+        data = f"{folder / 'images'}#classes={folder / 'classes.txt'}"
+        told = done("add", "photos", folder / "halves.pt2", "--data", data, "--preprocess", "symmetric")
+        assert told.startswith("Added photos: accuracy 100 % on")
+
+    @pytest.mark.parametrize("way", ["option", "mark"])
+    def test_a_table_names_its_target(self, way: str, folder: Path) -> None:
+        table = folder / "table.csv"
+        given = [table, "--target", "kind"] if way == "option" else [f"{table}#target=kind"]
+        done("add", f"table-{way}", folder / "bare.pt2", "--data", *given)
+        told = shown(f"table-{way}")
+        assert told["task"] == "classification" and told["baseline"]["value"] > 0.8
+
+    def test_without_labels_or_by_wish_it_is_compared_with_itself(self, folder: Path) -> None:
+        told = done("add", "alone", folder / "bare.pt2", "--data", f"{folder / 'table.csv'}#drop=kind")
+        assert "it is compared with its own answers on" in told
+        done("add", "wished", folder / "bare.pt2", "--data", "alone", "--task", "agreement")
+        assert shown("wished")["task"] == "agreement" and shown("wished")["baseline"] is None
+        message = refused("add", "judged", folder / "bare.pt2", "--data", "alone", "--task", "classification")
+        assert "labels" in message and "judged" not in library.names()
+
+    def test_code_of_ones_own_takes_weights_and_a_shape(self, tmp_path: Path) -> None:
+        module = own_networks.module("regression")
+        save_file(module.state_dict(), tmp_path / "mine.safetensors")
+        done("add", "own", "own_networks:Regression", "--input", "x=10", "--weights", tmp_path / "mine.safetensors")
+        state = paretoscope.open_network("own").load().state_dict()
+        assert all((state[name] == tensor).all() for name, tensor in module.state_dict().items())
+        told = shown("own")
+        assert (told["inputs"], told["data"]) == ([{"name": "x", "shape": [10], "dtype": "float32"}], "")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["evil/name", "bare.pt2"], "name"),
+            (["simple-cnn", "bare.pt2"], "simple-cnn"),
+            (["new", "nowhere.pt2"], "none at nowhere.pt2"),
+            (["new", "what"], "must be one of FILE.pt2"),
+            (["new", "bare.pt2", "--input", "x=a"], "--input must be NAME=SHAPE"),
+            (["new", "bare.pt2", "--input", "x=20"], "--input has no effect"),
+            (["new", "bare.pt2", "--task", "guessing"], "agreement, classification"),
+            (["new", "bare.pt2", "--data", "nowhere.npz"], "nowhere.npz"),
+            (["new", "bare.pt2", "--train", "digits"], "need data to measure on"),
+            (["new", "bare.pt2", "--preprocess", "sepia"], "imagenet"),
+        ],
+    )
+    def test_what_does_not_fit_is_told_in_one_line_and_leaves_nothing(
+        self, arguments: list[str], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(folder)
+        before = library.names(), data_library.names()
+        assert message in refused("add", *arguments)
+        assert (library.names(), data_library.names()) == before
+
+    def test_a_name_is_taken_once(self, folder: Path, halves: str) -> None:
+        assert "--replace" in refused("add", halves, folder / "bare.pt2")
+        done("add", "changing", folder / "bare.pt2")
+        done("add", "changing", folder / "halves.pt2", "--replace")
+        assert shown("changing")["inputs"][0]["shape"] == [1, 8, 8]
+
+
+class TestShow:
+    def test_all_of_a_network_of_ones_own(self, folder: Path, halves: str) -> None:
+        told = shown(halves)
+        assert told["outputs"] == [[2]] and told["parameters"] == 88 and told["origin"] == "torch-export"
+        assert told["source"] == str(folder / "halves.pt2") and told["preprocess"]["std"] == [0.5]
+        # All but the biases: 2 of the convolution, 2 of the last layer.
+        assert told["reach"] == pytest.approx(84 / 88)
+        baseline = told["baseline"]
+        assert baseline["low"] < baseline["value"] == baseline["high"] == 1.0 and baseline["n"] == 100
+        text = done("show", halves)
+        assert "recipes act on 95.5% of the parameters" in text
+        assert re.search(r"^baseline +accuracy 100\.00% \[96\.\d\d%, 100\.00%\] on 100 test samples$", text, re.M)
+
+    def test_one_of_the_zoo(self) -> None:
+        told = shown("lenet-300-100")
+        assert told["data"] == "digits" and "source" not in told and 0.99 < told["reach"] < 1
+
+    def test_a_name_that_is_not_there(self) -> None:
+        assert "halve" in refused("show", "halve")
+
+
+class TestOthers:
+    def test_models_lists_it(self, folder: Path, halves: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The zoo's own lines have tests of their own.
+        monkeypatch.setattr(zoo, "models", Registry("model"))
+        rows = {each["name"]: each for each in json.loads(done("models", "--json"))}
+        assert rows[halves]["parameters"] == 88 and rows[halves]["correct"] == 100
+        assert f"Yours, from {folder / 'halves.pt2'}." in done("models")
+
+    def test_it_is_evaluated_and_its_artefact_opens_as_another(self, halves: str, tmp_path: Path) -> None:
+        told = json.loads(done("evaluate", halves, "--bits", "8", "--runtime", "none", "--json"))
+        assert told["model"] == halves and told["accuracy"] == 1.0
+        artefact = tmp_path / "halves.psc"
+        done("compress", halves, "--bits", "8", "--out", artefact)
+        assert artefact.stat().st_size == told["size"]["artefact"]
+        told = done("add", "opened", artefact, "--data", halves, "--preprocess", "symmetric", "--replace")
+        assert told.startswith("Added opened: accuracy 100 %") and shown("opened")["origin"] == "artefact"
+
+    def test_it_is_exported(self, halves: str, tmp_path: Path) -> None:
+        done("export", halves, "--bits", "8", "--format", "onnx", "--out", tmp_path / "halves.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "halves.onnx")
+        (outputs,) = session.run(None, {session.get_inputs()[0].name: np.zeros((3, 1, 8, 8), np.float32)})
+        assert outputs.shape == (3, 2)
+
+    def test_it_is_removed_and_its_data_stay(self, folder: Path) -> None:
+        done("add", "passing", folder / "bare.pt2", "--data", f"{folder / 'table.csv'}#target=kind")
+        assert done("remove", "passing") == "Removed passing.\n"
+        assert "passing" not in library.names() and "passing" in data_library.names()
+        assert "passing" in refused("evaluate", "passing")
+        assert "passing" in refused("remove", "passing")
+        assert "model of the zoo" in refused("remove", "simple-cnn")
