@@ -56,7 +56,7 @@ def render(work: Work) -> None:
         delta_description=share_touched(record.touched) or None,
         border=True,
         height="stretch",
-        help=f"Length of the exported file, {smaller(record.ratio)}; as fp32 {format_bytes(record.baseline.size_bytes)}. "
+        help=f"Length of the file, {smaller(record.ratio)}: {format_bytes(record.baseline.size_bytes)} as fp32. "
         "Touched: the share of parameters that the recipe acted on.",
     )
     _latency(latency, work, record)
