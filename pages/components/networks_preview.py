@@ -217,7 +217,8 @@ def _facts(row: Row, found: Preview) -> None:
     else:
         st.caption(f"{touched}; {format_bytes(found.size_bytes)} as 32-bit floats.")
     if row.notes or row.source:
-        with st.expander("How it was opened", icon=":material/info:"):
+        # Why it is not judged by its labels must not be overlooked.
+        with st.expander("How it was opened", icon=":material/info:", expanded=not task_of(row.name).needs_labels):
             if row.source:
                 st.text(f"From {plain.cut(row.source, 120)}")
             for note in row.notes:
