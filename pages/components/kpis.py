@@ -1,13 +1,25 @@
 """The KPI row: each figure with its change to the baseline."""
 
+import math
+
 import streamlit as st
 from paretoscope.base.units import format_bytes, format_ms, format_p, format_percent
 from paretoscope.measure.paired import paired_ms
 from paretoscope.measure.record import Latency, Record
-from paretoscope.measure.wording import NOT_ALONE, UNDECIDED, UNDECIDED_WHY, share_touched, smaller, speed, untouched
+from paretoscope.measure.wording import (
+    NOT_ALONE,
+    UNDECIDED,
+    UNDECIDED_WHY,
+    share_touched,
+    size_ratio,
+    smaller,
+    speed,
+    untouched,
+)
 from paretoscope.runtimes import runtimes
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Task
+from paretoscope.tasks.words import Further
 
 from pages.components import failures, state
 from pages.components.state import Work
@@ -18,7 +30,7 @@ def render(work: Work) -> None:
     failures.render(work)
     task = task_of(work.view.model)
     labels = (task.words.title, *(each.title for each in task.further), "Size", "Latency", "Zero weights")
-    headline, *further, size, latency, zeros = st.columns([1.25, *[0.8] * len(task.further), 1, 1.15, 0.8])
+    headline, *further, size, latency, zeros = _columns(len(task.further))
     if work.evaluation is None:
         for column, label in zip((headline, *further, size, latency, zeros), labels, strict=True):
             column.metric(label, "–" if work.failed else "…", border=True, height="stretch")
@@ -29,7 +41,7 @@ def render(work: Work) -> None:
         column.metric(
             each.title,
             each.text(record.figures),
-            each.change(record.figures, record.baseline) if work.exact else None,
+            _change(each, record) if work.exact else None,
             delta_color="off",
             border=True,
             height="stretch",
@@ -38,14 +50,14 @@ def render(work: Work) -> None:
     size.metric(
         "Size",
         format_bytes(record.size.artefact),
-        smaller(record.ratio),
+        size_ratio(record.ratio),
         delta_color="off",
         delta_arrow="off",
         delta_description=share_touched(record.touched) or None,
         border=True,
         height="stretch",
-        help=f"Length of the exported file; {format_bytes(record.baseline.size_bytes)} as fp32. Touched: the share of "
-        "the parameters that the recipe acted on.",
+        help=f"Length of the file, {smaller(record.ratio)}: {format_bytes(record.baseline.size_bytes)} as fp32. "
+        "Touched: the share of parameters that the recipe acted on.",
     )
     _latency(latency, work, record)
     kept = record.rates.architecture_simplification
@@ -62,6 +74,18 @@ def render(work: Work) -> None:
     )
     if left := untouched(record.touched, record.recipe):
         st.warning(left, icon=":material/filter_alt_off:")
+
+
+def _columns(further: int) -> list:
+    """A place for each figure: in one row, or in two where so many would be cut."""
+    ends = [1.2, 1.2, 0.8]
+    return st.columns([1.25, *[0.8] * further, *ends]) if further < 2 else st.columns(1 + further) + st.columns(ends)
+
+
+def _change(further: Further, record: Record) -> str | None:
+    """What a figure differs from the baseline's by; nothing where the baseline has none, such as a noise of zero."""
+    known = not math.isnan(further.of(record.baseline)) and not math.isnan(further.of(record.figures))
+    return further.change(record.figures, record.baseline) if known else None
 
 
 def _headline(column, task: Task, record: Record, exact: bool, samples: int) -> None:

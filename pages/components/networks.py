@@ -52,7 +52,8 @@ def table(rows: list[Row]) -> Row:
     """The list; a click on a line looks at that network. The one that is looked at."""
     names = [row.name for row in rows]
     if st.session_state.get("networks_chosen") not in names:
-        choose(state.current_model() if state.current_model() in names else names[0])
+        wanted = st.query_params.get("model", state.current_model())
+        choose(wanted if wanted in names else names[0])
     key = f"networks_{st.session_state.networks_generation}"
     place = names.index(st.session_state.networks_chosen)
     number = st.column_config.NumberColumn

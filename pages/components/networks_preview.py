@@ -17,6 +17,8 @@ from pages.components import figure, naming, plain, state
 
 # Share of the parameters that recipes act on, below which that is a warning.
 TOUCHED = 0.9
+PIXELS = "the scale of pixels, their mean and standard deviation, the order of channels and of classes"
+NUMBERS = "the scale of their numbers, or which number stands for which word, and the order of classes"
 WIDTH = {Look.PICTURE: 108, Look.CURVES: 250, Look.NUMBERS: 250, Look.TOKENS: 250, Look.OTHER: 250}
 
 
@@ -73,17 +75,19 @@ def _worth(row: Row, found: Preview, job: Job | None) -> None:
     if found.worth is not None:
         worth, value = found.worth, words.value(found.worth.value)
         low, high = words.ends(worth.low, worth.high)
+        part = f" of {state.samples(row.name):,}" if worth.n < state.samples(row.name) else ""
         question = "" if not row.own else f" **{value}: is that what you expect?**"
         told = (
-            f"The uncompressed network has **{value}** {words.name} on {worth.n:,} test samples, 95 % interval {low} "
-            f"to {high}."
+            f"The uncompressed network has **{value}** {words.name} on {worth.n:,}{part} test samples, 95 % interval "
+            f"{low} to {high}."
         )
         (st.warning if worth.chance and row.own else st.markdown)(told + question)
         if row.own:
-            told = f"{words.chance}. " if worth.chance else ""
+            pictures = any(each.look is Look.PICTURE for each in found.inputs)
+            told = f"It is {words.chance}. " if worth.chance else ""
             st.caption(
-                f"If not, {told}the first thing to look at is how samples are brought to the network: the scale of "
-                "pixels, their mean and standard deviation, the order of channels and of classes."
+                f"{told}If not, the first thing to look at is how samples are brought to the network: "
+                f"{PIXELS if pictures else NUMBERS}."
             )
     elif found.drawn:
         st.info(
@@ -213,7 +217,8 @@ def _facts(row: Row, found: Preview) -> None:
     else:
         st.caption(f"{touched}; {format_bytes(found.size_bytes)} as 32-bit floats.")
     if row.notes or row.source:
-        with st.expander("How it was opened", icon=":material/info:"):
+        # Why it is not judged by its labels must not be overlooked.
+        with st.expander("How it was opened", icon=":material/info:", expanded=not task_of(row.name).needs_labels):
             if row.source:
                 st.text(f"From {plain.cut(row.source, 120)}")
             for note in row.notes:

@@ -16,7 +16,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.study import StudyKind
 from streamlit.testing.v1 import AppTest
 
-from pages.components import exporting, exporting_matrix, plain, state
+from pages.components import exporting, exporting_matrix, naming, plain, state
 from pages.components.exporting import format_seconds
 
 pytestmark = pytest.mark.slow
@@ -119,7 +119,7 @@ FEW, QUICK = ("config", "onnx"), ("lenet-300-100", "lenet-5", "resnet-20")
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """All models in all formats take a minute; tests/export has them."""
     monkeypatch.setattr(exporting_matrix, "_possible", lambda format: format.name in FEW)
-    monkeypatch.setattr(exporting_matrix, "models_of", lambda dataset: QUICK if dataset == "digits" else ())
+    monkeypatch.setattr(exporting_matrix, "_models", lambda: [naming.find(name) for name in QUICK])
 
 
 def test_every_model_is_checked_with_the_recipe_on_the_screen(few: None) -> None:

@@ -1,10 +1,11 @@
 """The Networks page without a browser: the list, the form, what fails, and what a visitor may name."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import programs
+import own_files
 import pytest
 from paretoscope.networks import library
 from streamlit.testing.v1 import AppTest
@@ -55,7 +56,7 @@ def said(page: AppTest) -> str:
 
 @pytest.mark.slow
 def test_a_network_is_added_judged_mended_and_removed(own_library: Path) -> None:
-    program, pictures = programs.write_pictures(own_library)
+    program, pictures = own_files.write_pictures(own_library)
     page = add(open_page(), program, pictures, "halves")
     assert not page.exception and not page.error
     assert "Added halves" in page.success[0].value
@@ -94,7 +95,7 @@ def test_what_fails_is_told_and_the_form_keeps_what_it_holds(own_library: Path) 
 @pytest.mark.slow
 def test_titles_from_outside_are_text(own_library: Path) -> None:
     nasty = "[sign in](http://evil.example) **x**"
-    programs.write_program(own_library / "mine.pt2", "regression")
+    own_files.write_program(own_library / "mine.pt2", "regression")
     page = open_page()
     page.text_input(key="add_title").set_value(nasty).run()
     add(page, own_library / "mine.pt2")
@@ -120,7 +121,7 @@ def test_visitors_of_a_shared_server_name_no_path(own_library: Path, monkeypatch
 
 @pytest.mark.slow
 def test_a_damaged_network_is_told_and_can_be_removed(own_library: Path) -> None:
-    programs.write_program(own_library / "mine.pt2", "regression")
+    own_files.write_program(own_library / "mine.pt2", "regression")
     add(open_page(), own_library / "mine.pt2")
     for weights in (own_library / "library").rglob("network.json"):
         weights.write_text("{}")
@@ -175,3 +176,35 @@ def test_own_preprocessing_is_written_down_as_it_stands(monkeypatch: pytest.Monk
     assert preprocessing.said("f_") == '{"share": 1.0, "scale": 0.25, "mean": [1.0], "std": [1.0, 2.0, "x"]}'
     held["f_preprocess"] = "imagenet"
     assert preprocessing.said("f_") == "imagenet"
+
+
+# A page, and what stands on it once it shows the network.
+SHOWN = {
+    "explore": "Agreement",
+    "layers": "Layer to look at",
+    "latency": "Latency",
+    "recover": "Epochs, at most",
+    "export": "agreement",
+    "methods": "Methods",
+    "networks": "judged by",
+}
+
+
+@pytest.mark.slow
+def test_every_page_opens_for_a_network_of_two_inputs_without_labels(own_library: Path) -> None:
+    program = own_files.write_program(own_library / "mine.pt2", "two")
+    samples = own_files.write_arrays(own_library / "samples.npz", "two", labelled=False)
+    page = add(open_page(), program, samples)
+    assert not page.error
+    page.button(key="open_network").click().run()
+    for name, shown in SHOWN.items():
+        page = settle(page.switch_page(f"pages/{name}.py").run())
+        assert not page.exception and not page.error, name
+        told = said(page)
+        everything = [*page.metric, *page.selectbox, *page.number_input, *page.title]
+        told += " ".join(getattr(each, "label", "") or str(each.value) for each in everything)
+        assert shown in told, name
+        # The methods are told for all networks, among them those that classify images.
+        assert name == "methods" or not {"accuracy", "images", "classes"} & set(re.findall("[a-z]+", told.lower())), (
+            name
+        )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import programs
+import own_files
 import pytest
 from serving import reserved_port, serve
 
@@ -55,7 +55,7 @@ def still(page) -> None:
 
 
 def test_uploaded_explored_exported_and_opened_elsewhere(browser, tmp_path: Path) -> None:
-    network, samples = programs.write_pictures(tmp_path)
+    network, samples = own_files.write_pictures(tmp_path)
     with served(tmp_path / "first") as address, visited(browser, address) as page:
         upload(page, network, samples)
         page.get_by_text("50.0 %: is that what you expect?").wait_for()

@@ -88,7 +88,7 @@ class Recover:
         50,
         of=Whole(1, 2**20, remedy="Pass e.g. 50.", field=Field(1, 4096)),
         flag="--batch-size",
-        label="Images a step",
+        label="Samples a step",
         help="Samples that a step of the optimiser looks at.",
         reference="batch size",
         effect=TRAINING,
@@ -119,7 +119,7 @@ class Recover:
         4.0,
         of=Number(0.1, 100, remedy="Pass e.g. 4.", field=Field(0.1, 100.0, 0.5)),
         label="Temperature",
-        help="Softens the teacher's answers: what it thinks of the wrong classes counts for more.",
+        help="Softens the teacher's answers: what it thinks of the wrong answers counts for more.",
         reference="distillation temperature, Hinton et al. 2015",
         effect=_DISTILLED,
     )
