@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the network is to be called.")]
 
+# Seconds that the first look at a new network may take, about; chosen by hand.
+JUDGED_S = 30.0
+
 
 @reporting
 def add(
@@ -128,12 +131,17 @@ def remove(name: Name) -> None:
 
 def _added(network: "Network", subject: "Subject") -> str:
     """What is told of a new network, with the question that finds wrong preprocessing."""
-    words, n = subject.task.words, len(subject.labels)
+    words, judged = subject.task.words, subject.judged
+    n = len(judged)
     if subject.task.needs_labels:
-        figure = words.value(subject.baseline.value)
+        run = min(n, max(judged.quick, int(JUDGED_S / judged.seconds)))
+        baseline = judged.baseline(run)
+        low, high = words.ends(*subject.task.interval(baseline, run))
+        counted = f"all {n:,}" if run == n else f"{run:,} of {n:,}"
         return (
-            f"Added {network.name}: {words.name} {figure} on {n:,} test samples: is that what you expect? If not, the "
-            "preprocessing is the first thing to look at: --preprocess names another (mean, scale, order of channels)."
+            f"Added {network.name}: {words.name} {words.value(baseline.value)} [{low}, {high}] on {counted} test "
+            "samples: is that what you expect? If not, the preprocessing is the first thing to look at: --preprocess "
+            "names another (mean, scale, order of channels)."
         )
     kind = f"{n:,} test samples of {network.data}" if network.data else f"{n:,} drawn samples"
     return f"Added {network.name}: it is compared with its own answers on {kind}."

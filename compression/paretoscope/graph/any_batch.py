@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.graph_module import GraphModule
@@ -92,8 +92,22 @@ def called(node: Node, module: GraphModule, values: Mapping[str, Any]) -> Any:
     function: Callable[..., Any] = (
         function_of(node.operator, node.where) if node.layer is None else module.get_submodule(node.layer)
     )
+    args = [resolved(each) for each in node.args]
+    if isinstance(function, nn.RNNBase) and isinstance(args[0], Tensor):
+        return _recurrent(function, args[0])
     with torch.no_grad(), torch.device("meta"):
-        return function(*(resolved(a) for a in node.args), **{k: resolved(a) for k, a in node.kwargs.items()})
+        return function(*args, **{key: resolved(each) for key, each in node.kwargs.items()})
+
+
+def _recurrent(layer: nn.RNNBase, x: Tensor) -> tuple[Tensor, Any]:
+    """What a recurrent layer gives, whose steps PyTorch would follow one by one."""
+    if x.ndim != 3 or x.shape[-1] != layer.input_size:
+        raise ValueError(f"a recurrent layer takes (n, steps, {layer.input_size}); got {tuple(x.shape)}")
+    directions = 2 if layer.bidirectional else 1
+    n = x.shape[0] if layer.batch_first else x.shape[1]
+    state = x.new_empty(layer.num_layers * directions, n, layer.hidden_size)
+    output = x.new_empty(*x.shape[:2], directions * layer.hidden_size)
+    return output, (state, state.clone()) if isinstance(layer, nn.LSTM) else state
 
 
 class _Mender:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import listed
+from paretoscope.base.text import listed, shown
 from paretoscope.graph import onnx_file, onnx_import, pt2
 from paretoscope.graph.any_batch import shapes
 from paretoscope.graph.importer import Imported, import_program
@@ -72,8 +72,8 @@ def _expect_small(numbers: int, what: str) -> None:
 def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None = None) -> Imported:
     """The network of an `.onnx` file, of opset 9 and later. file: its bytes, or its path where data lies beside it.
 
-    shapes_of: shapes of one sample, without the batch, for inputs whose sizes the file leaves open, by name ("" for the
-    only one).
+    shapes_of: shapes of one sample, without the batch, for inputs whose sizes the file leaves open, by name ("" for
+    the only one).
     Weights keep the names that the file has for them, or get those of their nodes. A file for one batch is made to
     take any. Raises ModelError: as `onnx_file.read` does, for operators that are not known by name and node, for
     inputs that leave sizes open, and as `import_program` does.
@@ -81,7 +81,7 @@ def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None 
     model = onnx_file.read(file)
     try:
         network = onnx_import.OnnxNetwork(model).eval()
-        given = _by_name(shapes_of or {}, [each.name for each in network.inputs])
+        given = _by_input(shapes_of or {}, [each.name for each in network.inputs])
         batches, examples = zip(*(onnx_import.example_of(each, given) for each in network.inputs), strict=True)
         fixed = {batch for batch in batches if batch is not None}
         if len(fixed) > 1:
@@ -99,12 +99,13 @@ def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None 
     return imported
 
 
-def _by_name(shapes: Mapping[str, Sequence[int]], inputs: list[str]) -> dict[str, Sequence[int]]:
-    only = inputs[0] if len(inputs) == 1 else ""
-    found = {name or only: shape for name, shape in shapes.items()}
-    if unknown := sorted(found.keys() - set(inputs)):
-        raise ModelError(f"--input must name an input of the file; got {unknown[0]!r}. Its inputs: {listed(inputs)}.")
-    return found
+def _by_input(shapes_of: Mapping[str, Sequence[int]], names: Sequence[str]) -> Mapping[str, Sequence[int]]:
+    given = {names[0] if not name and len(names) == 1 else name: shape for name, shape in shapes_of.items()}
+    if unknown := [name for name in given if name not in names]:
+        raise ModelError(
+            f"--input must name an input of the file; got {shown(unknown[0])}. It has {listed(names, 12)}."
+        )
+    return given
 
 
 def _import_onnx(network: nn.Module, examples: list[Tensor], fixed: int | None) -> Imported:

@@ -1,6 +1,7 @@
 """Networks that are there as modules: exported by torch.export, and imported as any program is."""
 
 import inspect
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -61,12 +62,15 @@ def import_traced(module: nn.Module, inputs: "tuple[Tensor, ...]", *, any_batch:
 def _plainly(module: nn.Module) -> Iterator[None]:
     """In evaluation mode, and without the attention that is one call of its own (the fast path of transformers)."""
     training = [each for each in module.modules() if each.training]
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fast, log = torch.backends.mha.get_fastpath_enabled(), logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
     torch.backends.mha.set_fastpath_enabled(False)
+    log.setLevel(logging.CRITICAL)  # what fails is raised; a log of it beside that helps nobody
     module.eval()
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        log.setLevel(level)
         for each in training:
             each.training = True

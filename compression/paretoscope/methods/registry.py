@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from paretoscope.base.batch import Batch
 from paretoscope.base.registry import Registry
@@ -51,15 +51,15 @@ class NetworkWork:
     """A network on its way through the simplify step.
 
     module: float32, in evaluation mode, the step's own copy: methods change it in place. structure: how it differs from
-    the architecture, widths apart. report: what was done and what was refused, a sentence each. input_shape: (C, H, W).
-    images: float32 (n, *input_shape) of the train split, or None. reestimate: whether statistics of batch normalisation
-    are taken anew before they are folded and gone.
+    the architecture, widths apart. report: what was done and what was refused, a sentence each. input_shape: of one
+    sample of the first input, e.g. (C, H, W). images: samples of the train split, or None. reestimate: whether
+    statistics of batch normalisation are taken anew before they are folded and gone.
     """
 
     module: nn.Module
     step: Simplify
     input_shape: tuple[int, ...]
-    images: Tensor | None = None
+    images: Batch | None = None
     reestimate: bool = False
     structure: Structure = field(default_factory=Structure)
     report: tuple[str, ...] = ()

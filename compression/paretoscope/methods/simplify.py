@@ -4,8 +4,9 @@ import copy
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from paretoscope.base.batch import Batch
 from paretoscope.methods.registry import NetworkWork, in_order, network_methods
 from paretoscope.recipe.recipe import Simplify
 
@@ -15,16 +16,16 @@ def apply(
     model: nn.Module,
     step: Simplify,
     input_shape: tuple[int, ...],
-    images: Tensor | None = None,
+    images: Batch | None = None,
     *,
     reestimate: bool = False,
 ) -> NetworkWork:
     """Simplify a copy of a float32 model on the CPU, in the order that `Simplify` gives.
 
-    input_shape: (C, H, W). images: float32 (n, *input_shape) of the train split, needed to drop blocks by harm; the
-    first 256 are used. reestimate: take the statistics of batch normalisation anew, from the images, before it is
-    folded and gone. Raises RecipeError for blocks that the model has not, or too many, and an importance that it has
-    not; ModelError for a model that cannot be read in the way that the step needs.
+    input_shape: of one sample of the first input, e.g. (C, H, W). images: samples of the train split, needed to drop
+    blocks by harm; the first 256 are used. reestimate: take the statistics of batch normalisation anew, from the images,
+    before it is folded and gone. Raises RecipeError for blocks that the model has not, or too many, and an importance
+    that it has not; ModelError for a model that cannot be read in the way that the step needs.
     """
     work = NetworkWork(copy.deepcopy(model).eval(), step, input_shape, images, reestimate)
     before = work.parameters

@@ -109,7 +109,8 @@ class DeviceEstimate:
 
 @dataclass(frozen=True, slots=True)
 class LatencyReport:
-    """All of it. batch, threads: of everything but the timings, which say their own. size: height of the images.
+    """All of it. batch, threads: of everything but the timings, which say their own. size: height of the images,
+    0 for samples that are none.
 
     verdict: on the first runtime, None where that could not be timed. machine: None where it could not be measured.
     """

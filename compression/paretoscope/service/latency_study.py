@@ -15,6 +15,7 @@ from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Record
 from paretoscope.measure.roofline import Estimate, LayerWork, estimate
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.runtimes.onnx_graph import Arrays
 from paretoscope.runtimes.plans import sparse_layers
 from paretoscope.runtimes.pytorch import PYTORCH
 from paretoscope.search.verdict import Alternative, Verdict, judge
@@ -113,7 +114,7 @@ def ask(
         if count < 1:
             raise ModelError(f"threads must be a whole number of at least 1; got {count}. Pass e.g. 1.")
     subject = bench.subject(model)
-    if size == subject.resized(None).shape[2]:
+    if size is not None and size == _height(subject.resized(None)):
         size = None
     # PyTorch takes what the model takes: a size that it cannot is told before anything is measured.
     subject.program(bench.compressed(model, recipe), PYTORCH.name, size=size)
@@ -123,6 +124,11 @@ def ask(
     order.sort(key=lambda timing: (chosen.index(timing.runtime), timing.number_format != own))
     grid = [replace(each, batch=batch, threads=count) for each in order for batch in batches for count in threads]
     return Question(model, recipe, order[0], tuple(order), tuple(grid))
+
+
+def _height(samples: Arrays) -> int:
+    """Of images (n, channels, height, width); 0 for other samples, which have no size to choose."""
+    return samples.shape[2] if isinstance(samples, np.ndarray) and samples.ndim == 4 else 0
 
 
 def study(bench: Workbench, question: Question, progress: Progress = SILENT) -> LatencyReport:
@@ -151,7 +157,7 @@ def study(bench: Workbench, question: Question, progress: Progress = SILENT) -> 
         recipe=recipe,
         batch=question.main.batch,
         threads=question.main.threads,
-        size=bench.subject(model).resized(question.main.size).shape[2],
+        size=_height(bench.subject(model).resized(question.main.size)),
         artefact_bytes=record.size.artefact,
         verdict=_verdict(bench, question, record, details, others),
         timings=rows,

@@ -19,14 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.lock import machine
 from paretoscope.base.places import SOURCES
 from paretoscope.measure.latency import repeated
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import Program, Runtime, runtimes
+from paretoscope.runtimes.onnx_graph import Arrays
 from paretoscope.service import subjects
 
 # Runs whose peak is taken, and seconds that a process may take for them. Chosen by hand; no benchmark.
@@ -84,21 +83,21 @@ def session_memory(
     return int(answer["bytes"])
 
 
-def measured(runtime: Runtime, program: Program, images: np.ndarray, threads: int) -> int:
-    """Peak bytes of a session of a program in this process, on a batch of images; a first session is run before."""
-    _use(runtime, program, images, threads)
+def measured(runtime: Runtime, program: Program, samples: Arrays, threads: int) -> int:
+    """Peak bytes of a session of a program in this process, on a batch of samples; a first session is run before."""
+    _use(runtime, program, samples, threads)
     _settle()
     peak = _peak_since()
     # A file is read and let go; any other content is what the session holds, so a copy of its own counts.
     if not isinstance(program.content, bytes):
         program = replace(program, content=copy.deepcopy(program.content))
-    _use(runtime, program, images, threads)
+    _use(runtime, program, samples, threads)
     return peak()
 
 
-def _use(runtime: Runtime, program: Program, images: np.ndarray, threads: int) -> None:
+def _use(runtime: Runtime, program: Program, samples: Arrays, threads: int) -> None:
     with closing(runtime.prepare(program, threads)) as session:
-        call = session.bind(images)
+        call = session.bind(samples)
         for _ in range(RUNS):
             call()
 
@@ -146,10 +145,10 @@ def _answer(asked: dict[str, Any]) -> dict[str, int | str]:
         compressed = subject.compress(Recipe.from_dict(asked["recipe"]))
         kind = {"size": asked["size"], "number_format": asked["number_format"]}
         program = subject.program(compressed, asked["runtime"], **kind)
-        images = repeated(subject.resized(asked["size"]), asked["batch"])
+        samples = repeated(subject.resized(asked["size"]), asked["batch"])
         del subject, compressed
         with machine(exclusive=False):
-            return {"bytes": measured(runtimes.get(asked["runtime"]), program, images, asked["threads"])}
+            return {"bytes": measured(runtimes.get(asked["runtime"]), program, samples, asked["threads"])}
     except CompressionError as error:
         return {"error": str(error)}
 

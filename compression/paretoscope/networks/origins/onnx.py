@@ -1,4 +1,4 @@
-"""ONNX files of float networks."""
+"""ONNX files of float networks, by the door for files of anybody."""
 
 from collections.abc import Callable
 from pathlib import Path

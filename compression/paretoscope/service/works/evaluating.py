@@ -1,11 +1,9 @@
 """Evaluations, and the studies that are made of them."""
 
-from paretoscope import codec
 from paretoscope.base.progress import Progress, Within
 from paretoscope.measure.layers import LayerRow, layer_table
 from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
 from paretoscope.measure.subject import Evaluation, Subject
-from paretoscope.model.compressed import CompressedModel
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search import allot as rates
 from paretoscope.search.allot import Allotment
@@ -21,9 +19,7 @@ def evaluate(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -
     known = bench.find(model, recipe)
     if known is not None:
         return known
-    subject = bench.subject(model)
-    compressed = subject.compress(recipe)
-    return _exact(bench, progress, subject, compressed, codec.write(compressed), shown=0)
+    return _exact(bench, progress, bench.subject(model), recipe, shown=0)
 
 
 def show(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> Evaluation:
@@ -32,22 +28,19 @@ def show(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> Ev
     known = bench.find(model, recipe)
     if known is not None:
         return known
-    subject = bench.subject(model)
-    judged, compressed = subject.judged, subject.compress(recipe)
-    artefact, quick = codec.write(compressed), 0
+    subject, shown = bench.subject(model), 0
+    judged = subject.judged
     if judged.quick < len(judged):
-        quick = judged.quick
-        for evaluation in subject.evaluate_compressed(compressed, artefact, quick):
+        shown = judged.quick
+        for evaluation in subject.evaluate(recipe, shown):
             progress.report(evaluation.record.figures.n, len(judged), partial=evaluation)
-    return _exact(bench, progress, subject, compressed, artefact, shown=quick)
+    return _exact(bench, progress, subject, recipe, shown)
 
 
-def _exact(
-    bench: Knowledge, progress: Progress, subject: Subject, compressed: CompressedModel, artefact: bytes, shown: int
-) -> Evaluation:
+def _exact(bench: Knowledge, progress: Progress, subject: Subject, recipe: Recipe, shown: int) -> Evaluation:
     """Evaluate and keep. shown: samples of the figure that is shown already."""
     n = len(subject.judged)
-    for evaluation in subject.evaluate_compressed(compressed, artefact):
+    for evaluation in subject.evaluate(recipe):
         got = evaluation.record.figures.n
         progress.report(max(got, shown), n, partial=evaluation if got > shown else None)
     bench.keep_evaluation(evaluation)
