@@ -59,7 +59,7 @@ def test_open_sizes_are_asked_for_and_taken() -> None:
         read_onnx(model.SerializeToString())
     for name in ("x", ""):
         assert read_onnx(model.SerializeToString(), {name: (3, 8, 8)}).graph.inputs[0].shape == (3, 8, 8)
-    with pytest.raises(ModelError, match="must name an input of the file; got 'z'. Its inputs: x"):
+    with pytest.raises(ModelError, match="must name an input of the file; got 'z'"):
         read_onnx(model.SerializeToString(), {"z": (3, 8, 8)})
 
 

@@ -9,6 +9,7 @@ import torch
 from paretoscope.base.batch import call, head, tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.graph.graph_module import GraphModule
+from paretoscope.graph.network_graph import NetworkGraph
 from paretoscope.graph.programs import import_module
 from paretoscope.graph.widths import Widths
 from paretoscope.methods.structured import graph_cut
@@ -102,6 +103,13 @@ def test_what_is_left_builds_from_its_graph_alone(name):
     with torch.no_grad():
         for ours, theirs in zip(tensors_in(call(built, x)), tensors_in(call(module, x)), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_a_graph_is_followed_once():
+    module, _ = module_of("residual")
+    assert Widths.of(copy.deepcopy(module).graph) is Widths.of(module.graph)
+    assert Widths.of(NetworkGraph.from_json(module.graph.to_json())) is not Widths.of(module.graph)
+    assert copy.deepcopy(module).origin is module.graph
 
 
 def test_heads_go_as_a_whole():

@@ -1,5 +1,6 @@
 import json
 
+import own_networks
 import pytest
 import torch
 from paretoscope import codec
@@ -104,3 +105,24 @@ def test_kinds_tell_depthwise_convolutions_and_attention_apart():
     assert kinds[f"{layer}.mlp.0.weight"] == "linear"
     assert kinds["conv_proj.weight"] == "conv"
     assert layer_kinds(nn.Conv2d(1, 1, 3)) == {"weight": "conv"}
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_macs_of_recurrent_layers(kind, gates):
+    length, inputs, hidden = 7, 5, 6
+    macs = count_macs(kind(inputs, hidden, batch_first=True).eval(), torch.zeros(1, length, inputs))
+    assert macs == {
+        "weight_ih_l0": length * gates * hidden * inputs,
+        "weight_hh_l0": length * gates * hidden * hidden,
+    }
+
+
+def test_macs_of_transposed_convolutions():
+    macs = count_macs(nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2).eval(), torch.zeros(1, 4, 5, 5))
+    assert macs == {"weight": 5 * 5 * 4 * (6 // 2) * 3 * 3}
+
+
+def test_macs_of_bare_weights_and_of_two_inputs():
+    assert count_macs(own_networks.module("bare"), torch.zeros(1, 20)) == {"w1": 20 * 32, "w2": 32 * 4}
+    macs = count_macs(own_networks.module("two"), (torch.zeros(1, 8), torch.zeros(1, 1, 12, 12)))
+    assert macs == {"a.weight": 8 * 16, "c.weight": 12 * 12 * 8 * 9, "o.weight": 24 * 3}

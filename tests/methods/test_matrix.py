@@ -200,7 +200,10 @@ def networks_are_built_once(monkeypatch):
     monkeypatch.setattr(
         compressed,
         "build",
-        lambda architecture, structure, shapes: copy.deepcopy(network(architecture, structure, tuple(shapes.items()))),
+        # The zoo's networks bring no graph of their own.
+        lambda architecture, structure, shapes, graph: copy.deepcopy(
+            network(architecture, structure, tuple(shapes.items()))
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from paretoscope.model.trellis import follows
 from paretoscope.networks import zoo
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
+from paretoscope.tasks.reference import asked
 
 RNG = np.random.default_rng(0)
 # Linear; depthwise; one, two and three axes of kernels, of more positions than a block has columns too.
@@ -213,7 +214,8 @@ def curve(name: str) -> np.ndarray:
     points = []
     for exchange in RATES:
         compressed = subject.compress(by_magnitude(float(exchange)))
-        *_, found = subject.task.answer(subject.decoded(compressed), [subject.data.test_images], subject.reference)
+        reference = asked(subject.model, subject.task.comparable)
+        *_, found = subject.task.answer(subject.decoded(compressed), [subject.data.test_images], reference)
         points.append((len(codec.write(compressed)), found.harm))
     return np.array(points).T
 

@@ -114,9 +114,9 @@ def evaluated(monkeypatch) -> list[str]:
     """Notes which recipes are evaluated; they are, all the same."""
     log, evaluate = [], Subject.evaluate
 
-    def noting(self, recipe):
+    def noting(self, recipe, samples=None):
         log.append(recipe.describe())
-        return evaluate(self, recipe)
+        return evaluate(self, recipe, samples)
 
     monkeypatch.setattr(Subject, "evaluate", noting)
     return log
@@ -280,8 +280,8 @@ def test_a_cancelled_evaluation_leaves_nothing(start, monkeypatch):
     bench, evaluate = start(), Subject.evaluate
     first, go_on = threading.Event(), threading.Event()
 
-    def held(self, recipe) -> Iterator[Evaluation]:
-        for evaluation in evaluate(self, recipe):
+    def held(self, recipe, samples=None) -> Iterator[Evaluation]:
+        for evaluation in evaluate(self, recipe, samples):
             first.set()
             assert go_on.wait(SECONDS)
             yield evaluation

@@ -111,6 +111,9 @@ class NetworkGraph:
     tensors: Mapping[str, TensorSpec]
     ties: Mapping[str, str] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "NetworkGraph":
+        return self  # nothing in it ever changes
+
     def to_json(self) -> str:
         """One line; equal graphs give equal text."""
         return json.dumps(

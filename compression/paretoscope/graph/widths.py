@@ -1,30 +1,26 @@
-"""Which channels of a graph must go together, and the graph as it is without some of them.
+"""Which channels of a graph must go together.
 
 Every element of every value carries a label: the unit that it belongs to. Layers make new labels for what they give,
 elementwise operators unite the labels of what they combine, moves (reshape, permute, concatenate, slice ...) move
 them, so that heads of attention, channel shuffles, dense connections and skips need no rules of their own. Labels of
 what no rule covers, of inputs and of outputs are never removed: a graph that is not understood stays as it is.
 
-Values hold labels as arrays of the value's number of axes, of length 1 along axes that they do not depend on. The file
-is long because it has one rule for each operator, and all share the labels.
+The file is long because it has one rule for each operator, and all share the labels.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from paretoscope.graph import layers as layer_kinds
+from paretoscope.graph.labels import FROZEN, Labels, Unions, along, bounds, reshaped, untracked
 from paretoscope.graph.network_graph import Argument, NetworkGraph, Node, TensorName, Value, parts
 from paretoscope.graph.shapes import Shape, shapes_of
 
-Labels = np.ndarray
-FROZEN = 0
 # Samples that shapes are traced with: a number that a network hardly has as a width.
 BATCH = 13
 
@@ -46,16 +42,6 @@ _VIEWS = {"view", "reshape", "flatten", "unflatten", "reshape_as"}
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """Where a unit is in a tensor. makes: whether it is what a layer gives, else what it takes; None for others."""
-
-    tensor: str
-    axis: int
-    index: np.ndarray
-    makes: bool | None
-
-
-@dataclass(frozen=True, slots=True)
 class Group:
     """Units of one kind, which lie in the same axes of the same tensors. units: their labels."""
 
@@ -64,7 +50,7 @@ class Group:
 
 
 @dataclass
-class Widths:
+class Widths(Unions):
     """The labels of a graph. axes: of the tensors, by name and axis. roles: whether an axis is what a layer makes."""
 
     graph: NetworkGraph
@@ -72,50 +58,29 @@ class Widths:
     values: dict[str, Any] = field(default_factory=dict)
     axes: dict[tuple[str, int], Labels] = field(default_factory=dict)
     roles: dict[tuple[str, int], bool] = field(default_factory=dict)
-    roots: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
-    _count: int = 1
-    _edges: list[np.ndarray] = field(default_factory=list)
     _whole: dict[str, Labels] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: NetworkGraph) -> "Widths":
-        """Follow the labels through a graph; raises ModelError where its parts do not fit each other."""
+        """Follow the labels through a graph; raises ModelError where its parts do not fit each other.
+
+        The very same graph is followed once, as long as it is among the last few.
+        """
+        return _followed(_Itself(graph))
+
+    @classmethod
+    def _of(cls, graph: NetworkGraph) -> "Widths":
         found = cls(graph, shapes_of(graph, batch=BATCH))
         for each in graph.inputs:
             found.values[each.name] = np.zeros((1,) * (len(each.shape) + 1), np.int64)
         for node in graph.nodes:
             found.values[node.name] = found._made(node)
         for part in parts([graph.output]):
-            found._freeze(found._labels(part))
-        found._settle()
+            found.freeze(found.labels_of(part))
+        found._join_tensors()
         return found
 
-    # Labels.
-
-    def fresh(self, count: int) -> Labels:
-        """New labels."""
-        self._count += count
-        return np.arange(self._count - count, self._count)
-
-    def unite(self, one: Labels, other: Labels) -> None:
-        """Let labels go together, element by element."""
-        one, other = np.broadcast_arrays(one, other)
-        differs = one != other
-        if differs.any():
-            self._edges.append(np.unique(np.stack([one[differs], other[differs]]), axis=1))
-
-    def _freeze(self, labels: Any) -> None:
-        for each in labels if isinstance(labels, list) else [labels]:
-            if isinstance(each, np.ndarray) and each.any():
-                self.unite(each, np.zeros((), np.int64))
-
-    def _tie(self, labels: Labels, axis: int) -> Labels:
-        """Let all along an axis go together; returns the labels without that axis's choice."""
-        first = labels.take([0], axis=axis)
-        self.unite(labels, first)
-        return first
-
-    def _labels(self, part: Argument) -> Any:
+    def labels_of(self, part: Argument) -> Any:
         """Labels of a value or a tensor; None for what is neither."""
         if isinstance(part, Value):
             return self.values[part.name]
@@ -137,7 +102,8 @@ class Widths:
         kind, settings = self.graph.layers[path]
         return tuple(dict(layer_kinds.make(kind, settings, path).state_dict())[leaf].shape)
 
-    def _shape(self, part: Argument) -> tuple[int, ...]:
+    def shape_of(self, part: Argument) -> tuple[int, ...]:
+        """Shape of a value or a tensor; () for what is neither."""
         if isinstance(part, Value):
             shape = self.shapes[part.name]
             return shape if isinstance(shape, tuple) else ()
@@ -155,8 +121,8 @@ class Widths:
             found = None  # not a call that the rules know: what goes in stays whole
         if found is None:
             for part in parts([*node.args, *node.kwargs.values()]):
-                self._freeze(self._labels(part))
-            return _untracked(shape)
+                self.freeze(self.labels_of(part))
+            return untracked(shape)
         return found
 
     def _operator(self, node: Node) -> Any:
@@ -168,13 +134,13 @@ class Widths:
             return whole[args[1]] if isinstance(whole, list) else None
         if name == "sym_size" or not isinstance(shape, (tuple, list)):
             return np.zeros((), np.int64)
-        first: Any = self._labels(args[0]) if args else None
-        before = self._shape(args[0]) if args else ()
+        first: Any = self.labels_of(args[0]) if args else None
+        before = self.shape_of(args[0]) if args else ()
         if isinstance(shape, tuple) and name in _SAME | _ELEMENTWISE:
             tensors = [
                 a
                 for a in (*args, *node.kwargs.values())
-                if isinstance(a, (Value, TensorName)) and self._shape(a) is not None
+                if isinstance(a, (Value, TensorName)) and self.shape_of(a) is not None
             ]
             tensors = [a for a in tensors if isinstance(a, TensorName) or isinstance(self.shapes[a.name], tuple)]
             if name in ("roll", "flip"):
@@ -183,9 +149,9 @@ class Widths:
                     return None
             if name in ("type_as",):
                 tensors = tensors[:1]
-            return self._combined([(self._labels(a), self._shape(a)) for a in tensors], shape)
+            return self._combined([(self.labels_of(a), self.shape_of(a)) for a in tensors], shape)
         if name in _VIEWS and isinstance(shape, tuple):
-            return _reshaped(first, before, shape)
+            return reshaped(first, before, shape)
         if name in _POOLS:
             unchanged = all(n == 1 or (before[a] == shape[a] and a < 2) for a, n in enumerate(first.shape))
             return first if unchanged and len(before) == len(shape) else None
@@ -218,10 +184,10 @@ class Widths:
             return self._joined(name, node, cast(Any, shape))
         if name in ("chunk", "split", "split_with_sizes", "unbind") and isinstance(shape, list):
             return self._pieces(name, node, first, shape)
-        if name in ("matmul", "mm") and isinstance(args[1], TensorName) and len(self._shape(args[1])) == 2:
-            return self._dense(first, args[1].name, self._shape(args[1])[::-1], None, makes=1)
+        if name in ("matmul", "mm") and isinstance(args[1], TensorName) and len(self.shape_of(args[1])) == 2:
+            return self._dense(first, args[1].name, self.shape_of(args[1])[::-1], None, makes=1)
         if name in ("matmul", "mm", "bmm"):
-            return self._product(first, before, self._labels(args[1]), self._shape(args[1]), shape)
+            return self._product(first, before, self.labels_of(args[1]), self.shape_of(args[1]), shape)
         if name == "scaled_dot_product_attention":
             return self._attention(node, shape)
         if name == "linear":
@@ -229,7 +195,7 @@ class Widths:
         if name == "index":
             return self._indexed(node, first, before, shape)
         if name in ("zeros", "ones", "full", "arange", "scalar_tensor"):
-            return _untracked(shape)
+            return untracked(shape)
         return None
 
     def _combined(self, terms: list[tuple[Labels, tuple[int, ...]]], shape: tuple[int, ...]) -> Labels:
@@ -244,9 +210,9 @@ class Widths:
                     # Along these axes the other one cannot be cut.
                     whole = {a for a in tracked if theirs[a] > 1 and other.shape[a] == 1}
                     if whole >= tracked:
-                        self._freeze(mine)
+                        self.freeze(mine)
                     for axis in whole:
-                        mine = self._tie(mine, axis)
+                        mine = self.tie(mine, axis)
                     tracked -= whole
             labels[i] = mine
             if tracked:
@@ -275,13 +241,13 @@ class Widths:
             return labels.reshape((1,) * (len(shape) - labels.ndim) + labels.shape)
         axis = args[1] % len(before)
         if name == "select":
-            labels = self._tie(labels, axis) if labels.shape[axis] > 1 else labels
+            labels = self.tie(labels, axis) if labels.shape[axis] > 1 else labels
             taken: Labels = labels.take(0, axis=axis)
             return taken
         if labels.shape[axis] == 1:
             return labels
         if name == "slice":
-            start, end, step = _bounds(args, before[axis])
+            start, end, step = bounds(args, before[axis])
             return labels.take(range(start, end, step), axis=axis) if step == 1 else None
         return None
 
@@ -289,15 +255,14 @@ class Widths:
         args: Any = node.args
         named: Any = node.kwargs.get("dim", 0)
         axis: int = (args[1] if len(args) > 1 else named) % len(shape)
-        pieces = [(self._labels(each), self._shape(each)) for each in args[0]]
+        pieces = [(self.labels_of(each), self.shape_of(each)) for each in args[0]]
         if name == "stack":
             pieces = [(np.expand_dims(each, axis), (*s[:axis], 1, *s[axis:])) for each, s in pieces]
         for place, (labels, own) in enumerate(pieces):
             # Parameters know every element; along other axes they go with what they are joined to.
             if labels.size > 1 and isinstance(args[0][place], TensorName) and labels.shape[axis] > 1:
-                pieces[place] = self._tie(labels, axis), own
-        along = any(labels.shape[axis] > 1 for labels, _ in pieces)
-        if not along:
+                pieces[place] = self.tie(labels, axis), own
+        if not any(labels.shape[axis] > 1 for labels, _ in pieces):
             return self._combined(
                 [(each, (*s[:axis], 1, *s[axis + 1 :])) for each, s in pieces], (*shape[:axis], 1, *shape[axis + 1 :])
             )
@@ -318,7 +283,7 @@ class Widths:
             axis = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
         axis %= labels.ndim
         if name == "unbind":
-            labels = self._tie(labels, axis) if labels.shape[axis] > 1 else labels
+            labels = self.tie(labels, axis) if labels.shape[axis] > 1 else labels
             return [labels.take(0, axis=axis) for _ in shape]
         if labels.shape[axis] == 1:
             return [labels for _ in shape]
@@ -343,32 +308,32 @@ class Widths:
         if k == 1 or m == 1:
             each, axis = (one, mine) if k > 1 else (other, theirs)
             if each.size == each.shape[axis]:
-                self._freeze(each)
-            self._tie(each, axis)
+                self.freeze(each)
+            self.tie(each, axis)
             return one.take([0], axis=mine), other.take([0], axis=theirs)
         ends = []
         alone = all(each.size == each.shape[axis] for each, axis in ((one, mine), (other, theirs)))
         for each, axis in ((one, mine), (other, theirs)):
-            ends.append(each.take([0], axis=axis) if alone else self._tie(each, axis))
+            ends.append(each.take([0], axis=axis) if alone else self.tie(each, axis))
         if alone:
             self.unite(one.ravel(), other.ravel())
             return np.zeros_like(ends[0]), np.zeros_like(ends[1])
         return ends[0], ends[1]
 
     def _attention(self, node: Node, shape: Any) -> Labels | None:
-        if len(node.args) > 3 and node.args[3] is not None and self._labels(node.args[3]).size > 1:
-            mask = self._labels(node.args[3])
+        if len(node.args) > 3 and node.args[3] is not None and self.labels_of(node.args[3]).size > 1:
+            mask = self.labels_of(node.args[3])
         else:
             mask = None
-        query, key, value = (self._labels(each) for each in node.args[:3])
-        a, b, c = (self._shape(each) for each in node.args[:3])
+        query, key, value = (self.labels_of(each) for each in node.args[:3])
+        a, b, c = (self.shape_of(each) for each in node.args[:3])
         if node.kwargs.get("enable_gqa"):
             return None
         query, key = self._contracted(query, key.swapaxes(-1, -2), -1, -2)
         scores = (*a[:-1], b[-2])
         terms = [(query, (*a[:-1], 1)), (key, (*b[:-2], 1, b[-2]))]
         if mask is not None:
-            terms.append((mask, self._shape(node.args[3])))
+            terms.append((mask, self.shape_of(node.args[3])))
         weights = self._combined(terms, scores)
         if weights.shape[-1] > 1 or value.shape[-2] > 1:
             return None
@@ -381,8 +346,8 @@ class Widths:
         if not places or places != list(range(places[0], places[-1] + 1)):
             return None
         for axis in places:
-            labels = self._tie(labels, axis) if labels.shape[axis] > 1 else labels
-        if any(self._labels(indices[i]) is None for i in places):
+            labels = self.tie(labels, axis) if labels.shape[axis] > 1 else labels
+        if any(self.labels_of(indices[i]) is None for i in places):
             return None
         count = len(shape) - (len(before) - len(places))
         return labels.reshape((*labels.shape[: places[0]], *(1,) * count, *labels.shape[places[-1] + 1 :]))
@@ -405,13 +370,13 @@ class Widths:
         path = node.layer
         assert path is not None
         kind, settings = self.graph.layers[path]
-        labels, before = self._labels(node.args[0]), self._shape(node.args[0])
+        labels, before = self.labels_of(node.args[0]), self.shape_of(node.args[0])
         shape: Any = self.shapes[node.name]
         if kind == "Embedding":
             made = self._outputs(f"{path}.weight", 1, settings["embedding_dim"], None, None)
             self._fixed(f"{path}.weight", 0, settings["num_embeddings"])
-            self._freeze(labels)
-            return _along(made, -1, len(shape))
+            self.freeze(labels)
+            return along(made, -1, len(shape))
         if kind == "Linear":
             bias = f"{path}.bias" if settings["bias"] else None
             return self._dense(labels, f"{path}.weight", (settings["out_features"], settings["in_features"]), bias)
@@ -424,28 +389,28 @@ class Widths:
             for leaf in ("weight", "bias", "running_mean", "running_var") if kind != "PReLU" else ("weight",):
                 if kind == "PReLU" or leaf.startswith("running") or settings["affine"]:
                     self._axis(f"{path}.{leaf}", 0, own)
-            return _along(own, 1, len(before)) if own.any() else labels
+            return along(own, 1, len(before)) if own.any() else labels
         if kind == "LayerNorm":
             if len(settings["normalized_shape"]) != 1:
                 return None
             own = self._only(labels, -1, before[-1])
             for leaf in ("weight", "bias")[: 1 + settings["bias"]]:
                 self._axis(f"{path}.{leaf}", 0, own)
-            return _along(own, -1, len(before)) if own.any() else labels
+            return along(own, -1, len(before)) if own.any() else labels
         if kind == "GroupNorm" and settings["num_groups"] > 1:
             own = self._only(labels, 1, before[1])
             if own.any():
-                self._tie(own.reshape(settings["num_groups"], -1), 1)
+                self.tie(own.reshape(settings["num_groups"], -1), 1)
             for leaf in ("weight", "bias"):
                 self._axis(f"{path}.{leaf}", 0, own)
-            return _along(own, 1, len(before)) if own.any() else labels
+            return along(own, 1, len(before)) if own.any() else labels
         return None
 
     def _only(self, labels: Labels, axis: int, size: int) -> Labels:
         """The labels along one axis, frozen where they are along others, or where nothing is known of it."""
         if labels.shape[axis] == labels.size and labels.size > 1:
             return labels.ravel()
-        self._freeze(labels)
+        self.freeze(labels)
         return np.zeros(size, np.int64)
 
     def _outputs(self, weight: str, axis: int, size: int, bias: str | None, made: Labels | None) -> Labels:
@@ -461,7 +426,7 @@ class Widths:
         """A product with a matrix. size: outputs and inputs. makes: the axis of the outputs."""
         others = labels.shape[-1] != labels.size
         if others and labels.shape[-1] > 1:
-            self._freeze(labels)
+            self.freeze(labels)
             labels = np.zeros((1,) * labels.ndim, np.int64)
             others = False
         own = labels.ravel() if labels.shape[-1] > 1 else np.zeros(size[1], np.int64)
@@ -469,14 +434,14 @@ class Widths:
         if others:  # channels elsewhere, such as a map of tokens: what is made stays whole
             self._outputs(weight, makes, size[0], bias, np.zeros(size[0], np.int64))
             return labels
-        return _along(self._outputs(weight, makes, size[0], bias, None), -1, labels.ndim)
+        return along(self._outputs(weight, makes, size[0], bias, None), -1, labels.ndim)
 
     def _linear(self, node: Node, labels: Labels) -> Labels | None:
         weight = node.args[1]
         bias = node.args[2] if len(node.args) > 2 else None
         if not isinstance(weight, TensorName) or not isinstance(bias, (TensorName, type(None))):
             return None
-        rows, columns = self._shape(weight)
+        rows, columns = self.shape_of(weight)
         return self._dense(labels, weight.name, (rows, columns), None if bias is None else bias.name)
 
     def _convolution(self, path: str, kind: str, settings: Mapping[str, Any], labels: Labels, axes: int) -> Labels:
@@ -489,228 +454,79 @@ class Widths:
         if groups == 1:
             self._axis(weight, ins, own, makes=False)
         elif transposed:
-            self._freeze(own)
+            self.freeze(own)
             self._fixed(weight, 0, inputs)
             self._fixed(weight, 1, outputs // groups)
             return (
-                _along(np.zeros(outputs, np.int64), 1, axes)
+                along(np.zeros(outputs, np.int64), 1, axes)
                 if bias is None
-                else _along(self._axis(bias, 0, np.zeros(outputs, np.int64)), 1, axes)
+                else along(self._axis(bias, 0, np.zeros(outputs, np.int64)), 1, axes)
             )
         elif groups == inputs:
             made = np.repeat(own, outputs // inputs)
         else:
             # The same channels of every group: all groups stay, and stay equal.
-            self._axis(weight, 1, self._tie(own.reshape(groups, -1), 0).ravel(), makes=False)
+            self._axis(weight, 1, self.tie(own.reshape(groups, -1), 0).ravel(), makes=False)
             made = np.tile(self.fresh(outputs // groups), groups)
-        return _along(self._outputs(weight, outs, outputs, bias, made), 1, axes)
+        return along(self._outputs(weight, outs, outputs, bias, made), 1, axes)
 
     # Units.
 
-    def _settle(self) -> None:
-        """Find what goes together, so that whatever goes leaves every value and tensor a block."""
-        for name, labels in self._whole.items():
-            for axis, size in enumerate(labels.shape):
-                along = np.moveaxis(labels, axis, 0).reshape(size, -1)
-                if (name, axis) in self.axes:
-                    self.unite(along, self.axes[name, axis][:, None])
-        self._components()
+    def _join_tensors(self) -> None:
+        """Find what goes together, with the tensors whose elements all have labels of their own."""
+        wholes = [
+            (name, axis, np.moveaxis(labels, axis, 0).reshape(size, -1))
+            for name, labels in self._whole.items()
+            for axis, size in enumerate(labels.shape)
+        ]
+        for name, axis, lines in wholes:
+            if (name, axis) in self.axes:
+                self.unite(lines, self.axes[name, axis][:, None])
         arrays = [v for made in self.values.values() for v in (made if isinstance(made, list) else [made])]
-        while True:
-            before = len(self._edges)
-            for labels in (*arrays, *self._whole.values()):
-                if isinstance(labels, np.ndarray) and labels.size > 1:
-                    self._make_block(labels)
-            if len(self._edges) == before:
-                break
-            self._components()
-        for name, labels in self._whole.items():
-            for axis, size in enumerate(labels.shape):
-                along = np.moveaxis(labels, axis, 0).reshape(size, -1)
-                roots = self.roots[along]
-                if (name, axis) not in self.axes and (roots == roots[:, :1]).all() and size > 1:
-                    self.axes[name, axis] = along[:, 0]
-
-    def _make_block(self, labels: Labels) -> None:
-        roots = self.roots[labels]
-        tracked = [a for a in range(roots.ndim) if (roots != roots.take([0], axis=a)).any()]
-        if len(tracked) > 1:
-            axis = min(tracked, key=lambda a: roots.shape[a])
-            self.unite(labels, labels.take([0], axis=axis))
-
-    def _components(self) -> None:
-        edges = np.concatenate([np.zeros((2, 0), np.int64), *self._edges], axis=1)
-        links = coo_array((np.ones(edges.shape[1], np.int8), (edges[0], edges[1])), (self._count, self._count))
-        self.roots = connected_components(links, directed=False)[1]
-
-    @property
-    def frozen(self) -> int:
-        """The root of what never goes."""
-        return int(self.roots[FROZEN])
+        arrays = [v for v in (*arrays, *self._whole.values()) if isinstance(v, np.ndarray) and v.size > 1]
+        self.settle(arrays)
+        for name, axis, lines in wholes:
+            roots = self.roots[lines]
+            if (name, axis) not in self.axes and (roots == roots[:, :1]).all() and len(lines) > 1:
+                self.axes[name, axis] = lines[:, 0]
 
     def groups(self) -> list[Group]:
         """Units that may go, by where they lie; of each group not all may."""
-        where: dict[int, list[tuple[str, int]]] = {}
-        for key, labels in self.axes.items():
-            for root in np.unique(self.roots[labels]):
-                where.setdefault(int(root), []).append(key)
-        found: dict[tuple[tuple[str, int], ...], list[int]] = {}
-        for root, keys in where.items():
-            if root != self.frozen:
-                found.setdefault(tuple(keys), []).append(root)
-        return [Group(np.array(sorted(units)), keys) for keys, units in found.items() if len(units) > 1]
-
-    # The graph without some units.
+        keys = list(self.axes)
+        uniques = [np.unique(self.roots[labels]) for labels in self.axes.values()]
+        roots = np.concatenate([np.zeros(0, np.int64), *uniques])
+        places = np.repeat(np.arange(len(keys)), [len(each) for each in uniques])
+        places, roots = places[roots != self.frozen], roots[roots != self.frozen]
+        order = np.lexsort((places, roots))
+        units, starts = np.unique(roots[order], return_index=True)
+        found: dict[tuple[int, ...], list[int]] = {}
+        for unit, own in zip(units.tolist(), np.split(places[order], starts[1:]), strict=False):
+            found.setdefault(tuple(own.tolist()), []).append(unit)
+        # In the order of the axes that their units are met in first.
+        found = dict(sorted(found.items(), key=lambda each: (each[0][0], each[1][0])))
+        return [
+            Group(np.array(each), tuple(keys[place] for place in own)) for own, each in found.items() if len(each) > 1
+        ]
 
     def stays(self, name: str, axis: int, gone: np.ndarray) -> np.ndarray:
         """Indices of an axis of a tensor that stay. gone: roots of the units that go."""
         return np.flatnonzero(~np.isin(self.roots[self.axes[name, axis]], gone))
 
-    def without(self, gone: np.ndarray) -> NetworkGraph:
-        """The graph without these units: widths of layers and sizes of reshapes are those that are left."""
-        kept = {(name, axis): len(self.stays(name, axis, gone)) for name, axis in self.axes}
-        layers = {}
-        for path, (kind, settings) in self.graph.layers.items():
-            layers[path] = kind, self._narrowed(path, kind, settings, kept)
-        tensors = {
-            name: dataclasses.replace(spec, shape=tuple(kept.get((name, a), n) for a, n in enumerate(spec.shape)))
-            for name, spec in self.graph.tensors.items()
-        }
-        nodes = tuple(self._resized(node, gone) for node in self.graph.nodes)
-        return dataclasses.replace(self.graph, layers=layers, tensors=tensors, nodes=nodes)
 
-    def _narrowed(
-        self, path: str, kind: str, settings: Mapping[str, Any], kept: Mapping[tuple[str, int], int]
-    ) -> dict[str, Any]:
-        def size(leaf: str, axis: int, before: int) -> int:
-            name = self.graph.ties.get(f"{path}.{leaf}", f"{path}.{leaf}")
-            return kept.get((name, axis), before)
+class _Itself:
+    """A graph as a key: equal to nothing but the very same one."""
 
-        new = dict(settings)
-        if kind == "Linear":
-            new["in_features"], new["out_features"] = (
-                size("weight", 1, new["in_features"]),
-                size("weight", 0, new["out_features"]),
-            )
-        elif kind.startswith("ConvTranspose") and new["groups"] == 1:
-            new["in_channels"], new["out_channels"] = (
-                size("weight", 0, new["in_channels"]),
-                size("weight", 1, new["out_channels"]),
-            )
-        elif kind.startswith("Conv") and not kind.startswith("ConvT"):
-            outputs = size("weight", 0, new["out_channels"])
-            if new["groups"] == new["in_channels"] > 1:
-                new["groups"] = new["in_channels"] = outputs * new["in_channels"] // new["out_channels"]
-            else:
-                new["in_channels"] = size("weight", 1, new["in_channels"] // new["groups"]) * new["groups"]
-            new["out_channels"] = outputs
-        elif kind.startswith("BatchNorm"):
-            new["num_features"] = size("running_mean", 0, new["num_features"])
-        elif kind == "LayerNorm" and len(new["normalized_shape"]) == 1:
-            new["normalized_shape"] = [size("weight", 0, new["normalized_shape"][0])]
-        elif kind == "GroupNorm":
-            channels = size("weight", 0, new["num_channels"])
-            new["num_groups"] = new["num_groups"] * channels // new["num_channels"]
-            new["num_channels"] = channels
-        elif kind == "Embedding":
-            new["embedding_dim"] = size("weight", 1, new["embedding_dim"])
-        elif kind == "PReLU":
-            new["num_parameters"] = size("weight", 0, new["num_parameters"])
-        return new
+    def __init__(self, graph: NetworkGraph) -> None:
+        self.graph = graph
 
-    def _sizes(self, labels: Labels, gone: np.ndarray) -> list[int | None]:
-        """The length of each axis that labels depend on; None for others."""
-        left = ~np.isin(self.roots[labels], gone)
-        return [
-            int(left.any(axis=tuple(a for a in range(left.ndim) if a != axis)).sum()) if n > 1 else None
-            for axis, n in enumerate(labels.shape)
-        ]
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.graph is other.graph
 
-    def _resized(self, node: Node, gone: np.ndarray) -> Node:
-        args: Any = node.args
-        name = node.operator.removeprefix("aten.").partition(".")[0]
-        labels = self.values[node.name]
-        if node.layer is not None or not args:
-            return node
-        if name in ("view", "reshape", "expand"):
-            sizes, shape = self._sizes(labels, gone), cast(Any, self.shapes[node.name])
-            given: Any = args[1]
-            new = [
-                own if size is None or own == -1 or size == before else size if isinstance(own, int) else -1
-                for own, size, before in zip(given, sizes, shape, strict=True)
-            ]
-            return dataclasses.replace(node, args=(args[0], new, *args[2:]))
-        if name == "unflatten":
-            axis = args[1] % len(self._shape(args[0]))
-            sizes = self._sizes(labels, gone)[axis : axis + len(args[2])]
-            new = [own if size is None or own == -1 else size for own, size in zip(args[2], sizes, strict=True)]
-            return dataclasses.replace(node, args=(*args[:2], new, *args[3:]))
-        if name in ("chunk", "split", "split_with_sizes") and isinstance(labels, list):
-            axis = args[2] if len(args) > 2 else node.kwargs.get("dim", 0)
-            axis %= labels[0].ndim
-            sizes = [self._sizes(each, gone)[axis] for each in labels]
-            whole = self._labels(args[0])
-            if whole.shape[axis] == 1:
-                return node
-            counts: list[Argument] = [
-                size if size is not None else int(not np.isin(self.roots[each.ravel()[0]], gone))
-                for size, each in zip(sizes, labels, strict=True)
-            ]
-            return Node(node.name, "aten.split_with_sizes.default", (args[0], counts, axis), {}, node.where)
-        if name == "slice":
-            whole, before = self._labels(args[0]), self._shape(args[0])
-            axis = args[1] % len(before) if len(args) > 1 else 0
-            if whole.shape[axis] == 1:
-                return node
-            left: Any = ~np.isin(self.roots[np.moveaxis(whole, axis, 0).reshape(whole.shape[axis], -1)], gone).all(
-                axis=1
-            )
-            start, end, step = _bounds(args, before[axis])
-            return dataclasses.replace(
-                node, args=(args[0], axis, int(left[:start].sum()), int(left[:end].sum()), step), kwargs={}
-            )
-        return node
+    def __hash__(self) -> int:
+        return id(self.graph)
 
 
-def _bounds(args: tuple[Any, ...], size: int) -> tuple[int, int, int]:
-    start, end, step = (*args[2:], *(None,) * 3)[:3]
-    return (*slice(start, end).indices(size)[:2], 1 if step is None else step)
-
-
-def _along(labels: Labels, axis: int, axes: int) -> Labels:
-    return labels.reshape([-1 if a == axis % axes else 1 for a in range(axes)])
-
-
-def _untracked(shape: Shape) -> Any:
-    if isinstance(shape, list):
-        return [_untracked(each) for each in shape]
-    return np.zeros((1,) * len(shape) if isinstance(shape, tuple) else (), np.int64)
-
-
-def _reshaped(labels: Labels, before: tuple[int, ...], after: tuple[int, ...]) -> Labels:
-    """Labels of a value that was reshaped: axes are taken together and apart where their products are equal."""
-    if labels.size == 1:
-        return labels.reshape((1,) * len(after))
-    i = j = 0
-    inner: list[int] = []
-    outer: list[int] = []
-    while i < len(before) or j < len(after):
-        a, b = i, j
-        one = before[i] if i < len(before) else 1
-        other = after[j] if j < len(after) else 1
-        i, j = min(i + 1, len(before)), min(j + 1, len(after))
-        while one != other:
-            if one < other:
-                one *= before[i]
-                i += 1
-            else:
-                other *= after[j]
-                j += 1
-        tracked = any(n > 1 for n in labels.shape[a:i])
-        inner += before[a:i] if tracked else (1,) * (i - a)
-        outer += after[b:j] if tracked else (1,) * (j - b)
-    moved = np.broadcast_to(labels, inner).reshape(outer)
-    for axis in range(moved.ndim):
-        if (moved == moved.take([0], axis=axis)).all():
-            moved = moved.take([0], axis=axis)
-    return moved
+# The graph before and after blocks were dropped or layers folded; chosen by hand, no benchmark.
+@lru_cache(maxsize=4)
+def _followed(graph: _Itself) -> Widths:
+    return Widths._of(graph.graph)

@@ -5,10 +5,9 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from paretoscope.base.batch import Batch, call, head, length, tensors_in
+from paretoscope.base.batch import Batch, call, head, length, parts
 from paretoscope.base.errors import ModelError, RecipeError
 from paretoscope.base.lock import machine
 from paretoscope.base.text import listed, nearest
@@ -17,35 +16,40 @@ from paretoscope.methods.registry import NetworkMethod, NetworkWork
 from paretoscope.model import structure
 from paretoscope.model.structure import blocks
 from paretoscope.recipe.recipe import Recipe, Simplify
+from paretoscope.tasks.agreement import Agreement, class_like
 
 # Enough to tell blocks apart, and every block is measured again after each removal: chosen by hand, no benchmark.
 HARM_IMAGES = 256
+# Harm by outputs alone: recipes do not know the network's task.
+ANY_OUTPUTS = Agreement(())
 
 
 def harms(model: nn.Module, images: Batch) -> dict[str, float]:
-    """Harm of dropping each block alone, by name: the mean KL divergence, in nats, of the softmax from the model's.
+    """Harm of dropping each block alone, by name: mean divergence from the model's outputs, as agreement has it.
 
-    images: float32 (n, C, H, W), n >= 1. Infinite where the outputs are no numbers any more.
+    images: samples, n >= 1. Infinite where the outputs are no numbers any more.
     """
     module = copy.deepcopy(model).eval()
-    return _harms(module, images, _log_softmax(module, images))
+    return _harms(module, images, _outputs(module, images))
 
 
-def _harms(module: nn.Module, images: Batch, reference: Tensor) -> dict[str, float]:
+def _harms(module: nn.Module, images: Batch, reference: Batch) -> dict[str, float]:
     result = {}
     for name in blocks(module):
         with structure.dropped(module, name):
-            changed = _log_softmax(module, images)
-        divergence = F.kl_div(changed, reference, reduction="batchmean", log_target=True).item()
-        result[name] = math.inf if math.isnan(divergence) else divergence
+            result[name] = _harm(reference, _outputs(module, images))
     return result
 
 
-def _log_softmax(module: nn.Module, images: Batch) -> Tensor:
+def _harm(reference: Batch, changed: Batch) -> float:
+    if not all(bool(each.isfinite().all()) for each in (*parts(reference), *parts(changed))):
+        return math.inf
+    return float(ANY_OUTPUTS.knowing(reference).divergence(reference, changed).mean())
+
+
+def _outputs(module: nn.Module, images: Batch) -> Batch:
     with torch.no_grad(), machine(exclusive=False):
-        # Answers that are several, or whose classes are no second axis, are told apart by one distribution a sample.
-        flat = torch.cat([each.flatten(1) for each in tensors_in(call(module, images))], dim=1)
-        return flat.double().log_softmax(1)
+        return ANY_OUTPUTS.comparable(call(module, images))
 
 
 def _drop(module: nn.Module, step: Simplify, images: Batch | None) -> tuple[tuple[str, ...], list[str]]:
@@ -64,7 +68,7 @@ def _drop(module: nn.Module, step: Simplify, images: Batch | None) -> tuple[tupl
             f"{nearest(unknown[0], known)} Name some of {listed(known, 12)}."
         )
     dropped, report = list(step.drop), [f"{name} dropped." for name in step.drop]
-    reference = _log_softmax(module, head(images, HARM_IMAGES)) if step.blocks and images is not None else None
+    reference = _outputs(module, head(images, HARM_IMAGES)) if step.blocks and images is not None else None
     for name in step.drop:
         if name not in (*blocks(module), *structure.several(module)):
             raise RecipeError(f"drop must name each block once; {name} is gone with those before. Leave it out.")
@@ -83,7 +87,8 @@ def _drop(module: nn.Module, step: Simplify, images: Batch | None) -> tuple[tupl
         name = min(measured, key=measured.__getitem__)
         structure.drop(module, name)
         dropped.append(name)
-        report.append(f"{name} dropped: of those left the least harm, a KL divergence of {measured[name]:.3g}.")
+        kind = "a KL divergence" if class_like(parts(reference)) else "noise over signal"
+        report.append(f"{name} dropped: of those left the least harm, {kind} of {measured[name]:.3g}.")
     return tuple(dropped), report
 
 

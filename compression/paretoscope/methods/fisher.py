@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from paretoscope.base.batch import Batch, call, joined, length, parts, tensors_in
 from paretoscope.base.lock import machine
 from paretoscope.model import weights
+from paretoscope.tasks.agreement import class_like
 
 # Samples of a backward pass: chosen by hand, no benchmark.
 CHUNK = 8
@@ -65,7 +66,7 @@ def diagonal_fisher(module: nn.Module, samples: Batch, seed: int = 0) -> Mapping
 
 def _weighted(outputs: list[Tensor], powers: list[float]) -> list[Tensor]:
     """Values whose squared gradients, summed over each sample, are the information. powers: mean square of outputs."""
-    if len(outputs) == 1 and outputs[0].ndim in (2, 3) and outputs[0].shape[-1] > 1:
+    if class_like(tuple(outputs)):
         log = outputs[0].log_softmax(dim=-1)
         positions = log[0].numel() // log.shape[-1]
         weighted = log * log.detach().exp().sqrt()

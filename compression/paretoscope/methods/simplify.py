@@ -23,9 +23,9 @@ def apply(
     """Simplify a copy of a float32 model on the CPU, in the order that `Simplify` gives.
 
     input_shape: of one sample of the first input, e.g. (C, H, W). images: samples of the train split, needed to drop
-    blocks by harm; the first 256 are used. reestimate: take statistics of batch normalisation anew, from the images,
-    before it is folded and gone. Raises RecipeError for blocks that the model has not, or too many, and an importance
-    that it has not; ModelError for a model that cannot be read in the way that the step needs.
+    blocks by harm; the first 256 are used. reestimate: take the statistics of batch normalisation anew, from the
+    images, before it is folded and gone. Raises RecipeError for blocks that the model has not, or too many, and an
+    importance that it has not; ModelError for a model that cannot be read in the way that the step needs.
     """
     work = NetworkWork(copy.deepcopy(model).eval(), step, input_shape, images, reestimate)
     before = work.parameters

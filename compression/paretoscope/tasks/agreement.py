@@ -207,7 +207,7 @@ class Agreement:
                 "the network's outputs must be finite; some are not, on samples of the train split. Check its weights "
                 "and how the samples are prepared."
             )
-        shares = _class_like(found) and are_shares(found[0], dim=-1)
+        shares = class_like(found) and are_shares(found[0], dim=-1)
         # An output that is always zero has no power to divide by.
         return replace(self, powers=tuple(power or 1.0 for power in powers), shares=shares)
 
@@ -251,7 +251,7 @@ class Agreement:
         At most MOST, which stands for what is no number too.
         """
         was, now = parts(reference), parts(other)
-        if not _class_like(was):
+        if not class_like(was):
             return self._noise(reference, other)
         before, after = self._log_shares(was[0]), self._log_shares(now[0])
         each = (before.exp() * (before - after)).sum(dim=-1).reshape(len(before), -1).mean(dim=1)
@@ -308,7 +308,7 @@ class Agreement:
         """KL divergence from a teacher's softened answers, in nats a position; noise over signal of other outputs, over
         temperature**2, by which it will be weighed."""
         was, now = _tensors(taught), _tensors(outputs)
-        if _class_like(was):
+        if class_like(was):
             softened, wanted = (
                 F.log_softmax(as_logits(each[0], self.shares).flatten(0, -2) / temperature, dim=-1)
                 for each in (now, was)
@@ -353,7 +353,7 @@ def _not_samples(outputs: tuple[Tensor, ...], n: int | None) -> ModelError:
     )
 
 
-def _class_like(outputs: tuple[Tensor, ...]) -> bool:
+def class_like(outputs: tuple[Tensor, ...]) -> bool:
     """Whether harm is the KL divergence: a single output of classes, for each sample or for each of its positions."""
     return len(outputs) == 1 and outputs[0].ndim in (2, 3) and outputs[0].shape[-1] > 1
 

@@ -18,6 +18,7 @@ from paretoscope.base.text import listed
 from paretoscope.graph import layers as layer_kinds
 from paretoscope.graph.edits import pruned
 from paretoscope.graph.graph_module import GraphModule
+from paretoscope.graph.narrowed import narrowed
 from paretoscope.graph.shapes import shapes_of
 from paretoscope.graph.widths import Group, Widths
 from paretoscope.methods import fold
@@ -53,7 +54,7 @@ def remove(module: GraphModule, fraction: float, importance: str) -> list[str]:
 
 def cut(module: GraphModule, widths: Widths, gone: np.ndarray) -> None:
     """Take these units out of a module of that graph, in place; raises ModelError where what is left does not fit."""
-    graph = widths.without(gone)
+    graph = narrowed(widths, gone)
     shapes = shapes_of(graph)
     if any(0 in shape for shape in _all(shapes)):
         raise ModelError("some of every value must stay; this cut would leave none. Remove fewer nodes.")
@@ -137,7 +138,7 @@ def scores_of(
         role = widths.roles.get((name, axis))
         if role is None and (layer is not None or tensor.ndim < 2):
             continue
-        norms = tensor.double().abs().pow(power).transpose(0, axis).flatten(1).sum(1).numpy()
+        norms = _norms(tensor, axis, power)
         if role if role is not None else axis == tensor.ndim - 1:
             makes = True
             scale = scales.get(name)
@@ -153,3 +154,10 @@ def scores_of(
             f"{group.axes[0][0].rpartition('.')[0] or group.axes[0][0]} has none. Choose 'l2' or 'l1'."
         )
     return made * used if makes and uses else None
+
+
+def _norms(tensor: Tensor, axis: int, power: int) -> np.ndarray:
+    """Sums of the powers along all other axes, float64; one copy of the tensor at a time, large ones take gigabytes."""
+    values = tensor.to(torch.float64, copy=True)
+    values = values.square_() if power == 2 else values.abs_()
+    return values.transpose(0, axis).flatten(1).sum(1).numpy()
