@@ -93,9 +93,9 @@ def _headline(column, task: Task, record: Record, exact: bool, samples: int) -> 
     interval = f"[{', '.join(words.ends(figures.low, figures.high))}]"
     verdict = "distinguishable" if figures.distinguishable else "indistinguishable"
     column.metric(
-        words.title if exact else f"{words.title}, {figures.n:,} of {samples:,} samples",
+        words.title,
         ("" if exact else "≈ ") + words.value(figures.value),
-        words.change(figures.value - record.baseline.value) if exact else "measuring",
+        words.change(figures.value - record.baseline.value) if exact else f"{figures.n:,} of {samples:,} samples",
         delta_color="normal" if exact and figures.distinguishable else "off",
         delta_arrow="auto" if exact and figures.value != record.baseline.value else "off",
         delta_description=verdict if exact else interval,

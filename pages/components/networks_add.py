@@ -214,6 +214,7 @@ def _asked() -> Asked:
         target=(held["target"] or "").strip() if data and held["data_kind"] not in (HERE, SET) else "",
         task=held["task"] or "",
         preprocess=preprocessing.said(FORM),
+        uploaded=kind == UPLOAD,
     )
     return Asked(wish, uploads)
 

@@ -85,7 +85,8 @@ def test_without_samples_inputs_are_drawn_and_nothing_is_said_of_right_answers(
     bench: Workbench, tmp_path: Path
 ) -> None:
     program = own_files.write_program(tmp_path / "regression.pt2", "regression")
-    run(bench, StudyKind.ADD, Addition("numbers", str(program)))
+    run(bench, StudyKind.ADD, Addition("numbers", str(program), uploaded=True))
+    assert library.get("numbers").source == program.name
     found = run(bench, StudyKind.PREVIEW, "numbers")
     assert found.drawn and found.worth is None and found.presets == ()
     assert found.inputs[0].look is Look.NUMBERS and len(found.samples[0].seen[0].values) == 10

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.progress import Progress, Within
@@ -33,6 +34,8 @@ def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
         replace=wish.replace,
         progress=Within(progress),
     )
+    if wish.uploaded:
+        candidate = replace(candidate, source=Path(wish.source).name)
     try:
         progress.report(0.5, label="running it over the test split")
         candidate.subject()
