@@ -49,6 +49,8 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.recipe $(ARGS)
 	$(BIN)/python -m benchmarks.large $(ARGS)
 	$(BIN)/python -m benchmarks.large_networks $(ARGS)
+	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+	$(BIN)/python -m benchmarks.networks $(ARGS)
 	$(BIN)/python -m benchmarks.slider $(ARGS)
 	$(BIN)/python -m benchmarks.sensitivity $(ARGS)
 	$(BIN)/python -m benchmarks.simplify $(ARGS)
