@@ -45,7 +45,8 @@ def test_every_block_runs_in_its_order(
         else:
             printed.append("".join(map(command, text.splitlines())))
     assert len(printed) == 7
-    figure = re.search(r"accuracy ([0-9.]+) % on 899 test samples: is that what you expect\?", printed[1])
+    question = r"accuracy ([0-9.]+) % \[[0-9., ]+\] on all 899 test samples: is that what you expect\?"
+    figure = re.search(question, printed[1])
     assert figure is not None and float(figure[1]) > 90
     assert re.search(r"^[0-9,]+ bytes, accuracy 0\.9\d+$", printed[2], re.MULTILINE)
     assert {"mine.pt2", "digits.npz", "mine.psc", "mine.json", "library"} <= {each.name for each in tmp_path.iterdir()}

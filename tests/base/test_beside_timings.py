@@ -25,6 +25,7 @@ from paretoscope.runtimes import onnx_runtime
 from paretoscope.search.allot import allot
 from paretoscope.service import subjects
 from paretoscope.training.train import Trainer
+from torch import fx
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 pytestmark = pytest.mark.slow
@@ -83,8 +84,8 @@ def unheld(monkeypatch):
             monkeypatch.setattr(where, name, watched)
 
     def forward(module: torch.nn.Module, inputs: tuple) -> None:
-        # Shapes without values are no work.
-        if not any(isinstance(each, torch.Tensor) and each.is_meta for each in inputs):
+        # Shapes without values are no work, nor is following the calls of a network.
+        if not any(isinstance(each, fx.Proxy) or (isinstance(each, torch.Tensor) and each.is_meta) for each in inputs):
             see(f"forward {type(module).__name__}")
 
     hook = register_module_forward_pre_hook(forward)

@@ -53,6 +53,7 @@ FIELDS = {
     "harm": float,
     "baseline": {"correct": int, "accuracy": float, "f1": float, "size_bytes": int},
     "rates": {"sparse_rate": float, "shared_rate": float, "architecture_simplification": float},
+    "touched": {"share": float, "left": dict},
     "size": {"dense": int, "sparse": int, "packed": int, "huffman": int, "ans": int, "artefact": int},
     "ratio": float,
 }

@@ -237,7 +237,7 @@ def test_nothing_of_a_bundle_is_run(tmp_path) -> None:
 @pytest.mark.parametrize("change", [{"source": "0" * 64}, {"architecture": "lenet-6"}], ids=["weights", "model"])
 def test_an_artefact_of_something_else_is_refused(change: dict[str, str]) -> None:
     data = codec.write(dataclasses.replace(original().compressed, **change))
-    with pytest.raises(ArtefactError, match=r"an artefact must (come from the weights|be of a model of the zoo)"):
+    with pytest.raises(ArtefactError, match=r"an artefact must (come from the weights|be of a model that is here)"):
         opened(data, "x.psc")
     with pytest.raises(ArtefactError):
         opened(bundle_with(**{"model.psc": data}), "x.zip")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from paretoscope.base.errors import ModelError
+from paretoscope.base.libraries import onnxruntime
 from paretoscope.graph.doors import read_onnx
 from programs import onnx_model, small_onnx
 

@@ -60,7 +60,7 @@ def settle(page) -> None:
             const app = document.querySelector('[data-testid="stApp"]');
             const metrics = [...document.querySelectorAll('[data-testid="stMetric"]')].map(m => m.innerText);
             return app.dataset.testScriptState === 'notRunning' && metrics.length === 5
-                && metrics.every(text => !/…|estimate|timing/.test(text));
+                && metrics.every(text => !/…|estimate|timing|≈/.test(text));
         }"""
     )
 
@@ -279,7 +279,7 @@ def visit_layers(page, tab: str, query: str = f"model={MODEL}&sparsity=0.5&clust
     # The first address that a new server is asked for must be its front page.
     visit(page)
     page.goto(f"{page.address}/layer-by-layer?{query}")
-    page.get_by_text(re.compile("smaller\\.$")).wait_for()
+    page.get_by_text(re.compile("smaller, touched .*\\.$")).wait_for()
     page.get_by_role("tab", name=tab).click()
 
 

@@ -33,6 +33,8 @@ def visited(browser, address: str) -> Iterator:
     page.goto(address)
     page.get_by_role("link", name="Networks").click()
     page.get_by_text("You have none yet").wait_for()
+    # A file that is given while the page is still being drawn would be lost with the field it was given to.
+    still(page)
     yield page
     assert problems == []
     context.close()

@@ -45,14 +45,14 @@ def test_one_structure_is_compiled_once_for_any_weights():
         session.close()
         with pytest.raises(ModelError, match="cannot run after `close`"):
             session.run(images)
-    ((_, shape, threads),) = set(torch_compiled._libraries) - before
-    assert (shape, threads) == ((2, 1, 4, 4), 2)
+    ((_, shapes, threads),) = set(torch_compiled._libraries) - before
+    assert (shapes, threads) == (((2, 1, 4, 4),), 2)
 
 
 @compiled
 def test_a_library_that_answers_something_else_is_refused(monkeypatch):
     program = TORCH_COMPILED.build(Runnable(network(0), (1, 4, 4)))
-    library = torch_compiled._library(program, (2, 1, 4, 4), 2)
+    library = torch_compiled._library(program, 2, 2)
     with torch.no_grad():
         wrong = {name: tensor + 1 for name, tensor in program.content.state_dict().items()}
     monkeypatch.setattr(program.content, "state_dict", lambda: wrong)

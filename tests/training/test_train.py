@@ -16,6 +16,7 @@ from paretoscope.base.errors import CompressionError, RecipeError
 from paretoscope.base.progress import Calling
 from paretoscope.data.data import Part
 from paretoscope.data.dataset import ImageData
+from paretoscope.measure.judged import Judged
 from paretoscope.measure.subject import Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.model.tensors import Codebook, Integers, Plain
@@ -362,7 +363,8 @@ def test_the_test_split_is_never_touched(subject, name):
         data, test_images=torch.full_like(data.test_images, math.nan), test_labels=torch.full_like(data.test_labels, -1)
     )
     settings = {**KINDS[name], "distill": 0.5, "epochs": 2}
-    unseen = replace(subject, data=blind, judged=None)
+    judged = Judged(subject.model, blind, subject.task, subject.judged.size_bytes)
+    unseen = replace(subject, data=blind, judged=judged)
     expected, found = done(subject, **settings), done(unseen, **settings)
     assert file_of(found) == file_of(expected)
     assert timeless(found.epochs) == timeless(expected.epochs)
@@ -411,7 +413,7 @@ def test_a_train_split_that_comes_in_chunks_is_split_alike():
     none = numbers[:0]
     chunked = Chunked(numbers, numbers, none, none, none, "")
     whole, parts = (Split.of(bare(data), 1) for data in (numbered(numbers), chunked))
-    assert torch.equal(whole.images, parts.images) and torch.equal(whole.validation_labels, parts.validation_labels)
+    assert torch.equal(whole.samples, parts.samples) and torch.equal(whole.validation_labels, parts.validation_labels)
     assert train_split(numbered(numbers))[0].data_ptr() == numbers.data_ptr()
 
 

@@ -210,7 +210,6 @@ class Subject:
         artefact = codec.write(compressed) if artefact is None else artefact
         form = self._form(compressed)
         share = replace(rates(compressed), architecture_simplification=form.parameters / self.parameters)
-        acted_on = self.touched(compressed)
         size = ladder(compressed, artefact)
         digests = Digests(
             model=self.statistics.digest,
@@ -221,6 +220,8 @@ class Subject:
         n = len(judged) if samples is None else min(samples, len(judged))
         chunks = judged.chunks(n)
         with self.running(compressed) as forward:
+            # The tensors are known to be those of the network from here on.
+            acted_on = self.touched(compressed)
             engine = Engine.TORCH
             # The package's own networks are published as PyTorch runs them.
             if (

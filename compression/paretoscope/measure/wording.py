@@ -29,7 +29,7 @@ def share_touched(touched: Touched | None) -> str:
 
 def untouched(touched: Touched | None, recipe: Recipe) -> str:
     """What a recipe left as it was, where that is much and the recipe was to change weights; else ""."""
-    acts = recipe.simplify or recipe.prune or recipe.share or recipe.quantize or recipe.overrides or recipe.recover
+    acts = recipe.prune or recipe.share or recipe.quantize or recipe.overrides or recipe.recover
     if touched is None or touched.share >= MUCH or not acts:
         return ""
     left = [f"{kind} ({format_percent(share)})" for kind, share in touched.left]
