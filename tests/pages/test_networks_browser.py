@@ -31,6 +31,7 @@ def visited(browser, address: str) -> Iterator:
     page.on("pageerror", lambda error: problems.append(str(error)))
     # The first address that a new server is asked for must be its front page.
     page.goto(address)
+    page.locator(".st-key-plot_size .main-svg").first.wait_for()
     page.get_by_role("link", name="Networks").click()
     page.get_by_text("You have none yet").wait_for()
     # A file that is given while the page is still being drawn would be lost with the field it was given to.
