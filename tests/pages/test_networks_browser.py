@@ -45,9 +45,11 @@ def upload(page, network: Path, samples: Path | None = None) -> None:
     files = page.locator("input[type=file]")
     files.nth(0).set_input_files(network)
     page.get_by_text(network.name).wait_for()
+    still(page)
     if samples is not None:
         files.nth(1).set_input_files(samples)
         page.get_by_text(samples.name).wait_for()
+        still(page)
     page.get_by_role("button", name="Add the network").click()
     page.get_by_text(f"Added {network.stem}").wait_for()
 
