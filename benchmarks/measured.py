@@ -29,7 +29,6 @@ SECTION = re.compile(r"<!-- benchmarks\.(?P<name>[a-z_-]+) -->\n(?P<body>.*?)<!-
 # Modules here that fill no section of docs/measured.md, and why.
 WITHOUT_SECTION = {
     "measured": "it renders the sections of the others",
-    "efficientnet": "it takes weights and pictures of others; its table comes with the next run on a still machine",
     "fuzz_doors": "it finds faults of the doors, not figures",
     "large_networks": "its bounds are of a still machine, on which it has not run yet",
     "nncodec_worker": "benchmarks.coding runs it, in an environment of its own",
