@@ -22,6 +22,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from paretoscope.base.batch import parts, tensors_in
 from paretoscope.base.errors import CompressionError
 
 from benchmarks.measured import ROOT, Table, columns, keep, parser
@@ -175,7 +176,7 @@ class Tried:
         import torch
         from paretoscope.graph.doors import read_program
 
-        inputs = as_tuple(self.drawn(2, 9))
+        inputs = parts(self.drawn(2, 9))
         batch = torch.export.Dim("batch", min=1, max=1024)
         program = torch.export.export(self.module, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
         path = self.folder / "network.pt2"
@@ -188,7 +189,7 @@ class Tried:
         import torch
         from paretoscope.graph.doors import read_onnx
 
-        inputs = as_tuple(self.drawn(2, 9))
+        inputs = parts(self.drawn(2, 9))
         path = self.folder / "network.onnx"
         batch = torch.export.Dim("batch", min=1, max=1024)
         shapes = tuple({0: batch} for _ in inputs)
@@ -329,14 +330,9 @@ def seeded(draw: Callable[[int], Any], n: int, seed: int) -> Any:
         return draw(n)
 
 
-def as_tuple(batch: Any) -> tuple[Any, ...]:
-    return batch if isinstance(batch, tuple) else (batch,)
-
-
 def flat(outputs: Any) -> Any:
     """All outputs of a batch, a row a sample."""
     import torch
-    from paretoscope.base.batch import tensors_in
 
     return torch.cat([each.flatten(1).double() for each in tensors_in(outputs)], dim=1)
 

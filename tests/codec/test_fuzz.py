@@ -11,6 +11,7 @@ import math
 import random
 from typing import Any
 
+import mutations
 import numpy as np
 import pytest
 from framing import deflate, frame, inflate, sections
@@ -152,24 +153,8 @@ VALUES = (
 
 
 def mutated(value: Any, draw: random.Random) -> Any:
-    """A copy of plain data with one place in it changed."""
-    value = json.loads(json.dumps(value))
-    node, path = value, []
-    while isinstance(node, (dict, list)) and node and (not path or draw.random() < 0.85):
-        key = draw.choice(list(node)) if isinstance(node, dict) else draw.randrange(len(node))
-        path.append((node, key))
-        node = node[key]
-    parent, key = path[-1]
-    match draw.randrange(5):
-        case 0 if isinstance(parent, list):
-            parent.insert(key, draw.choice(parent))
-        case 1:
-            del parent[key]
-        case 2 if isinstance(node, int):
-            parent[key] = node + draw.choice((-1, 1, 4096))
-        case _:
-            parent[key] = draw.choice(VALUES)
-    return value
+    """A copy of a header with one place in it changed."""
+    return mutations.mutated(value, draw, VALUES, 0.85)
 
 
 def test_headers_with_their_checksums_put_right(files):

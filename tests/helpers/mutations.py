@@ -31,11 +31,12 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
     return bytes(changed)
 
 
-def mutated(value: Any, draw: random.Random) -> Any:
-    """A copy of plain data with one place in it changed."""
+def mutated(value: Any, draw: random.Random, values: tuple[Any, ...] = VALUES, deeper: float = 0.9) -> Any:
+    """A copy of plain data with one place in it changed. values: what may stand there. deeper: how likely it is to be
+    within what lies at a place, and not that place."""
     value = json.loads(json.dumps(value))
     node, path = value, []
-    while isinstance(node, (dict, list)) and node and (not path or draw.random() < 0.9):
+    while isinstance(node, (dict, list)) and node and (not path or draw.random() < deeper):
         key = draw.choice(list(node)) if isinstance(node, dict) else draw.randrange(len(node))
         path.append((node, key))
         node = node[key]
@@ -48,5 +49,5 @@ def mutated(value: Any, draw: random.Random) -> Any:
         case 2 if isinstance(node, int):
             parent[key] = node + draw.choice((-1, 1, 4096))
         case _:
-            parent[key] = draw.choice(VALUES)
+            parent[key] = draw.choice(values)
     return value

@@ -1,7 +1,7 @@
 """Batches: what goes into a network at once, for networks of one input and of several."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -9,6 +9,19 @@ if TYPE_CHECKING:
 # (n, ...) for a network of one input; for one of several, a tensor for each input, in their order. A union of names:
 # torch is not imported for a type.
 Batch = Union["Tensor", tuple["Tensor", ...]]
+
+
+class InputLike(Protocol):
+    """What an input of a network is. shape: of one sample. dtype: name of its type in torch."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
 
 
 def parts(batch: Batch) -> "tuple[Tensor, ...]":

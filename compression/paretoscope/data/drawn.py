@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from paretoscope.base.batch import head, joined
+from paretoscope.base.batch import InputLike, head, joined
 from paretoscope.base.errors import DataError
 from paretoscope.data.arrays import ArrayData
-from paretoscope.data.preprocess import InputLike
 
 if TYPE_CHECKING:
     import torch

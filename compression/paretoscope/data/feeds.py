@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paretoscope.base.batch import InputLike
 from paretoscope.base.errors import DataError
 from paretoscope.data import tokens
-from paretoscope.data.preprocess import InputLike, Layout, Preprocess, fitted, is_picture, normalised, picture
+from paretoscope.data.preprocess import Layout, Preprocess, fitted, is_picture, normalised, picture
 from paretoscope.data.samples import Field, Kind, Samples
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from paretoscope.base.batch import joined
+from paretoscope.base.batch import InputLike, joined
 from paretoscope.base.errors import DataError
 from paretoscope.base.text import listed
 from paretoscope.data.data import CHUNK, Part
 from paretoscope.data.feeds import Feed, feed_of
-from paretoscope.data.preprocess import InputLike, Preprocess
+from paretoscope.data.preprocess import Preprocess
 from paretoscope.data.samples import Field, Raw, Samples
 from paretoscope.data.split import Parts, Split, split
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from paretoscope.base import files
+from paretoscope.base.batch import InputLike
 from paretoscope.base.errors import DataError
 from paretoscope.base.registry import Registry
 from paretoscope.base.text import listed, nearest, reason, shown
@@ -26,19 +27,6 @@ if TYPE_CHECKING:
 # Most height or width of an image, and most bytes of a file of preprocessing; chosen by hand; no benchmark.
 LARGEST, MOST_BYTES = 8192, 4 << 20
 _DIGEST = re.compile("[0-9a-f]{64}")
-
-
-class InputLike(Protocol):
-    """What preprocessing must know of an input. shape: of one sample. dtype: torch's name of its type."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> str: ...
 
 
 class Interpolation(StrEnum):

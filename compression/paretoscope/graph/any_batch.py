@@ -6,14 +6,15 @@ for one and for three samples are compared with those of the graph as it came, s
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paretoscope.base.errors import ModelError
+from paretoscope.base.text import reason
 from paretoscope.graph.graph_module import GraphModule
 from paretoscope.graph.network_graph import (
     DTYPES,
@@ -26,7 +27,7 @@ from paretoscope.graph.network_graph import (
     Value,
     parts,
 )
-from paretoscope.graph.operators import function_of
+from paretoscope.graph.shapes import called
 
 # A batch that no size of a network is a multiple of, nor that one of.
 _OTHER = 9973
@@ -57,13 +58,13 @@ def shapes(graph: NetworkGraph, batch: int) -> dict[str, Any]:
     values: dict[str, Any] = inputs_of(graph, batch)
     for node in graph.nodes:
         try:
-            values[node.name] = called(node, module, values)
+            values[node.name] = called(module, node, values)
         except ModelError:
             raise
         except Exception as error:  # PyTorch's errors have no common base
             raise ModelError(
                 f"a network must take any number of samples; with {batch} of them {node.operator} at "
-                f"{node.where or node.name} fails ({(str(error).splitlines() or [''])[0][:200]}). {REMEDY}"
+                f"{node.where or node.name} fails ({reason(error, 200)}). {REMEDY}"
             ) from None
     return values
 
@@ -76,38 +77,6 @@ def bare(graph: NetworkGraph) -> GraphModule:
 
 def inputs_of(graph: NetworkGraph, batch: int) -> dict[str, Any]:
     return {i.name: torch.empty((batch, *i.shape), dtype=DTYPES[i.dtype], device="meta") for i in graph.inputs}
-
-
-def called(node: Node, module: GraphModule, values: Mapping[str, Any]) -> Any:
-    """What a node gives, from the values before it."""
-
-    def resolved(argument: Argument) -> Any:
-        if isinstance(argument, Value):
-            return values[argument.name]
-        if isinstance(argument, TensorName):
-            path, _, leaf = argument.name.rpartition(".")
-            return getattr(module.get_submodule(path), leaf)
-        return [resolved(each) for each in argument] if isinstance(argument, list) else argument
-
-    function: Callable[..., Any] = (
-        function_of(node.operator, node.where) if node.layer is None else module.get_submodule(node.layer)
-    )
-    args = [resolved(each) for each in node.args]
-    if isinstance(function, nn.RNNBase) and isinstance(args[0], Tensor):
-        return _recurrent(function, args[0])
-    with torch.no_grad(), torch.device("meta"):
-        return function(*args, **{key: resolved(each) for key, each in node.kwargs.items()})
-
-
-def _recurrent(layer: nn.RNNBase, x: Tensor) -> tuple[Tensor, Any]:
-    """What a recurrent layer gives, whose steps PyTorch would follow one by one."""
-    if x.ndim != 3 or x.shape[-1] != layer.input_size:
-        raise ValueError(f"a recurrent layer takes (n, steps, {layer.input_size}); got {tuple(x.shape)}")
-    directions = 2 if layer.bidirectional else 1
-    n = x.shape[0] if layer.batch_first else x.shape[1]
-    state = x.new_empty(layer.num_layers * directions, n, layer.hidden_size)
-    output = x.new_empty(*x.shape[:2], directions * layer.hidden_size)
-    return output, (state, state.clone()) if isinstance(layer, nn.LSTM) else state
 
 
 class _Mender:
@@ -128,7 +97,7 @@ class _Mender:
     def run(self) -> NetworkGraph:
         for node in self._graph.nodes:
             try:
-                self._old[node.name] = called(node, self._module, self._old)
+                self._old[node.name] = called(self._module, node, self._old)
             except Exception as error:  # PyTorch's errors have no common base
                 raise _fixed(node, self._batch, str(error)) from None
             self._add(self._mended(node))
@@ -170,7 +139,7 @@ class _Mender:
     def _tried(self, node: Node) -> tuple[Any] | None:
         """What a node gives for the large batch, where that is what it gives for the other, a batch apart."""
         try:
-            new = called(node, self._module, self._new)
+            new = called(self._module, node, self._new)
         except Exception:  # PyTorch's errors have no common base; whoever asks tries another way
             return None
         old = self._old.get(node.name)
@@ -197,7 +166,7 @@ class _Mender:
         self._taken.add(name)
         node = Node(name, operator, args)
         self._old[name] = old
-        self._new[name] = called(node, self._module, self._new)
+        self._new[name] = called(self._module, node, self._new)
         self._nodes.append(node)
         return Value(name)
 
@@ -262,7 +231,7 @@ class _Mender:
         return node
 
     def _value(self, argument: Argument, values: Mapping[str, Any]) -> Any:
-        return called(Node("", "operator.getitem", ([argument], 0)), self._module, values)
+        return called(self._module, Node("", "operator.getitem", ([argument], 0)), values)
 
     # What is read beside values that have the batch.
 
@@ -363,7 +332,7 @@ def _prove(before: NetworkGraph, after: NetworkGraph, state: Mapping[str, Tensor
     except Exception as error:  # PyTorch's errors have no common base
         raise ModelError(
             f"a network must take any number of samples; this one was exported for {batch} alone, and with others "
-            f"it fails ({(str(error).splitlines() or [''])[0][:200]}). {REMEDY}"
+            f"it fails ({reason(error, 200)}). {REMEDY}"
         ) from None
 
 

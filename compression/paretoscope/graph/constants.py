@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from paretoscope.base.errors import ModelError
+from paretoscope.base.text import reason
 from paretoscope.graph.operators import OPERATORS, WITH_WEIGHTS, function_of
 from paretoscope.graph.program import first_node, operator_name, place_of, without_change
 
@@ -86,7 +87,7 @@ class Constants:
             raise
         except Exception as error:  # PyTorch's errors have no common base
             raise ModelError(
-                f"constants must be computable; {name} at {where} is not ({str(error).splitlines()[0][:200]}). "
+                f"constants must be computable; {name} at {where} is not ({reason(error, 200)}). "
                 "Make its result a buffer of the module."
             ) from None
 

@@ -5,13 +5,14 @@ Nothing in a file is executed or unpickled, and what it declares is measured bef
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
+from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import listed, shown
+from paretoscope.base.text import listed, reason, shown
 from paretoscope.graph import onnx_file, onnx_import, pt2
 from paretoscope.graph.any_batch import shapes
 from paretoscope.graph.importer import Imported, import_program
@@ -29,16 +30,9 @@ def read_program(file: bytes | Path) -> Imported:
     are not allowed, by name and module; for values larger than MOST_VALUES a sample; and as `import_program` does.
     """
     program = pt2.read(file)
-    try:
+    with _refusing("a .pt2 file", pt2.WAY):
         imported = import_program(program)
         check_sizes(imported.graph)
-    except ModelError:
-        raise
-    except Exception as error:  # whatever a damaged file makes of PyTorch's checks
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise ModelError(
-            f"a .pt2 file must hold a network that can be called; {type(error).__name__}: {reason}. {pt2.WAY}."
-        ) from None
     return imported
 
 
@@ -49,16 +43,8 @@ def check_sizes(graph: NetworkGraph) -> None:
     values = shapes(graph, 2)
     where = {node.name: f"{node.operator} at {node.where or node.name}" for node in graph.nodes}
     for name, value in values.items():
-        for tensor in _tensors(value):
+        for tensor in tensors_in(value):
             _expect_small(tensor.numel() // 2, where.get(name, name))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _tensors(each)
 
 
 def _expect_small(numbers: int, what: str) -> None:
@@ -79,7 +65,7 @@ def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None 
     inputs that leave sizes open, and as `import_program` does.
     """
     model = onnx_file.read(file)
-    try:
+    with _refusing("an ONNX file", "Export it again"):
         network = onnx_import.OnnxNetwork(model).eval()
         given = _by_input(shapes_of or {}, [each.name for each in network.inputs])
         batches, examples = zip(*(onnx_import.example_of(each, given) for each in network.inputs), strict=True)
@@ -89,14 +75,20 @@ def read_onnx(file: bytes | Path, shapes_of: Mapping[str, Sequence[int]] | None 
         imported = _import_onnx(network, [*examples], fixed.pop() if fixed else None)
         imported = Imported(named_inputs(imported.graph, [each.name for each in network.inputs]), imported.state)
         check_sizes(imported.graph)
+    return imported
+
+
+@contextmanager
+def _refusing(what: str, way: str) -> Iterator[None]:
+    """Within, whatever a damaged file makes of NumPy's and PyTorch's checks becomes a ModelError."""
+    try:
+        yield
     except ModelError:
         raise
-    except Exception as error:  # whatever a damaged file makes of NumPy's and PyTorch's checks
-        reason = (str(error).splitlines() or [""])[0][:200]
+    except Exception as error:  # these checks have no common error
         raise ModelError(
-            f"an ONNX file must hold a network that can be called; {type(error).__name__}: {reason}. Export it again."
+            f"{what} must hold a network that can be called; {type(error).__name__}: {reason(error, 200)}. {way}."
         ) from None
-    return imported
 
 
 def _by_input(shapes_of: Mapping[str, Sequence[int]], names: Sequence[str]) -> Mapping[str, Sequence[int]]:

@@ -95,7 +95,7 @@ class GraphModule(nn.Module):
                 _remove(self, path)
         self.run_by(graph)
 
-    def called(self, node: Node, values: dict[str, Any]) -> Any:
+    def called(self, node: Node, values: Mapping[str, Any]) -> Any:
         """What a node gives. values: of the inputs and of the nodes before, by name."""
         function: Callable[..., Any]
         layer = node.layer
@@ -104,7 +104,7 @@ class GraphModule(nn.Module):
         kwargs = {key: self.resolved(each, values) for key, each in node.kwargs.items()}
         return function(*args, **kwargs)
 
-    def resolved(self, argument: Argument, values: dict[str, Any]) -> Any:
+    def resolved(self, argument: Argument, values: Mapping[str, Any]) -> Any:
         """What an argument stands for."""
         if isinstance(argument, Value):
             return values[argument.name]

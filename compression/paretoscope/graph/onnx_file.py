@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import listed
+from paretoscope.base.text import listed, reason
 from paretoscope.graph.layers import LARGEST
 
 # What a file may have, and all its tensors together. Chosen by hand.
@@ -46,8 +46,7 @@ def read(file: bytes | Path) -> onnx.ModelProto:
     except ModelError:
         raise
     except Exception as error:  # protobuf's, the checker's and the file's errors have no common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ModelError(f"{name} must be an ONNX file; {reason}. Export it again.") from None
+        raise ModelError(f"{name} must be an ONNX file; {reason(error, 300)}. Export it again.") from None
     return model
 
 

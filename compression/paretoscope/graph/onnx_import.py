@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretoscope.base.errors import ModelError
+from paretoscope.base.text import reason
 from paretoscope.graph import onnx_layers, onnx_moves, onnx_recurrent
 from paretoscope.graph.layers import LARGEST
 from paretoscope.graph.onnx_calls import RULES, TYPES, Call
@@ -115,7 +116,7 @@ class OnnxNetwork(nn.Module):
         except ModelError:
             raise
         except Exception as error:  # PyTorch's errors have no common base
-            raise call.refuse(f"constants that do not fit ({(str(error).splitlines() or [''])[0][:200]})") from None
+            raise call.refuse(f"constants that do not fit ({reason(error, 200)})") from None
         if node.op_type == "Shape":
             return {node.output[0]: found[call.get("start", 0) : call.get("end")].astype(np.int64)}
         results = found if isinstance(found, tuple) else (found,)
@@ -234,7 +235,7 @@ class OnnxNetwork(nn.Module):
             except ModelError:
                 raise
             except Exception as error:  # PyTorch's errors have no common base
-                raise call.refuse(f"inputs that do not fit ({(str(error).splitlines() or [''])[0][:200]})") from None
+                raise call.refuse(f"inputs that do not fit ({reason(error, 200)})") from None
             outputs = result if isinstance(result, tuple) else (result,)
             values.update((name, each) for name, each in zip(node.output, outputs, strict=False) if name)
         results = [values[name] if name in values else self._value(name, values) for name in self.outputs]

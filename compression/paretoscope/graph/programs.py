@@ -12,6 +12,7 @@ from torch.export import Dim, export
 
 from paretoscope.base.batch import parts
 from paretoscope.base.errors import ModelError
+from paretoscope.base.text import reason
 from paretoscope.base.tracing import TRACING
 from paretoscope.graph.importer import Imported, import_program
 
@@ -51,9 +52,8 @@ def import_traced(module: nn.Module, inputs: "tuple[Tensor, ...]", *, any_batch:
     except ModelError:
         raise
     except Exception as error:  # PyTorch's errors have no common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"a network must be one that torch.export takes, with any number of samples; it says: {reason[:300]}."
+            f"a network must be one that torch.export takes, with any number of samples; it says: {reason(error, 300)}."
         ) from None
     return import_program(program)
 

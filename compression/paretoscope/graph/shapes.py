@@ -3,13 +3,15 @@
 Graphs come from outside: what would take memory or time without any tensor that is that large is refused here.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError
+from paretoscope.base.text import reason
 from paretoscope.graph.graph_module import GraphModule
 from paretoscope.graph.network_graph import DTYPES, NetworkGraph, Node
 
@@ -36,21 +38,42 @@ def shapes_of(graph: NetworkGraph, module: GraphModule | None = None, batch: int
         }
         for node in graph.nodes:
             _expect_bounded(node, [module.resolved(each, values) for each in node.args])
-            values[node.name] = _called(module, node, values)
+            values[node.name] = _bounded(module, node, values)
         output = module.resolved(graph.output, values)
     if not list(tensors_in(output)):
         raise ModelError("a network must give tensors; this graph gives none.")
     return {name: _shape(value) for name, value in values.items()} | {"": _shape(output)}
 
 
-def _called(module: GraphModule, node: Node, values: dict[str, Any]) -> Any:
+def called(module: GraphModule, node: Node, values: Mapping[str, Any]) -> Any:
+    """What a node gives without values. module: on the meta device. values: of the inputs and nodes before, by name."""
+    layer = None if node.layer is None else module.get_submodule(node.layer)
+    first = module.resolved(node.args[0], values) if node.args else None
+    if isinstance(layer, nn.RNNBase) and isinstance(first, Tensor):
+        return _recurrent(layer, first)
+    with torch.no_grad(), torch.device("meta"):
+        return module.called(node, values)
+
+
+def _recurrent(layer: nn.RNNBase, x: Tensor) -> tuple[Tensor, Any]:
+    """What a recurrent layer gives, whose steps PyTorch would follow one by one."""
+    if x.ndim != 3 or x.shape[-1] != layer.input_size:
+        raise ValueError(f"a recurrent layer takes (n, steps, {layer.input_size}); got {tuple(x.shape)}")
+    directions = 2 if layer.bidirectional else 1
+    n = x.shape[0] if layer.batch_first else x.shape[1]
+    state = x.new_empty(layer.num_layers * directions, n, layer.hidden_size)
+    output = x.new_empty(*x.shape[:2], directions * layer.hidden_size)
+    return output, (state, state.clone()) if isinstance(layer, nn.LSTM) else state
+
+
+def _bounded(module: GraphModule, node: Node, values: Mapping[str, Any]) -> Any:
     try:
-        result = module.called(node, values)
+        result = called(module, node, values)
     except ModelError:
         raise
     except Exception as error:  # whatever operators say of arguments that do not fit
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the layers must fit each other; {reason[:200]} at {node.where or node.operator}.") from None
+        place = node.where or node.operator
+        raise ModelError(f"the layers must fit each other; {reason(error, 200)} at {place}.") from None
     for tensor in tensors_in(result):
         if tensor.numel() > MOST:
             raise ModelError(f"a value must have at most {MOST:,} numbers; {node.name} has {tensor.numel():,}.")

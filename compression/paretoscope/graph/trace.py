@@ -9,7 +9,7 @@ becomes. The price: a call without a rule is refused by name.
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from paretoscope.base.batch import tensors_in
+from paretoscope.base.batch import InputLike, tensors_in
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.threads import torch_threads
 from paretoscope.graph.network_graph import DTYPES, GraphInput
@@ -36,19 +36,6 @@ Rule = Callable[..., Names]
 RULES: dict[Function, Rule] = {}
 # Calls whose rules get all tensors that they return, and return as many names.
 SEVERAL: set[Function] = set()
-
-
-class InputLike(Protocol):
-    """What an input of a network is. shape: of one sample. dtype: name of its type in torch."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> str: ...
 
 
 # The inputs of a network; a shape alone stands for one of float32, such as images (C, H, W).

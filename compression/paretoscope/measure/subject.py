@@ -21,6 +21,7 @@ from paretoscope.base.batch import head, parts
 from paretoscope.base.errors import ModelError, RecipeError, RuntimeUnavailableError
 from paretoscope.base.lock import machine
 from paretoscope.base.progress import SILENT, Progress
+from paretoscope.base.text import reason
 from paretoscope.codec import shelf
 from paretoscope.data.data import CHUNK, Data, Part
 from paretoscope.measure.engine import Engine, engine_for
@@ -450,9 +451,8 @@ class Subject:
             with torch.inference_mode(), machine(exclusive=False):
                 module(torch.from_numpy(images[:1]))
         except (RuntimeError, ValueError, AssertionError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
-                f"images must have a size that {self.name} can take; {size} x {size} gives: {reason}. "
+                f"images must have a size that {self.name} can take; {size} x {size} gives: {reason(error, 300)}. "
                 f"Leave the size out for the model's own, {self._input_shape[1]}, or choose another model."
             ) from None
 

@@ -16,6 +16,7 @@ from paretoscope.base.batch import tensors_in
 from paretoscope.base.errors import ModelError
 from paretoscope.base.libraries import onnxruntime
 from paretoscope.base.lock import machine
+from paretoscope.base.text import reason
 from paretoscope.base.threads import torch_threads
 from paretoscope.graph import onnx_rules  # noqa: F401 - importing the rules registers them
 from paretoscope.graph.network_graph import DTYPES, GraphInput, NetworkGraph
@@ -78,9 +79,8 @@ def export_slowly(module: nn.Module, inputs: Inputs, samples: Arrays | None = No
             )
         session = open_session(data.getvalue())
     except Exception as error:  # the exporter's errors have no common base but this
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"a network must be one that ONNX can say; PyTorch's exporter says: {reason[:300]}. "
+            f"a network must be one that ONNX can say; PyTorch's exporter says: {reason(error, 300)}. "
             "Measure this model with the torch runtime."
         ) from None
     other = tuple(each[:1] for each in batch)
@@ -93,8 +93,8 @@ def export_any(module: nn.Module, inputs: Inputs, samples: Arrays | None = None)
     try:
         return export_fp32(module, inputs, samples), ""
     except NoRuleError as error:
-        reason = str(error).partition(". ")[0]
-        return export_slowly(module, inputs, samples), f"written by PyTorch's own exporter, since {reason}"
+        missing = str(error).partition(". ")[0]
+        return export_slowly(module, inputs, samples), f"written by PyTorch's own exporter, since {missing}"
 
 
 def run_session(session: onnxruntime.InferenceSession, batch: Arrays) -> tuple[np.ndarray, ...]:

@@ -23,6 +23,7 @@ from torch import nn
 from paretoscope.base.errors import RuntimeUnavailableError
 from paretoscope.base.files import lasting_folder
 from paretoscope.base.lock import machine
+from paretoscope.base.text import reason
 from paretoscope.base.threads import torch_threads
 from paretoscope.base.tracing import TRACING
 from paretoscope.graph.trace import zeros
@@ -98,9 +99,9 @@ def _load(program: Program, samples: tuple[torch.Tensor, ...], threads: int) -> 
         weights = {name: known[name].detach().clone() for name in network.get_constant_fqns()}
         network.load_constants(weights, check_full_update=True, user_managed=True)
     except Exception as error:  # the compiler's errors have no common base but this
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RuntimeUnavailableError(
-            f"PyTorch must be able to compile the network; it says: {reason}. Use the torch runtime for this model."
+            f"PyTorch must be able to compile the network; it says: {reason(error, 300)}. "
+            "Use the torch runtime for this model."
         ) from None
 
     run: Callable[..., Any] = network

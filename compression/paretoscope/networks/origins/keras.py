@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import shown
+from paretoscope.base.text import reason, shown
 from paretoscope.networks.origins.origin import Opened, Options, existing, package, refuse_options, suffixed
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ class Keras:
         try:
             model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
         except Exception as error:  # Keras raises what its layers and its files raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise ModelError(f"{path.name} must be a whole file of Keras; {reason} Save it again.") from None
+            raise ModelError(
+                f"{path.name} must be a whole file of Keras; {reason(error, 300)}. Save it again."
+            ) from None
         shapes = {each.name: tuple(each.shape[1:]) for each in model.inputs}
         if any(size is None for shape in shapes.values() for size in shape) or options.inputs:
             if options.inputs.keys() not in (shapes.keys(), {""}):
@@ -162,8 +163,7 @@ def _expect_plain(path: Path) -> None:
     except ModelError:
         raise
     except Exception as error:  # of damaged archives and HDF5 files; they have no common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"{path.name} must be a whole file of Keras; {reason}. Save it again.") from None
+        raise ModelError(f"{path.name} must be a whole file of Keras; {reason(error, 200)}. Save it again.") from None
 
 
 def _zip_config(path: Path) -> bytes:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from paretoscope.base.batch import call, joined
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import listed, shown
+from paretoscope.base.text import listed, reason, shown
 from paretoscope.graph.importer import Imported
 from paretoscope.graph.network_graph import DTYPES, Argument, Node, TensorName, Value
 from paretoscope.graph.network_graph import parts as _arguments
@@ -135,10 +135,9 @@ def state_of(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path.name} must be a whole file of weights; {error}. Save it again.") from None
     except Exception as error:  # of damaged archives and refused pickles alike; they have no common base
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"{path.name} must hold tensors alone, which are read without running code; {reason[:200]} Save it by: "
-            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
+            f"{path.name} must hold tensors alone, which are read without running code; {reason(error, 200)}. "
+            "Save it by: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
         ) from None
     for key in ("state_dict", "model", "model_state_dict"):  # what checkpoints keep beside the weights is left out
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretoscope.base.batch import joined, length, mapped, parts
 from paretoscope.base.errors import ModelError
+from paretoscope.base.text import reason
 from paretoscope.networks.origins.origin import Opened, Options, existing, refuse_options, suffixed
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ def _session(path: Path) -> "Callable[[Batch], Any]":
 
 
 def _refused(error: Exception) -> ModelError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     return ModelError(
-        f"an ONNX file must run in ONNX Runtime, to be compared with; it says: {reason}. Export it again."
+        f"an ONNX file must run in ONNX Runtime, to be compared with; it says: {reason(error, 300)}. Export it again."
     )
 
 

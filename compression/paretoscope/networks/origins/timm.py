@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import nearest, shown
+from paretoscope.base.text import nearest, reason, shown
 from paretoscope.networks.origins.origin import RANDOM, Opened, Options, package
 
 PREFIX = "timm:"
@@ -48,8 +48,7 @@ class Timm:
             try:
                 module = timm.create_model(name, pretrained=True)
             except Exception as error:  # of the hub, its connection or its cache; they have no common base
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                raise modules.without_weights(name, reason) from None
+                raise modules.without_weights(name, reason(error, 200)) from None
             note = f"The weights are {module.pretrained_cfg.get('tag') or 'the published ones'} of timm."
         config = timm.data.resolve_data_config({}, model=module)
         example = modules.floats(options.inputs, tuple(config["input_size"]), text)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import shown
+from paretoscope.base.text import reason, shown
 from paretoscope.networks.origins.origin import RANDOM, Opened, Options, package, refuse_options
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ class Transformers:
                     "The weights are its own.",
                 )
         except Exception as error:  # of configurations, files and shapes; they have no common base
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-            raise ModelError(f"{folder} must be a whole folder of transformers; {reason} Save it again.") from None
+            raise ModelError(
+                f"{folder} must be a whole folder of transformers; {reason(error, 300)}. Save it again."
+            ) from None
         if kind.endswith(IMAGES):
             example, preprocess = _pictures(model, folder, options)
         else:
