@@ -1,11 +1,12 @@
 """Networks of others through every stage: what works, and what is refused with which reason.
 
-    python -m benchmarks.networks [NAME ...] [--write]
+    python -m benchmarks.networks [NAME ...] [--found FOLDER] [--write]
 
 Weights and samples are drawn, so no figure here says how well a network can be compressed: a cell says that the stage
 works (with a size, an error or a time where it has one), or the number of the reason under the table. "CRASH" is
 anything else than a result or an error of ours. Each network runs in a process of its own. torchvision's and timm's
-run at the input size that they are made for; the small ones are those of tests/helpers/own_networks.py.
+run at the input size that they are made for; the small ones are those of tests/helpers/own_networks.py. All of them
+take hours: with --found, what a network gave is kept in that folder as soon as it ends, and is not measured again.
 """
 
 import argparse
@@ -45,13 +46,14 @@ def main() -> None:
     asked = parser(__doc__)
     asked.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     asked.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    asked.add_argument("--found", type=Path, metavar="FOLDER", help="keep and use what each network gave, as JSON")
     options = asked.parse_args()
     if unknown := set(options.names) - set(NAMES):
         raise SystemExit(f"networks must be of {', '.join(NAMES)}; got {', '.join(sorted(unknown))}.")
     if options.worker:
         work(options.names[0])
         return
-    found = {name: watched(name) for name in options.names}
+    found = {name: kept(name, options.found) for name in options.names}
     reasons: dict[str, int] = {}
     table = table_of(found, reasons)
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
@@ -76,6 +78,18 @@ def cell_of(found: dict[str, Any] | None, reasons: dict[str, int]) -> str:
         return str(found["cell"])
     number = reasons.setdefault(found["reason"], len(reasons) + 1)
     return f"{'CRASH ' if found['crash'] else ''}({number})"
+
+
+def kept(name: str, folder: Path | None) -> dict[str, dict[str, Any]]:
+    """The stages of one network, from the folder if it has them."""
+    if folder is None:
+        return watched(name)
+    path = folder / f"{name}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(watched(name), ensure_ascii=False, indent=1))
+    found: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    return found
 
 
 def watched(name: str) -> dict[str, dict[str, Any]]:
