@@ -30,7 +30,6 @@ SECTION = re.compile(r"<!-- benchmarks\.(?P<name>[a-z_-]+) -->\n(?P<body>.*?)<!-
 WITHOUT_SECTION = {
     "measured": "it renders the sections of the others",
     "fuzz_doors": "it finds faults of the doors, not figures",
-    "large_networks": "its bounds are of a still machine, on which it has not run yet",
     "nncodec_worker": "benchmarks.coding runs it, in an environment of its own",
 }
 INTERVAL = "{:.2f} [{:.2f}, {:.2f}]"
