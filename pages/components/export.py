@@ -5,22 +5,21 @@ from paretoscope import codec
 from paretoscope.export import figures_of, stem
 from paretoscope.service import table as export
 
-from pages.components import state
+from pages.components import kept, state
 from pages.components.state import View, Work
 
 
 def render(work: Work) -> None:
     """The two buttons under the controls."""
     view = work.view
-    digest = view.recipe.digest
     pin, out = st.columns(2)
     pin.button(
-        "Unpin" if digest in state.pins() else "Pin",
+        "Unpin" if kept.is_pinned(view.model, view.recipe) else "Pin",
         key="pin",
         icon=":material/keep:",
         width="stretch",
-        on_click=state.toggle_pin,
-        args=(digest,),
+        on_click=kept.toggle,
+        args=(view.model, view.recipe),
         help="Keep this point as a diamond in the plots.",
     )
     with out.popover("Export", icon=":material/download:", width="stretch", key="export"):

@@ -11,7 +11,7 @@ from paretoscope.search.cliff import Cliff
 from paretoscope.service.presets import movable
 from paretoscope.service.study import StudyKind
 
-from pages.components import figure, plain, state
+from pages.components import figure, kept, plain, state
 from pages.components.state import Work
 
 
@@ -39,7 +39,7 @@ def tradeoffs(work: Work, look: Theme) -> None:
             baseline=subject.baseline,
             words=subject.task.words,
             current=view.recipe.digest,
-            pinned=state.pins(),
+            pinned=kept.letters(view.model),
             trail=state.trail(),
             samples=len(subject.labels),
             expected_ms=bench.expected(view.model, records, view.timing),

@@ -48,8 +48,8 @@ STILL_S = 1.0
 LOOK_S = 0.2
 # How long a browser may still send the link that a move has just replaced.
 LINK_DELAY_S = 2.0
-# Recipes that a session remembers of a model: seen, and pinned.
-TRAIL, PINS = 200, 50
+# Recipes that a session remembers to have seen of a model.
+TRAIL = 200
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,9 @@ def new_link() -> dict[str, str] | None:
     return query
 
 
-def write_link() -> None:
-    """Put the view into the address bar; call after the widgets."""
-    query = view().to_query()
+def write_link(beside: dict[str, str]) -> None:
+    """Put the view into the address bar, and what else the session keeps there; call after the widgets."""
+    query = {**view().to_query(), **beside}
     if query != st.query_params.to_dict():
         st.query_params.from_dict(query)
     written, now = st.session_state.get("written_link"), time.monotonic()
@@ -261,20 +261,6 @@ def trail() -> list[str]:
     digests.append(digest)
     del digests[:-TRAIL]
     return digests
-
-
-def pins() -> list[str]:
-    """Digests of the pinned recipes of the current model, the last PINS of them."""
-    return st.session_state.setdefault("pins", {}).setdefault(current_model(), [])
-
-
-def toggle_pin(digest: str) -> None:
-    pinned = pins()
-    if digest in pinned:
-        pinned.remove(digest)
-    else:
-        pinned.append(digest)
-        del pinned[:-PINS]
 
 
 def follow(name: str, key: object, start) -> Job:

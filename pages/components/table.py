@@ -5,13 +5,13 @@ from paretoscope.measure.paired import paired_ms
 from paretoscope.measure.wording import smaller, speed
 from paretoscope.service.subjects import task_of
 
-from pages.components import state
+from pages.components import kept, state
 from pages.components.state import Work
 
 
 def render(work: Work) -> None:
     """One line for each record that this session visited or pinned; a chosen line can be loaded or pinned."""
-    seen, pinned, task = state.trail(), state.pins(), task_of(work.view.model)
+    seen, pinned, task = state.trail(), kept.letters(work.view.model), task_of(work.view.model)
     words = task.words
     wanted = list(dict.fromkeys([*reversed(seen), *pinned]))
     everything = st.toggle("All measured recipes", key="table_all", help="Also those of the sweeps and earlier visits.")
@@ -21,7 +21,7 @@ def render(work: Work) -> None:
     reference = state.workbench().reference_ms(work.view.model, work.view.timing)
     rows = [
         {
-            "Pinned": "◆" if record.digests.recipe in pinned else "",
+            "Pinned": pinned.get(record.digests.recipe, ""),
             "Recipe": record.recipe.describe(),
             words.title: words.factor * record.figures.value,
             "Change": words.factor * (record.figures.value - record.baseline.value),
@@ -79,7 +79,7 @@ def render(work: Work) -> None:
         key="table_pin",
         width="stretch",
         disabled=record is None,
-        on_click=lambda: state.toggle_pin(record.digests.recipe),
+        on_click=lambda: kept.toggle(work.view.model, record.recipe),
         help="Select a line first.",
     )
 

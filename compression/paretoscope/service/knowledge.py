@@ -8,7 +8,7 @@ read from the store again, or made anew.
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -31,9 +31,10 @@ from paretoscope.measure.subject import Evaluation, Subject
 from paretoscope.model.compressed import CompressedModel
 from paretoscope.networks import sources
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service import subjects
+from paretoscope.service import pins, subjects
 from paretoscope.service.latencies import Latencies
 from paretoscope.service.limits import NONE, Limits
+from paretoscope.service.pins import Pin
 from paretoscope.service.store import Store
 from paretoscope.service.stored import Stored
 from paretoscope.service.study import Study, StudyKind, plain
@@ -160,6 +161,19 @@ class Knowledge:
         with self._lock:
             self._studies[document, key] = found
         self._stored.call(lambda store: store.put_document(document, key, text))
+
+    def pins(self, owner: str) -> list[Pin]:
+        """The configurations that somebody has pinned."""
+        text = self._stored.call(lambda store: store.get_document(pins.DOCUMENT, owner, any_revision=True))
+        try:
+            return [] if text is None else pins.from_json(text)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, CompressionError):
+            self.store.unread_document(pins.DOCUMENT, owner)
+            return []
+
+    def keep_pins(self, owner: str, pinned: Sequence[Pin]) -> None:
+        """Keep the configurations that somebody has pinned, in place of those before."""
+        self._stored.call(lambda store: store.put_document(pins.DOCUMENT, owner, pins.to_json(pinned)))
 
     def subject(self, model: str) -> Subject:
         """The subject of that name, loaded once, and anew after an error; raises UnknownNameError or ModelError."""
