@@ -215,6 +215,7 @@ def _asked() -> Asked:
         task=held["task"] or "",
         preprocess=preprocessing.said(FORM),
         uploaded=kind == UPLOAD,
+        data_uploaded=bool(data) and held["data_kind"] in (None, UPLOAD),
     )
     return Asked(wish, uploads)
 

@@ -75,6 +75,7 @@ def open_candidate(
     options: Options = Options(),  # noqa: B008 (immutable)
     *,
     data: str = "",
+    data_told: str = "",
     train: str = "",
     target: str | None = None,
     task: str | None = None,
@@ -85,9 +86,10 @@ def open_candidate(
 ) -> Candidate:
     """Open a source and fit it with what it is judged on; raises CompressionError, and leaves nothing behind then.
 
-    data, train: names of data of the library, or sources that are read into it; train "" for a part of data. target:
-    the column or array of their labels. task: None for classification of data with labels, else agreement.
-    preprocess: the name of a preset, a file, or settings; None for what the source suggests.
+    data, train: names of data of the library, or sources that are read into it; train "" for a part of data. data_told:
+    what the library calls the source of the data where its path says nothing. target: the column or array of their
+    labels. task: None for classification of data with labels, else agreement. preprocess: the name of a
+    preset, a file, or settings; None for what the source suggests.
     """
     library.check_new_name(name, replace=replace)
     if task is not None:
@@ -99,6 +101,7 @@ def open_candidate(
         name,
         source,
         data=data,
+        data_told=data_told,
         train=train,
         target=target,
         task=task,
@@ -115,6 +118,7 @@ def of_found(
     source: str,
     *,
     data: str = "",
+    data_told: str = "",
     train: str = "",
     target: str | None = None,
     task: str | None = None,
@@ -131,7 +135,10 @@ def of_found(
         preprocess = Preprocess.from_json(opened.preprocess)
     read: list[str] = []
     try:
-        named = {part: _data(text, name, target, code, progress, read) for part, text in _parts(data, train).items()}
+        named = {
+            part: _data(text, name, target, code, data_told if part == "data" else "", progress, read)
+            for part, text in _parts(data, train).items()
+        }
         network = network_of(
             name,
             opened.imported.graph,
@@ -178,7 +185,9 @@ def _parts(data: str, train: str) -> dict[str, str]:
     return {part: text for part, text in (("data", data), ("train", train)) if text}
 
 
-def _data(text: str, network: str, target: str | None, code: bool, progress: Progress, read: list[str]) -> str:
+def _data(
+    text: str, network: str, target: str | None, code: bool, told: str, progress: Progress, read: list[str]
+) -> str:
     """The name of data in the library; a source is read into it under a free name, which joins `read`."""
     if text in samples.names():
         if target is not None:
@@ -189,6 +198,6 @@ def _data(text: str, network: str, target: str | None, code: bool, progress: Pro
     while name in taken:
         number += 1
         name = f"{network}-{number}"
-    samples.add(check_name("data", name), text, target=target, code=code, progress=progress)
+    samples.add(check_name("data", name), text, target=target, code=code, told=told, progress=progress)
     read.append(name)
     return name
