@@ -34,11 +34,20 @@ class Entry:
     samples: Samples
 
 
-def add(name: str, text: str, *, target: str | None = None, code: bool = False, progress: Progress = SILENT) -> Entry:
+def add(
+    name: str,
+    text: str,
+    *,
+    target: str | None = None,
+    code: bool = False,
+    told: str = "",
+    progress: Progress = SILENT,
+) -> Entry:
     """Read data from a source into the library, in the place of what has the name.
 
     text: a path, a name of a set or a function of Python, with options behind a #, as in table.csv#target=price.
-    target: the column or array of the labels. code: whether a function of the user may be called. Memory: one chunk of
+    target: the column or array of the labels. code: whether a function of the user may be called. told: what the
+    library and messages call the source where its path says nothing, as that of a copy that goes. Memory: one chunk of
     8 MiB of an array, or one image and its pixels, beside 8 bytes a sample for offsets and labels; a table's chunk has
     10,000 rows. Raises DataError, CompressionError for the name, and Cancelled.
     """
@@ -55,22 +64,26 @@ def add(name: str, text: str, *, target: str | None = None, code: bool = False, 
         with temporary_folder(root / "adding") as scratch:
             writer = Writer(scratch, progress)
             origin.convert(path, writer, options)
-            samples = writer.finished(text, origin.name)
+            samples = writer.finished(told or text, origin.name)
             kept = root / samples.digest
             if not _is_whole(kept):
                 shutil.rmtree(kept, ignore_errors=True)
                 _move(scratch, kept)
+    except DataError as error:
+        if not told:
+            raise
+        raise DataError(str(error).replace(path, told)) from None
     except MemoryError:
         raise DataError(
-            f"data must be read within this machine's memory; {text} needs more. Give less at once, e.g. an image "
-            "folder instead of one array, or fewer rows."
+            f"data must be read within this machine's memory; {told or text} needs more. Give less at once, e.g. an "
+            "image folder instead of one array, or fewer rows."
         ) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             raise unwritable(error) from None
-        raise DataError(f"{path} must be readable; {error.strerror or error}. Look at the file.") from None
-    _index().put(name, {"digest": samples.digest, "source": text})
-    return Entry(name, text, opened_folder(kept))
+        raise DataError(f"{told or path} must be readable; {error.strerror or error}. Look at the file.") from None
+    _index().put(name, {"digest": samples.digest, "source": told or text})
+    return Entry(name, told or text, opened_folder(kept))
 
 
 def remove(name: str) -> None:
