@@ -107,6 +107,10 @@ def test_titles_from_outside_are_text(own_library: Path) -> None:
     assert "random numbers" in said(page)
     page.button(key="open_network").click().run()
     assert page.session_state["view"].model == "mine"
+    for name in ("explore", "layers", "export"):
+        assert "agreement and harm are those on random inputs" in said(
+            settle(page.switch_page(f"pages/{name}.py").run())
+        )
 
 
 @pytest.mark.slow
