@@ -298,7 +298,7 @@ def follow(name: str, key: object, start) -> Job:
 
 def _party(name: str) -> Party:
     """The session's want of the job that it calls `name`: another tab, or another name, may want the same."""
-    return Party(visitors.name(), f"{visitors.session()} {name}")
+    return Party(visitors.name(), visitors.session(), name)
 
 
 def keep() -> None:
