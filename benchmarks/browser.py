@@ -6,6 +6,7 @@ and knows the figures of the KPI row. Each client is a browser of its own.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -187,10 +188,10 @@ class Browser:
         elif kind in ("selectbox", "checkbox", "number_input"):
             self._hold(element)
         elif kind == "bidi_component":
-            if "plot_" in element.bidi_component.id:
+            if "-plot_" in element.bidi_component.id:
                 self.first.setdefault("plot", time.monotonic())
-            if element.bidi_component.js_source_path:
-                self.files.add(element.bidi_component.js_source_path)
+            if element.bidi_component.id.endswith("-plotly"):
+                self.files.add(json.loads(element.bidi_component.json))
 
     def _hold(self, element: Element) -> None:
         """Keep the value of a widget, as the browser does of each that it draws: it sends all with every run."""

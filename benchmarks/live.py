@@ -79,6 +79,7 @@ PARTS = ("move", "cold", "visit", "rooms", "memory")
 def main() -> None:
     asked = parser(__doc__)
     asked.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="the parts that are measured")
+    asked.add_argument("--records", nargs="+", type=int, default=[10, 1_000, 10_000], help="of the rows of a move")
     asked.add_argument("--rooms", nargs="+", type=int, default=range(len(ROOMS)), help="the rows of rooms, from 0")
     asked.add_argument("--seconds", type=float, default=60.0, help="how long the sessions of a row move")
     options = asked.parse_args()
@@ -331,7 +332,7 @@ def cost_of_a_move(plan: Plan, options: argparse.Namespace) -> Table:
         "A move of one session:",
     )
     first = None
-    for records in (10, 1_000, 10_000):
+    for records in options.records:
         with dashboard(plan, records) as server:
             seconds, got, answer = asyncio.run(_moves(plan, server))
         first = seconds if first is None else first
