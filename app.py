@@ -19,6 +19,7 @@ ASSETS = Path(__file__).parent / "assets"
 def door() -> None:
     """One run of a session: who may come in, and the page that it is on."""
     st.set_page_config(page_title="Paretoscope", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+    st.html(ASSETS / "page.css")
     st.logo(
         str(ASSETS / f"logo-{st.context.theme.type or 'light'}.svg"), size="large", icon_image=str(ASSETS / "icon.svg")
     )

@@ -32,7 +32,6 @@ WITHOUT_SECTION = {
     "live": "its bounds are of a still machine, on which it has not run yet",
     "measured": "it renders the sections of the others",
     "fuzz_doors": "it finds faults of the doors, not figures",
-    "large_networks": "its bounds are of a still machine, on which it has not run yet",
     "nncodec_worker": "benchmarks.coding runs it, in an environment of its own",
 }
 INTERVAL = "{:.2f} [{:.2f}, {:.2f}]"

@@ -12,7 +12,7 @@ from paretoscope.recipe.presets import Preset, presets_of
 from paretoscope.recipe.recipe import DEFAULTS, FULL_PRECISION, INTEGER_BITS, RULES, SETTINGS, Recipe
 from paretoscope.service.presets import known, movable, told_figures
 
-from pages.components import exchange, link, naming, notes, plain, state, visitors, widgets
+from pages.components import exchange, kept, link, naming, notes, plain, state, visitors, widgets
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 PRUNED_BY = {
@@ -58,7 +58,7 @@ def open_view(page: str) -> None:
             st.session_state.control_error = None
         except CompressionError as error:
             st.session_state.control_error = str(error)
-    state.write_link()
+    state.write_link(kept.to_query())
     link.tell()
     if problem := st.session_state.get("control_error"):
         st.warning(f"The setting was not taken: {plain.escape(problem)}", icon=":material/tune:")

@@ -27,7 +27,7 @@ from streamlit.runtime import get_instance
 PLOTLY = f"/libraries/plotly-{version('plotly')}.js"
 _KEPT = "public, max-age=31536000, immutable"
 # What the pages import, together with all that it imports.
-_HEAVY = ("pages.components.state", "pages.components.plots", "pages.components.export", "pages.components.table")
+_HEAVY = tuple(f"pages.components.{name}" for name in ("state", "plots", "explorer", "figure", "question", "tray"))
 # Seconds between looks at who has left.
 _LOOK_S = 10.0
 
