@@ -39,6 +39,7 @@ time; it is read from the store or made anew:
 | `Subject._variants`, `_forms` | 4 simplified networks each (`subject.KEPT_VARIANTS`) | its own |
 | `data.dataset` | 8 data sets at a shape | one a data set |
 | `codec.shelf` | 4,096 headers of trained models | its own |
+| `Shipped._files` | the studies that ship of the zoo's models, as they are asked for | its own |
 | `service.presets` | the figures that ship, and 128 digests of networks | `lru_cache` |
 | the pages' `compressed`, `sizes` | 32 each | Streamlit's |
 | `pages.components.trainings`, `students` | 256 each (`KEPT_TRAININGS`, `KEPT_SHRINKINGS`) | 6 |
