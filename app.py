@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.components import visitors
+from pages.components import menu, visitors
 
 # OpenMP threads that wait soon sleep: the page, and often the browser, share these cores. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -16,7 +16,7 @@ st.set_page_config(page_title="Paretoscope", page_icon=str(ASSETS / "icon.svg"),
 st.logo(str(ASSETS / f"logo-{st.context.theme.type or 'light'}.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 
 # No url_path may equal a file name in pages/: before its first run Streamlit would serve that file without this door.
-page = st.navigation(
+page, pages = menu.navigation(
     [
         st.Page(
             "pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="trade-off", default=True
@@ -28,11 +28,11 @@ page = st.navigation(
         st.Page("pages/export.py", title="Export", icon=":material/download:", url_path="other-formats"),
         st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="how-it-works"),
     ],
-    position="top",
 )
 visitors.stay_home()
 visitors.let_in()
 visitors.check_settings()
 visitors.name()
 visitors.leave()
+menu.row(pages)
 page.run()
