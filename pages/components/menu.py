@@ -12,14 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.components import plain
 
-# Below this width Streamlit moves its menu into the sidebar, which is closed there.
-NARROW = 768
 LONGEST = 60
-_ROW = f"""<style>
-.st-key-pages_row {{ gap: 0.1rem 0.75rem; }}
-.st-key-pages_row a {{ padding: 0.3rem 0; }}
-@media (min-width: {NARROW + 1}px) {{ [data-testid="stLayoutWrapper"]:has(> .st-key-pages_row) {{ display: none; }} }}
-</style>"""
 
 
 def navigation(pages: Sequence[Page]) -> tuple[Page, Sequence[Page]]:
@@ -34,8 +27,7 @@ def navigation(pages: Sequence[Page]) -> tuple[Page, Sequence[Page]]:
 
 
 def row(pages: Sequence[Page]) -> None:
-    """A link to each page, seen where Streamlit's menu at the top is not."""
-    st.html(_ROW)
+    """A link to each page, seen where Streamlit's menu at the top is not (`assets/page.css`)."""
     with st.container(horizontal=True, key="pages_row"):
         for page in pages:
             st.page_link(page, icon="")
