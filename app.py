@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.components import outline, serving, visitors
+from pages.components import menu, outline, serving, visitors
 
 # OpenMP threads that wait soon sleep: the page, and often the browser, share these cores. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -25,7 +25,7 @@ def door() -> None:
     )
 
     # No url_path may equal a file name in pages/: before its first run Streamlit would serve that file without this.
-    page = st.navigation(
+    page, pages = menu.navigation(
         [
             st.Page(
                 "pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="trade-off", default=True
@@ -37,13 +37,13 @@ def door() -> None:
             st.Page("pages/export.py", title="Export", icon=":material/download:", url_path="other-formats"),
             st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="how-it-works"),
         ],
-        position="top",
     )
     visitors.stay_home()
     visitors.let_in()
     visitors.check_settings()
     visitors.name()
     visitors.leave()
+    menu.row(pages)
     place = st.empty()
     if serving.importing():
         outline.draw(place)

@@ -165,7 +165,7 @@ class _Outlining:
         readers: dict[str, set[str]] = {each.name: set() for each in (*self._graph.inputs, *self._graph.nodes)}
         for part in parts([self._graph.output]):
             if (name := getattr(part, "name", None)) in readers:
-                readers[name].add("")
+                readers[str(name)].add("")
         for node in reversed(self._graph.nodes):
             if self._number(node):
                 continue
