@@ -162,10 +162,11 @@ class _Outlining:
 
     def _read_by(self) -> dict[str, set[str]]:
         """The nodes that read each value, themselves or through moves; "" is the output."""
-        readers: dict[str, set[str]] = {each.name: set() for each in (*self._graph.inputs, *self._graph.nodes)}
+        readers: dict[str, set[str]] = {each.name: set() for each in self._graph.inputs}
+        readers |= {node.name: set() for node in self._graph.nodes}
         for part in parts([self._graph.output]):
             if (name := getattr(part, "name", None)) in readers:
-                readers[str(name)].add("")
+                readers[name].add("")
         for node in reversed(self._graph.nodes):
             if self._number(node):
                 continue
