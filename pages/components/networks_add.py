@@ -166,9 +166,9 @@ def _details() -> None:
         "Judged by",
         ["", *tasks.names()],
         key=FORM + "task",
-        format_func=lambda each: tasks.get(each).title if each else "What the samples allow",
+        format_func=lambda each: tasks.get(each).title if each else "Labels, where there are any",
         help="Classification needs labels and one output of classes. Agreement compares any outputs with the "
-        "uncompressed network's own.",
+        "uncompressed network's own, and needs no labels: choose it for labels that are no classes.",
     )
     preprocessing.choose(FORM)
     with st.expander("More", icon=":material/tune:"):
@@ -232,6 +232,7 @@ def _asked() -> Asked:
         task=held["task"] or "",
         preprocess=preprocessing.said(FORM),
         uploaded=kind == UPLOAD,
+        data_uploaded=bool(data) and held["data_kind"] in (None, UPLOAD),
     )
     return Asked(wish, uploads)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import own_files
 import pytest
 from paretoscope.base.errors import CompressionError
@@ -97,6 +98,20 @@ def test_what_fails_is_told_and_the_form_keeps_what_it_holds(own_library: Path) 
     page.text_input(key="add_path").set_value("")
     page.button(key="add_network").click().run()
     assert "a network must be given" in page.error[0].value
+
+
+@pytest.mark.slow
+def test_labels_that_do_not_fit_are_told_and_the_form_has_the_remedy(own_library: Path) -> None:
+    program, pictures = own_files.write_pictures(own_library)
+    with np.load(pictures) as arrays:
+        np.savez(pictures, x=arrays["x"], y=arrays["y"] + 1)
+    page = add(open_page(), program, pictures, "halves")
+    assert not page.exception and library.names() == ()
+    assert "Not added: labels must be from 0 to 1" in page.error[0].value and "agreement" in page.error[0].value
+    page.selectbox(key="add_task").set_value("agreement")
+    page.button(key="add_network").click().run()
+    settle(page)
+    assert library.get("halves").network.task == "agreement" and not page.error
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Networks of users through the workbench: added, looked at, read in another way; what fails leaves nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,32 @@ def test_what_does_not_fit_is_told_and_leaves_nothing(bench: Workbench, tmp_path
     with pytest.raises(CompressionError):
         run(bench, StudyKind.ADD, Addition("sensor", str(program), data=str(other)))
     assert library.names() == () and data_library.names() == ()
+
+
+def test_uploaded_samples_are_told_by_the_name_of_their_file(bench: Workbench, tmp_path: Path) -> None:
+    program = own_files.write_program(tmp_path / "regression.pt2", "regression")
+    arrays = own_files.write_arrays(tmp_path / "numbers.npz", "regression")
+    wish = Addition("numbers", str(program), data=str(arrays), uploaded=True, data_uploaded=True)
+    run(bench, StudyKind.ADD, wish)
+    kept = data_library.find("numbers")
+    assert kept.source == kept.samples.source == "numbers.npz"
+    assert all(str(tmp_path) not in each.read_text() for each in (tmp_path / "library").rglob("*.json"))
+    arrays.write_bytes(arrays.read_bytes()[:300])
+    for asked, told in ((wish, "numbers.npz"), (replace(wish, data_uploaded=False), str(arrays))):
+        with pytest.raises(CompressionError, match=rf"hold arrays alone; {told} does not"):
+            run(bench, StudyKind.ADD, replace(asked, name="other"))
+
+
+def test_labels_that_do_not_fit_are_told_and_agreement_is_taken_by_wish_alone(bench: Workbench, tmp_path: Path) -> None:
+    program, pictures = own_files.write_pictures(tmp_path)
+    with np.load(pictures) as arrays:
+        np.savez(tmp_path / "shifted.npz", x=arrays["x"], y=arrays["y"] + 1)
+    wish = Addition("halves", str(program), data=str(tmp_path / "shifted.npz"))
+    with pytest.raises(CompressionError, match=r"from 0 to 1, .* go from 1 to 2\. Subtract 1 from each"):
+        run(bench, StudyKind.ADD, wish)
+    assert library.names() == () and data_library.names() == ()
+    run(bench, StudyKind.ADD, replace(wish, task="agreement"))
+    assert library.get("halves").network.task == "agreement"
 
 
 def test_the_code_of_a_visitor_is_never_run(bench: Workbench, tmp_path: Path) -> None:

@@ -42,13 +42,15 @@ def add(
     *,
     target: str | None = None,
     code: bool = False,
+    told: str = "",
     progress: Progress = SILENT,
     beside: bool = False,
 ) -> Entry:
     """Read data from a source into the library, in the place of what has the name.
 
     text: a path, a name of a set or a function of Python, with options behind a #, as in table.csv#target=price.
-    target: the column or array of the labels. code: whether a function of the user may be called. beside: whether data
+    target: the column or array of the labels. code: whether a function of the user may be called. told: what the
+    library and messages call the source where its path says nothing, as that of a copy that goes. beside: whether data
     that have the name stay, and these get a number behind it; so do those named as a published set.
 
     Memory: one chunk of 8 MiB of an array, or one image and its pixels, beside 8 bytes a sample for offsets and labels;
@@ -67,7 +69,7 @@ def add(
         with temporary_folder(root / "adding") as scratch:
             writer = Writer(scratch, progress)
             origin.convert(path, writer, options)
-            samples = writer.finished(text, origin.name)
+            samples = writer.finished(told or text, origin.name)
             kept = root / samples.digest
             with _alone():
                 if beside:
@@ -75,17 +77,21 @@ def add(
                 if not _is_whole(kept):
                     shutil.rmtree(kept, ignore_errors=True)
                     _move(scratch, kept)
-                _index().put(name, {"digest": samples.digest, "source": text})
+                _index().put(name, {"digest": samples.digest, "source": told or text})
+    except DataError as error:
+        if not told:
+            raise
+        raise DataError(str(error).replace(path, told)) from None
     except MemoryError:
         raise DataError(
-            f"data must be read within this machine's memory; {text} needs more. Give less at once, e.g. an image "
-            "folder instead of one array, or fewer rows."
+            f"data must be read within this machine's memory; {told or text} needs more. Give less at once, e.g. an "
+            "image folder instead of one array, or fewer rows."
         ) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             raise unwritable(error) from None
-        raise DataError(f"{path} must be readable; {error.strerror or error}. Look at the file.") from None
-    return Entry(name, text, opened_folder(kept))
+        raise DataError(f"{told or path} must be readable; {error.strerror or error}. Look at the file.") from None
+    return Entry(name, told or text, opened_folder(kept))
 
 
 def remove(name: str) -> None:

@@ -26,6 +26,7 @@ def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
         wish.source,
         Options(wish.weights, dict(wish.inputs)),
         data=wish.data,
+        data_told=Path(wish.data).name if wish.data_uploaded else "",
         train=wish.train,
         target=wish.target or None,
         task=wish.task or None,
