@@ -2,6 +2,7 @@ import errno
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from data_sources import encoded, picture, spread
 from memory import tracing
 from paretoscope.base.errors import CompressionError, DataError, NewerArtefactError, UnknownNameError
+from paretoscope.base.files import locked
+from paretoscope.base.library import LONGEST
 from paretoscope.data import library
 from paretoscope.data.samples import MOST_PIXELS
 from paretoscope.data.sources import table
@@ -58,6 +61,29 @@ def test_a_name_that_is_added_again_stands_for_the_new_data(tmp_path: Path, sour
     library.add("mine", source)
     library.add("mine", saved(tmp_path / "b.npz", x=np.ones((3, 2))))
     assert len(library.open("mine")) == 3 and [each.name for each in library.entries()] == ["mine"]
+
+
+def test_data_beside_others_get_a_name_of_their_own(tmp_path: Path, source: str) -> None:
+    other = saved(tmp_path / "b.npz", x=np.ones((3, 2)))
+    assert [library.add("mine", each, beside=True).name for each in (source, other)] == ["mine", "mine-2"]
+    assert len(library.open("mine")) == N and len(library.open("mine-2")) == 3
+    # Whoever asks for a published set must not get these.
+    assert library.add("digits", other, beside=True).name == "digits-2"
+    longest = "m" * LONGEST
+    assert [library.add(longest, other, beside=True).name for _ in range(2)] == [longest, "m" * (LONGEST - 2) + "-2"]
+
+
+def test_data_are_named_and_removed_by_one_at_a_time(tmp_path: Path, source: str, root: Path) -> None:
+    library.add("mine", source)
+    done: list[str] = []
+    for act in (lambda: library.add("mine", source, beside=True).name, lambda: library.remove("mine") or "removed"):
+        with locked(root / "lock"):
+            thread = threading.Thread(target=lambda act=act: done.append(act()))
+            thread.start()
+            thread.join(0.1)
+            assert thread.is_alive()
+        thread.join()
+    assert done == ["mine-2", "removed"] and library.names() == ("mine-2",) and len(library.open("mine-2")) == N
 
 
 def test_an_unknown_name_is_refused(source: str) -> None:

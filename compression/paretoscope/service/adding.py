@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from paretoscope.base.errors import CompressionError
-from paretoscope.base.library import check_name
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.codec import origin as _origin  # noqa: F401  (registers artefacts as an origin)
 from paretoscope.data import library as samples
@@ -143,7 +142,7 @@ def of_found(
             name,
             opened.imported.graph,
             lambda: opened.imported.state,
-            title=title or opened.title,
+            title=title or opened.title or name,
             data=named.get("data", ""),
             train=named.get("train", ""),
             preprocess=json.dumps(preprocess.to_json()) if preprocess is not None else "",
@@ -193,11 +192,6 @@ def _data(
         if target is not None:
             raise CompressionError(f"--target is for data that are read now; {text} is in the library. Leave it out.")
         return text
-    taken, number = samples.names(), 1
-    name = network
-    while name in taken:
-        number += 1
-        name = f"{network}-{number}"
-    samples.add(check_name("data", name), text, target=target, code=code, told=told, progress=progress)
+    name = samples.add(network, text, target=target, code=code, told=told, progress=progress, beside=True).name
     read.append(name)
     return name
