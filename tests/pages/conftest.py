@@ -6,13 +6,19 @@ import pytest
 import streamlit as st
 from paretoscope.service.workbench import Workbench
 
-from pages.components import state
+from pages.components import kept, state
 
 
 @pytest.fixture(autouse=True)
 def nothing_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages measure what a test asks for; that plots fill in by themselves is the matter of browser tests."""
     monkeypatch.setattr(Workbench, "missing", lambda *_: False)
+
+
+@pytest.fixture(autouse=True)
+def no_pins_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test pins is no matter of the next."""
+    monkeypatch.setattr(kept, "_owner", lambda: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
