@@ -6,13 +6,14 @@ import pytest
 import streamlit as st
 from paretoscope.service.workbench import Workbench
 
-from pages.components import state
+from pages.components import background, state
 
 
 @pytest.fixture(autouse=True)
 def nothing_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages measure what a test asks for; that plots fill in by themselves is the matter of browser tests."""
+    """Pages measure what a test asks for; what fills in by itself has tests of its own."""
     monkeypatch.setattr(Workbench, "missing", lambda *_: False)
+    monkeypatch.setattr(background, "due", lambda *_: False)
 
 
 @pytest.fixture(scope="module", autouse=True)

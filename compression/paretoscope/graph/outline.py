@@ -214,7 +214,7 @@ def _move(node: Node) -> bool:
 def _convolution(kind: str, settings: Mapping[str, Any]) -> str:
     kernel, stride = _sizes(settings.get("kernel_size", ())), _sizes(settings.get("stride", ()))
     deep = settings.get("groups", 1) == settings.get("in_channels") != 1
-    words = ["depthwise conv" if deep else "grouped conv" if settings.get("groups", 1) > 1 else "conv"]
+    words = ["depthwise" if deep else "grouped conv" if settings.get("groups", 1) > 1 else "conv"]
     words += ["transposed"] * ("Transpose" in kind)
     words += ["×".join(map(str, kernel))] * bool(kernel)
     words += [f"/{max(stride)}"] * (max(stride, default=1) > 1)

@@ -18,6 +18,13 @@ UNDECIDED_WHY = (
 NOT_ALONE = "timed without the machine's lock: other work may have run beside it"
 
 
+def judged(change: float, distinguishable: bool) -> str:
+    """What the paired test says of a change of the task's figure, plainly; the test itself is told in the help."""
+    if not distinguishable:
+        return "no measurable loss"
+    return "a measurable loss" if change < 0 else "a measurable gain"
+
+
 # Below this share of the parameters it is said what a recipe did not act on.
 MUCH = 0.9
 
