@@ -19,8 +19,8 @@ from paretoscope.tasks import Words
 
 # Boxes that are drawn at most; what comes after them is told.
 MOST = 600
-# Widths in CSS pixels that a page may choose from: a screen beside the controls, a tablet, a phone.
-WIDTHS = (960, 640, 340)
+# Widths in CSS pixels that a page may choose from: large and small screens beside the controls, a tablet, a phone.
+WIDTHS = (960, 800, 600, 340)
 
 # What a layer alone is compressed to where tiles are coloured by what it loses, a value of the grids of
 # `measure.sensitivity`, and how that is told: harsh, but not hopeless. Chosen by hand, no benchmark.

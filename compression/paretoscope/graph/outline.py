@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paretoscope.base.errors import ModelError
-from paretoscope.graph.network_graph import NetworkGraph, Node, TensorName, parts
+from paretoscope.graph.network_graph import NetworkGraph, Node, TensorName, Value, parts
 from paretoscope.graph.shapes import Shape, shapes_of
 
 # Samples that shapes are followed with: a size that few axes have beside the batch.
@@ -164,8 +164,8 @@ class _Outlining:
         """The nodes that read each value, themselves or through moves; "" is the output."""
         readers: dict[str, set[str]] = {each.name: set() for each in (*self._graph.inputs, *self._graph.nodes)}
         for part in parts([self._graph.output]):
-            if (name := getattr(part, "name", None)) in readers:
-                readers[name].add("")
+            if isinstance(part, Value):
+                readers[part.name].add("")
         for node in reversed(self._graph.nodes):
             if self._number(node):
                 continue
