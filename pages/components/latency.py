@@ -194,7 +194,7 @@ def kpis(known: Known) -> None:
     """Median and ratio, tail, throughput, memory, and how far the machine is to be trusted."""
     latency, noise = known.latency, known.noise
     # As many side by side as have room for their values.
-    with st.grid(min_column_width=165, gap="small"):
+    with st.grid(min_column_width=190, gap="small"):
         columns = [st.container() for _ in range(6)]
     metric = {"border": True, "height": "stretch", "delta_color": "off", "delta_arrow": "off"}
     if latency is None:
