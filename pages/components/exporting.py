@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
-from paretoscope import codec
 from paretoscope.base.errors import CompressionError
-from paretoscope.export import Checked, Conversion, Format, Verification, differing, figures_of, formats, stem
+from paretoscope.export import Checked, Conversion, Format, Verification, differing, formats, stem
 from paretoscope.export.restore import LARGEST, restore
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.study import StudyKind
@@ -15,7 +14,8 @@ from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Words
 
 from pages.components import background, naming, plain, state
-from pages.components.state import View, Work
+from pages.components.downloads import artefact
+from pages.components.state import Work
 
 # Names and Mbit/s of links that devices are updated over, as users see them rather than at their peak.
 COLUMNS = (
@@ -144,7 +144,7 @@ def downloads(work: Work) -> None:
     name = stem(view.model, view.recipe)
     with st.container(horizontal=True, key="downloads"):
         _take("Recipe (JSON)", f"{name}.json", lambda: view.recipe.to_json(indent=2))
-        _take("Artefact", f"{name}.psc", lambda: artefact(view), disabled=not work.exact)
+        _take("Artefact", f"{name}.psc", lambda: artefact(view.model, view.recipe), disabled=not work.exact)
     st.caption(
         "The recipe makes the same file anew, with this program. The artefact is the compressed model itself, in the "
         "very bytes whose length is its size; the command line decodes it."
@@ -163,14 +163,6 @@ def _take(label: str, file: str, data: Callable[[], str | bytes], disabled: bool
         on_click="ignore",
         disabled=disabled,
     )
-
-
-def artefact(view: View) -> bytes:
-    """The file of a view, made anew, with the figures of the screen in it; raises CompressionError."""
-    bench = state.workbench()
-    found = bench.find(view.model, view.recipe)
-    compressed = bench.compressed(view.model, view.recipe)
-    return codec.write(compressed, figures_of(found.record) if found is not None else None)
 
 
 def actions(known: list[Offer]) -> None:

@@ -294,13 +294,15 @@ def settings(known: Known) -> None:
             label, options, key=WIDGET + name, format_func=words, help=help, on_change=_change, args=(name,)
         )
     view = known.view
+    # What the machine was too busy for can be taken again.
+    done = known.whole and known.latency is not None and known.latency.decided
     last.button(
-        "All measured" if known.whole else "Measure now",
+        "All measured" if done else "Measure now",
         key="study",
         type="secondary",
-        icon=":material/check:" if known.whole else ":material/timer:",
+        icon=":material/check:" if done else ":material/timer:",
         width="stretch",
-        disabled=known.whole or (known.job is not None and known.job.priority <= Priority.ASKED),
+        disabled=done or (known.job is not None and known.job.priority <= Priority.ASKED),
         on_click=background.begin,
         args=("study", view, StudyKind.LATENCY, view.model, view.recipe, view.timing),
         help="Times the recipe in all runtimes, over batches and threads, what else might be faster, the baseline "

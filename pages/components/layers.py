@@ -6,9 +6,10 @@ from typing import Any
 import streamlit as st
 from paretoscope.base.units import format_bytes
 from paretoscope.graph.outline import Outline
+from paretoscope.measure import wording
 from paretoscope.measure.layers import LayerRow
 from paretoscope.measure.sensitivity import Sensitivity
-from paretoscope.measure.wording import judged, share_touched, smaller
+from paretoscope.measure.wording import share_touched, smaller
 from paretoscope.model.statistics import ModelStatistics
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.suggest import Suggestion, Target, default_targets
@@ -148,7 +149,7 @@ def verdict(work: Work) -> None:
         return
     record = work.evaluation.record
     change, words = record.figures.value - record.baseline.value, state.words()
-    told = judged(change, record.figures.distinguishable)
+    told = wording.verdict(record.figures.distinguishable, change)
     st.markdown(
         f"**{words.value(record.figures.value)}** {words.name} ({words.change(change)}, {told}), "
         f"**{format_bytes(record.size.artefact)}**, "

@@ -13,10 +13,15 @@ from paretoscope.model import weights
 from paretoscope.networks.zoo import DEFAULT_MODEL
 from paretoscope.recipe import effects, link
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.search import budget
+from paretoscope.service import pins
 
-from pages.components import naming, plain, state
+from pages.components import kept, naming, plain, state
 from pages.components.state import BATCHES, THREADS, TIMING, View
 
+# Parameters of what a session keeps beside its view, and all that are no settings of a recipe.
+KEPT = (*budget.QUERY, pins.QUERY)
+BESIDE = ("model", *TIMING, *KEPT)
 # Lines of a message, and characters of a line.
 LINES, LONGEST = 5, 240
 
@@ -33,7 +38,7 @@ class Opened:
 def read(query: Mapping[str, str]) -> Opened:
     """The view that a link describes, as far as it can be read."""
     own = {name: query[name] for name in ("model", *TIMING) if name in query}
-    rest = {name: text for name, text in query.items() if name not in own}
+    rest = {name: text for name, text in query.items() if name not in own and name not in KEPT}
     problems: list[str] = []
     model = own.get("model", DEFAULT_MODEL)
     if not naming.known(model):
@@ -51,7 +56,7 @@ def read(query: Mapping[str, str]) -> Opened:
             timing[name] = int(own[name])
         elif name in own:
             problems.append(_count(name, own[name], allowed))
-    found = link.read(rest, beside=("model", *TIMING))
+    found = link.read(rest, beside=BESIDE)
     recipe, strangers = _for_layers(model, found.recipe)
     problems += [*found.problems, *strangers]
     idle = [each for each in effects.problems(found.query) if each not in effects.notes(recipe)]
@@ -103,8 +108,13 @@ def open_link() -> None:
         return
     opened = read(query)
     state.load(opened.view)
+    left_out = kept.open_link(query)
     twice = [name for name in query if len(st.query_params.get_all(name)) > 1]
-    problems = (*opened.problems, *(f"{shown(name)} stands twice; the last one was taken." for name in twice))
+    problems = (
+        *opened.problems,
+        *left_out,
+        *(f"{shown(name)} stands twice; the last one was taken." for name in twice),
+    )
     st.session_state.link_told = opened.view, problems, opened.idle
 
 

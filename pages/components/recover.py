@@ -8,8 +8,9 @@ from paretoscope.base.units import format_bytes, format_p
 from paretoscope.codec import shelf
 from paretoscope.figures import recovery as figures
 from paretoscope.figures.theme import Theme
+from paretoscope.measure import wording
 from paretoscope.measure.subject import Evaluation
-from paretoscope.measure.wording import judged, smaller
+from paretoscope.measure.wording import smaller
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.scheduler import told_wait
@@ -269,7 +270,7 @@ def result(known: Known) -> None:
                 words.title: words.value(figures_.value, 2),
                 "95 % interval": " to ".join(words.ends(figures_.low, figures_.high)),
                 "Change": words.change(change, 2),
-                "Against the baseline": f"{judged(change, figures_.distinguishable)}, {format_p(figures_.p_value)}",
+                "Against the baseline": f"{wording.verdict(figures_.distinguishable, change)}, {format_p(figures_.p_value)}",
                 "Size": format_bytes(record.size.artefact),
                 "Smaller": smaller(record.ratio),
             }
@@ -287,7 +288,9 @@ def result(known: Known) -> None:
 def _told(evaluation: Evaluation) -> str:
     figures_, baseline, words = evaluation.record.figures, evaluation.record.baseline, state.words()
     change = figures_.value - baseline.value
-    return f"{words.value(figures_.value)} ({words.change(change)}, {judged(change, figures_.distinguishable)})"
+    return (
+        f"{words.value(figures_.value)} ({words.change(change)}, {wording.verdict(figures_.distinguishable, change)})"
+    )
 
 
 def others(known: Known) -> None:

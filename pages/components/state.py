@@ -33,7 +33,7 @@ from paretoscope.service.timing import Timing
 from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
 
-from pages.components import naming, plain, visitors
+from pages.components import naming, outline, plain, visitors
 
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
@@ -48,8 +48,8 @@ STILL_S = 1.0
 LOOK_S = 0.2
 # How long a browser may still send the link that a move has just replaced.
 LINK_DELAY_S = 2.0
-# Recipes that a session remembers of a model: seen, and pinned.
-TRAIL, PINS = 200, 50
+# Recipes that a session remembers to have seen of a model.
+TRAIL = 200
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,14 @@ def _lasting(new: Subject) -> Subject:
 
 
 def _show_download(dataset: str, loading: Future) -> None:
-    """While a model loads: how far the download of its dataset is, where there is one."""
+    """While a model loads: an outline of the page, and how far the download of its dataset is, where there is one."""
     entry, bar = datasets.get(dataset) if dataset in datasets else None, st.empty()
+    if not loading.done():
+        outline.draw(bar)
     while wait([loading], LOOK_S).not_done:
         if entry is not None and (download := entry.download()):
             megabytes = f"{download.done / 1e6:.1f} of {download.total / 1e6:.1f} MB"
             bar.progress(download.share, f"Downloading {entry.title} into {plain.escape(download.folder)}: {megabytes}")
-        else:
-            bar.empty()
     bar.empty()
 
 
@@ -185,9 +185,9 @@ def new_link() -> dict[str, str] | None:
     return query
 
 
-def write_link() -> None:
-    """Put the view into the address bar; call after the widgets."""
-    query = view().to_query()
+def write_link(beside: dict[str, str]) -> None:
+    """Put the view into the address bar, and what else the session keeps there; call after the widgets."""
+    query = {**view().to_query(), **beside}
     if query != st.query_params.to_dict():
         st.query_params.from_dict(query)
     written, now = st.session_state.get("written_link"), time.monotonic()
@@ -263,20 +263,6 @@ def trail() -> list[str]:
     return digests
 
 
-def pins() -> list[str]:
-    """Digests of the pinned recipes of the current model, the last PINS of them."""
-    return st.session_state.setdefault("pins", {}).setdefault(current_model(), [])
-
-
-def toggle_pin(digest: str) -> None:
-    pinned = pins()
-    if digest in pinned:
-        pinned.remove(digest)
-    else:
-        pinned.append(digest)
-        del pinned[:-PINS]
-
-
 def follow(name: str, key: object, start) -> Job:
     """The session's job called `name` for `key`; it lets go of the one that it had for another key.
 
@@ -298,7 +284,7 @@ def follow(name: str, key: object, start) -> Job:
 
 def _party(name: str) -> Party:
     """The session's want of the job that it calls `name`: another tab, or another name, may want the same."""
-    return Party(visitors.name(), f"{visitors.session()} {name}")
+    return Party(visitors.name(), visitors.session(), name)
 
 
 def keep() -> None:
@@ -351,7 +337,7 @@ _WATCHED = ("evaluate", "time", "cliff sparsity", "cliff clusters", "cliff bits"
 class Work:
     """What is known of the view just now.
 
-    evaluation: of the current recipe, exact or a running estimate, or None. records: every exact record of the model.
+    evaluation: of the current recipe, exact or a running estimate, or None.
     job: the first unfinished job of the session. failed: messages of jobs that failed. due: work that will start soon.
     again: seconds until a timing whose interval was too wide is taken again, or None.
     """
@@ -359,12 +345,16 @@ class Work:
     view: View
     evaluation: Evaluation | None
     exact: bool
-    records: list[Record]
     latency: Latency | None
     job: Job | None
     failed: tuple[str, ...]
     due: bool
     again: float | None = None
+
+    @property
+    def records(self) -> list[Record]:
+        """Every exact record of the model, with its latency; it takes the longer the more there are."""
+        return workbench().records(self.view.model, self.view.timing)
 
     @property
     def pace(self) -> float | None:
@@ -433,7 +423,6 @@ def work(due: bool = False) -> Work:
         view=now,
         evaluation=evaluation,
         exact=exact,
-        records=bench.records(now.model, now.timing),
         latency=latency,
         job=next((jobs[name] for name in _WATCHED if name in jobs and not jobs[name].ended), None),
         failed=tuple(dict.fromkeys(job.error for job in jobs.values() if job.error)),
@@ -466,6 +455,13 @@ def stop(name: str) -> None:
     job = st.session_state.get("jobs", {}).pop(name, None)
     if job is not None:
         job[1].let_go(_party(name))
+
+
+def fill_now() -> None:
+    """Fill in the plots at once, also where that was stopped before."""
+    st.session_state.pop("unfilled", None)
+    now, bench = view(), workbench()
+    follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing))
 
 
 def stop_filling() -> None:

@@ -6,7 +6,7 @@ import pytest
 import streamlit as st
 from paretoscope.service.workbench import Workbench
 
-from pages.components import background, state
+from pages.components import background, kept, state
 
 DUE = background.due
 
@@ -23,6 +23,12 @@ def filling(nothing_fills_in: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing is measured by itself, as for a person, and at once: no hand moves."""
     monkeypatch.setattr(background, "due", DUE)
     monkeypatch.setattr(background, "still", lambda: True)
+
+
+@pytest.fixture(autouse=True)
+def no_pins_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test pins is no matter of the next."""
+    monkeypatch.setattr(kept, "_owner", lambda: None)
 
 
 @pytest.fixture(scope="module", autouse=True)

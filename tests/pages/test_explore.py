@@ -9,6 +9,7 @@ from paretoscope.measure.subject import Subject
 from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
+from paretoscope.service.pins import Pin
 from streamlit.testing.v1 import AppTest
 
 from pages.components import plain
@@ -130,11 +131,11 @@ def test_nonsense_link_is_told_and_the_page_works(query: dict[str, str], rule: s
 @pytest.mark.slow
 def test_pin_and_unpin() -> None:
     page = open_page(**FAST)
-    digest = page.session_state.view.recipe.digest
+    recipe = page.session_state.view.recipe
     page.button(key="pin").click().run()
-    assert page.session_state.pins["lenet-300-100"] == [digest]
+    assert page.session_state.pins == [Pin("lenet-300-100", recipe)]
     page.button(key="pin").click().run()
-    assert page.session_state.pins["lenet-300-100"] == []
+    assert page.session_state.pins == []
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ def test_the_heat_map_shows_what_was_measured(setting: str, bench: Workbench) ->
     assert not [button for button in page.button if button.key == "measure_sensitivity"]
 
 
-def test_without_curves_the_page_can_be_asked_to_measure_and_says_how_far_it_is(
+def test_without_curves_the_page_can_be_asked_to_measure_and_to_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     page = open_page(tab="Sensitivity", model="lenet-5")

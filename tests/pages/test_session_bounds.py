@@ -2,8 +2,9 @@
 
 import pytest
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service import pins
 
-from pages.components import state, visitors
+from pages.components import kept, state, visitors
 
 
 class Session(dict):
@@ -17,6 +18,7 @@ class Session(dict):
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     session = Session()
     monkeypatch.setattr(state.st, "session_state", session)
+    session.pins = []
     return session
 
 
@@ -29,14 +31,14 @@ def test_a_session_remembers_the_last_recipes(session: Session, monkeypatch: pyt
     assert seen == [recipes[place].digest for place in (1, 3, 2)]
 
 
-def test_a_session_keeps_the_last_pins(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "PINS", 2)
-    session.view = state.View("lenet-5", Recipe())
-    for digest in ("a", "b", "c"):
-        state.toggle_pin(digest)
-    assert state.pins() == ["b", "c"]
-    state.toggle_pin("b")
-    assert state.pins() == ["c"]
+def test_a_session_has_a_pin_for_each_letter(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pins, "MOST", 2)
+    recipes = [Recipe.of(bits=bits) for bits in (2, 3, 4)]
+    for recipe in recipes:
+        kept.toggle("lenet-5", recipe)
+    assert [pin.recipe for pin in kept.pinned()] == recipes[:2] and not kept.has_room()
+    kept.toggle("lenet-5", recipes[0])
+    assert kept.letters("lenet-5") == {recipes[1].digest: "A"} and kept.letters("lenet-300-100") == {}
 
 
 def test_a_server_remembers_the_last_visitors_and_their_sessions(

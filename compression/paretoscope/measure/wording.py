@@ -18,13 +18,6 @@ UNDECIDED_WHY = (
 NOT_ALONE = "timed without the machine's lock: other work may have run beside it"
 
 
-def judged(change: float, distinguishable: bool) -> str:
-    """What the paired test says of a change of the task's figure, plainly; the test itself is told in the help."""
-    if not distinguishable:
-        return "no measurable loss"
-    return "a measurable loss" if change < 0 else "a measurable gain"
-
-
 # Below this share of the parameters it is said what a recipe did not act on.
 MUCH = 0.9
 
@@ -44,6 +37,13 @@ def untouched(touched: Touched | None, recipe: Recipe) -> str:
         f"The recipe acts on {format_percent(touched.share)} of the parameters only. As they were, of all parameters: "
         f"{listed(left)}."
     )
+
+
+def verdict(distinguishable: bool, change: float) -> str:
+    """What a paired test says of a change to the baseline, in plain words: "no measurable loss"."""
+    if not distinguishable:
+        return "no measurable loss"
+    return "measurable loss" if change < 0 else "measurable gain"
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,7 +311,6 @@ _ROWS = (
         allow=_allow_add,
         label=lambda addition: f"Adding {addition.name}",
         priority=Priority.NOW,
-        shared=lambda bench, addition: addition.name,
     ),
     Study(
         kind=StudyKind.PREVIEW,
@@ -319,6 +318,13 @@ _ROWS = (
         run=adding.look,
         label=lambda model: f"Running samples through {model}",
         priority=Priority.NOW,
+    ),
+    Study(
+        kind=StudyKind.BASELINE,
+        arguments=_OF_MODEL,
+        run=adding.baseline,
+        label=lambda model: f"Running {model} over all test samples",
+        priority=Priority.SOON,
     ),
     Study(
         kind=StudyKind.RANK,

@@ -33,6 +33,7 @@ class StudyKind(StrEnum):
     SHRINK = "shrink"
     ADD = "add"
     PREVIEW = "preview"
+    BASELINE = "baseline"
     RANK = "rank"
     TAKE = "take"
 
