@@ -264,13 +264,14 @@ def result(known: Known) -> None:
             continue
         figures_ = record.figures
         change = figures_.value - record.baseline.value
+        told = wording.verdict(figures_.distinguishable, change)
         rows.append(
             {
                 "": name,
                 words.title: words.value(figures_.value, 2),
                 "95 % interval": " to ".join(words.ends(figures_.low, figures_.high)),
                 "Change": words.change(change, 2),
-                "Against the baseline": f"{wording.verdict(figures_.distinguishable, change)}, {format_p(figures_.p_value)}",
+                "Against the baseline": f"{told}, {format_p(figures_.p_value)}",
                 "Size": format_bytes(record.size.artefact),
                 "Smaller": smaller(record.ratio),
             }
