@@ -194,13 +194,11 @@ def kpis(known: Known) -> None:
     """Median and ratio, tail, throughput, memory, and how far the machine is to be trusted."""
     latency, noise = known.latency, known.noise
     # As many side by side as have room for their values.
-    with st.grid(min_column_width=190, gap="small"):
-        columns = [st.container() for _ in range(6)]
+    with st.grid(min_column_width=180, gap="small"):
+        columns = [st.container() for _ in range(5)]
     metric = {"border": True, "height": "stretch", "delta_color": "off", "delta_arrow": "off"}
     if latency is None:
-        for column, label in zip(
-            columns, ("Latency", "p95", "Throughput", "Peak memory", "Noise", "Pairs"), strict=True
-        ):
+        for column, label in zip(columns, ("Latency", "p95", "Throughput", "Peak memory", "Noise"), strict=True):
             column.metric(label, "–" if known.work.failed else "…", **metric)
         return
     reused = latency.measured_for != known.view.recipe.digest
@@ -248,13 +246,6 @@ def kpis(known: Known) -> None:
             help=NOISE_HELP,
             **metric,
         )
-    columns[5].metric(
-        "Pairs",
-        f"{latency.pairs}",
-        {"precision": "precise", "budget": "time up", "rounds": "all rounds"}[latency.stopped_by],
-        help=f"Interleaved pairs of recipe and baseline, measured {explore_kpis.STOPPED[latency.stopped_by]}.",
-        **metric,
-    )
 
 
 def _memory(known: Known) -> tuple[int | None, int | None, str]:

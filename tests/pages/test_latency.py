@@ -187,7 +187,6 @@ def test_verdict_and_figures_are_on_top(everything: Lab) -> None:
         "Throughput": "10 k/s",
         "Peak memory": "31 MB",
         "Noise, contains 1": "1.000",
-        "Pairs": "45",
     }
     assert not page.error and not page.warning
 
