@@ -84,8 +84,8 @@ def matrix(model: str, recipe: Recipe, look: Theme) -> None:
     seen = _walk(model, followed.to_json())
     rows, columns = seen.stages[0].matrix.shape
     st.markdown(
-        f"{plain.escape(seen.name)} of **{naming.titled(model)}**: {rows} x {columns} weights, compressed alone. Blue is above "
-        "zero, orange below, and zero has no colour."
+        f"{plain.escape(seen.name)} of **{naming.titled(model)}**: {rows} x {columns} weights, compressed alone. "
+        "Blue is above zero, orange below, and zero has no colour."
     )
     largest = float(abs(seen.stages[0].matrix).max()) or 1.0
     before = seen.stages[0]

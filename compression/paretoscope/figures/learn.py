@@ -58,7 +58,7 @@ class Lesson:
         values = len(np.unique(self.after[self.after != 0]))
         if self.step == "code" and self.bits is None:
             return "Floats are written as they are: share or round them to have codes that repeat."
-        if self.step == "code":
+        if self.step == "code" and self.bits is not None:
             least, most = _few(self.bits.min()), _few(self.bits.max())
             return f"Bits of a code: {least} of the most frequent one, {most} of the rarest."
         if not self.does:

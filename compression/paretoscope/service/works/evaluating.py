@@ -1,6 +1,9 @@
 """Evaluations, and the studies that are made of them."""
 
 from paretoscope.base.progress import Progress, Within
+from paretoscope.data.data import Part
+from paretoscope.graph.outline import Outline, outline
+from paretoscope.graph.programs import import_module
 from paretoscope.measure.layers import LayerRow, layer_table
 from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
 from paretoscope.measure.subject import Evaluation, Subject
@@ -50,6 +53,15 @@ def _exact(bench: Knowledge, progress: Progress, subject: Subject, recipe: Recip
 def layers(bench: Knowledge, progress: Progress, model: str) -> list[LayerRow]:
     """The table of a model's layers, with their shares of size and time."""
     return layer_table(bench.subject(model))
+
+
+def graph(bench: Knowledge, progress: Progress, model: str) -> Outline:
+    """What a model computes in which order, as it is drawn."""
+    subject = bench.subject(model)
+    known = subject.network.graph
+    if known is None:
+        known = import_module(subject.model, next(iter(subject.data.samples(Part.TEST, 2)))).graph
+    return outline(known, subject.statistics.layers)
 
 
 def sensitivity(bench: Knowledge, progress: Progress, model: str) -> Sensitivity:
