@@ -13,6 +13,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 ASSETS = Path(__file__).parent / "assets"
 
 st.set_page_config(page_title="Paretoscope", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+st.html(ASSETS / "page.css")
 st.logo(str(ASSETS / f"logo-{st.context.theme.type or 'light'}.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 
 # No url_path may equal a file name in pages/: before its first run Streamlit would serve that file without this door.

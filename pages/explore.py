@@ -1,15 +1,28 @@
-"""Explore: what a model is worth against size and latency, live, for the recipe that the sidebar holds."""
+"""Explore: what a model is worth against size and time, live, for the recipe that the sidebar holds."""
 
 import streamlit as st
 from paretoscope.figures import theme
 
-from pages.components import controls, exchange, export, figure, history, kpis, notes, plots, state, table
+from pages.components import (
+    controls,
+    exchange,
+    explorer,
+    figure,
+    history,
+    kpis,
+    notes,
+    plots,
+    question,
+    state,
+    tray,
+)
 
 look = theme.named(st.context.theme.type)
 controls.open_view("explore")
 state.begin()
 controls.draw()
 view, bench = state.view(), state.workbench()
+question.ask()
 state.open_subject(view.model)
 
 
@@ -20,15 +33,17 @@ def live() -> None:
         # A point was chosen in here, and the sidebar must follow; or only a whole run can change how often this one is
         # repeated.
         st.rerun(scope="app")
+    scene = plots.scene(work)
+    question.card(work, scene.answer, plots.answered(work, scene))
+    explorer.plots(scene, plots.load)
     kpis.render(work)
-    plots.tradeoffs(work, look)
     plots.progress(work)
     if work.exact:
         notes.render(view.model, view.recipe)
     history.render(bench, view.model)
     errors = state.words().errors
-    names = ["Size ladder", "Sweeps", *([errors.tab] if errors else []), "Records"]
-    ladder, sweeps, *confusion, records = st.tabs(names, key="tab", on_change="rerun")
+    names = ["Size ladder", "Sweeps", *([errors.tab] if errors else []), "All tried"]
+    ladder, sweeps, *confusion, tried = st.tabs(names, key="tab", on_change="rerun")
     if ladder.open:
         with ladder:
             plots.ladder(work, look)
@@ -39,14 +54,12 @@ def live() -> None:
         if tab.open:
             with tab:
                 plots.confusion(work, look)
-    if records.open:
-        with records:
-            table.render(work)
+    if tried.open:
+        with tried:
+            explorer.tried(scene, plots.load)
 
 
 work = st.session_state.started = state.start()
 state.repeat(live, work.pace)
 figure.library()
-
-with st.sidebar:
-    export.render(work)
+tray.render(view)

@@ -1,14 +1,17 @@
-"""What models are called on the screen, and what kind of samples they take; importing this loads nothing large."""
+"""What models and recipes are called on the screen, and what samples they take; importing this loads nothing large."""
+
+from functools import lru_cache
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.networks import sources
 from paretoscope.networks.network import Network
 from paretoscope.networks.sources import find
 from paretoscope.networks.zoo import models
+from paretoscope.recipe.presets import presets_of
 
 from pages.components import plain
 
-__all__ = ["called", "find", "known", "names", "pictures", "shown", "square", "titled"]
+__all__ = ["called", "find", "known", "names", "pictures", "recipes", "shown", "square", "titled"]
 
 
 def known(model: str) -> bool:
@@ -42,6 +45,12 @@ def shown(model: str) -> str:
     network = find(model)
     inputs = ", ".join(f"{each.name} {' x '.join(map(str, each.shape))}" for each in network.inputs)
     return plain.escape(f"Yours: {inputs}; {network.data or 'no data'}.")
+
+
+@lru_cache(maxsize=64)
+def recipes(model: str) -> dict[str, str]:
+    """Titles of the presets of a model by the digests of their recipes."""
+    return {preset.recipe.digest: preset.title for preset in presets_of(model)}
 
 
 def pictures(network: Network) -> bool:

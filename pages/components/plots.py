@@ -2,51 +2,69 @@
 
 import streamlit as st
 from paretoscope.figures import confusion as confusion_figure
+from paretoscope.figures import explorer
 from paretoscope.figures import ladder as ladder_figure
 from paretoscope.figures import sweeps as sweeps_figure
-from paretoscope.figures import tradeoff, tradeoff_points
+from paretoscope.figures.explorer import Marks, Scene
 from paretoscope.figures.theme import Theme
+from paretoscope.measure.record import Record
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.cliff import Cliff
 from paretoscope.service.presets import movable
 from paretoscope.service.study import StudyKind
 
-from pages.components import figure, kept, plain, state
+from pages.components import explorer as shown
+from pages.components import figure, kept, naming, plain, state
 from pages.components.state import Work
 
 
-def _load(digest: str) -> None:
-    """Load the recipe of the point that was clicked."""
-    recipe = next((record.recipe for record in state.work().records if record.digests.recipe == digest), None)
-    if recipe is None and digest == Recipe().digest:
-        recipe = Recipe()
+def load(digest: str) -> None:
+    """Load the recipe of the point that was chosen."""
+    board = state.workbench().board(state.current_model())
+    place = board.place(digest)
+    recipe = Recipe() if digest == Recipe().digest else None if place is None else board.record(place).recipe
     if recipe is not None:
         state.load_recipe(recipe)
         st.session_state.reload = True
 
 
-def tradeoffs(work: Work, look: Theme) -> None:
-    """The figure against size and against latency, side by side."""
+def scene(work: Work) -> Scene:
+    """What the two plots show, as far as the browser does not have it yet, and the answer to the question."""
     bench, view = state.workbench(), work.view
-    subject = bench.subject(view.model)
-    records = list(work.records)
+    subject, timing = bench.subject(view.model), view.timing
+    of = f"{view.model} {timing}"
+    board = bench.board(view.model)
+    estimate = None
     if work.evaluation is not None and not work.exact:
-        records.append(state.with_latency(work.evaluation.record, work.latency))
-    for column, quantity in zip(st.columns(2), ("size", "latency"), strict=True):
-        data = tradeoff_points.gather(
-            records,
-            x=quantity,
-            baseline=subject.baseline,
-            words=subject.task.words,
+        estimate = state.with_latency(work.evaluation.record, work.latency)
+    return explorer.gather(
+        board,
+        bench.timed(view.model, timing),
+        bench.reference_ms(view.model, timing),
+        of=of,
+        setting=timing.told,
+        baseline=subject.baseline,
+        samples=len(subject.judged),
+        marks=Marks(
             current=view.recipe.digest,
-            pinned=kept.letters(view.model),
+            estimate=estimate,
+            pins=kept.letters(view.model),
+            names=naming.recipes(view.model),
             trail=state.trail(),
-            samples=len(subject.labels),
-            expected_ms=bench.expected(view.model, records, view.timing),
-            reference=bench.reference_ms(view.model, view.timing),
-        )
-        with column:
-            figure.show(tradeoff.draw(data, look, height=330), f"plot_{quantity}", alt=data.alt, on_click=_load)
+            predicted=bench.anchors(view.model, timing),
+        ),
+        budget=kept.budget(),
+        since=shown.since(explorer.board_name(of, board)),
+    )
+
+
+def answered(work: Work, scene: Scene) -> Record | None:
+    """The record that answers the question, or comes nearest, with its time."""
+    if scene.answer.place is None:
+        return None
+    bench, view = state.workbench(), work.view
+    record = bench.board(view.model).record(scene.answer.place)
+    return state.with_latency(record, bench.latency(view.model, record.recipe, view.timing))
 
 
 def progress(work: Work) -> None:
@@ -88,7 +106,7 @@ def sweeps(work: Work, look: Theme) -> None:
         with column:
             cliff = state.workbench().known(StudyKind.CLIFF, work.view.model, moved, name)
             ends = (cliff.last, cliff.first) if cliff else None
-            figure.show(sweeps_figure.draw(data, look, cliff=ends), f"plot_sweep_{name}", alt=data.alt, on_click=_load)
+            figure.show(sweeps_figure.draw(data, look, cliff=ends), f"plot_sweep_{name}", alt=data.alt, on_click=load)
             _cliff(work, moved, name, cliff)
 
 

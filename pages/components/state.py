@@ -337,7 +337,7 @@ _WATCHED = ("evaluate", "time", "cliff sparsity", "cliff clusters", "cliff bits"
 class Work:
     """What is known of the view just now.
 
-    evaluation: of the current recipe, exact or a running estimate, or None. records: every exact record of the model.
+    evaluation: of the current recipe, exact or a running estimate, or None.
     job: the first unfinished job of the session. failed: messages of jobs that failed. due: work that will start soon.
     again: seconds until a timing whose interval was too wide is taken again, or None.
     """
@@ -345,12 +345,16 @@ class Work:
     view: View
     evaluation: Evaluation | None
     exact: bool
-    records: list[Record]
     latency: Latency | None
     job: Job | None
     failed: tuple[str, ...]
     due: bool
     again: float | None = None
+
+    @property
+    def records(self) -> list[Record]:
+        """Every exact record of the model, with its latency; it takes the longer the more there are."""
+        return workbench().records(self.view.model, self.view.timing)
 
     @property
     def pace(self) -> float | None:
@@ -419,7 +423,6 @@ def work(due: bool = False) -> Work:
         view=now,
         evaluation=evaluation,
         exact=exact,
-        records=bench.records(now.model, now.timing),
         latency=latency,
         job=next((jobs[name] for name in _WATCHED if name in jobs and not jobs[name].ended), None),
         failed=tuple(dict.fromkeys(job.error for job in jobs.values() if job.error)),
@@ -452,6 +455,13 @@ def stop(name: str) -> None:
     job = st.session_state.get("jobs", {}).pop(name, None)
     if job is not None:
         job[1].let_go(_party(name))
+
+
+def fill_now() -> None:
+    """Fill in the plots at once, also where that was stopped before."""
+    st.session_state.pop("unfilled", None)
+    now, bench = view(), workbench()
+    follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing))
 
 
 def stop_filling() -> None:

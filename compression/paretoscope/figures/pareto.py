@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paretoscope.measure.record import Record
 
 
@@ -45,3 +48,15 @@ def front(
             best = loss
             optimal.append(record)
     return optimal
+
+
+def front_places(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
+    """`front` over columns: the places of the optimal ones, by x ascending; NaN stays out, the earlier of equals in."""
+    known = np.flatnonzero(~(np.isnan(x) | np.isnan(y)))
+    order = known[np.lexsort((known, -y[known], x[known]))]
+    if not len(order):
+        return order
+    best = np.maximum.accumulate(y[order])
+    optimal = np.concatenate([[True], y[order][1:] > best[:-1]])
+    places: NDArray[np.intp] = order[optimal]
+    return places

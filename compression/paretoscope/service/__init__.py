@@ -9,11 +9,12 @@ Locks. A thread that holds one takes only later ones of this list, so that none 
 1. the workbench's (`Knowledge._lock`): for look-ups, and while a job is submitted.
 2. the scheduler's (`Scheduler._lock`): its queue and whose turn it is.
 3. a job's (`Job._lock`): who wants it; one job's at a time.
-4. the visitors' (`pages.components.visitors`), taken by `present` under 2 and 3.
-5. a cache's (`Recent._lock`): one call each; nothing is called under it.
+4. a board's (`Board._lock`): rows are added or read; nothing is asked meanwhile.
+5. the visitors' (`pages.components.visitors`), taken by `present` under 2 and 3.
+6. a cache's (`Recent._lock`): one call each; nothing is called under it.
 
 The store's (`Store._writing` before `Store._lock` before `Database._lock`), a subject's (`Subject._lock`) and the
-machine's (`paretoscope.base.lock`) are taken with none of 1 to 5 held: nothing is measured, compressed, read from disk
+machine's (`paretoscope.base.lock`) are taken with none of 1 to 6 held: nothing is measured, compressed, read from disk
 or waited for under those. A job that gives its turn away lets go of the machine first.
 
 Caches. Each has a bound (`tests/service/test_bounds.py`, `test_caches.py`), and drops what was not used for the longest
@@ -22,7 +23,8 @@ time; it is read from the store or made anew:
 | cache | holds at most | lock |
 | --- | --- | --- |
 | `Knowledge._subjects` | 16 networks (`knowledge.NETWORKS`) with their data | 1 |
-| `Knowledge._records`, `_earlier` | of those: 20,000 records each (`RECORDS`), and digests of other revisions | 1 |
+| `Knowledge._boards`, `_earlier` | of those: 20,000 records each (`RECORDS`), and digests of other revisions | 1 |
+| `Lookups._settings` | the timings of boards under 64 settings (`lookups.SETTINGS`) | its own |
 | `Knowledge._evaluations` | 64 MiB of predictions (`EVALUATION_BYTES`) | 1 |
 | `Knowledge._studies` | 512 results of studies (`STUDIES`) | 1 |
 | `Knowledge._work` | 256 lists of what layers compute (`WORKS`) | 1 |
@@ -38,7 +40,7 @@ time; it is read from the store or made anew:
 | `codec.shelf` | 4,096 headers of trained models | its own |
 | `service.presets` | the figures that ship, and 128 digests of networks | `lru_cache` |
 | the pages' `compressed`, `sizes` | 32 each | Streamlit's |
-| `pages.components.trainings`, `students` | 256 each (`KEPT_TRAININGS`, `KEPT_SHRINKINGS`) | 5 |
+| `pages.components.trainings`, `students` | 256 each (`KEPT_TRAININGS`, `KEPT_SHRINKINGS`) | 6 |
 | visitors | 10,000, with 100 sessions each (`visitors.VISITORS`, `SESSIONS`) | 4 |
-| a session's trail and pins | 200 and 50 of a network (`state.TRAIL`, `PINS`) | one thread's |
+| a session's trail and pins | 200 of a network (`state.TRAIL`), and 26 (`pins.MOST`) | one thread's |
 """

@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from paretoscope import codec
 from paretoscope.base import cache
 from paretoscope.base.errors import CompressionError, StoreError
@@ -23,6 +21,7 @@ from paretoscope.base.progress import Progress
 from paretoscope.base.recent import Recent
 from paretoscope.codec import shelf
 from paretoscope.export import Conversion
+from paretoscope.measure.board import Board, Timed
 from paretoscope.measure.latency import BUDGET_S, WIDTH, Measurement, Samples
 from paretoscope.measure.paired import paired_ms
 from paretoscope.measure.record import Latency, Record
@@ -34,6 +33,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import pins, subjects
 from paretoscope.service.latencies import Latencies
 from paretoscope.service.limits import NONE, Limits
+from paretoscope.service.lookups import Lookups
 from paretoscope.service.pins import Pin
 from paretoscope.service.store import Store
 from paretoscope.service.stored import Stored
@@ -46,7 +46,7 @@ from paretoscope.training import interrupted
 
 # Networks that are kept open, each with its data and its records.
 NETWORKS = 16
-# Records of one network: a few kilobytes each.
+# Records of one network: a few kilobytes each; of more, the older half is left to the store.
 RECORDS = 20_000
 # Bytes of predictions of evaluations: 12 a sample.
 EVALUATION_BYTES = 1 << 26
@@ -84,10 +84,11 @@ class Knowledge:
         self._lock = threading.Lock()
         self._subjects: Recent[str, Future[Subject]] = Recent(NETWORKS)
         # All records of the networks that are open, and the digests of recipes that another revision measured.
-        self._records: dict[str, Recent[str, Record]] = {}
+        self._boards: dict[str, Board] = {}
         self._earlier: dict[str, frozenset[str]] = {}
         self._evaluations: Recent[tuple[str, str], Evaluation] = Recent(EVALUATION_BYTES, _predicted_bytes)
         self._latencies = Latencies(self._stored, self._lock, again=again)
+        self._lookups = Lookups(self._latencies)
         self._work: Recent[TimingKey, list[LayerWork]] = Recent(WORKS)
         self._studies: Recent[tuple[str, str], Any] = Recent(STUDIES)
         self._conversions: Recent[tuple[str, str, str], Conversion] = Recent(KEPT_BYTES, lambda files: files.size)
@@ -108,8 +109,8 @@ class Knowledge:
     def store_notes(self, model: str) -> tuple[str, ...]:
         """What a person should know of a model's history: what is left out of it, and what is lost."""
         with self._lock:
-            known = self._records.get(model, ())
-            count = len([each for each in self._earlier.get(model, ()) if each not in known])
+            board = self._boards.get(model)
+            count = len([e for e in self._earlier.get(model, ()) if board is None or board.place(e) is None])
         earlier = (
             f"{count:,} records of another version are not shown; they are measured again when they are opened."
             if count > 1
@@ -197,8 +198,8 @@ class Knowledge:
                 return found, False
             claimed: Future[Subject] = Future()
             self._subjects[model] = claimed
-            for closed in [each for each in self._records if each not in self._subjects]:
-                del self._records[closed], self._earlier[closed]
+            for closed in [each for each in self._boards if each not in self._subjects]:
+                del self._boards[closed], self._earlier[closed]
             return claimed, True
 
     def _load(self, model: str, claimed: "Future[Subject]") -> None:
@@ -207,11 +208,9 @@ class Knowledge:
             digests = subject.statistics.digest, subject.data.digest
             stored = self._stored.call(lambda store: store.records(*digests))
             earlier = self._stored.call(lambda store: store.earlier(*digests))
-            records: Recent[str, Record] = Recent(RECORDS)
-            for record in stored or ():
-                records[record.digests.recipe] = record
+            board = Board(subject.task.words, (stored or [])[-RECORDS:])
             with self._lock:
-                self._records[model], self._earlier[model] = records, earlier or frozenset()
+                self._boards[model], self._earlier[model] = board, earlier or frozenset()
             claimed.set_result(subject)
         except BaseException as error:  # whatever it is, others wait for it
             with self._lock:
@@ -222,7 +221,7 @@ class Knowledge:
         """Let go of a model whose name is another network's now, or nobody's; what is measured of it stays stored."""
         with self._lock:
             self._subjects.pop(model)
-            self._records.pop(model, None)
+            self._boards.pop(model, None)
             self._earlier.pop(model, None)
             for evaluated in [key for key in self._evaluations if key[0] == model]:
                 self._evaluations.pop(evaluated)
@@ -243,19 +242,28 @@ class Knowledge:
             found = self._subjects.get(model)
         return found is not None and found.done()
 
+    def board(self, model: str) -> Board:
+        """Every exact record of a model, as a screen draws them; raises UnknownNameError or ModelError."""
+        subject = self.subject(model)
+        with self._lock:
+            # A model that was closed just now is still drawn once.
+            return self._boards.get(model) or Board(subject.task.words)
+
+    def timed(self, model: str, timing: Timing) -> Timed:
+        """The timings of a board's records, as far as they are known."""
+        return self._lookups.timed(self.board(model), timing, lambda recipe: self.timing_key(model, recipe, timing))
+
     def records(self, model: str, timing: Timing) -> list[Record]:
         """Every exact record of a model, with its latency under `timing` where that is known."""
-        self.subject(model)
-        with self._lock:
-            known = list(self._records[model].values()) if model in self._records else []
-        keys = [self.timing_key(model, record.recipe, timing) for record in known]
-        latencies = {key: self._latencies.find(key) for key in set(keys)}
-        return [replace(record, latency=latencies[key]) for record, key in zip(known, keys, strict=True)]
+        timed, records = self.timed(model, timing), self.board(model).records()
+        # One that came in between is there the next time.
+        return [replace(record, latency=timed.latencies[of]) for record, of in zip(records, timed.of, strict=False)]
 
     def recorded(self, model: str, recipe: Recipe) -> bool:
         """Whether a recipe is among `records`."""
         with self._lock:
-            return recipe.digest in self._records.get(model, ())
+            board = self._boards.get(model)
+        return board is not None and board.place(recipe.digest) is not None
 
     def find(self, model: str, recipe: Recipe) -> Evaluation | None:
         """The exact evaluation of a recipe, if it was made before, by this process or another."""
@@ -278,8 +286,11 @@ class Knowledge:
         record = evaluation.record
         with self._lock:
             self._evaluations[record.model, record.digests.recipe] = evaluation
-            if record.model in self._records:
-                self._records[record.model][record.digests.recipe] = record
+            board = self._boards.get(record.model)
+            if board is not None and len(board) >= RECORDS:
+                board = self._boards[record.model] = Board(board.words, board.records(len(board) - RECORDS // 2))
+        if board is not None:
+            board.put(record)
 
     def compressed(self, model: str, recipe: Recipe) -> CompressedModel:
         """A model compressed by a recipe; raises CompressionError."""
@@ -364,24 +375,20 @@ class Knowledge:
             self._work[key] = found
         return found
 
-    def expected(self, model: str, records: Iterable[Record], timing: Timing) -> dict[str, float]:
-        """Milliseconds that are predicted for records whose speed-up is not known, by their digest.
+    def anchors(self, model: str, timing: Timing) -> tuple[list[float], list[float]]:
+        """Sparsities and the milliseconds timed there, from which the time of other recipes is predicted.
 
-        Only where the time depends on the zeros: interpolated over the sparsity between recipes that were timed.
+        Interpolated over the share of zeros, for recipes that leave the architecture as it is; nothing where the time
+        does not depend on the zeros, or where fewer than two are timed.
         """
-        if not timing.chosen.sees_zeros:
-            return {}
-        anchors = [(sparsity, Recipe.of(sparsity=sparsity) if sparsity else Recipe()) for sparsity in (0.0, *ANCHORS)]
         reference = self.reference_ms(model, timing)
-        timed = [(at, found) for at, each in anchors if (found := self.latency(model, each, timing)) and found.decided]
-        if len(timed) < 2 or reference is None:
-            return {}
-        sparsities, times = [at for at, _ in timed], [paired_ms(found, reference) for _, found in timed]
-        return {
-            record.digests.recipe: float(np.interp(record.rates.sparse_rate, sparsities, times))
-            for record in records
-            if (record.latency is None or not record.latency.decided) and record.recipe.simplify is None
-        }
+        if not timing.chosen.sees_zeros or reference is None:
+            return [], []
+        recipes = [(sparsity, Recipe.of(sparsity=sparsity) if sparsity else Recipe()) for sparsity in (0.0, *ANCHORS)]
+        timed = [(at, found) for at, each in recipes if (found := self.latency(model, each, timing)) and found.decided]
+        if len(timed) < 2:
+            return [], []
+        return [at for at, _ in timed], [paired_ms(found, reference) for _, found in timed]
 
 
 def _predicted_bytes(evaluation: Evaluation) -> int:

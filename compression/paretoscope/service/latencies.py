@@ -34,6 +34,8 @@ class Latencies:
         self._lock = lock
         self._again = again
         self._known: Recent[TimingKey, Latency] = Recent(TIMINGS)
+        # Counts what became known.
+        self.version = 0
         # How often each timing that is not decided was tried, and when it is tried again.
         self._tries: Recent[TimingKey, tuple[int, float]] = Recent(TIMINGS)
         self._references: Recent[TimingKey, float | None] = Recent(SETTINGS)
@@ -50,7 +52,13 @@ class Latencies:
             with self._lock:
                 self._known[key] = found
                 self._references.clear()
+                self.version += 1
         return found
+
+    def peek(self, key: TimingKey) -> Latency | None:
+        """`find` without a look into the store."""
+        with self._lock:
+            return self._known.get(key)
 
     def samples(self, key: TimingKey) -> Samples | None:
         """The single calls behind the timing of a key."""
@@ -62,6 +70,7 @@ class Latencies:
         with self._lock:
             self._known[key] = found.latency
             self._references.clear()
+            self.version += 1
             tries = 0 if found.latency.decided else self._tries.get(key, (0, 0.0))[0] + 1
             rest = AGAIN_AFTER_S[min(tries, len(AGAIN_AFTER_S)) - 1]
             self._tries[key] = tries, time.monotonic() + rest

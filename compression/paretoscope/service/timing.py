@@ -30,6 +30,11 @@ class Timing:
         """The runtime; raises UnknownNameError."""
         return runtimes.runtimes.get(self.runtime)
 
+    @property
+    def told(self) -> str:
+        """What milliseconds are of, after "ms per": "batch of 1, ONNX Runtime, 1 thread"."""
+        return f"batch of {self.batch}, {self.chosen.title}, {self.threads} thread{'s' * (self.threads > 1)}"
+
 
 @dataclass(frozen=True, slots=True)
 class StudyPart:

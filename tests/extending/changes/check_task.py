@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import paretoscope
 from paretoscope.cli.summary import summary
-from paretoscope.figures import tradeoff, tradeoff_points
+from paretoscope.figures import explorer
+from paretoscope.measure.board import Board, Timed
 from paretoscope.measure.record import Record
+from paretoscope.search.budget import Budget
 from paretoscope.tasks import tasks
 
 
@@ -20,5 +22,15 @@ def test_it_judges_and_names() -> None:
 
     words = tasks.get("sure").words
     assert "sure share " in summary(record) and "accuracy" not in summary(record)
-    data = tradeoff_points.gather([record], x="size", baseline=record.baseline, words=words)
-    assert "Sure and right (%)" in tradeoff.draw(data).to_json()
+    scene = explorer.gather(
+        Board(words, [record]),
+        Timed((None,), (0,)),
+        None,
+        of="sure",
+        setting="batch",
+        baseline=record.baseline,
+        samples=record.figures.n,
+        marks=explorer.Marks(),
+        budget=Budget(),
+    )
+    assert "Sure and right (%)" in scene.data
