@@ -51,8 +51,9 @@ class Column:
 
     @property
     def name(self) -> str:
-        """What its owner calls it; else what the recipe is."""
-        return self.pin.name if self.pin is not None and self.pin.name else self.recipe.describe()
+        """What its owner calls it; else the preset that it is, or what the recipe says."""
+        named = self.pin.name if self.pin is not None else ""
+        return named or naming.recipes(self.model).get(self.recipe.digest) or self.recipe.describe()
 
     @property
     def record(self) -> Record | None:

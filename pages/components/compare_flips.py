@@ -176,12 +176,12 @@ def _flips(sides: Sides, look: Theme) -> Job | None:
         if classes:
             place = st.selectbox(
                 "True class",
-                [None, *range(len(classes))],
+                range(len(classes) + 1),
                 key=f"flips_class_{sides.model}",
-                format_func=lambda each: "All" if each is None else plain.cut(classes[each], 40),
+                format_func=lambda each: "All" if each == 0 else plain.cut(classes[each - 1], 40),
                 width=200,
             )
-            label = place
+            label = place - 1 if place else None
     places = chosen(flips, labels, OF[kind], label)
     if not len(places):
         st.caption("No sample is of that kind.")
@@ -257,7 +257,9 @@ def _answers(sides: Sides, task: Task, kind: Flip, place: int, label: str) -> No
         answer, sure = task.said(side.predictions, place)
         colour = {"✓": "green", "better": "green", "✗": "orange", "worse": "orange"}.get(sign)
         told = f":{colour}[{sign}] " if colour else f"{sign} " * bool(sign)
-        lines.append(f"{told}**{plain.escape(answer, 40)}** {plain.escape(sure, 30)}  \n{plain.escape(name, 40)}")
+        lines.append(
+            f"{told}**{plain.escape(answer, 40)}** {plain.escape(sure, 30)}  \n:small[:gray[{plain.escape(name, 40)}]]"
+        )
     st.markdown("  \n".join(lines))
     st.caption(plain.escape(f"sample {place}{f', true: {label}' if label else ''}"))
 

@@ -117,8 +117,13 @@ def _two(first: str, second: str = "", title: str = "", found: Pair | None = Non
     if found is not None and found.measurable and not found.same:
         tone = ' class="better"' if found.points > 0 else ' class="worse"'
     hint = f' title="{html.escape(title)}"' if title else ""
-    below = f"<small>{html.escape(second)}</small>" if second else ""
+    below = f"<small>{_whole(second)}</small>" if second else ""
     return f"<span{tone}{hint}>{html.escape(first)}</span>{below}"
+
+
+def _whole(text: str) -> str:
+    """HTML of a text whose interval is not broken over two lines."""
+    return html.escape(text).replace(", ", ",&nbsp;") if "[" in text else html.escape(text)
 
 
 def _measured(of: Callable[[Record], str]) -> Cell:
@@ -223,6 +228,6 @@ def _style(look: Theme) -> str:
 .compare-sheet .better {{ color: {look.accent}; font-weight: 600; }}
 .compare-sheet .wait {{ display: inline-block; width: 4.5rem; height: 1rem; border-radius: 4px;
   background: {look.grid}; }}
-@media (max-width: 640px) {{ .compare-sheet tbody th, .compare-sheet thead td {{ min-width: 4.6rem; max-width: 5.4rem;
-  padding-left: 0; }} }}
+@media (max-width: 640px) {{ .compare-sheet tbody th, .compare-sheet thead td {{ min-width: 5.2rem; max-width: 6rem;
+  padding-left: 0; font-size: 0.85rem; overflow-wrap: break-word; }} }}
 </style>"""
