@@ -230,7 +230,8 @@ def fetch(
         result = find()
         if result is None and running is None and problem_of(name, key) is None:
             job = state.follow(name, key, start)
-            if not job.wait(max(0.0, until - time.monotonic())):
+            # A job that was refused for want of room is asked for again with the next redraw.
+            if not job.wait(max(0.0, until - time.monotonic())) or job.was_refused:
                 running = job
             elif job.error is not None:
                 _problems()[name, key] = job.error
