@@ -65,9 +65,17 @@ def test_it_follows_the_slider_and_leads_to_its_method(page: AppTest) -> None:
     assert "8 of 16 became zero" in pictures(page)[0]["alt"]
     page.select_slider(key="control_sparsity").set_value(0.75).run()
     assert "12 of 16 became zero" in pictures(page)[0]["alt"]
-    (link,) = [each.proto for each in page.sidebar.get("page_link")]
+    page.button(key="more_sparsity").click().run()
+    assert [heading.value for heading in page.subheader] == ["Magnitude pruning"]
+    assert page.query_params["method"] == "prune" and page.query_params["sparsity"] == "0.75"
+
+
+def test_on_another_page_a_link_leads_to_its_method(page: AppTest) -> None:
+    page.switch_page("pages/layers.py").run()
+    click(page, "bits")
+    link = page.sidebar.get("page_link")[-1].proto
     query = dict(parse_qsl(link.query_string))
-    assert query["method"] == "prune" and query["sparsity"] == "0.75" and query["model"] == MODEL
+    assert query == {**state.View(MODEL, RECIPE).to_query(), "method": "quantize"}
 
 
 def test_without_its_model_it_waits(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
