@@ -34,7 +34,7 @@ _FIGURE = st.components.v2.component(
 
 def library() -> None:
     """Bring Plotly to the browser; call on every page with figures."""
-    _LIBRARY(key="plotly", data=serving.address())
+    _LIBRARY(key="plotly", data=serving.address(serving.PLOTLY))
 
 
 def show(figure: go.Figure, key: str, *, alt: str, on_click: Callable[[str], None] | None = None) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any
 
 import streamlit as st
@@ -34,6 +35,7 @@ from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
 
 from pages.components import naming, outline, plain, visitors
+from pages.components.pace import Paces
 
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
@@ -43,6 +45,7 @@ THREADS = (1, 2, 4)
 SIZES = (1, 2, 3, 4)  # times the model's own
 EXACT_ANSWER_S = 0.25
 FIRST_ANSWER_S = 1.0
+TURN_S = 2.0
 STILL_S = 1.0
 # Between looks at a download.
 LOOK_S = 0.2
@@ -387,10 +390,14 @@ def start(fill: bool = True) -> Work:
     still = time.monotonic() - st.session_state.moved[1] > STILL_S
     key = now.model, now.recipe
     refused = False
-    if bench.find(*key) is None:
+    begun = job("evaluate", key)
+    if (begun is not None and not begun.ended) or bench.find(*key) is None:
         evaluating = follow("evaluate", key, lambda: bench.evaluate(*key))
         if not evaluating.wait(EXACT_ANSWER_S):
             evaluating.wait_for_report(FIRST_ANSWER_S)
+        if evaluating.state is State.WAITING:
+            # While others have their turn, drawing this page without an answer would take the time that they need.
+            evaluating.wait_for_report(TURN_S)
         refused = evaluating.error is not None
     else:
         stop("evaluate")
@@ -432,10 +439,28 @@ def work(due: bool = False) -> Work:
 
 
 def repeat(draw: Callable[[], None], pace: float | None, name: str = "pace") -> None:
-    """Draw a part of the page now, and by itself every so many seconds, None for never, until it is `outdated`."""
+    """Draw a part of the page now, and by itself every so many seconds, None for never, until it is `outdated`.
+
+    Where much repeats itself on this server, it does so less often.
+    """
     st.session_state[name] = pace
     st.session_state[f"{name} whole"] = True
-    st.fragment(draw, run_every=pace)()
+
+    @wraps(draw)
+    def measured() -> None:
+        began = time.thread_time()
+        try:
+            draw()
+        finally:
+            paces().drew(visitors.session(), name, pace, time.thread_time() - began)
+
+    st.fragment(measured, run_every=paces().stretched(pace))()
+
+
+@st.cache_resource(show_spinner=False)
+def paces() -> Paces:
+    """What repeats itself in this process."""
+    return Paces()
 
 
 def outdated(pace: float | None, name: str = "pace") -> bool:
