@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from streamlit import config
 from streamlit.runtime import get_instance
+from streamlit.runtime.pages_manager import PagesManager
 
 # What changes a file changes its name, so that browsers may keep it for good.
 PLOTLY = f"plotly-{version('plotly')}.js"
@@ -92,6 +93,8 @@ def wait() -> None:
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """While the server runs."""
+    # Else Streamlit would look for the address of the first visit among the files of pages/, and serve those undoored.
+    PagesManager.uses_pages_directory = False
     _imports.start()
     tidying = asyncio.create_task(_tidy())
     try:
