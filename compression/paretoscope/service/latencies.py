@@ -51,8 +51,10 @@ class Latencies:
         if known is not None or time.monotonic() - looked < ABSENT_S:
             return known
         found = None if self._again else self._stored.call(lambda store: store.get_latency(key))
-        if found is not None:
-            with self._lock:
+        with self._lock:
+            if found is None:
+                self._absent[key] = time.monotonic()
+            else:
                 self._known[key] = found
                 self._references.clear()
                 self.version += 1
