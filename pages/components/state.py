@@ -33,6 +33,7 @@ from paretoscope.service.subjects import task_of
 from paretoscope.service.timing import Timing
 from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.components import naming, outline, plain, visitors
 from pages.components.pace import Paces
@@ -49,8 +50,8 @@ TURN_S = 2.0
 STILL_S = 1.0
 # Between looks at a download.
 LOOK_S = 0.2
-# How long a browser may still send the link that a move has just replaced.
-LINK_DELAY_S = 2.0
+# How long a browser may still send the link that a move has just replaced: on a busy server, or over a slow line.
+LINK_DELAY_S = 30.0
 # Recipes that a session remembers to have seen of a model.
 TRAIL = 200
 
@@ -204,6 +205,9 @@ def write_link(beside: dict[str, str]) -> None:
 
 def _just_replaced(query: dict[str, str]) -> bool:
     """Whether a link is one of this session's own that quick moves have overtaken on its way to the browser."""
+    context = get_script_run_ctx()
+    if context is not None and context.is_history_navigation:
+        return False  # somebody went back to it
     now = time.monotonic()
     return any(link == query and now - when < LINK_DELAY_S for link, when in st.session_state.get("replaced_links", []))
 
