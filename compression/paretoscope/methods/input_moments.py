@@ -24,9 +24,9 @@ from paretoscope.model import weights
 # Images of a forward pass, and floats of unfolded patches (32 MiB), at a time: chosen by hand, no benchmark.
 CHUNK = 32
 PATCH_FLOATS = 1 << 23
-# Products of so many columns are mirrored, made in so many rows at a time: small ones gain nothing. Chosen by hand, no
+# Products of so many columns are mirrored, made in so many rows at a time: smaller ones gain little. Chosen by hand, no
 # benchmark.
-MIRRORED, ROWS = 1025, 512
+MIRRORED, ROWS = 2304, 512
 # Inputs that differ from one part of a weight's rows to the other have moments of their own, up to so many parts; by
 # hand, no benchmark.
 MOST_GROUPS = 16
@@ -155,7 +155,7 @@ def products(columns: Tensor) -> Tensor:
     """x x^T of each group, (groups, columns, columns), of float (groups, columns, samples).
 
     Large ones are made in blocks of rows up to the diagonal and mirrored there: half of the work, and symmetric to the
-    bit.
+    bit. Sums of few samples may round differently than at once.
     """
     size = columns.shape[1]
     if size < MIRRORED:
