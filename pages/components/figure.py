@@ -26,7 +26,7 @@ _FIGURE = st.components.v2.component(
 
 def library() -> None:
     """Bring Plotly to the browser, and draw anew when its colours change; call on every page with figures."""
-    data = {"source": serving.address(), "scheme": st.context.theme.type or "light"}
+    data = {"source": serving.address(serving.PLOTLY), "scheme": st.context.theme.type or "light"}
     _LIBRARY(key="plotly", data=data, on_scheme_change=_nothing)
 
 

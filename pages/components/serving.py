@@ -1,4 +1,4 @@
-"""What the server does beside the pages: a file that browsers keep, imports before the first visit, memory given back.
+"""What the server does beside the pages: files that browsers keep, imports before the first visit, memory given back.
 
 Importing this loads nothing large: it runs before the server listens, and at the door.
 """
@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import gc
 import gzip
+import hashlib
 import importlib
 import threading
 from collections.abc import AsyncIterator
@@ -28,8 +29,8 @@ from streamlit import config
 from streamlit.runtime import get_instance
 from streamlit.runtime.pages_manager import PagesManager
 
-# Its version is in its name, so that a browser may keep it for good.
-PLOTLY = f"/libraries/plotly-{version('plotly')}.js"
+# What changes a file changes its name, so that browsers may keep it for good.
+PLOTLY = f"plotly-{version('plotly')}.js"
 _KEPT = "public, max-age=31536000, immutable"
 # What the pages import, together with all that it imports.
 _HEAVY = tuple(f"pages.components.{name}" for name in ("state", "plots", "explorer", "figure", "question", "tray"))
@@ -39,10 +40,27 @@ _LOOK_S = 10.0
 _imports = threading.Thread(target=lambda: [importlib.import_module(name) for name in _HEAVY], name="imports")
 
 
+# By name: the gzipped scripts that pages bring.
+_scripts: dict[str, bytes] = {}
+
+
 def routes() -> list[BaseRoute]:
     """What the server answers beside Streamlit's own addresses."""
+    return [Route(address("{name}"), _file)]
+
+
+def address(name: str) -> str:
+    """Where browsers find a file on this server."""
     base = config.get_option("server.baseUrlPath").strip("/")
-    return [Route(f"/{base}{PLOTLY}" if base else PLOTLY, _plotly)]
+    return f"/{base}/libraries/{name}" if base else f"/libraries/{name}"
+
+
+def script(name: str, content: str) -> str:
+    """The address of a script of ours, a file: with an element it would be sent whenever the element's data change."""
+    zipped = gzip.compress(content.encode(), mtime=0)
+    name = f"{name}-{hashlib.sha256(zipped).hexdigest()[:16]}.js"
+    _scripts[name] = zipped
+    return address(name)
 
 
 def middleware() -> list[Middleware]:
@@ -77,23 +95,21 @@ class Flat:
         await answer(scope, receive, send)
 
 
-def address() -> str:
-    """Where browsers find Plotly on this server."""
-    base = config.get_option("server.baseUrlPath").strip("/")
-    return f"/{base}{PLOTLY}" if base else PLOTLY
-
-
-def _plotly(request: Request) -> Response:
-    zipped = "gzip" in request.headers.get("Accept-Encoding", "")
+def _file(request: Request) -> Response:
+    name = request.path_params["name"]
+    content = _plotly() if name == PLOTLY else _scripts.get(name)
+    if content is None:
+        return Response(status_code=404)
     headers = {"Cache-Control": _KEPT, "Vary": "Accept-Encoding", "X-Content-Type-Options": "nosniff"}
-    content = _zipped() if zipped else gzip.decompress(_zipped())
-    return Response(
-        content, media_type="text/javascript", headers=headers | ({"Content-Encoding": "gzip"} if zipped else {})
-    )
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
+    return Response(content, media_type="text/javascript", headers=headers)
 
 
 @lru_cache(maxsize=1)
-def _zipped() -> bytes:
+def _plotly() -> bytes:
     """The file of the installed package that draws the figures, in a third of its bytes."""
     package = find_spec("plotly")
     assert package is not None and package.origin is not None, "figures are drawn with it"
