@@ -1,11 +1,12 @@
 """Studies of the zoo that ship with the project, so that no page of it is empty on a machine that has measured nothing.
 
-    python -m benchmarks.studies [--write] [--budget S] [MODEL ...]
+    python -m benchmarks.studies [--write] [--only exact|times] [--budget S] [MODEL ...]
 
 For every model whose data are here: its graph, the sensitivity of each layer, suggestions for the wishes that the page
 Layers opens with, the waterfall of each preset, and the latency study of what the model opens on, of int8 and of the
-baseline. All is measured anew. --write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --budget:
-seconds for each timing at most. What depends on the machine is shown with the name of this one.
+baseline. All is measured anew. --write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --only: what
+no machine changes, or what depends on it, best taken on a still one; the other documents of the file stay. --budget:
+seconds for each timing at most. What depends on the machine is shown with the name of the one that took the times.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from paretoscope.measure.machine import processor_name
 from paretoscope.networks import zoo
 from paretoscope.recipe.presets import presets, presets_of
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.recipe.revision import METHODS
 from paretoscope.search.suggest import default_targets
 from paretoscope.search.waterfall import steps_of
 from paretoscope.service.knowledge import Knowledge
@@ -42,7 +45,6 @@ BUDGET_S = 1.0
 def wanted(bench: Knowledge, model: str) -> Iterator[tuple[StudyKind, tuple[Any, ...]]]:
     """What is shown of a model before anything is measured, but for its timings: kinds with their arguments."""
     yield StudyKind.GRAPH, (model,)
-    yield StudyKind.LAYERS, (model,)
     yield StudyKind.SENSITIVITY, (model,)
     offered = [preset.recipe.untrained for preset in presets_of(model)]
     dense = bench.subject(model).baseline.size_bytes
@@ -66,14 +68,20 @@ def timed(bench: Knowledge, model: str) -> list[StudyPart]:
     return list(parts.values())
 
 
-def documents(bench: Knowledge, model: str) -> Iterator[tuple[Place, str]]:
-    """All documents of a model, measured now, with their JSON."""
+def exact(bench: Knowledge, model: str) -> Iterator[tuple[Place, str]]:
+    """The documents of a model that no machine changes, measured now, with their JSON."""
     for kind, arguments in wanted(bench, model):
         study, begun = STUDIES[kind], time.perf_counter()
         found = bench.run(kind, SILENT, *arguments)
-        place = study.ships_as or study.place
-        yield place(bench, *arguments), _text(found)
+        yield study.place(bench, *arguments), _text(found)
         _tell(model, kind, begun)
+
+
+def times(bench: Knowledge, model: str) -> Iterator[tuple[Place, str]]:
+    """The documents of a model that depend on the machine, measured now, with their JSON."""
+    study, begun = STUDIES[StudyKind.LAYERS], time.perf_counter()
+    yield study.ships_as(bench, model), _text(bench.run(StudyKind.LAYERS, SILENT, model))
+    _tell(model, StudyKind.LAYERS, begun)
     for part in timed(bench, model):
         begun = time.perf_counter()
         arguments, study = part.arguments(model), STUDIES[part.what]
@@ -98,13 +106,38 @@ def origin() -> Origin:
     return Origin(processor_name(), os.cpu_count() or 1, datetime.date.today().isoformat(), paretoscope.__version__)
 
 
+PARTS = {"exact": exact, "times": times}
+
+
+def made_before(model: str) -> tuple[Origin, list[tuple[Place, str]]] | None:
+    """Whence the times of a model's file are, and its documents, where they are of these methods."""
+    path = FOLDER / f"{model}.json"
+    data = json.loads(path.read_text()) if path.exists() else {}
+    if data.get("methods") != METHODS:
+        return None
+    return Origin(**data["origin"]), [((kind, key), _text(found)) for kind, key, found in data["documents"]]
+
+
+def made(bench: Knowledge, model: str, only: str | None) -> str:
+    """The text of a model's file."""
+    before = made_before(model) if only else None
+    source, kept = origin(), []
+    if before is not None:
+        clocked = {kind for kind, row in STUDIES.items() if row.ships_as}
+        source = before[0] if only == "exact" else source
+        kept = [(place, text) for place, text in before[1] if (place[0] in clocked) == (only == "exact")]
+    measured = chain(*(PARTS[name](bench, model) for name in PARTS if only in (name, None)))
+    return to_json(model, source, [*kept, *measured])
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("models", nargs="*", metavar="MODEL", help="all of the zoo by default")
     asked.add_argument("--write", action="store_true", help="replace the files in assets/studies/")
+    asked.add_argument("--only", choices=PARTS, help="one part; what the file has of the other stays")
     asked.add_argument("--budget", type=float, default=BUDGET_S, help=f"seconds a timing, {BUDGET_S:g} by default")
     options = asked.parse_args()
-    made, begun = origin(), time.perf_counter()
+    begun = time.perf_counter()
     for model in options.models or zoo.models.names():
         if not zoo.datasets.get(zoo.models.get(model).dataset).here():
             print(f"{model}: left out, its data are not here.")
@@ -112,7 +145,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             # A store of its own, and nothing that ships: all is measured.
             bench = Knowledge(STUDIES, Store(Path(folder) / "store"), budget_s=options.budget, shipped=Shipped(None))
-            text = to_json(model, made, documents(bench, model))
+            text = made(bench, model, options.only)
             bench.close()
         print(f"{model}: {len(text) / 1000:.0f} KB")
         if options.write:

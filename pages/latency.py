@@ -25,8 +25,6 @@ def live() -> None:
     latency.kpis(known)
     latency.settings(known)
     latency.progress(known)
-    if work.exact:
-        notes.render(view.model, view.recipe)
     history.render(bench, view.model)
     runtimes, scaling, layers, distribution, others = st.tabs(
         ["Runtimes", "Batch and threads", "Layers", "Distribution", "Other devices"],
@@ -48,6 +46,8 @@ def live() -> None:
     if others.open:
         with others:
             devices.render(known, look)
+    if work.exact:
+        notes.render(view.model, view.recipe)
 
 
 work = st.session_state.started = state.start(fill=False)
