@@ -57,6 +57,7 @@ REQUESTS = {
         StudyKind.SHRINK: (NAME, Recipe.of(bits=8), "width", 0.0, 1),
         StudyKind.ADD: (Addition("mine", "mine.onnx", inputs=(("x", (3, 8, 8)),), preprocess='{"scale": 1}'),),
         StudyKind.PREVIEW: (NAME,),
+        StudyKind.BASELINE: (NAME,),
         StudyKind.SAMPLES: (NAME, (3, 1)),
         StudyKind.BYTES: (NAME, RECIPE),
         StudyKind.RANK: ("mine",),
