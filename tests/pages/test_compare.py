@@ -5,12 +5,14 @@ import re
 import time
 from pathlib import Path
 
+import own_files
 import pytest
 from paretoscope.measure.comparison import chosen, flipped, pair
 from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.presets import presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.next_step import further
+from paretoscope.service import adding
 from paretoscope.service.pins import Pin
 from paretoscope.tasks import Flip
 from streamlit.testing.v1 import AppTest
@@ -26,9 +28,11 @@ PINS = [Pin(MODEL, A, "four <b>bits</b>", "for <i>the</i> phone"), Pin(MODEL, B)
 PATIENCE_S = 120.0
 
 
-def open_page(tab: str = "What differs", pins: list[Pin] | None = None, recipe: Recipe = RECIPE, **kept) -> AppTest:
+def open_page(
+    tab: str = "What differs", pins: list[Pin] | None = None, recipe: Recipe = RECIPE, model: str = MODEL, **kept
+) -> AppTest:
     page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=90)
-    page.query_params.update({"model": MODEL, **recipe.to_query()})
+    page.query_params.update({"model": model, **recipe.to_query()})
     page.session_state["compare_tab"] = tab
     page.session_state["pins"] = PINS if pins is None else pins
     for key, value in kept.items():
@@ -177,3 +181,22 @@ def test_another_task_is_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
     page = open_page(pins=[*PINS, Pin("lenet-5", A)])
     assert [cell.split()[0] for cell in lines(sheets(page)[0])[0][1:]] == ["Current", "A", "B"]
     assert "Judged by another task, and not mixed in: C (LeNet-5)" in texts(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("unet", "picture"), ("text", "tokens"), ("two", "both"), ("regression", "numbers")]
+)
+def test_samples_of_any_kind_are_shown(name: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARETOSCOPE_LIBRARY", str(tmp_path / "library"))
+    program = own_files.write_program(tmp_path / f"{name}.pt2", name)
+    samples = own_files.write_arrays(tmp_path / f"{name}.npz", name)
+    own = f"{name}-compared"
+    adding.open_candidate(own, str(program), data=str(samples)).keep()
+    page = open_page("Samples that flip", pins=[Pin(own, Recipe.of(bits=2))], model=own)
+    wait_for(page, lambda: "the starkest first" in texts(page))
+    cards = re.findall(r"sample (\d+)", texts(page))
+    assert 1 <= len(cards) <= compare_flips.PAGE
+    if shown in ("tokens", "numbers"):
+        assert len(page.text) >= len(cards)
+    if name in ("unet", "regression"):  # judged by what the baseline says
+        assert "error " in texts(page) and ", true:" not in texts(page)
