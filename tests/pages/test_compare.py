@@ -198,5 +198,7 @@ def test_samples_of_any_kind_are_shown(name: str, shown: str, tmp_path: Path, mo
     assert 1 <= len(cards) <= compare_flips.PAGE
     if shown in ("tokens", "numbers"):
         assert len(page.text) >= len(cards)
+    if name == "unet":
+        wait_for(page, lambda: "Maps of classes" in texts(page))
     if name in ("unet", "regression"):  # judged by what the baseline says
         assert "error " in texts(page) and ", true:" not in texts(page)
