@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.components import controls, exporting, exporting_matrix, layers, naming, notes, plain, state
+from pages.components import controls, exporting, exporting_matrix, layers, naming, notes, plain, state, tray
 
 controls.open_view("export")
 state.begin()
@@ -49,3 +49,4 @@ def matrix() -> None:
 
 
 state.repeat(matrix, exporting_matrix.pace(), "matrix_pace")
+tray.render(view)

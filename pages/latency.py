@@ -3,7 +3,7 @@
 import streamlit as st
 from paretoscope.figures import theme
 
-from pages.components import controls, devices, figure, history, latency, latency_figures, notes, state
+from pages.components import controls, devices, figure, history, latency, latency_figures, notes, state, tray
 
 look = theme.named(st.context.theme.type)
 controls.open_view("latency")
@@ -53,3 +53,4 @@ def live() -> None:
 work = st.session_state.started = state.start(fill=False)
 state.repeat(live, latency.known(work).pace)
 figure.library()
+tray.render(view)

@@ -3,7 +3,7 @@
 import streamlit as st
 from paretoscope.figures import theme
 
-from pages.components import controls, figure, layers, layers_tabs, naming, notes, one_layer, plain, state
+from pages.components import controls, figure, layers, layers_tabs, naming, notes, one_layer, plain, state, tray
 
 look = theme.named(st.context.theme.type)
 controls.open_view("layers")
@@ -54,3 +54,4 @@ def live() -> None:
 work = st.session_state.started = state.start(fill=False)
 state.repeat(live, layers.studies(work).pace(work))
 figure.library()
+tray.render(view)

@@ -17,7 +17,7 @@ from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.steps.code import Coder
 
-from pages.components import figure, kept, naming, plain, state
+from pages.components import figure, kept, learn, naming, plain, state
 from pages.components.link import METHOD
 
 MATRIX = "matrix"
@@ -30,11 +30,9 @@ def chosen() -> str:
     """The method that is explained, or MATRIX: what the link says, or what was chosen last. Call before `open_view`."""
     asked = st.query_params.get(METHOD)
     if asked is not None and asked != st.session_state.get("method_linked"):
-        st.session_state.method_problem = None
-        st.session_state.method_search = ""
-        if asked in (MATRIX, *methods.names()):
-            st.session_state.method = asked
-        else:
+        known = asked in (MATRIX, *methods.names())
+        learn.choose(asked if known else st.session_state.get("method", MATRIX))
+        if not known:
             guess = nearest(asked, methods.names(), 1) or " Choose one below."
             st.session_state.method_problem = f"There is no method {shown(asked)}.{guess}"
     st.session_state.method_linked = st.session_state.setdefault("method", MATRIX)

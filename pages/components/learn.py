@@ -65,12 +65,19 @@ def _picture(setting: Setting) -> None:
     _DRAWN(key=f"lesson_{setting.name}", data={"svg": learn.draw(lesson), "alt": lesson.alt})
     st.caption(f"Sixteen weights of {plain.escape(name, 60)}. {lesson.told}")
     entry = of_setting(setting.name)
-    st.page_link(
-        "pages/methods.py",
-        label=f"More: {entry.title}",
-        icon=":material/menu_book:",
-        query_params=explaining(entry.name),
-    )
+    label, icon = f"More: {entry.title}", ":material/menu_book:"
+    if st.session_state.get("controls_on") == "methods":
+        # A link to the page itself would leave the address as it was.
+        st.button(label, key=f"more_{setting.name}", icon=icon, type="tertiary", on_click=choose, args=(entry.name,))
+    else:
+        st.page_link("pages/methods.py", label=label, icon=icon, query_params=explaining(entry.name))
+
+
+def choose(method: str) -> None:
+    """What the page Methods explains from now on; only before its widgets or in a callback."""
+    st.session_state.method = method
+    st.session_state.method_search = ""
+    st.session_state.method_problem = None
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

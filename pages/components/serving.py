@@ -15,11 +15,15 @@ from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import streamlit as st
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config
 from streamlit.runtime import get_instance
 from streamlit.runtime.pages_manager import PagesManager
@@ -39,6 +43,38 @@ def routes() -> list[BaseRoute]:
     """What the server answers beside Streamlit's own addresses."""
     base = config.get_option("server.baseUrlPath").strip("/")
     return [Route(f"/{base}{PLOTLY}" if base else PLOTLY, _plotly)]
+
+
+def middleware() -> list[Middleware]:
+    """What looks at requests before Streamlit does."""
+    return [Middleware(Flat)]
+
+
+class Flat:
+    """Send a browser that asks for a page in a folder to the page of that name: there are no folders of pages, and
+    Streamlit's files would not be found from there, so that the screen would stay white.
+    """
+
+    # First parts of addresses that have folders, of Streamlit's and of ours.
+    FOLDERS = ("_stcore", "app", "component", "libraries", "media", "static")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self.app
+        if scope["type"] == "http" and scope["method"] == "GET":
+            base = [part for part in config.get_option("server.baseUrlPath").split("/") if part]
+            parts = [part for part in scope["path"].split("/") if part]
+            inside = parts[len(base) :] if parts[: len(base)] == base else []
+            wanted = "text/html" in Headers(scope=scope).get("Accept", "")
+            if len(inside) > 1 and wanted and inside[0] not in self.FOLDERS:
+                query = "?" * bool(scope["query_string"]) + scope["query_string"].decode("latin-1")
+                # Relative, because a proxy may have put a folder of its own before it.
+                answer = Response(
+                    status_code=307, headers={"Location": "../" * (len(inside) - 1) + quote(inside[-1]) + query}
+                )
+        await answer(scope, receive, send)
 
 
 def address() -> str:

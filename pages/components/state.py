@@ -44,6 +44,8 @@ SIZES = (1, 2, 3, 4)  # times the model's own
 EXACT_ANSWER_S = 0.25
 FIRST_ANSWER_S = 1.0
 STILL_S = 1.0
+# Figures of the model before are dimmed at once, not after Streamlit's delay.
+DIM = "<style>[data-testid='stMain'] [data-stale='true'] { opacity: 0.3; transition: none; }</style>"
 # Between looks at a download.
 LOOK_S = 0.2
 # How long a browser may still send the link that a move has just replaced.
@@ -112,6 +114,11 @@ def open_subject(model: str) -> Subject:
     """The subject for a page that shows nothing without it: tells that it loads, or why it cannot, and ends there."""
     bench = workbench()
     known, loading = bench.loaded(model), bench.load(model)
+    place = st.empty()
+    if st.session_state.get("opened_model") != model:
+        # What is on the screen is of the model before.
+        place.html(DIM)
+    st.session_state.opened_model = model
     try:
         with st.spinner("Loading the model", show_time=True):
             _show_download(naming.find(model).data, loading)

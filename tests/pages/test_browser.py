@@ -334,6 +334,15 @@ def test_both_themes(browser, dashboard, scheme: str) -> None:
     context.close()
 
 
+def test_a_scheme_that_changes_changes_the_plots(page) -> None:
+    visit(page)
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    text = "document.querySelector('.js-plotly-plot')._fullLayout.font.color"
+    before = page.evaluate(text)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"before => {text} !== before", arg=before)
+
+
 def test_answer_is_above_the_fold_and_narrow_screens_do_not_scroll_sideways(browser, dashboard) -> None:
     for width, height in ((1440, 900), (390, 844)):
         context = browser.new_context(viewport={"width": width, "height": height})
