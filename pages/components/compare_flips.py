@@ -14,10 +14,11 @@ from paretoscope.search.next_step import SLIDERS, further
 from paretoscope.service.jobs import Job
 from paretoscope.service.maps import Maps, mapped
 from paretoscope.service.presets import movable
-from paretoscope.service.preview import Picked, Shown
+from paretoscope.service.preview import Look, Picked, Shown
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Flip, Flips, Task
+from paretoscope.tasks import plain as plain_text
 
 from pages.components import compare, compare_sheet, naming, networks_preview, plain, state
 from pages.components.compare import Column, Known
@@ -26,7 +27,7 @@ PAGE = 12
 STEP, PICTURES, MAPS = "compare step", "compare samples", "compare maps"
 STEPS = (1, 2, 5, 10)
 BASELINE = "Baseline"
-KINDS = {"all": "All", "broken": "Broken", "mended": "Mended", "changed": "Otherwise wrong"}
+KINDS = {"all": "All", "broken": "Broken", "mended": "Mended"}
 OF = {
     "all": frozenset({Flip.BROKEN, Flip.MENDED, Flip.CHANGED}),
     "broken": frozenset({Flip.BROKEN}),
@@ -167,11 +168,11 @@ def _flips(sides: Sides, look: Theme) -> Job | None:
         }
         kind = st.segmented_control(
             "Which",
-            list(KINDS),
+            list(OF),
             default="all",
             required=True,
             key="flips_kind",
-            format_func=lambda name: f"{KINDS[name]} {counts[name]:,}",
+            format_func=lambda name: f"{KINDS.get(name, plain_text.sentence(_changed(task)))} {counts[name]:,}",
         )
         label = None
         if classes:
@@ -201,8 +202,13 @@ def _flips(sides: Sides, look: Theme) -> Job | None:
 def _verdict(found: Pair, task: Task) -> None:
     told = compare_sheet.told(found, task)
     counts = f"**{found.broken:,} broken, {found.mended:,} mended** of {found.n:,}"
-    more = f", {found.changed:,} otherwise wrong" if found.changed else ""
+    more = f", {found.changed:,} {_changed(task)}" if found.changed else ""
     st.markdown(f"{counts}{more}: {plain.escape(told)}.")
+
+
+def _changed(task: Task) -> str:
+    """What is said of another answer that is no better."""
+    return "otherwise wrong" if task.needs_labels else "otherwise changed"
 
 
 def task_classes(task: Task, labels: np.ndarray) -> tuple[str, ...]:
@@ -239,7 +245,7 @@ def _samples(sides: Sides, task: Task, labels: np.ndarray, flips: Flips, places:
                     st.image(list(drawn[at]), width=wide // 2, caption=list(sides.names), output_format="PNG")
                 label = classes[int(labels[place])] if classes else ""
                 _answers(sides, task, Flip(int(flips.kinds[place])), place, label)
-    _note(picked.inputs)
+    _note(picked.inputs, task)
     if drawn:
         st.caption("Maps of classes as shades of grey; vermillion: where the second says another class than the first.")
     return job
@@ -285,6 +291,8 @@ def _answers(sides: Sides, task: Task, kind: Flip, place: int, label: str) -> No
     st.caption(plain.escape(f"sample {place}{f', true: {label}' if label else ''}"))
 
 
-def _note(inputs: tuple[Shown, ...]) -> None:
-    if any(each.look is networks_preview.Look.PICTURE for each in inputs):
-        st.caption("Pictures as the network gets them; numbers behind an answer are the model's own confidence.")
+def _note(inputs: tuple[Shown, ...], task: Task) -> None:
+    told = ["Pictures are as the network gets them."] * any(each.look is Look.PICTURE for each in inputs)
+    told += ["The numbers behind answers are the model's own confidence."] * task.needs_labels
+    if told:
+        st.caption(" ".join(told))

@@ -30,7 +30,7 @@ def test_maps_are_the_largest_classes_and_mark_where_they_differ() -> None:
     found = maps(unet, before, after, PLACES)
     assert len(found) == len(PLACES)
     for (one, other), plain, changed in zip(found, was.argmax(1).numpy(), now.argmax(1).numpy(), strict=True):
-        assert one.dtype == np.uint8 and (one == np.round(255 * plain / shades)[..., None]).all()
+        assert one.dtype == np.uint8 and (one == np.round(40 + 175 * plain / shades)[..., None]).all()
         differs = plain != changed
         assert differs.any() and (other[differs] == OTHER).all() and (other[~differs] == one[~differs]).all()
 

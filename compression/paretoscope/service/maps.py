@@ -16,6 +16,8 @@ from paretoscope.tasks.reference import run
 # Where the second configuration says something else than the first: vermillion of Okabe and Ito.
 OTHER = (213, 94, 0)
 
+# Shades of the first and the last class: apart from a page's own white and black. By hand, no benchmark.
+DARKEST, LIGHTEST = 40, 215
 # Both maps of a sample, uint8 (height, width, 3).
 Maps = tuple[np.ndarray, np.ndarray]
 
@@ -57,6 +59,7 @@ def _classes(subject: Subject, recipe: Recipe, batch: Batch) -> np.ndarray:
 
 
 def _grey(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    picture = np.repeat(np.round(255 * after)[..., None], 3, axis=2).astype(np.uint8)
+    shades = np.round(DARKEST + (LIGHTEST - DARKEST) * after).astype(np.uint8)
+    picture = np.repeat(shades[..., None], 3, axis=2)
     picture[before != after] = OTHER
     return picture
