@@ -52,8 +52,9 @@ class Column:
     @property
     def name(self) -> str:
         """What its owner calls it; else the preset that it is, or what the recipe says."""
+        preset = naming.recipes(self.model).get(self.recipe.digest, "")
         named = self.pin.name if self.pin is not None else ""
-        return named or naming.recipes(self.model).get(self.recipe.digest) or self.recipe.describe()
+        return named or (preset if preset not in self.tag else "") or self.recipe.describe()
 
     @property
     def record(self) -> Record | None:

@@ -11,7 +11,7 @@ from paretoscope.service.subjects import task_of
 
 from pages.components import compare, figure, plain, state
 from pages.components.compare import Column, Known
-from pages.components.layers import STEP_TITLES
+from pages.components.layers_tabs import STEP_TITLES
 
 BYTES, FALLS = "compare bytes", "compare waterfalls"
 

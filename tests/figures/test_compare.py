@@ -73,3 +73,11 @@ def test_times_are_the_baseline_over_the_paired_speed_up(validated) -> None:
     assert figure.data[0].error_x.array[0] == pytest.approx(0.4 / 1.9 - 0.2)
     assert [(line.x0, line.y0) for line in figure.layout.shapes] == [(0.4, -0.45), (0.4, 0.55)]
     assert "B not timed yet" in data.alt
+
+
+@THEMES
+def test_no_two_of_many_columns_look_alike(theme) -> None:
+    looks = [
+        (mark["color"], mark["pattern"]["shape"]) for mark in (compare.marker(place, theme) for place in range(27))
+    ]
+    assert len(set(looks)) == 27

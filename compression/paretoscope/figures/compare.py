@@ -322,7 +322,9 @@ def draw_speeds(data: Speeds, theme: Theme = LIGHT) -> go.Figure:
 
 def marker(place: int, theme: Theme) -> dict[str, Any]:
     """Colour and pattern of a column."""
-    colour, shape = theme.palette[place % len(theme.palette)], PATTERNS[place % len(PATTERNS)]
+    colours = len(theme.palette)
+    # Where the colours start anew the patterns are shifted by one, so that both are never the same again.
+    colour, shape = theme.palette[place % colours], PATTERNS[(place + place // colours) % len(PATTERNS)]
     # A pattern takes the place of the colour, unless it has that as its own ground.
     pattern = {"shape": shape, "bgcolor": colour, "fgcolor": theme.surface, "size": 6, "solidity": 0.25}
     return {"color": colour, "pattern": pattern, "line": {"width": 0}}

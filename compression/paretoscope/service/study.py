@@ -35,6 +35,7 @@ class StudyKind(StrEnum):
     PREVIEW = "preview"
     BASELINE = "baseline"
     SAMPLES = "samples"
+    MAPS = "maps"
     BYTES = "bytes"
     RANK = "rank"
     TAKE = "take"
