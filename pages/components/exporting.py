@@ -209,7 +209,7 @@ def table(work: Work, known: list[Offer]) -> None:
             "Size": number(width=88, format="%.1f KB", help="Bytes on disk, all files counted."),
             "Ratio": number(width=70, format="%.1fx", help="fp32 bytes / bytes on disk."),
             "Differ": number(width=58, help="Test samples with another answer than on the screen."),
-            "Largest": number(width=66, format="%.2g", help="Largest difference of an output from the screen's."),
+            "Largest": number(width=92, format="%.2g", help="Largest difference of an output from the screen's."),
             words.title: number(width=76, format=words.number, help="In its own runtime, over the whole test split."),
             **{
                 name: st.column_config.TextColumn(width=72, help=f"Transfer at {_speed(rate)}.") for name, rate in links

@@ -9,9 +9,8 @@ from paretoscope.figures import learn
 from paretoscope.methods.catalogue import of_setting
 from paretoscope.recipe.schema import Setting
 
-from pages.components import kept, plain, state
+from pages.components import kept, link, plain, state
 
-METHOD = "method"
 _DRAWN = st.components.v2.component(
     "lesson",
     html='<div class="lesson" role="img"></div>',
@@ -43,9 +42,9 @@ def beside(setting: Setting, draw: Callable[[], None]) -> None:
             _picture(setting)
 
 
-def link(method: str) -> dict[str, str]:
+def explaining(method: str) -> dict[str, str]:
     """The parameters of a link that opens what is explained of a method, with the session's view."""
-    return {**state.view().to_query(), **kept.to_query(), METHOD: method}
+    return {**state.view().to_query(), **kept.to_query(), link.METHOD: method}
 
 
 def _toggle(opened: str) -> None:
@@ -67,7 +66,10 @@ def _picture(setting: Setting) -> None:
     st.caption(f"Sixteen weights of {plain.escape(name, 60)}. {lesson.told}")
     entry = of_setting(setting.name)
     st.page_link(
-        "pages/methods.py", label=f"More: {entry.title}", icon=":material/menu_book:", query_params=link(entry.name)
+        "pages/methods.py",
+        label=f"More: {entry.title}",
+        icon=":material/menu_book:",
+        query_params=explaining(entry.name),
     )
 
 

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from streamlit import config
 from streamlit.runtime import get_instance
+from streamlit.runtime.pages_manager import PagesManager
 
 # Its version is in its name, so that a browser may keep it for good.
 PLOTLY = f"/libraries/plotly-{version('plotly')}.js"
@@ -76,6 +77,8 @@ def wait() -> None:
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """While the server runs."""
+    # Else Streamlit would look for the address of the first visit among the files of pages/, and serve those undoored.
+    PagesManager.uses_pages_directory = False
     _imports.start()
     tidying = asyncio.create_task(_tidy())
     try:

@@ -57,6 +57,8 @@ REQUESTS = {
         StudyKind.SHRINK: (NAME, Recipe.of(bits=8), "width", 0.0, 1),
         StudyKind.ADD: (Addition("mine", "mine.onnx", inputs=(("x", (3, 8, 8)),), preprocess='{"scale": 1}'),),
         StudyKind.PREVIEW: (NAME,),
+        StudyKind.SAMPLES: (NAME, (3, 1)),
+        StudyKind.BYTES: (NAME, RECIPE),
         StudyKind.RANK: ("mine",),
         StudyKind.TAKE: ("mine", "symmetric"),
     }.items()
@@ -168,7 +170,7 @@ def test_every_request_gives_the_same_in_another_process(tmp_path: Path, monkeyp
         bench.close()
     found = stored(there)
     assert found == stored(here)
-    kept = {"sensitivity", "waterfall", "suggestion", "cliff bits", "graph", "recovery"}
+    kept = {"sensitivity", "waterfall", "suggestion", "cliff bits", "graph", "recovery", "layer bytes"}
     kept.add(f"conversion onnx in {formats.get('onnx').runtime}")
     assert {key[1] for key in found if key[0] == "documents"} == kept
     assert len([key for key in found if key[0] == "records"]) > 30

@@ -34,6 +34,8 @@ class StudyKind(StrEnum):
     ADD = "add"
     PREVIEW = "preview"
     BASELINE = "baseline"
+    SAMPLES = "samples"
+    BYTES = "bytes"
     RANK = "rank"
     TAKE = "take"
 
