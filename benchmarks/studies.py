@@ -3,10 +3,11 @@
     python -m benchmarks.studies [--write] [--only exact|times] [--budget S] [MODEL ...]
 
 For every model whose data are here: its graph, the sensitivity of each layer, suggestions for the wishes that the page
-Layers opens with, the waterfall of each preset, and the latency study of what the model opens on, of int8 and of the
-baseline. All is measured anew. --write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --only: what
-no machine changes, or what depends on it, best taken on a still one; the other documents of the file stay. --budget:
-seconds for each timing at most. What depends on the machine is shown with the name of the one that took the times.
+Layers opens with, the waterfalls of what the model opens on and of two presets, and the latency study of what the model
+opens on, of int8 and of the baseline, but for PyTorch's compiler, which takes minutes a model. All is measured anew.
+--write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --only: what no machine changes, or what
+depends on it, best taken on a still one; the other documents of the file stay. --budget: seconds for each timing at
+most. What depends on the machine is shown with the name of the one that took the times.
 """
 
 import argparse
@@ -25,11 +26,10 @@ from paretoscope.base import files
 from paretoscope.base.progress import SILENT
 from paretoscope.measure.machine import processor_name
 from paretoscope.networks import zoo
-from paretoscope.recipe.presets import presets, presets_of
+from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
 from paretoscope.search.suggest import default_targets
-from paretoscope.search.waterfall import steps_of
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.presets import best_known
 from paretoscope.service.shipped import FOLDER, Origin, Place, Shipped, to_json
@@ -40,21 +40,22 @@ from paretoscope.service.timing import StudyPart, Timing, study_parts
 from paretoscope.service.works.timing import measure
 
 BUDGET_S = 1.0
+TORCH_COMPILED = "torch-compiled"
+# Presets whose waterfalls ship beside that of what a model opens on.
+TAKEN_APART = ("int8", "deep-compression")
 
 
 def wanted(bench: Knowledge, model: str) -> Iterator[tuple[StudyKind, tuple[Any, ...]]]:
     """What is shown of a model before anything is measured, but for its timings: kinds with their arguments."""
     yield StudyKind.GRAPH, (model,)
     yield StudyKind.SENSITIVITY, (model,)
-    offered = [preset.recipe.untrained for preset in presets_of(model)]
     dense = bench.subject(model).baseline.size_bytes
     opens = best_known(model).recipe
     for base in dict.fromkeys((Recipe(repair=opens.repair, code=opens.code), Recipe())):
         for target in default_targets(dense):
             yield StudyKind.SUGGEST, (model, target, base)
-    for recipe in dict.fromkeys(offered):
-        if steps_of(recipe):
-            yield StudyKind.WATERFALL, (model, recipe)
+    for recipe in dict.fromkeys((opens.untrained, *(presets.get(name).recipe for name in TAKEN_APART))):
+        yield StudyKind.WATERFALL, (model, recipe)
 
 
 def timed(bench: Knowledge, model: str) -> list[StudyPart]:
@@ -63,7 +64,7 @@ def timed(bench: Knowledge, model: str) -> list[StudyPart]:
     for recipe in (best_known(model).recipe, presets.get("int8").recipe, Recipe()):
         for part in study_parts(recipe, timing):
             ships_as = STUDIES[part.what].ships_as
-            if ships_as is not None:
+            if ships_as is not None and part.timing.runtime != TORCH_COMPILED:
                 parts.setdefault(ships_as(bench, *part.arguments(model)), part)
     return list(parts.values())
 

@@ -57,3 +57,9 @@ def problem(name: str, key: object) -> str | None:
     """Why a study failed that was begun unasked."""
     of, why = st.session_state.get(f"unfilled {name}", (None, None))
     return why if of == key else None
+
+
+def problems() -> set[str]:
+    """Why studies failed that were begun unasked: the page tells each where the study is missed."""
+    kept = [value for name, value in st.session_state.items() if str(name).startswith("unfilled ")]
+    return {why for _, why in kept if why is not None}

@@ -61,7 +61,7 @@ def studies(work: Work) -> Studies:
     tab = open_tab()
     table = state.follow("layers", model, lambda: bench.ask(StudyKind.LAYERS, model))
     other = bench.elsewhere(model, StudyKind.LAYERS, model) if table.result is None else None
-    jobs: list[Job | None] = [table]
+    jobs: list[Job | None] = []
     due = False
 
     def missing(name: str, key: object, kind: StudyKind, *arguments: Any) -> Job | None:
@@ -79,7 +79,8 @@ def studies(work: Work) -> Studies:
         job = missing("sensitivity", model, StudyKind.SENSITIVITY, model)
         curves = job.partial if job is not None else None
     fall = bench.known(StudyKind.WATERFALL, model, recipe)
-    if fall is None and tab == "Waterfall" and steps_of(recipe):
+    # What the engine refuses is told by the evaluation of the recipe.
+    if fall is None and tab == "Waterfall" and work.exact and steps_of(recipe):
         missing("waterfall", (model, recipe), StudyKind.WATERFALL, model, recipe)
     asked = wish(work)
     suggestion = bench.known(StudyKind.SUGGEST, *asked)
@@ -92,7 +93,7 @@ def studies(work: Work) -> Studies:
         sensitivity=curves,
         waterfall=fall,
         suggestion=suggestion,
-        job=next((job for job in jobs if job is not None and not job.ended), None),
+        job=next((job for job in (*jobs, table) if job is not None and not job.ended), None),
         due=due,
     )
 

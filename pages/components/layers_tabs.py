@@ -217,6 +217,9 @@ def waterfall(work: Work, known: Studies, look: Theme) -> None:
         return
     if found is None:
         st.markdown("Which step of the recipe saves how much, and costs how much?")
+        if work.evaluation is None and work.failed:
+            st.caption("The recipe itself could not be measured.")
+            return
         label = f"Its {len(steps)} steps, alone and together"
         waiting("waterfall", (model, recipe), label, "Measure the steps", StudyKind.WATERFALL, model, recipe)
         return

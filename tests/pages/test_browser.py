@@ -429,11 +429,8 @@ def test_the_graph_of_the_network_leads_to_its_layers(page) -> None:
     visit_layers(page, "Graph")
     tiles = page.locator(".st-key-network_graph .tile")
     tiles.first.wait_for()
-    assert tiles.evaluate_all("all => all.map(each => each.dataset.layer)") == [
-        "fc1.weight",
-        "fc2.weight",
-        "fc3.weight",
-    ]
+    shown = tiles.evaluate_all("all => all.map(each => each.dataset.layer)")
+    assert shown == ["fc1.weight", "fc2.weight", "fc3.weight"]
     # By the keyboard as by a click; the focus stays where it was.
     tiles.nth(2).focus()
     page.keyboard.press("Enter")

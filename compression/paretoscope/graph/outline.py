@@ -163,7 +163,7 @@ class _Outlining:
     def _read_by(self) -> dict[str, set[str]]:
         """The nodes that read each value, themselves or through moves; "" is the output."""
         readers: dict[str, set[str]] = {each.name: set() for each in self._graph.inputs}
-        readers |= {node.name: set() for node in self._graph.nodes}
+        readers |= {each.name: set() for each in self._graph.nodes}
         for part in parts([self._graph.output]):
             if isinstance(part, Value):
                 readers[part.name].add("")
