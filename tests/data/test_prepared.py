@@ -118,7 +118,7 @@ def test_images_are_what_preprocessing_makes_of_each(tmp_path: Path) -> None:
         pixels = np.asarray(picture(int(index), 10, 10)) / 255
         wanted = (pixels - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
         np.testing.assert_allclose(found.permute(1, 2, 0).numpy(), wanted, atol=1e-6)
-    raw, indices = data.raw(Part.TEST, 1, 2)
+    raw, indices = data.raw(Part.TEST, [1, 2])
     assert indices.tolist() == data.split.test[1:3].tolist() and len(raw["images"]) == 2
 
 

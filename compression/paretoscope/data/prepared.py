@@ -79,6 +79,13 @@ class PreparedData:
             ]
             yield joined(tuple(torch.cat(each) if len(each) > 1 else each[0] for each in zip(*pieces, strict=True)))
 
+    def at(self, part: Part, places: "Sequence[int]") -> "Batch":
+        """The split's samples of these numbers, in their order; nothing else is read."""
+        import numpy as np
+
+        feeds = self.train_feeds if part is Part.TRAIN else self.feeds
+        return self._batch(feeds, self.split.samples(part), self.split.indices(part)[np.asarray(places)])
+
     def labels(self, part: Part, size: int = CHUNK) -> "Iterator[Tensor]":
         import torch
 
@@ -88,9 +95,11 @@ class PreparedData:
         for start in range(0, len(indices), size):
             yield torch.from_numpy(labels[indices[start : start + size]])
 
-    def raw(self, part: Part, first: int, n: int) -> "tuple[dict[str, Raw], np.ndarray]":
-        """The raw samples from `first` on, for pictures of them, and their indices in the data."""
-        indices = self.split.indices(part)[first : first + n]
+    def raw(self, part: Part, places: "Sequence[int]") -> "tuple[dict[str, Raw], np.ndarray]":
+        """The raw samples of these numbers, for pictures of them, and their indices in the data."""
+        import numpy as np
+
+        indices = self.split.indices(part)[np.asarray(places)]
         return self.split.samples(part).read(indices), indices
 
     def _read(self, part: Part, start: int, end: int) -> "tuple[Tensor, ...]":

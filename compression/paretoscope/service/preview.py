@@ -10,16 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paretoscope.base.batch import call, length, parts, tensors_in
+from paretoscope.base.batch import Batch, call, length, parts, tensors_in
+from paretoscope.base.errors import ModelError
 from paretoscope.base.lock import machine
+from paretoscope.base.text import listed
 from paretoscope.base.units import format_percent
 from paretoscope.data.data import Data, Part
 from paretoscope.data.feeds import Pictures
 from paretoscope.data.prepared import PreparedData, matched
 from paretoscope.data.preprocess import fitting
 from paretoscope.data.samples import Kind
+from paretoscope.data.taking import taken
 from paretoscope.measure.subject import Subject
-from paretoscope.networks.network import Input
+from paretoscope.networks.network import Input, Network
 from paretoscope.tasks import Task
 from paretoscope.tasks.classification import Classification
 
@@ -65,6 +68,15 @@ class Shown:
     high: float
     mean: float
     columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Samples without what the network says of them. inputs: in the network's order. seen: for each sample, a view of
+    each input."""
+
+    inputs: tuple[Shown, ...]
+    seen: tuple[tuple[Seen, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +126,10 @@ def preview(subject: Subject) -> Preview:
     labels = next(iter(data.labels(Part.TEST, SAMPLES)), None) if data.labelled else None
     with torch.inference_mode(), machine(exclusive=False):
         outputs = call(subject.model, batch)
-    columns, texts = _raw(data, length(batch))
-    inputs, seen = [], []
-    for each, tensor in zip(network.inputs, parts(batch), strict=True):
-        shown = _shown(each, tensor, columns.get(each.name, ()))
-        inputs.append(shown)
-        seen.append(_seen(shown, tensor, texts.get(each.name, ())))
-    samples = [_sample(place, views, task, outputs, labels) for place, views in enumerate(zip(*seen, strict=True))]
+    picked = _picked(network, data, batch, range(length(batch)))
+    samples = [_sample(place, views, task, outputs, labels) for place, views in enumerate(picked.seen)]
     return Preview(
-        inputs=tuple(inputs),
+        inputs=picked.inputs,
         samples=tuple(samples),
         drawn=data.drawn,
         worth=None,
@@ -131,6 +138,28 @@ def preview(subject: Subject) -> Preview:
         size_bytes=subject.statistics.size_bytes,
         presets=presets_for(subject) if task.needs_labels else (),
     )
+
+
+def samples_at(subject: Subject, places: Sequence[int]) -> Picked:
+    """Samples of the test split by their numbers, in the order of these; raises ModelError for what has no such one."""
+    data = subject.data
+    n = data.length(Part.TEST)
+    if not places or min(places) < 0 or max(places) >= n:
+        raise ModelError(
+            f"samples of {subject.name} have numbers from 0 to {n - 1}; got {listed(map(str, places))}. Name some of "
+            "these."
+        )
+    return _picked(subject.network, data, taken(data, Part.TEST, places), places)
+
+
+def _picked(network: Network, data: Data, batch: Batch, places: Sequence[int]) -> Picked:
+    columns, texts = _raw(data, places)
+    inputs, seen = [], []
+    for each, tensor in zip(network.inputs, parts(batch), strict=True):
+        shown = _shown(each, tensor, columns.get(each.name, ()))
+        inputs.append(shown)
+        seen.append(_seen(shown, tensor, texts.get(each.name, ())))
+    return Picked(tuple(inputs), tuple(zip(*seen, strict=True)))
 
 
 def worth(subject: Subject) -> Worth | None:
@@ -153,15 +182,16 @@ def presets_for(subject: Subject) -> tuple[str, ...]:
     return tuple(preset.name for preset in next(found, ()))
 
 
-def _raw(data: Data, n: int) -> tuple[dict[str, tuple[str, ...]], dict[str, list[str]]]:
+def _raw(data: Data, places: Sequence[int]) -> tuple[dict[str, tuple[str, ...]], dict[str, list[str]]]:
     """Names of columns and texts that the samples were made of, by the name of the input."""
     if not isinstance(data, PreparedData):
         return {}, {}
     samples = data.split.test_samples
     fields = dict(zip((each.name for each in data.inputs), matched(samples, data.inputs), strict=True))
-    raw, _ = data.raw(Part.TEST, 0, n)
     columns = {name: field.columns for name, field in fields.items()}
-    texts = {name: [str(each) for each in raw[field.name]] for name, field in fields.items() if field.kind is Kind.TEXT}
+    of_text = {name: field for name, field in fields.items() if field.kind is Kind.TEXT}
+    raw = data.raw(Part.TEST, places)[0] if of_text else {}
+    texts = {name: [str(each) for each in raw[field.name]] for name, field in of_text.items()}
     return columns, texts
 
 

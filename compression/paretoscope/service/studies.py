@@ -6,6 +6,7 @@ from typing import Any
 
 from paretoscope.export import Verification, formats
 from paretoscope.measure.latency import Noise, machine_id
+from paretoscope.measure.layer_bytes import LayerBytes
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.sensitivity import Sensitivity
 from paretoscope.recipe.recipe import Recipe, Recover
@@ -25,6 +26,7 @@ from paretoscope.training.epochs import Recovery
 
 _PLAIN = Argument()
 _RECIPE = Argument(Recipe.to_dict, Recipe.from_dict)
+_PLACES = Argument(list, tuple)
 _TIMING = Argument(asdict, lambda data: Timing(**data))
 _TARGET = Argument(asdict, lambda data: Target(**data))
 
@@ -186,6 +188,15 @@ _ROWS = (
         label=lambda *_: "Profiling the layers",
     ),
     Study(
+        kind=StudyKind.BYTES,
+        arguments=_OF_RECIPE,
+        run=evaluating.layer_bytes,
+        place=lambda bench, model, recipe: ("layer bytes", _key(bench, model, recipe)),
+        read=LayerBytes.from_dict,
+        kept=True,
+        label=lambda model, recipe: f"Counting the bytes of each layer of {recipe.describe()}",
+    ),
+    Study(
         kind=StudyKind.SENSITIVITY,
         arguments=_OF_MODEL,
         run=evaluating.sensitivity,
@@ -277,6 +288,13 @@ _ROWS = (
         arguments=_OF_MODEL,
         run=adding.look,
         label=lambda model: f"Running samples through {model}",
+        priority=Priority.NOW,
+    ),
+    Study(
+        kind=StudyKind.SAMPLES,
+        arguments={"model": _PLAIN, "places": _PLACES},
+        run=adding.pick,
+        label=lambda model, places: f"Reading {len(places)} samples of {model}",
         priority=Priority.NOW,
     ),
     Study(

@@ -32,6 +32,8 @@ class StudyKind(StrEnum):
     SHRINK = "shrink"
     ADD = "add"
     PREVIEW = "preview"
+    SAMPLES = "samples"
+    BYTES = "bytes"
     RANK = "rank"
     TAKE = "take"
 

@@ -30,7 +30,7 @@ from paretoscope.base.intervals import mcnemar, student
 from paretoscope.base.units import format_percent, format_points
 from paretoscope.tasks.reference import Forward, Reference, run
 from paretoscope.tasks.shares import are_shares, as_logits
-from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, tasks
+from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, Flip, Flips, tasks
 from paretoscope.tasks.words import Further, Words
 
 T = TypeVar("T")
@@ -293,6 +293,23 @@ class Agreement:
         totals = [math.fsum(np.minimum(each, 1.0).tolist()) for each in (was, now)]
         return Comparison(WORDS.factor * (totals[0] - totals[1]) / len(was), _paired(was, now))
 
+    def flips(self, before: Answers, after: Answers, labels: np.ndarray) -> Flips:
+        """By the errors, with the ties of the sign test; where only the top answer is another, it changed."""
+        was, now = _closeness(before), _closeness(after)
+        kinds = np.where(_differ(was.top, now.top), Flip.CHANGED, Flip.SAME).astype(np.int8)
+        kinds[now.errors > was.errors + RESOLUTION] = Flip.BROKEN
+        kinds[now.errors < was.errors - RESOLUTION] = Flip.MENDED
+        return Flips(kinds, np.abs(now.errors - was.errors))
+
+    def said(self, answers: Answers, place: int) -> tuple[str, str]:
+        """Whether the top answer is the baseline's, and the relative error."""
+        answers = _closeness(answers)
+        error, top = f"error {format_percent(float(answers.errors[place]))}", float(answers.top[place])
+        if math.isnan(top):
+            return error, ""
+        told = {0.0: "another top answer", 1.0: "the baseline's top answer"}
+        return told.get(top, f"{format_percent(top)} of the baseline's top answers"), error
+
     def lost(self, baseline: BaselineFigures, figures: Figures) -> float:
         return WORDS.factor * (_baseline(baseline).agreement - _agreed(figures).agreement)
 
@@ -367,6 +384,12 @@ def _same_top(reference: Batch, other: Batch) -> Tensor:
             same = (was.argmax(axis) == now.argmax(axis)).double()
             shares.append(same.reshape(len(same), -1).mean(dim=1))
     return torch.stack(shares).mean(dim=0) if shares else torch.full((length(reference),), math.nan)
+
+
+def _differ(was: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Where shares of top answers differ; without classes there are none to differ."""
+    differ: np.ndarray = np.nan_to_num(was) != np.nan_to_num(now)
+    return differ
 
 
 def _mean_top(top: np.ndarray) -> float | None:

@@ -16,7 +16,7 @@ from paretoscope.base.intervals import mcnemar, wilson
 from paretoscope.base.units import format_percent, format_points
 from paretoscope.tasks.reference import Forward, Reference, run
 from paretoscope.tasks.shares import are_shares, as_logits
-from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, tasks
+from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, Flip, Flips, tasks
 from paretoscope.tasks.words import ErrorWords, Further, Words
 
 T = TypeVar("T")
@@ -261,6 +261,22 @@ class Classification:
         """McNemar's exact test."""
         was, now = _predictions(before).classes == labels, _predictions(after).classes == labels
         return Comparison(WORDS.factor * (int(now.sum()) - int(was.sum())) / len(labels), _paired(now, was))
+
+    def flips(self, before: Answers, after: Answers, labels: np.ndarray) -> Flips:
+        """The starkest are those of which both models are sure."""
+        was, now = _predictions(before), _predictions(after)
+        right, was_right = now.classes == labels, was.classes == labels
+        kinds = np.where(was.classes != now.classes, Flip.CHANGED, Flip.SAME).astype(np.int8)
+        kinds[was_right & ~right] = Flip.BROKEN
+        kinds[right & ~was_right] = Flip.MENDED
+        return Flips(kinds, was.confidences.astype(np.float64) + now.confidences)
+
+    def said(self, answers: Answers, place: int) -> tuple[str, str]:
+        """The name of the class, and how sure the model is of it."""
+        answers = _predictions(answers)
+        label = int(answers.classes[place])
+        name = self.classes[label] if label < len(self.classes) else str(label)
+        return name, format_percent(float(answers.confidences[place]))
 
     def lost(self, baseline: BaselineFigures, figures: Figures) -> float:
         figures = _accuracy(figures)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -84,6 +85,30 @@ class Comparison:
     def distinguishable(self) -> bool:
         """Whether the paired test tells the two apart, at the 5 % level."""
         return self.p_value < SIGNIFICANCE
+
+
+class Flip(IntEnum):
+    """What became of a sample's answer from one model to another: as it was, worse, better, or another as wrong."""
+
+    SAME = 0
+    BROKEN = 1
+    MENDED = 2
+    CHANGED = 3
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Flips:
+    """What became of each sample from one model to another.
+
+    kinds: int8 (n,), values of `Flip`. sizes: float64 (n,), how stark the difference is; only their order counts.
+    """
+
+    kinds: np.ndarray
+    sizes: np.ndarray
+
+    def count(self, kind: Flip) -> int:
+        """How many samples are of a kind."""
+        return int(np.count_nonzero(self.kinds == kind))
 
 
 class Task(Protocol):
@@ -190,6 +215,14 @@ class Task(Protocol):
 
     def compare(self, before: Answers, after: Answers, labels: np.ndarray) -> Comparison:
         """The paired test of two models on the same samples."""
+        ...
+
+    def flips(self, before: Answers, after: Answers, labels: np.ndarray) -> Flips:
+        """Which samples one model answers otherwise than another; broken and mended are what `compare` counts."""
+        ...
+
+    def said(self, answers: Answers, place: int) -> tuple[str, str]:
+        """What a model says of a sample, and how sure or how close it is, in words for a screen."""
         ...
 
     def lost(self, baseline: BaselineFigures, figures: Figures) -> float:

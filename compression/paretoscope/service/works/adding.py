@@ -15,7 +15,7 @@ from paretoscope.service import adding
 from paretoscope.service.additions import Addition
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.preprocessing import Ranked, rank_presets
-from paretoscope.service.preview import Preview, presets_for, preview, worth
+from paretoscope.service.preview import Picked, Preview, presets_for, preview, samples_at, worth
 
 
 def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
@@ -55,6 +55,11 @@ def look(bench: Knowledge, progress: Progress, model: str) -> Preview:
     found = preview(subject)
     progress.report(0.5, label="running it over the test split", partial=found)
     return replace(found, worth=worth(subject))
+
+
+def pick(bench: Knowledge, progress: Progress, model: str, places: tuple[int, ...]) -> Picked:
+    """Some samples of the test split, as the network gets them."""
+    return samples_at(bench.subject(model), places)
 
 
 def rank(bench: Knowledge, progress: Progress, model: str) -> list[Ranked]:

@@ -1,6 +1,8 @@
 """Evaluations, and the studies that are made of them."""
 
 from paretoscope.base.progress import Progress, Within
+from paretoscope.measure import layer_bytes as bytes_of
+from paretoscope.measure.layer_bytes import LayerBytes
 from paretoscope.measure.layers import LayerRow, layer_table
 from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
 from paretoscope.measure.subject import Evaluation, Subject
@@ -50,6 +52,11 @@ def _exact(bench: Knowledge, progress: Progress, subject: Subject, recipe: Recip
 def layers(bench: Knowledge, progress: Progress, model: str) -> list[LayerRow]:
     """The table of a model's layers, with their shares of size and time."""
     return layer_table(bench.subject(model))
+
+
+def layer_bytes(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> LayerBytes:
+    """The bytes of each layer in a recipe's file."""
+    return bytes_of.layer_bytes(bench.compressed(model, recipe))
 
 
 def sensitivity(bench: Knowledge, progress: Progress, model: str) -> Sensitivity:

@@ -1,0 +1,91 @@
+"""Where a configuration came from, as plain data: worked out from what is known, and said to be unknown where not."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from paretoscope.recipe import differences
+from paretoscope.recipe.differences import Row
+from paretoscope.recipe.presets import Preset, presets_of
+from paretoscope.recipe.recipe import Recipe
+
+# Settings in which a recipe may differ from another that it is told to be made of; by hand, no benchmark.
+NEAR = 3
+
+
+class Source(StrEnum):
+    """How a configuration was found."""
+
+    BASELINE = "baseline"
+    PRESET = "preset"
+    SLIDERS = "sliders"
+    SEARCH = "search"
+    TRAINING = "training"
+    UNKNOWN = "unknown"
+
+
+WORDS = {
+    Source.BASELINE: "the uncompressed network",
+    Source.PRESET: "a preset",
+    Source.SLIDERS: "set by hand in this session",
+    Source.SEARCH: "found by a search in this session",
+    Source.TRAINING: "trained",
+    Source.UNKNOWN: "not known: from a link, or an earlier visit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a configuration came from. near: the name of the preset that it is, or is nearest to, "" where none is
+    near; title: its title. changes: the settings in which it differs from that one, values being (preset's, own)."""
+
+    source: Source
+    near: str = ""
+    title: str = ""
+    changes: tuple[Row, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """A short line for a person."""
+        words = WORDS[self.source]
+        if not self.near or self.source is Source.BASELINE:
+            return words
+        if not self.changes:
+            return f"preset {self.title}, trained" if self.source is Source.TRAINING else f"preset {self.title}"
+        moved = ", ".join(f"{row.label} {row.values[0]} → {row.values[1]}" for row in self.changes)
+        return f"{words}; {self.title} with {moved}"
+
+
+def provenance(
+    model: str, recipe: Recipe, *, tried: Collection[str] = (), searched: Collection[str] = ()
+) -> Provenance:
+    """Where a recipe of a model came from.
+
+    tried, searched: digests of recipes that this session had on its sliders, and that a search of its gave it.
+    """
+    if recipe == Recipe():
+        return Provenance(Source.BASELINE)
+    near, changes = _nearest(recipe, presets_of(model))
+    name, title = (near.name, near.title) if near is not None else ("", "")
+    if near is not None and not changes:
+        source = Source.PRESET if recipe.recover is None else Source.TRAINING
+    elif recipe.digest in searched:
+        source = Source.SEARCH
+    elif recipe.recover is not None:
+        source = Source.TRAINING
+    else:
+        source = Source.SLIDERS if recipe.digest in tried else Source.UNKNOWN
+    return Provenance(source, name, title, changes)
+
+
+def _nearest(recipe: Recipe, presets: Sequence[Preset]) -> tuple[Preset | None, tuple[Row, ...]]:
+    """The preset that differs in the fewest settings, and these; none where all differ in more than NEAR."""
+    found = [(preset, tuple(differences.changes(preset.recipe, recipe))) for preset in presets]
+    near = [(preset, changes) for preset, changes in found if len(changes) <= NEAR and _alike(preset.recipe, recipe)]
+    return min(near, key=lambda each: len(each[1]), default=(None, ()))
+
+
+def _alike(preset: Recipe, recipe: Recipe) -> bool:
+    """Whether one may be made of the other: what was trained is not told to be made of what was not."""
+    trained = preset.recover is None, recipe.recover is None
+    return preset == recipe or (len(set(trained)) == 1 and preset != Recipe())
