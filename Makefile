@@ -55,6 +55,7 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.sensitivity $(ARGS)
 	$(BIN)/python -m benchmarks.simplify $(ARGS)
 	$(BIN)/python -m benchmarks.presets $(ARGS)
+	$(BIN)/python -m benchmarks.studies $(ARGS)
 	$(BIN)/python -m benchmarks.no_training $(ARGS)
 	$(BIN)/python -m benchmarks.coding --figure assets/coding.svg $(ARGS)
 	$(BIN)/python -m benchmarks.moments $(ARGS)

@@ -1,39 +1,58 @@
-"""The door: page config, navigation, theme."""
+"""The door: page config, navigation, theme, an outline while the libraries of the pages are imported.
+
+Streamlit imports this file once, to serve it, and runs it for each session.
+"""
 
 import os
 from pathlib import Path
 
 import streamlit as st
 
-from pages.components import visitors
+from pages.components import menu, outline, serving, visitors
 
 # OpenMP threads that wait soon sleep: the page, and often the browser, share these cores. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 ASSETS = Path(__file__).parent / "assets"
 
-st.set_page_config(page_title="Paretoscope", page_icon=str(ASSETS / "icon.svg"), layout="wide")
-st.html(ASSETS / "page.css")
-st.logo(str(ASSETS / f"logo-{st.context.theme.type or 'light'}.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 
-# No url_path may equal a file name in pages/: before its first run Streamlit would serve that file without this door.
-page = st.navigation(
-    [
-        st.Page(
-            "pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="trade-off", default=True
-        ),
-        st.Page("pages/networks.py", title="Networks", icon=":material/library_add:", url_path="your-own"),
-        st.Page("pages/layers.py", title="Layers", icon=":material/layers:", url_path="layer-by-layer"),
-        st.Page("pages/latency.py", title="Latency", icon=":material/speed:", url_path="how-fast"),
-        st.Page("pages/recover.py", title="Recover", icon=":material/healing:", url_path="win-back"),
-        st.Page("pages/export.py", title="Export", icon=":material/download:", url_path="other-formats"),
-        st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="how-it-works"),
-    ],
-    position="top",
-)
-visitors.stay_home()
-visitors.let_in()
-visitors.check_settings()
-visitors.name()
-visitors.leave()
-page.run()
+def door() -> None:
+    """One run of a session: who may come in, and the page that it is on."""
+    st.set_page_config(page_title="Paretoscope", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+    st.html(ASSETS / "page.css")
+    st.logo(
+        str(ASSETS / f"logo-{st.context.theme.type or 'light'}.svg"), size="large", icon_image=str(ASSETS / "icon.svg")
+    )
+
+    # No url_path may equal a file name in pages/: before its first run Streamlit would serve that file without this.
+    page, pages = menu.navigation(
+        [
+            st.Page(
+                "pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="trade-off", default=True
+            ),
+            st.Page("pages/networks.py", title="Networks", icon=":material/library_add:", url_path="your-own"),
+            st.Page("pages/layers.py", title="Layers", icon=":material/layers:", url_path="layer-by-layer"),
+            st.Page("pages/latency.py", title="Latency", icon=":material/speed:", url_path="how-fast"),
+            st.Page("pages/recover.py", title="Recover", icon=":material/healing:", url_path="win-back"),
+            st.Page("pages/export.py", title="Export", icon=":material/download:", url_path="other-formats"),
+            st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="how-it-works"),
+        ],
+    )
+    visitors.stay_home()
+    visitors.let_in()
+    visitors.check_settings()
+    visitors.name()
+    visitors.leave()
+    menu.row(pages)
+    place = st.empty()
+    if serving.importing():
+        outline.draw(place)
+        serving.wait()
+        place.empty()
+    page.run()
+
+
+if __name__ == "__main__":
+    door()
+else:
+    app = st.App(__file__, routes=serving.routes(), lifespan=serving.lifespan)

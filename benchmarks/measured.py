@@ -28,8 +28,11 @@ KEPT = ROOT / "docs" / "measured"
 SECTION = re.compile(r"<!-- benchmarks\.(?P<name>[a-z_-]+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
 # Modules here that fill no section of docs/measured.md, and why.
 WITHOUT_SECTION = {
+    "browser": "benchmarks.live drives it",
+    "live": "its bounds are of a still machine, on which it has not run yet",
     "measured": "it renders the sections of the others",
     "fuzz_doors": "it finds faults of the doors, not figures",
+    "studies": "what it measures ships in assets/studies, and is shown by the dashboard",
     "nncodec_worker": "benchmarks.coding runs it, in an environment of its own",
 }
 INTERVAL = "{:.2f} [{:.2f}, {:.2f}]"

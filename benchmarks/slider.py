@@ -32,11 +32,11 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 
 WATCH = """digest => {
     window.arrived = null;
-    const drawn = plot => (document.querySelector(`.st-key-${plot} .js-plotly-plot`)?.data || [])
-        .some(trace => (trace.customdata || []).some(item => item[0] === digest));
+    const {plots} = document.querySelector('.st-key-plots .explorer');
+    const drawn = pane => pane.spots.some(([, , place]) => plots.board.rows[place]?.[0] === digest);
     addEventListener('pointerup', () => {
         const start = performance.now();
-        const look = () => drawn('plot_size') && drawn('plot_latency')
+        const look = () => plots.panes.every(drawn)
             ? window.arrived = performance.now() - start : requestAnimationFrame(look);
         requestAnimationFrame(look);
     }, {once: true, capture: true});
@@ -95,8 +95,7 @@ def measure(page: Page, address: str, arguments: argparse.Namespace) -> list[flo
     places = [percent for percent in range(1, 99) if percent % 5]
     draw.shuffle(places)
     page.goto(f"{address}/?model={arguments.model}&sparsity=0.5&clusters=16&bits=8")
-    for plot in ("plot_size", "plot_latency"):
-        page.locator(f".st-key-{plot} .main-svg").first.wait_for()
+    page.locator(".st-key-plots .px-of-ms svg").wait_for()
     page.wait_for_function("() => !/…|timing/.test(document.querySelector('[data-testid=stMain]').innerText)")
     page.wait_for_timeout(3000)
     slider = page.locator(".st-key-control_sparsity input[type=range]")

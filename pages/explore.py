@@ -34,13 +34,14 @@ def live() -> None:
         # repeated.
         st.rerun(scope="app")
     scene = plots.scene(work)
-    question.card(work, scene.answer, plots.answered(work, scene))
-    explorer.plots(scene, plots.load)
-    kpis.render(work)
-    plots.progress(work)
-    if work.exact:
-        notes.render(view.model, view.recipe)
-    history.render(bench, view.model)
+    with st.container(gap="small"):
+        question.card(work, scene.answer, plots.answered(work, scene))
+        explorer.plots(scene, plots.load)
+        kpis.render(work)
+        plots.progress(work)
+        if work.exact:
+            notes.render(view.model, view.recipe)
+        history.render(bench, view.model)
     errors = state.words().errors
     names = ["Size ladder", "Sweeps", *([errors.tab] if errors else []), "All tried"]
     ladder, sweeps, *confusion, tried = st.tabs(names, key="tab", on_change="rerun")

@@ -50,7 +50,7 @@ def shrinking() -> None:
     """The students so far; redrawn by itself while they train."""
     if state.outdated(students.pace(request), "students_pace"):
         st.rerun(scope="app")
-    students.render(request, look)
+    students.render(request)
 
 
 state.repeat(shrinking, students.pace(request), "students_pace")

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import own_files
@@ -14,8 +15,9 @@ import pytest
 import torch
 from paretoscope import api, codec
 from paretoscope.base.batch import call
-from paretoscope.base.errors import ArtefactError, ModelError, RecipeError, UnknownNameError
+from paretoscope.base.errors import ArtefactError, DataError, ModelError, RecipeError, UnknownNameError
 from paretoscope.cli.main import app
+from paretoscope.data.arrays import ArrayData
 from paretoscope.recipe.presets import presets as known_presets
 from typer.testing import CliRunner
 
@@ -188,6 +190,26 @@ def test_networks_of_one_name_keep_their_own_data() -> None:
         paretoscope.evaluate(paretoscope.compress(wrong), wrong)
     with pytest.raises(paretoscope.CompressionError, match="name"):
         paretoscope.from_module(own_networks.module("regression"), one, name="../mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda y: y + 1, r"from 0 to 3, .* train part go from 1 to 4\. Subtract 1 from each"),
+        (lambda y: -y, r"go from -3 to 0\. Number them"),
+        (lambda y: y.float(), r"they are float32 \(n,\)"),
+        (lambda y: y[:-1], r"train part has 199 labels and 200 samples"),
+    ],
+)
+def test_labels_of_a_module_must_fit_its_outputs(change: Callable[[torch.Tensor], torch.Tensor], told: str) -> None:
+    whole = own_networks.data("bare")
+    for odd in (
+        ArrayData.of(whole.train, whole.test, whole.calibration, change(whole.train_labels), change(whole.test_labels)),
+        ArrayData.of(whole.train, whole.test, whole.calibration, change(whole.train_labels), whole.test_labels),
+    ):
+        with pytest.raises(DataError, match=told):
+            paretoscope.from_module(own_networks.module("bare"), odd)
+        assert paretoscope.from_module(own_networks.module("bare"), odd, task="agreement").task == "agreement"
 
 
 def test_a_network_is_added_to_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -12,7 +13,7 @@ from paretoscope.recipe.presets import Preset, presets_of
 from paretoscope.recipe.recipe import DEFAULTS, FULL_PRECISION, INTEGER_BITS, RULES, SETTINGS, Recipe
 from paretoscope.service.presets import known, movable, told_figures
 
-from pages.components import exchange, kept, link, naming, notes, plain, state, visitors, widgets
+from pages.components import exchange, kept, learn, link, naming, notes, plain, state, visitors, widgets
 from pages.components.state import BATCHES, CONTROLS, THREADS, TIMING, View
 
 PRUNED_BY = {
@@ -154,11 +155,11 @@ def _rule(recipe: Recipe) -> str:
     return "pattern" if prune and prune.pattern else "threshold" if prune and prune.threshold else "sparsity"
 
 
-def _widget(name: str, settings: Mapping[str, Any], disabled: bool = False) -> None:
+def _widget(name: str, settings: Mapping[str, Any], disabled: bool = False, help: bool = True) -> None:
     """The widget of a setting; one that can do nothing beside the others waits until it can."""
     value = settings[name] or SETTINGS[name].sample if name == "pattern" else settings[name]
     idle = not effects.works(name, state.current_recipe())
-    widgets.draw(SETTINGS[name], value, CONTROLS + name, disabled=disabled or idle)
+    widgets.draw(SETTINGS[name], value, CONTROLS + name, disabled=disabled or idle, help=help)
 
 
 def _choice(label: str, key: str, options: tuple, value: Any, help: str, word: Callable[[Any], str] = str) -> None:
@@ -184,7 +185,7 @@ def _draw(view: View) -> None:
     for setting in SETTINGS.values():
         if setting.prominent:
             others = setting.name in RULES and _rule(view.recipe) != setting.name
-            _widget(setting.name, settings, disabled=others)
+            learn.beside(setting, partial(_widget, setting.name, settings, disabled=others, help=False))
     integer = SETTINGS["activations"]
     st.session_state.setdefault(CONTROLS + "integer", view.recipe.integer)
     st.toggle(

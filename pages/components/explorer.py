@@ -45,15 +45,15 @@ def since(board: str) -> int:
     return sent.get(board, 0)
 
 
-def plots(scene: Scene, load: Callable[[str], None]) -> None:
+def plots(scene: Scene, load: Callable[[str], None], key: str = PLOTS) -> None:
     """Draw the two plots. load: called with the digest of a chosen recipe before the page runs again."""
     _PLOTS(
-        key=PLOTS,
+        key=key,
         data=scene.data.encode(),
-        on_load_change=lambda: load(st.session_state[PLOTS].load),
-        on_resend_change=lambda: st.session_state.sent.update({scene.board: int(st.session_state[PLOTS].resend or 0)}),
+        on_load_change=lambda: load(st.session_state[key].load),
+        on_resend_change=lambda: st.session_state.sent.update({scene.board: int(st.session_state[key].resend or 0)}),
     )
-    st.session_state.sent[scene.board] = scene.seen
+    st.session_state.setdefault("sent", {})[scene.board] = scene.seen
 
 
 def tried(scene: Scene, load: Callable[[str], None]) -> None:

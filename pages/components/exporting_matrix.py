@@ -66,7 +66,7 @@ def _check_all() -> None:
 
 
 def _party() -> Party:
-    return Party(visitors.name(), f"{visitors.session()} matrix")
+    return Party(visitors.name(), visitors.session(), "matrix")
 
 
 def _possible(format: Format) -> bool:

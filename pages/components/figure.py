@@ -10,10 +10,18 @@ from pathlib import Path
 import plotly.graph_objects as go
 import streamlit as st
 from paretoscope.figures import theme
-from plotly.offline import get_plotlyjs
 
+from pages.components import serving
+
+# A file of the server's, which the browser keeps: what comes over the websocket it would be sent with every visit.
 _LIBRARY = st.components.v2.component(
-    "plotly", js=get_plotlyjs() + "\nexport default ({ setTriggerValue }) => setTriggerValue('ready', true);"
+    "plotly",
+    js="""export default ({ data }) => {
+      if (document.getElementById("plotly-library")) return;
+      const script = Object.assign(document.createElement("script"), { id: "plotly-library", src: data });
+      script.onerror = () => script.remove();
+      document.head.append(script);
+    }""",
 )
 _FIGURE = st.components.v2.component(
     "figure",
@@ -25,13 +33,8 @@ _FIGURE = st.components.v2.component(
 
 
 def library() -> None:
-    """Bring Plotly to the browser, until it has said that it is there; call at the end of every page with figures."""
-    if not st.session_state.get("plotly_ready"):
-        _LIBRARY(key="plotly", on_ready_change=_ready)
-
-
-def _ready() -> None:
-    st.session_state.plotly_ready = True
+    """Bring Plotly to the browser; call on every page with figures."""
+    _LIBRARY(key="plotly", data=serving.address())
 
 
 def show(figure: go.Figure, key: str, *, alt: str, on_click: Callable[[str], None] | None = None) -> None:

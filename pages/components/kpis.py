@@ -15,6 +15,7 @@ from paretoscope.measure.wording import (
     smaller,
     speed,
     untouched,
+    verdict,
 )
 from paretoscope.runtimes import runtimes
 from paretoscope.service.subjects import task_of
@@ -91,18 +92,19 @@ def _change(further: Further, record: Record) -> str | None:
 def _headline(column, task: Task, record: Record, exact: bool, samples: int) -> None:
     figures, words = record.figures, task.words
     interval = f"[{', '.join(words.ends(figures.low, figures.high))}]"
-    verdict = "distinguishable" if figures.distinguishable else "indistinguishable"
+    change = figures.value - record.baseline.value
+    told = verdict(figures.distinguishable, change)
     column.metric(
         words.title,
         ("" if exact else "≈ ") + words.value(figures.value),
-        words.change(figures.value - record.baseline.value) if exact else f"{figures.n:,} of {samples:,} samples",
+        words.change(change) if exact else f"{figures.n:,} of {samples:,} samples",
         delta_color="normal" if exact and figures.distinguishable else "off",
         delta_arrow="auto" if exact and figures.value != record.baseline.value else "off",
-        delta_description=verdict if exact else interval,
+        delta_description=told if exact else interval,
         border=True,
         height="stretch",
         help=f"{task.told(figures)}, 95 % interval {interval} ({words.interval}). Change to the baseline "
-        f"on the same samples: {verdict} by {words.test} at the 5 % level, {format_p(figures.p_value)}. Harm, "
+        f"on the same samples: {told} by {words.test} at the 5 % level, {format_p(figures.p_value)}. Harm, "
         f"which tells more: {figures.harm:.2g} {words.harm_unit}, the outputs' mean {words.divergence} from the "
         "baseline's.",
     )

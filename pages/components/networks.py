@@ -108,7 +108,9 @@ def _baseline(row: Row) -> str | None:
     if not task.needs_labels:
         return None
     try:
-        return f"{task.words.value(bench.subject(row.name).baseline.value)}"
+        subject = bench.subject(row.name)
+        exact = subject.judged.settled == len(subject.judged)
+        return f"{'' if exact else '≈ '}{task.words.value(subject.baseline.value)}"
     except CompressionError:
         return None
 

@@ -7,6 +7,8 @@ from typing import Any
 import streamlit as st
 from paretoscope.base.errors import CompressionError
 from paretoscope.data import library as all_data
+from paretoscope.data.origin import split_options
+from paretoscope.data.sources import origins
 from paretoscope.data.sources.named import SETS, Named
 from paretoscope.networks.library import names as own_names
 from paretoscope.service.additions import Addition
@@ -16,7 +18,7 @@ from paretoscope.service.study import StudyKind
 from paretoscope.tasks import tasks
 
 from pages.components import networks, plain, preprocessing, state, visitors
-from pages.components.uploads import Uploads, own_name
+from pages.components.uploads import Uploads, own_name, safe_name
 
 FORM = "add_"
 FILES = ("pt2", "onnx", "keras", "h5", "tflite", "psc")
@@ -24,6 +26,8 @@ FILES = ("pt2", "onnx", "keras", "h5", "tflite", "psc")
 BESIDE = ("data", "bin")
 WEIGHTS = ("safetensors", "pth", "pt")
 DATA = ("npz", "npy", "safetensors", "zip", "csv", "parquet", "gz", "idx", "txt", "jsonl")
+# Options of reading that name a file, and those that are not typed among them.
+OF_FILES, UNREAD = ("classes", "labels"), ("target", "folder")
 UPLOAD, NAMED, PATH, NONE, HERE, SET = "Upload", "A name", "A path", "None", "In the library", "A known set"
 # What a visitor of any server may name: nothing in it is a place on a disk.
 NAME = re.compile(r"(torchvision|timm):[A-Za-z0-9_.]{1,80}")
@@ -136,6 +140,20 @@ def _data() -> None:
             key=FORM + "target",
             placeholder="found by itself: y, labels or the class folders",
         )
+    if kind == UPLOAD:
+        st.text_input(
+            "How they are read",
+            key=FORM + "reading",
+            placeholder="e.g. broken=skip, or drop=id & text=review",
+            help=f"NAME=VALUE with & between, as behind a # on the command line; {_reading()}. A file of class names "
+            "is uploaded beside the samples.",
+        )
+
+
+def _reading() -> str:
+    """All that may be said of how samples are read, once each."""
+    found = {name: told for origin in origins if not origin.code for name, told in origin.options.items()}
+    return "; ".join(f"{name}: {told}" for name, told in found.items() if name not in UNREAD)
 
 
 def _details() -> None:
@@ -148,9 +166,9 @@ def _details() -> None:
         "Judged by",
         ["", *tasks.names()],
         key=FORM + "task",
-        format_func=lambda each: tasks.get(each).title if each else "What the samples allow",
+        format_func=lambda each: tasks.get(each).title if each else "Labels, where there are any",
         help="Classification needs labels and one output of classes. Agreement compares any outputs with the "
-        "uncompressed network's own.",
+        "uncompressed network's own, and needs no labels: choose it for labels that are no classes.",
     )
     preprocessing.choose(FORM)
     with st.expander("More", icon=":material/tune:"):
@@ -196,8 +214,7 @@ def _asked() -> Asked:
         raise CompressionError("a network must be given; the form names none. Choose a file, or type its name.")
     data = ""
     if held["data_kind"] in (None, UPLOAD):
-        path = uploads.put(held["data_files"] or [])
-        data = "" if path is None else str(path)
+        data = _uploaded_data(held["data_files"] or [], held["reading"] or "", uploads)
     elif held["data_kind"] == HERE:
         data = held["data_name"] or ""
     elif held["data_kind"] == SET:
@@ -215,13 +232,32 @@ def _asked() -> Asked:
         task=held["task"] or "",
         preprocess=preprocessing.said(FORM),
         uploaded=kind == UPLOAD,
+        data_uploaded=bool(data) and held["data_kind"] in (None, UPLOAD),
     )
     return Asked(wish, uploads)
 
 
+def _uploaded_data(files: list[Any], reading: str, uploads: Uploads) -> str:
+    """The path of uploaded samples with the options of reading; what names a file names one that was uploaded."""
+    options = split_options(f"#{reading}")[1] if reading.strip() else {}
+    if unread := [name for name in options if name in UNREAD]:
+        raise CompressionError(f"{unread[0]} has a place of its own, or is for the command line alone. Leave it out.")
+    named = {name: safe_name(options[name]) for name in OF_FILES if name in options}
+    held = {safe_name(file.name) for file in files}
+    if lost := [name for name in named.values() if name not in held]:
+        raise CompressionError(f"a file that is named must be uploaded beside the samples; {lost[0]} is not. Add it.")
+    path = uploads.put(sorted(files, key=lambda file: safe_name(file.name) in named.values()))
+    if path is None:
+        return ""
+    options |= {name: str(path.parent / file) for name, file in named.items()}
+    return str(path) + "&".join(
+        f"{'' if place else '#'}{name}={value}" for place, (name, value) in enumerate(options.items())
+    )
+
+
 _FIELDS = (
     *("kind", "files", "named", "weights", "path", "weights_path", "data_kind", "data_files", "data_name"),
-    *("data_set", "data_path", "target", "name", "title", "task", "inputs"),
+    *("data_set", "data_path", "reading", "target", "name", "title", "task", "inputs"),
 )
 
 
@@ -282,7 +318,8 @@ def take() -> bool:
         for name in ("name", "title"):
             st.session_state.pop(FORM + name, None)
     elif job.error:
-        st.session_state.networks_add_error = job.error
+        # Where an upload lay on the server means nothing to anyone.
+        st.session_state.networks_add_error = asked.uploads.nameless(job.error)
     state.stop("add")
     return True
 

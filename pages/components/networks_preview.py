@@ -1,7 +1,7 @@
 """What a network sees and answers, and the question whether its figure is what its user expects."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 from paretoscope.base.units import format_bytes, format_percent
@@ -24,16 +24,17 @@ WIDTH = {Look.PICTURE: 108, Look.CURVES: 250, Look.NUMBERS: 250, Look.TOKENS: 25
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a network just now."""
+    """What is known of a network just now. job: that looks at it. running: that runs it over all test samples."""
 
     preview: Preview | None
     job: Job | None
     problem: str | None
+    running: Job | None = None
 
     @property
     def pace(self) -> float | None:
         """Seconds between redraws."""
-        waited = (state.job(name) for name in ("rank", "take"))
+        waited = (self.running, *(state.job(name) for name in ("rank", "take")))
         return 0.5 if self.job is not None or any(job is not None and not job.ended for job in waited) else None
 
 
@@ -41,13 +42,20 @@ def known(row: Row) -> Known:
     """The preview of a network, which is started where it is missing; of another one it is not wanted any more."""
     if row.problem:
         state.stop("preview")
+        state.stop("baseline")
         return Known(None, None, None)
     bench = state.workbench()
     bench.refresh(row.name)
     job = state.follow("preview", naming.find(row.name), lambda: bench.ask(StudyKind.PREVIEW, row.name))
     state.keep()
     job.wait(state.EXACT_ANSWER_S)
-    return Known(job.result or job.partial, None if job.ended else job, job.error)
+    found = job.result or job.partial
+    if not job.ended or found is None or found.worth is None or found.worth.n == state.samples(row.name):
+        state.stop("baseline")
+        return Known(found, None if job.ended else job, job.error)
+    running = state.follow("baseline", naming.find(row.name), lambda: bench.ask(StudyKind.BASELINE, row.name))
+    worth = running.result or running.partial or found.worth
+    return Known(replace(found, worth=worth), None, job.error, None if running.ended else running)
 
 
 def render(row: Row, known: Known, look: Theme) -> None:
@@ -63,7 +71,7 @@ def render(row: Row, known: Known, look: Theme) -> None:
         if known.job is not None:
             st.caption(plain.escape(f"{state.told(known.job)}; {known.job.step or 'waiting'}"))
         return
-    _worth(row, found, known.job)
+    _worth(row, found, known.running or known.job)
     _trying(row, found)
     _samples(found, look)
     _facts(row, found)
@@ -82,6 +90,8 @@ def _worth(row: Row, found: Preview, job: Job | None) -> None:
             f"{low} to {high}."
         )
         (st.warning if worth.chance and row.own else st.markdown)(told + question)
+        if job is not None:
+            st.caption(plain.escape(f"{state.told(job)}; {job.step or 'waiting'}"))
         if row.own:
             pictures = any(each.look is Look.PICTURE for each in found.inputs)
             told = f"It is {words.chance}. " if worth.chance else ""
@@ -122,7 +132,11 @@ def _trying(row: Row, found: Preview) -> None:
             on_click=lambda: state.follow("rank", network, lambda: state.workbench().ask(StudyKind.RANK, row.name)),
             help="Each preset, on samples of the train part; the test samples are not looked at.",
         )
-        if job is not None and job.error:
+        if running:
+            bar, button = st.columns([5, 1], vertical_alignment="center")
+            bar.progress(job.progress, text=plain.escape(f"{state.told(job)}{f': {job.step}' if job.step else ''}"))
+            button.button("Cancel", key="cancel_rank", width="stretch", on_click=state.stop, args=("rank",))
+        elif job is not None and job.error:
             st.error(plain.escape(job.error))
         return
     words, best = task_of(row.name).words, ranked[0]

@@ -8,12 +8,20 @@ from paretoscope.methods.pipeline import unmatched
 from paretoscope.model import weights
 from paretoscope.recipe.effects import notes as without_effect
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.service.subjects import task_of
 
 from pages.components import naming, state
 
 
 def render(model: str, recipe: Recipe) -> None:
-    """Notes of a recipe, once it was measured: what was done, what was refused, what does nothing."""
+    """Notes of a recipe, once it was measured: what it was measured on where that is nothing real, what was done, what
+    was refused, what does nothing.
+    """
+    if state.subject(model).data.drawn:
+        st.markdown(
+            f":material/casino: No samples: {task_of(model).words.name} and harm are those on random inputs. Add the "
+            "network again with samples for figures that count."
+        )
     if found := _notes(model, recipe):
         with st.expander("How the recipe was applied", icon=":material/info:"):
             for note in found:

@@ -11,6 +11,10 @@ from pages.components import downloads, kept, naming, plain, state
 from pages.components.state import Work
 
 FIELDS = {Limit.SIZE: "afford_size", Limit.MS: "afford_ms", Limit.LOST: "afford_lost"}
+HELP = (
+    "What you can afford: kilobytes (1,000 bytes) of the file, milliseconds a batch in the chosen runtime on this "
+    "machine, and how much lower the {name} may be. An empty field is no limit."
+)
 PICKED = (
     "Of all that was measured of this model, the {what} within the limits. It is picked by the same test samples that "
     "its figures are of: the best of many looks a little better than it will be on new ones."
@@ -31,10 +35,10 @@ def ask() -> None:
     st.session_state.asked_budget = budget
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="question"):
         st.header("Explore", anchor=False, width="content")
-        st.markdown("**At most**", width="content")
-        _number("KB", Limit.SIZE, "any size", "Kilobytes (1,000 bytes) of the file.")
-        _number("ms", Limit.MS, "any time", "Milliseconds a batch, in the chosen runtime on this machine.")
-        _number(f"{words.points} lost", Limit.LOST, "any loss", f"How much lower the {words.name} may be.")
+        st.markdown("At most", width="content", help=HELP.format(name=words.name))
+        _number("KB", Limit.SIZE)
+        _number("ms", Limit.MS)
+        _number(f"{words.points} lost", Limit.LOST)
         st.button(
             "Search within this budget",
             key="search",
@@ -45,18 +49,18 @@ def ask() -> None:
         )
 
 
-def _number(unit: str, limit: Limit, placeholder: str, help: str) -> None:
+def _number(unit: str, limit: Limit) -> None:
     st.number_input(
         f"At most, {unit}",
         min_value=0.0,
         format="%.6g",
         key=FIELDS[limit],
-        placeholder=placeholder,
+        placeholder="any",
         label_visibility="collapsed",
-        width=118,
+        width=88,
         on_change=_taken,
     )
-    st.markdown(unit, width="content", help=help)
+    st.markdown(unit, width="content")
 
 
 def _taken() -> None:

@@ -33,7 +33,7 @@ from paretoscope.service.timing import Timing
 from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
 
-from pages.components import naming, plain, visitors
+from pages.components import naming, outline, plain, visitors
 
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
@@ -131,14 +131,14 @@ def _lasting(new: Subject) -> Subject:
 
 
 def _show_download(dataset: str, loading: Future) -> None:
-    """While a model loads: how far the download of its dataset is, where there is one."""
+    """While a model loads: an outline of the page, and how far the download of its dataset is, where there is one."""
     entry, bar = datasets.get(dataset) if dataset in datasets else None, st.empty()
+    if not loading.done():
+        outline.draw(bar)
     while wait([loading], LOOK_S).not_done:
         if entry is not None and (download := entry.download()):
             megabytes = f"{download.done / 1e6:.1f} of {download.total / 1e6:.1f} MB"
             bar.progress(download.share, f"Downloading {entry.title} into {plain.escape(download.folder)}: {megabytes}")
-        else:
-            bar.empty()
     bar.empty()
 
 
@@ -284,7 +284,7 @@ def follow(name: str, key: object, start) -> Job:
 
 def _party(name: str) -> Party:
     """The session's want of the job that it calls `name`: another tab, or another name, may want the same."""
-    return Party(visitors.name(), f"{visitors.session()} {name}")
+    return Party(visitors.name(), visitors.session(), name)
 
 
 def keep() -> None:

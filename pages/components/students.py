@@ -5,9 +5,11 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.recent import Recent
-from paretoscope.figures import tradeoff, tradeoff_points
-from paretoscope.figures.theme import Theme
+from paretoscope.figures import explorer
+from paretoscope.figures.explorer import Marks
+from paretoscope.measure.board import Board, Timed
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.search.budget import Budget
 from paretoscope.service.jobs import Job, State
 from paretoscope.service.limits import LimitError
 from paretoscope.service.parties import asking
@@ -16,7 +18,8 @@ from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.training.shrink import Axis, ShrinkStep, smallest
 
-from pages.components import figure, plain, state
+from pages.components import explorer as shown
+from pages.components import plain, plots, state
 from pages.components.trainings import Request, party
 
 EPOCHS, POINTS = 10, 0.5
@@ -101,7 +104,7 @@ def _start(request: Request) -> None:
             shrinkings()[request.model, request.start] = Shrinking(axis, epochs, job)
 
 
-def render(request: Request, look: Theme) -> None:
+def render(request: Request) -> None:
     """The steps so far, in a table and as points."""
     found = _found(request)
     if refused := st.session_state.get("shrinking_refused"):
@@ -121,7 +124,7 @@ def render(request: Request, look: Theme) -> None:
         return
     plot, table = st.columns([2, 3])
     with plot:
-        _points(request, found, look)
+        _points(request, found)
     with table:
         st.dataframe(
             [_row(request.model, found, step) for step in found.steps],
@@ -179,23 +182,27 @@ def _row(model: str, found: Shrinking, step: ShrinkStep) -> dict[str, Any]:
     }
 
 
-def _points(request: Request, found: Shrinking, look: Theme) -> None:
+def _points(request: Request, found: Shrinking) -> None:
     bench = state.workbench()
-    ended = [step.recipe for step in found.steps if step.holds is not None]
-    evaluations = [bench.find(request.model, recipe) for recipe in ended]
-    records = [each.record for each in evaluations if each is not None]
+    recipes = [step.recipe for step in found.steps if step.holds is not None]
+    known = {recipe: found for recipe in recipes if (found := bench.find(request.model, recipe)) is not None}
+    ended, records = list(known), [each.record for each in known.values()]
     if not records:
         return
     kept = smallest(found.steps)
-    data = tradeoff_points.gather(
-        records,
-        x="size",
-        baseline=bench.subject(request.model).baseline,
-        words=task_of(request.model).words,
-        current=kept.recipe.digest if kept is not None else None,
-        trail=[recipe.digest for recipe in ended],
+    subject, timing = bench.subject(request.model), state.view().timing
+    scene = explorer.gather(
+        Board(subject.task.words, records),
+        Timed(tuple(bench.latency(request.model, each, timing) for each in ended), tuple(range(len(records)))),
+        bench.reference_ms(request.model, timing),
+        of="students",
+        setting=timing.told,
+        baseline=subject.baseline,
+        samples=len(subject.judged),
+        marks=Marks(current=kept.recipe.digest if kept is not None else "", trail=[recipe.digest for recipe in ended]),
+        budget=Budget(),
     )
-    figure.show(tradeoff.draw(data, look, height=280), "plot_students", alt=data.alt)
+    shown.plots(scene, plots.load, "plots_students")
     if kept is not None:
         st.caption("The target is the smallest so far that holds.")
 

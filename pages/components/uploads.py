@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paretoscope.base.errors import CompressionError
 from paretoscope.base.files import LastingFolder, lasting_folder
 
 LONGEST = 100
@@ -17,11 +18,19 @@ class Uploads:
 
     def __init__(self) -> None:
         self._folder: LastingFolder = lasting_folder()
+        self._count = 0
         weakref.finalize(self, self._folder.remove)
 
     def put(self, files: Sequence[Any]) -> Path | None:
-        """Write uploaded files beside each other; the path of the first, None where there is none. Raises OSError."""
-        paths = [self._folder.path / safe_name(file.name) for file in files]
+        """Write files of one upload beside each other, apart from those of others; the path of the first, None where
+        there is none. Raises CompressionError for two of one name, and OSError.
+        """
+        self._count += 1
+        folder = self._folder.path / str(self._count)
+        folder.mkdir()
+        paths = [folder / safe_name(file.name) for file in files]
+        if twice := next((each.name for each in paths if paths.count(each) > 1), None):
+            raise CompressionError(f"files of one upload must have different names; two are {twice}. Remove one.")
         for file, path in zip(files, paths, strict=True):
             file.seek(0)
             with path.open("wb") as out:
@@ -31,6 +40,10 @@ class Uploads:
     @property
     def folder(self) -> Path:
         return self._folder.path
+
+    def nameless(self, text: str) -> str:
+        """A text without the folders that uploaded files lie in."""
+        return re.sub(rf"{re.escape(str(self._folder.path))}[\\/]\d+[\\/]", "", text)
 
     def remove(self) -> None:
         """Remove them now."""

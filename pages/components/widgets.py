@@ -16,6 +16,7 @@ def draw(
     key: str,
     *,
     disabled: bool = False,
+    help: bool = True,
     options: tuple[Any, ...] | None = None,
     most: int | None = None,
     word: Any = None,
@@ -23,9 +24,9 @@ def draw(
     """The widget of a setting, under a key of the session's state.
 
     options: what is offered, where that depends on more than the setting. most: an upper end below the field's own.
-    word: what an option is called, where the schema cannot know.
+    word: what an option is called, where the schema cannot know. help: whether it says what the setting is.
     """
-    kind, told = setting.kind, {"key": key, "help": setting.explained, "disabled": disabled}
+    kind, told = setting.kind, {"key": key, "help": setting.explained if help else None, "disabled": disabled}
     offered = kind.offered if options is None else options
     match kind:
         case Switch():

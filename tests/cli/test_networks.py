@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +114,57 @@ class TestAdd:
         assert shown("wished")["task"] == "agreement" and shown("wished")["baseline"] is None
         message = refused("add", "judged", folder / "bare.pt2", "--data", "alone", "--task", "classification")
         assert "labels" in message and "judged" not in library.names()
+
+    @pytest.mark.parametrize(
+        ("y", "told"),
+        [
+            (lambda y: y + 1, r"from 0 to 3, .* go from 1 to 4\. Subtract 1 from each, or .*\(--task agreement\)"),
+            (lambda y: y + 3, r"from 0 to 3, .* go from 3 to 6\. Number them as the network's outputs, from 0, or"),
+            (lambda y: y - 1, r"whole numbers from -1 to 2\. Store classes as integers from 0, or"),
+            (lambda y: y.astype(np.float32), r"whole numbers of a float type \(float32\)\. Store classes as integers"),
+            (lambda y: y / 2, r"float numbers \(float64\)"),
+            (lambda y: np.stack([y, y], 1), r"one a sample \(n,\); they are int64 \(n, 2\)"),
+            (lambda y: np.array([f"kind {each}" for each in range(len(y))]), r"go from 0 to "),
+            (lambda y: y[:-1], r"one length; there are x 120, labels 119"),
+            (lambda y: y[:-1] / 2, r"one length; there are x 120, labels 119"),
+        ],
+        ids=["from 1", "beyond", "negative", "whole floats", "floats", "two", "texts", "short", "short floats"],
+    )
+    def test_labels_that_do_not_fit_are_refused_and_the_remedies_work(
+        self, y: Callable[[np.ndarray], np.ndarray], told: str, folder: Path, tmp_path: Path
+    ) -> None:
+        data = own_networks.data("bare")
+        samples, labels = parts(data.test)[0].numpy(), y(data.test_labels.numpy())
+        np.savez(tmp_path / "odd.npz", x=samples, y=labels)
+        before = library.names(), data_library.names()
+        for asked in ([], ["--task", "classification"]):
+            message = refused("add", "odd", folder / "bare.pt2", "--data", tmp_path / "odd.npz", *asked)
+            assert re.search(told, message) and (library.names(), data_library.names()) == before
+        if "one length" not in told:
+            done("add", "odd", folder / "bare.pt2", "--data", tmp_path / "odd.npz", "--task", "agreement", "--replace")
+            assert shown("odd")["task"] == "agreement"
+            done("remove", "odd")
+            data_library.remove("odd")
+
+    def test_one_column_is_no_class_and_labels_for_it_are_refused(self, tmp_path: Path) -> None:
+        program = own_files.write_program(tmp_path / "regression.pt2", "regression")
+        x = parts(own_networks.data("regression").test)[0].numpy()
+        np.savez(tmp_path / "whole.npz", x=x, y=np.arange(len(x)) % 2)
+        np.savez(tmp_path / "prices.npz", x=x, y=x[:, :1])
+        np.savez(tmp_path / "none.npz", x=x)
+        message = refused("add", "prices", program, "--data", tmp_path / "whole.npz")
+        assert "the outputs are (n, 1)" in message and "--task agreement" in message
+        assert "float numbers (float32)" in refused("add", "prices", program, "--data", tmp_path / "prices.npz")
+        done("add", "prices", program, "--data", tmp_path / "prices.npz", "--task", "agreement")
+        done("add", "plain", program, "--data", tmp_path / "none.npz")
+        assert shown("prices")["task"] == shown("plain")["task"] == "agreement"
+
+    def test_fewer_names_than_outputs_leave_a_note(self, folder: Path, tmp_path: Path) -> None:
+        data = own_networks.data("bare")
+        names = np.array(["ant", "bee", "cat"])[data.test_labels.numpy() % 3]
+        np.savez(tmp_path / "named.npz", x=parts(data.test)[0].numpy(), y=names)
+        done("add", "named", folder / "bare.pt2", "--data", tmp_path / "named.npz")
+        assert any("name 3 classes, the network has 4 outputs" in note for note in shown("named")["notes"])
 
     def test_code_of_ones_own_takes_weights_and_a_shape(self, tmp_path: Path) -> None:
         module = own_networks.module("regression")

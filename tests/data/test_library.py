@@ -1,6 +1,8 @@
 import errno
 import json
+import re
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,11 @@ import pytest
 from data_sources import encoded, picture, spread
 from memory import tracing
 from paretoscope.base.errors import CompressionError, DataError, NewerArtefactError, UnknownNameError
+from paretoscope.base.files import locked
+from paretoscope.base.library import LONGEST
 from paretoscope.data import library
 from paretoscope.data.samples import MOST_PIXELS
+from paretoscope.data.sources import table
 from paretoscope.data.writer import CHUNK_BYTES, Writer
 from PIL import Image
 
@@ -56,6 +61,29 @@ def test_a_name_that_is_added_again_stands_for_the_new_data(tmp_path: Path, sour
     library.add("mine", source)
     library.add("mine", saved(tmp_path / "b.npz", x=np.ones((3, 2))))
     assert len(library.open("mine")) == 3 and [each.name for each in library.entries()] == ["mine"]
+
+
+def test_data_beside_others_get_a_name_of_their_own(tmp_path: Path, source: str) -> None:
+    other = saved(tmp_path / "b.npz", x=np.ones((3, 2)))
+    assert [library.add("mine", each, beside=True).name for each in (source, other)] == ["mine", "mine-2"]
+    assert len(library.open("mine")) == N and len(library.open("mine-2")) == 3
+    # Whoever asks for a published set must not get these.
+    assert library.add("digits", other, beside=True).name == "digits-2"
+    longest = "m" * LONGEST
+    assert [library.add(longest, other, beside=True).name for _ in range(2)] == [longest, "m" * (LONGEST - 2) + "-2"]
+
+
+def test_data_are_named_and_removed_by_one_at_a_time(tmp_path: Path, source: str, root: Path) -> None:
+    library.add("mine", source)
+    done: list[str] = []
+    for act in (lambda: library.add("mine", source, beside=True).name, lambda: library.remove("mine") or "removed"):
+        with locked(root / "lock"):
+            thread = threading.Thread(target=lambda act=act: done.append(act()))
+            thread.start()
+            thread.join(0.1)
+            assert thread.is_alive()
+        thread.join()
+    assert done == ["mine-2", "removed"] and library.names() == ("mine-2",) and len(library.open("mine-2")) == N
 
 
 def test_an_unknown_name_is_refused(source: str) -> None:
@@ -162,7 +190,8 @@ def test_a_header_that_claims_much_allocates_little(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": np.ones((4, 2)), "y": np.array([0, 1, 2])}, "one length"),
-        ({"x": np.ones((4, 2)), "y": np.array([-1, 0, 1, 1])}, "from 0"),
+        ({"x": np.ones((4, 2)), "y": np.array([0.5, 1, 2])}, "one length"),
+        ({"x": np.ones((4, 2)), "y": np.array([["a", "b"]] * 4)}, "one a sample"),
         ({"x": np.ones((4, 2)), "y": np.zeros(4, int), "labels": np.zeros(4, int)}, "y and labels"),
         ({"x": np.float32(3)}, "first axis"),
         ({"x": np.ones((0, 2))}, "at least one sample"),
@@ -196,10 +225,44 @@ def test_numbers_stay_the_classes_that_they_say(tmp_path: Path) -> None:
     assert list(samples.labels) == [4, 1, 4]
 
 
-@pytest.mark.parametrize("target", [np.array([0.5, 1.5, 2.0]), np.array([0.0, 1.0, 2.0]), np.ones((3, 2)) / 2])
-def test_floats_are_no_classes(tmp_path: Path, target: np.ndarray) -> None:
-    samples = library.add("a", saved(tmp_path / "a.npz", x=np.ones((3, 2)), y=target)).samples
-    assert not samples.labelled and "unlabelled" in samples.notes[0]
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (np.array([0.5, 1.5, 2.0]), r"float numbers \(float64\)"),
+        (np.array([0.0, np.nan, np.inf]), r"float numbers \(float64\)"),
+        (np.array([0.0, 1.0, 2.0]), r"whole numbers of a float type \(float64\)"),
+        (np.ones((3, 2)) / 2, "float numbers"),
+        (np.array([-1, 0, 1]), "whole numbers from -1 to 1"),
+        (np.array([1, 2, 1 << 63], np.uint64), "whole numbers from 1 to 9223372036854775808"),
+    ],
+)
+def test_other_numbers_are_no_classes_and_it_is_kept_what_they_are(
+    tmp_path: Path, target: np.ndarray, told: str
+) -> None:
+    plain = library.add("plain", saved(tmp_path / "plain.npz", x=np.ones((3, 2)))).samples
+    library.add("a", saved(tmp_path / "a.npz", x=np.ones((3, 2)), y=target))
+    samples = library.open("a")
+    assert not samples.labelled and "unlabelled" in samples.notes[0] and re.search(told, samples.unfit)
+    # Equal samples that came without a target are other data.
+    assert plain.unfit == "" and samples.digest != plain.digest
+
+
+def test_data_of_a_library_that_did_not_keep_it_open(source: str) -> None:
+    path = library.add("mine", source).samples.folder / "data.json"
+    described = json.loads(path.read_text())
+    del described["unfit"]
+    path.write_text(json.dumps(described))
+    assert library.open("mine").unfit == ""
+
+
+def test_numbers_written_as_texts_are_those_numbers(tmp_path: Path) -> None:
+    y = np.array([str(label) for label in (10, 2, 0, 10)])
+    samples = library.add("a", saved(tmp_path / "a.npz", x=np.ones((4, 2)), y=y)).samples
+    assert list(samples.labels) == [10, 2, 0, 10] and samples.classes == ()
+    names = tmp_path / "names.txt"
+    names.write_text("10\n2\n0\n")
+    samples = library.add("b", f"{tmp_path / 'a.npz'}#classes={names}").samples
+    assert list(samples.labels) == [0, 1, 2, 0] and samples.classes == ("10", "2", "0")
 
 
 def test_one_hot_labels_are_classes(tmp_path: Path) -> None:
@@ -283,6 +346,15 @@ def test_a_column_of_floats_is_no_target_of_classes(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,price\n1,2.5\n2,4.25\n")
     samples = library.add("a", str(tmp_path / "t.csv"), target="price").samples
     assert not samples.labelled and samples.fields[0].columns == ("a",) and "unlabelled" in samples.notes[0]
+
+
+def test_a_target_that_turns_into_floats_late_in_a_table_is_no_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "ROWS", 2)
+    (tmp_path / "t.csv").write_text("a,price\n1,2\n2,4\n3,4.5\n")
+    samples = library.add("a", str(tmp_path / "t.csv"), target="price").samples
+    assert not samples.labelled and samples.unfit == "float numbers (float64)"
 
 
 def test_a_text_of_options_is_told_how_to_be(source: str) -> None:

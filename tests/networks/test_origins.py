@@ -115,7 +115,8 @@ def test_an_example_opens_and_answers_as_the_original(name: str, tmp_path: Path)
     assert find_origin(text).name == name
     found = adding.open_source(text, options)
     assert found.origin == name
-    assert found.opened.title
+    # A file's name is no title: many networks are called model.
+    assert (found.opened.title == "") is text.endswith((".pt2", ".onnx"))
     assert found.difference is None or found.difference < 1e-4
     assert found.opened.imported.state
 

@@ -53,8 +53,7 @@ def still(page) -> None:
 
 def settle(page) -> None:
     """Both plots drawn, the figures exact, and nothing running."""
-    page.locator(".st-key-plot_size .main-svg").first.wait_for()
-    page.locator(".st-key-plot_latency .main-svg").first.wait_for()
+    page.locator(".st-key-plots .px-of-ms svg").wait_for()
     page.wait_for_function(
         """() => {
             const app = document.querySelector('[data-testid="stApp"]');
@@ -78,20 +77,28 @@ def stop_filling(page) -> None:
     settle(page)
 
 
-def digests(page, plot: str) -> list[str]:
-    """Digests of all recipes that a plot shows."""
-    return page.evaluate(
-        """plot => document.querySelector(`.st-key-${plot} .js-plotly-plot`).data
-            .flatMap(trace => (trace.customdata || []).map(item => item[0]))""",
-        plot,
-    )
+PLOTS = "document.querySelector('.st-key-plots .explorer').plots"
+# [digest, x, y] of every point that a plot (0: size, 1: time) shows, on the screen.
+POINTS = f"""plot => {{
+    const {{ board, panes }} = {PLOTS}, box = panes[plot].picture.getBoundingClientRect();
+    return panes[plot].spots.filter(([, , place]) => place !== 'baseline')
+        .map(([x, y, place]) => [board.rows[place][0], box.x + x, box.y + y]);
+}}"""
+
+
+def digests(page) -> list[str]:
+    """Digests of all recipes that the browser has."""
+    return page.evaluate(f"() => {PLOTS}.board.rows.map(row => row[0])")
 
 
 def wait_for_point(page, digest: str) -> None:
-    for plot in ("plot_size", "plot_latency"):
+    """Until a recipe is drawn on both plots."""
+    for plot in (0, 1):
         page.wait_for_function(
-            """([plot, digest]) => document.querySelector(`.st-key-${plot} .js-plotly-plot`).data
-                .some(trace => (trace.customdata || []).some(item => item[0] === digest))""",
+            f"""([plot, digest]) => {{
+                const {{ board, panes }} = {PLOTS};
+                return panes[plot].spots.some(([, , place]) => board.rows[place]?.[0] === digest);
+            }}""",
             arg=[plot, digest],
         )
 
@@ -129,15 +136,7 @@ def test_clicking_a_point_loads_its_recipe(page) -> None:
     page.locator(".st-key-preset_int8 button").first.click()
     wait_for_point(page, presets.get("int8").recipe.digest)
     stop_filling(page)
-    places = page.evaluate(
-        """() => {
-            const plot = document.querySelector('.st-key-plot_size .js-plotly-plot');
-            const box = plot.getBoundingClientRect(), layout = plot._fullLayout;
-            return plot._fullData.flatMap(trace => (trace.customdata || []).map((item, i) => [item[0],
-                box.x + layout.xaxis._offset + layout.xaxis.d2p(trace.x[i]),
-                box.y + layout.yaxis._offset + layout.yaxis.d2p(trace.y[i])]));
-        }"""
-    )
+    places = page.evaluate(POINTS, 0)
     current = presets.get("int8").recipe
     known = {recipe.digest: recipe for sweep in sweeps(current).values() for recipe in sweep}
     known |= {preset.recipe.digest: preset.recipe for preset in presets}
@@ -179,7 +178,7 @@ def test_downloads_are_what_was_measured(page, subject: Subject) -> None:
     assert name.endswith(".psc") and len(artefact) == record.size.artefact
     assert hashlib.sha256(without_figures(artefact)).hexdigest() == record.digests.artefact
 
-    _, table = download(page, "Records (CSV)")
+    _, table = download(page, "All tried (CSV)")
     rows = {row["digest_recipe"]: row for row in csv.DictReader(io.StringIO(table.decode()))}
     assert int(rows[recipe.digest]["correct"]) == record.figures.correct
     assert int(rows[recipe.digest]["size_artefact"]) == record.size.artefact
@@ -187,35 +186,125 @@ def test_downloads_are_what_was_measured(page, subject: Subject) -> None:
 
 def test_sweeps_fill_in_and_the_sliders_stay_free(page) -> None:
     visit(page, f"/?model={MODEL}&sparsity=0.62&clusters=16&bits=8")
-    page.wait_for_function(
-        "() => document.querySelector('.st-key-plot_size .js-plotly-plot').data"
-        ".flatMap(trace => trace.customdata || []).length >= 8"
-    )
+    page.wait_for_function(f"() => {PLOTS}.board.rows.length >= 8")
     thumb = page.locator(".st-key-control_bits input[type=range]")
     thumb.focus()
     thumb.press("ArrowRight")
     wait_for_point(page, Recipe.of(sparsity=0.62, clusters=16, bits=7).digest)
 
 
-def test_records_table_pins_and_loads(page) -> None:
+def test_all_tried_is_brushed_linked_and_loaded(page) -> None:
     visit(page)
     page.locator(".st-key-preset_binary button").first.click()
-    wait_for_point(page, presets.get("binary").recipe.digest)
+    binary = presets.get("binary").recipe
+    wait_for_point(page, binary.digest)
     stop_filling(page)
-    page.locator(".st-key-pin button").first.click()
-    settle(page)
-    page.get_by_role("tab", name="Records").click()
-    table = page.locator(".st-key-table canvas").first
-    table.wait_for()
-    # The second line is the recipe of the link; its box is in the first column.
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 15, box["y"] + 35 * 2 + 17)
-    load = page.locator(".st-key-table_load button").first
-    page.wait_for_function("() => !(document.querySelector('.st-key-table_load button')?.disabled ?? true)")
-    load.click()
+    page.get_by_role("tab", name="All tried").click()
+    page.locator(".px-scroll tbody tr").first.wait_for()
+    place, start, end = page.evaluate(
+        """digest => {
+            const { board, axes, lines } = document.querySelector('.st-key-tried .explorer').tried;
+            const axis = axes.find(({ key }) => key === 'bits'), box = lines.getBoundingClientRect();
+            const at = value => [box.x + axis.x, box.y + axis.scale.y(value)];
+            return [board.rows.findIndex(row => row[0] === digest), at(1.5), at(0.5)];
+        }""",
+        Recipe.of(sparsity=0.5, clusters=16, bits=8).digest,
+    )
+    everything = len(digests(page))
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=3)
+    page.mouse.up()
+    # What was brushed here is what the plots and the table have left.
+    page.get_by_text(f"of {everything} shown").wait_for()
+    one_bit = page.evaluate(f"() => [...{PLOTS}.inside].map(place => {PLOTS}.board.rows[place][10])")
+    assert one_bit and set(one_bit) == {1}
+    assert page.locator(".px-scroll tbody tr").count() == len(one_bit) < everything
+    page.get_by_role("button", name="Clear filter").last.click()
+    row = page.locator(f".px-scroll tr[data-place='{place}']")
+    row.hover()
+    assert page.locator(".st-key-plots .px-ring").count() == 2
+    assert "50 % sparse, 16 clusters, 8 bits" in page.locator(".px-readout").inner_text()
+    row.click()
     page.wait_for_url(re.compile("sparsity=0.5&clusters=16&bits=8"))
+
+
+def test_a_frame_on_a_plot_filters_and_zooms(page) -> None:
+    visit(page)
+    page.wait_for_function(f"() => {PLOTS}.board.rows.length >= 8")
+    stop_filling(page)
+    places = page.evaluate(POINTS, 0)
+    _, x, y = max(places, key=lambda place: min(math.dist(place[1:], o[1:]) for o in places if o is not place))
+    page.mouse.move(x - 9, y - 9)
+    page.mouse.down()
+    page.mouse.move(x + 9, y + 9, steps=3)
+    page.mouse.up()
+    page.get_by_text(f"1 of {len(digests(page))} shown").wait_for()
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Whole range").click()
+    page.get_by_role("button", name="Whole range").wait_for(state="detached")
+
+
+def test_keys_walk_the_front_and_load(page) -> None:
+    visit(page)
+    page.wait_for_function(f"() => {PLOTS}.board.rows.length >= 8")
+    stop_filling(page)
+    front = page.evaluate(f"() => {PLOTS}.board.head.fronts.size.map(place => {PLOTS}.board.rows[place][0])")
+    plots = page.locator(".px-plots")
+    assert "The front: " in plots.get_attribute("aria-label")
+    plots.focus()
+    plots.press("ArrowRight")
+    plots.press("ArrowRight")
+    assert f"2 of {len(front)} on the front" in page.locator(".st-key-plots [aria-live]").inner_text()
+    plots.press("Enter")
+    page.wait_for_function(f"digest => {PLOTS}.board.rows[{PLOTS}.board.head.current]?.[0] === digest", arg=front[1])
+
+
+def test_the_question_is_answered_drawn_and_linked(page) -> None:
+    visit(page)
+    stop_filling(page)
+    for key, value in (("afford_size", "60"), ("afford_lost", "3")):
+        field = page.locator(f".st-key-{key} input")
+        field.fill(value)
+        field.press("Enter")
+        still(page)
+    page.wait_for_url(re.compile("most_kb=60&most_lost=3"))
+    page.get_by_text("Best so far").first.wait_for()
+    # By hand: the smallest file within both limits.
+    expected = page.evaluate(
+        f"""() => {{
+            const {{ rows, head }} = {PLOTS}.board;
+            const fit = rows.filter(row => row[2] <= 60000 && 100 * (head.baseline.value - row[3]) <= 3 + 1e-9);
+            return fit.sort((a, b) => a[2] - b[2])[0][0];
+        }}"""
+    )
+    assert page.evaluate(f"() => {PLOTS}.board.rows[{PLOTS}.board.head.best][0]") == expected
+    assert page.locator(".st-key-plots .px-limit").count() == 3
+    page.locator(".st-key-answer_load button").click()
+    page.wait_for_function(f"digest => {PLOTS}.board.rows[{PLOTS}.board.head.current]?.[0] === digest", arg=expected)
+    page.goto(page.url)
     settle(page)
-    assert presets.get("binary").recipe.digest in digests(page, "plot_size")
+    assert page.locator(".st-key-afford_size input").input_value() == "60"
+
+
+def test_pins_have_letters_names_and_live_in_the_link(page, browser) -> None:
+    visit(page)
+    stop_filling(page)
+    page.locator(".st-key-pin button").click()
+    tray = page.locator(".st-key-tray")
+    tray.get_by_role("button", name=re.compile("^A ")).click()
+    page.get_by_label("Name", exact=True).fill("ours & theirs")
+    page.get_by_label("Name", exact=True).press("Enter")
+    tray.get_by_role("button", name="A ours & theirs").wait_for()
+    page.wait_for_url(re.compile("pins="))
+    context = browser.new_context()
+    other = context.new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(page.url)
+    settle(other)
+    other.locator(".st-key-tray").get_by_role("button", name="A ours & theirs").wait_for()
+    assert other.evaluate(f"() => [...{PLOTS}.board.letters.values()]") == ["A"]
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -229,7 +318,7 @@ def test_both_themes(browser, dashboard, scheme: str) -> None:
         page.evaluate(
             """() => JSON.stringify({
                 page: getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor,
-                text: document.querySelector('.st-key-plot_size .js-plotly-plot')._fullLayout.font.color})"""
+                text: getComputedStyle(document.querySelector('.px-plots text')).fill})"""
         )
     )
 
@@ -253,7 +342,7 @@ def test_answer_is_above_the_fold_and_narrow_screens_do_not_scroll_sideways(brow
         page.goto(dashboard + LINK)
         settle(page)
         if width == 1440:
-            box = page.locator(".st-key-plot_latency").bounding_box()
+            box = page.locator(".px-plots").bounding_box()
             assert box["y"] + box["height"] <= height
         main = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
         assert main[0] <= main[1]
@@ -460,11 +549,7 @@ def test_a_training_is_started_watched_loaded_and_drawn_with_an_arrow(page) -> N
     page.get_by_text("Loaded: see it in Explore").click()
     settle(page)
     arrows = page.evaluate(
-        """() => {
-            const plot = document.querySelector('.st-key-plot_size .js-plotly-plot');
-            const x = Math.log10(plot.data.find(trace => trace.name === 'Current').x[0]);
-            return plot.layout.annotations.filter(each => each.showarrow && Math.abs(each.x - x) < 1e-9).length;
-        }"""
+        f"() => {PLOTS}.board.head.trained.filter(([, end]) => end === {PLOTS}.board.head.current).length"
     )
     # Others of this dashboard may have one to the recipe that ships.
     assert arrows == 1

@@ -1,16 +1,20 @@
 """The Networks page without a browser: the list, the form, what fails, and what a visitor may name."""
 
+import io
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import own_files
 import pytest
+from paretoscope.base.errors import CompressionError
+from paretoscope.data.origin import split_options
 from paretoscope.networks import library
 from streamlit.testing.v1 import AppTest
 
-from pages.components import plain, preprocessing, state, visitors
+from pages.components import networks_add, plain, preprocessing, state, visitors
 from pages.components.uploads import Uploads, own_name, safe_name
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +97,20 @@ def test_what_fails_is_told_and_the_form_keeps_what_it_holds(own_library: Path) 
 
 
 @pytest.mark.slow
+def test_labels_that_do_not_fit_are_told_and_the_form_has_the_remedy(own_library: Path) -> None:
+    program, pictures = own_files.write_pictures(own_library)
+    with np.load(pictures) as arrays:
+        np.savez(pictures, x=arrays["x"], y=arrays["y"] + 1)
+    page = add(open_page(), program, pictures, "halves")
+    assert not page.exception and library.names() == ()
+    assert "Not added: labels must be from 0 to 1" in page.error[0].value and "agreement" in page.error[0].value
+    page.selectbox(key="add_task").set_value("agreement")
+    page.button(key="add_network").click().run()
+    settle(page)
+    assert library.get("halves").network.task == "agreement" and not page.error
+
+
+@pytest.mark.slow
 def test_titles_from_outside_are_text(own_library: Path) -> None:
     nasty = "[sign in](http://evil.example) **x**"
     own_files.write_program(own_library / "mine.pt2", "regression")
@@ -104,6 +122,10 @@ def test_titles_from_outside_are_text(own_library: Path) -> None:
     assert "random numbers" in said(page)
     page.button(key="open_network").click().run()
     assert page.session_state["view"].model == "mine"
+    for name in ("explore", "layers", "export"):
+        assert "agreement and harm are those on random inputs" in said(
+            settle(page.switch_page(f"pages/{name}.py").run())
+        )
 
 
 @pytest.mark.slow
@@ -145,19 +167,36 @@ def test_names_of_uploaded_files_are_safe() -> None:
     assert own_name("My Net (1).pt2") == "my-net-1" and own_name("torchvision:resnet18") == "resnet18"
 
 
+class File:
+    """A file as Streamlit gives it."""
+
+    def __init__(self, name: str, data: bytes = b"") -> None:
+        self.name, self._file = name, io.BytesIO(data)
+        self.seek, self.read = self._file.seek, self._file.read
+
+
+def test_how_uploaded_samples_are_read_is_said_without_a_path_of_the_server() -> None:
+    uploads = Uploads()
+    read = networks_add._uploaded_data
+    path, options = split_options(read([File("names.txt"), File("a.zip")], "broken=skip & classes=names.txt", uploads))
+    assert path.endswith("a.zip") and options == {"broken": "skip", "classes": str(Path(path).parent / "names.txt")}
+    assert read([File("a.zip")], " ", uploads).endswith("a.zip") and read([], "", uploads) == ""
+    for reading in ("classes=/etc/passwd", "classes=../../etc/passwd", "labels=a.idx", "folder=/etc", "target=y", "x"):
+        with pytest.raises(CompressionError):
+            read([File("a.zip")], reading, uploads)
+
+
 def test_uploads_lie_beside_each_other_and_go_with_their_object(tmp_path: Path) -> None:
-    class File:
-        def __init__(self, name: str, data: bytes) -> None:
-            import io
-
-            self.name, self._file = name, io.BytesIO(data)
-            self.seek, self.read = self._file.seek, self._file.read
-
     uploads = Uploads()
     path = uploads.put([File("net.onnx", b"graph"), File("net.onnx.data", b"weights")])
     assert path is not None and path.read_bytes() == b"graph"
     assert (path.parent / "net.onnx.data").read_bytes() == b"weights"
     assert uploads.put([]) is None
+    other = uploads.put([File("net.onnx", b"other")])
+    assert other is not None and path.read_bytes() == b"graph" and other.read_bytes() == b"other"
+    with pytest.raises(CompressionError, match="different names; two are"):
+        uploads.put([File("net.onnx", b"1"), File("net.onnx", b"2")])
+    assert uploads.nameless(f"{path} must be whole; ({other})") == "net.onnx must be whole; (net.onnx)"
     folder = uploads.folder
     del uploads
     assert not folder.exists()

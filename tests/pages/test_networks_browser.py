@@ -31,7 +31,7 @@ def visited(browser, address: str) -> Iterator:
     page.on("pageerror", lambda error: problems.append(str(error)))
     # The first address that a new server is asked for must be its front page.
     page.goto(address)
-    page.locator(".st-key-plot_size .main-svg").first.wait_for()
+    page.locator(".st-key-plots .px-of-ms svg").wait_for()
     page.get_by_role("link", name="Networks").click()
     page.get_by_text("You have none yet").wait_for()
     # A file that is given while the page is still being drawn would be lost with the field it was given to.
@@ -71,7 +71,7 @@ def test_uploaded_explored_exported_and_opened_elsewhere(browser, tmp_path: Path
 
         page.get_by_role("button", name="Open in Explore").click()
         page.wait_for_url(re.compile("model=halves"))
-        page.locator(".st-key-plot_size .main-svg").first.wait_for()
+        page.locator(".st-key-plots .px-of-ms svg").wait_for()
         still(page)
         thumb = page.locator(".st-key-control_bits input[type=range]")
         before = thumb.get_attribute("aria-valuetext")
@@ -94,4 +94,4 @@ def test_uploaded_explored_exported_and_opened_elsewhere(browser, tmp_path: Path
         page.get_by_text("is that what you expect?").wait_for()
         page.get_by_role("button", name="Open in Explore").click()
         page.wait_for_url(re.compile("model=halves"))
-        page.locator(".st-key-plot_size .main-svg").first.wait_for()
+        page.locator(".st-key-plots .px-of-ms svg").wait_for()

@@ -1,6 +1,7 @@
 """Networks of users through the workbench: added, looked at, read in another way; what fails leaves nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.progress import SILENT
 from paretoscope.data import library as data_library
+from paretoscope.measure import judged, subject
 from paretoscope.networks import library
 from paretoscope.networks.sources import find
 from paretoscope.recipe.recipe import Recipe
@@ -68,12 +70,80 @@ def test_pictures_are_seen_as_they_are_fed_and_the_best_preset_is_found_and_take
 
 
 @pytest.mark.slow
+def test_two_visitors_who_give_one_name_at_once_are_two(bench: Workbench, tmp_path: Path) -> None:
+    program, pictures = own_files.write_pictures(tmp_path)
+    other = own_files.write_program(tmp_path / "sensor.pt2", "sensor")
+    jobs = [
+        bench.ask(StudyKind.ADD, Addition("mine", str(program), data=str(pictures))),
+        bench.ask(StudyKind.ADD, Addition("mine", str(other))),
+    ]
+    assert all(job.wait(60) for job in jobs)
+    assert jobs[0].result == "mine" and jobs[1].result is None and "name must be free; mine" in jobs[1].error
+    assert find("mine").inputs[0].shape == (1, 8, 8) and data_library.names() == ("mine",)
+
+
+@pytest.mark.slow
+def test_a_network_is_called_by_its_name_and_not_its_file(bench: Workbench, tmp_path: Path) -> None:
+    program = own_files.write_program(tmp_path / "model.pt2", "sensor")
+    for name in ("one", "two"):
+        run(bench, StudyKind.ADD, Addition(name, str(program)))
+    assert [each.title for each in roster.roster() if each.own] == ["one", "two"]
+
+
+@pytest.mark.slow
+def test_a_baseline_goes_on_to_all_samples(bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judged, "CHUNK_BYTES", 1 << 11)
+    monkeypatch.setattr(subject, "quick_samples", lambda seconds, n: 10)
+    program, pictures = own_files.write_pictures(tmp_path)
+    run(bench, StudyKind.ADD, Addition("halves", str(program), data=str(pictures)))
+    assert run(bench, StudyKind.PREVIEW, "halves").worth.n == 10
+    told = []
+
+    class Told:
+        def report(self, done=None, total=1.0, *, label=None, partial=None, left=None) -> None:
+            told.append((done, label, partial and partial.n))
+
+    found = Request(StudyKind.BASELINE, ("halves",)).run(bench, Told())
+    assert found.n == 100 and found.value == 0.5
+    counts = [done for done, _, _ in told[1:]]
+    assert counts == sorted(counts) and counts[-1] == 100 and len(counts) > 2
+    assert all(n == done and label == f"{done} of 100" for done, label, n in told[1:])
+    assert run(bench, StudyKind.PREVIEW, "halves").worth.n == 100
+
+
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_and_leaves_nothing(bench: Workbench, tmp_path: Path) -> None:
     program = own_files.write_program(tmp_path / "sensor.pt2", "sensor")
     other = own_files.write_arrays(tmp_path / "text.npz", "text")
     with pytest.raises(CompressionError):
         run(bench, StudyKind.ADD, Addition("sensor", str(program), data=str(other)))
     assert library.names() == () and data_library.names() == ()
+
+
+def test_uploaded_samples_are_told_by_the_name_of_their_file(bench: Workbench, tmp_path: Path) -> None:
+    program = own_files.write_program(tmp_path / "regression.pt2", "regression")
+    arrays = own_files.write_arrays(tmp_path / "numbers.npz", "regression")
+    wish = Addition("numbers", str(program), data=str(arrays), uploaded=True, data_uploaded=True)
+    run(bench, StudyKind.ADD, wish)
+    kept = data_library.find("numbers")
+    assert kept.source == kept.samples.source == "numbers.npz"
+    assert all(str(tmp_path) not in each.read_text() for each in (tmp_path / "library").rglob("*.json"))
+    arrays.write_bytes(arrays.read_bytes()[:300])
+    for asked, told in ((wish, "numbers.npz"), (replace(wish, data_uploaded=False), str(arrays))):
+        with pytest.raises(CompressionError, match=rf"hold arrays alone; {told} does not"):
+            run(bench, StudyKind.ADD, replace(asked, name="other"))
+
+
+def test_labels_that_do_not_fit_are_told_and_agreement_is_taken_by_wish_alone(bench: Workbench, tmp_path: Path) -> None:
+    program, pictures = own_files.write_pictures(tmp_path)
+    with np.load(pictures) as arrays:
+        np.savez(tmp_path / "shifted.npz", x=arrays["x"], y=arrays["y"] + 1)
+    wish = Addition("halves", str(program), data=str(tmp_path / "shifted.npz"))
+    with pytest.raises(CompressionError, match=r"from 0 to 1, .* go from 1 to 2\. Subtract 1 from each"):
+        run(bench, StudyKind.ADD, wish)
+    assert library.names() == () and data_library.names() == ()
+    run(bench, StudyKind.ADD, replace(wish, task="agreement"))
+    assert library.get("halves").network.task == "agreement"
 
 
 def test_the_code_of_a_visitor_is_never_run(bench: Workbench, tmp_path: Path) -> None:

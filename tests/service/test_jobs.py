@@ -12,6 +12,7 @@ from paretoscope.base.progress import Cancelled
 from paretoscope.service import jobs
 from paretoscope.service import scheduler as turns
 from paretoscope.service.jobs import Job
+from paretoscope.service.parties import Party, asking
 from paretoscope.service.scheduler import Scheduler
 
 # Generous: nothing waits this long unless the test has failed.
@@ -79,6 +80,58 @@ def test_lower_numbers_go_first_and_equal_ones_in_order(scheduler):
     gate.open.set()
     assert all(job.wait(SECONDS) for job in [first, *submitted])
     assert log == ["d0", "f0", "b1", "e1", "a2", "c2"]
+
+
+def held(scheduler: Scheduler) -> Gate:
+    """Somebody's work that has the turn, until its gate is opened."""
+    gate = Gate()
+    scheduler.submit(gate, priority=0, label="holds the worker")
+    assert gate.entered.wait(SECONDS)
+    return gate
+
+
+def ask(scheduler: Scheduler, who: str, work: Callable[[Job], object], name: str = "evaluate") -> Job:
+    with asking(Party("one visitor", who, name)):
+        return scheduler.submit(work, priority=0, label="")
+
+
+def test_of_equally_urgent_jobs_places_take_turns(scheduler):
+    gate, log = held(scheduler), []
+    asked = [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2"), ("c", "c1")]
+    submitted = [ask(scheduler, who, noting(log, name), name) for who, name in asked]
+    assert scheduler.ahead(submitted[-1])[1:] == [submitted[0], submitted[3]]
+    gate.open.set()
+    assert all(job.wait(SECONDS) for job in submitted)
+    assert log == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+def test_a_job_instead_of_one_that_waits_keeps_its_place(scheduler):
+    gate, log = held(scheduler), []
+    old = [ask(scheduler, who, noting(log, f"{who} old")) for who in "abc"]
+    old[0].let_go(Party("one visitor", "a", "evaluate"))
+    new = ask(scheduler, "a", noting(log, "a new"))
+    gate.open.set()
+    assert all(job.wait(SECONDS) for job in [*old, new])
+    assert log == ["a new", "b old", "c old"]
+
+
+def test_who_moves_on_faster_than_answers_come_is_answered_in_turn(scheduler):
+    """All places move on whenever one of them is answered."""
+    running, answered, waiting = held(scheduler), [], {}
+    for _ in range(12):
+        for who, (_, job) in waiting.items():
+            job.let_go(Party("one visitor", who, "evaluate"))
+        for who in "abcd":
+            gate = Gate(who)
+            waiting[who] = gate, ask(scheduler, who, gate)
+        running.open.set()
+        while not (begun := [who for who, (gate, _) in waiting.items() if gate.entered.wait(0.001)]):
+            pass
+        (next_one,) = begun
+        answered.append(next_one)
+        running, _ = waiting.pop(next_one)
+    running.open.set()
+    assert answered == list("abcd") * 3
 
 
 def test_one_job_runs_at_a_time(scheduler):
@@ -555,10 +608,10 @@ def test_closing_ends_several_paused_jobs():
 @pytest.mark.slow
 def test_two_submissions_at_once_do_not_start_two_jobs(scheduler, monkeypatch):
     """A second thread comes while the first has chosen a job and not started it yet."""
-    pop, chosen, second_is_through = turns.heapq.heappop, threading.Event(), threading.Event()
+    rank, chosen, second_is_through = turns._rank, threading.Event(), threading.Event()
 
-    def slow_pop(queue):
-        found = pop(queue)
+    def slow_rank(entry, last):
+        found = rank(entry, last)
         if not chosen.is_set():
             chosen.set()
             # The lock keeps the second thread out: it gets through only where there is none.
@@ -573,7 +626,7 @@ def test_two_submissions_at_once_do_not_start_two_jobs(scheduler, monkeypatch):
         gate.wait(SECONDS)
         running.remove(job)
 
-    monkeypatch.setattr(turns.heapq, "heappop", slow_pop)
+    monkeypatch.setattr(turns, "_rank", slow_rank)
     submitted = []
     threads = [
         threading.Thread(

@@ -46,6 +46,7 @@ REQUESTS = {
         StudyKind.MEASURE: (NAME, (StudyPart("Timing", StudyKind.TIME, RECIPE, Timing(batch=2)),)),
         StudyKind.FILL: (NAME, RECIPE, Timing("torch")),
         StudyKind.LAYERS: (NAME,),
+        StudyKind.GRAPH: (NAME,),
         StudyKind.SENSITIVITY: (NAME,),
         StudyKind.WATERFALL: (NAME, RECIPE),
         StudyKind.CLIFF: (NAME, Recipe(), "bits"),
@@ -72,9 +73,10 @@ from paretoscope.base.progress import SILENT
 from paretoscope.service import subjects
 from paretoscope.service.limits import Limits
 from paretoscope.service.requests import Request
+from paretoscope.service.shipped import Shipped
 from paretoscope.service.workbench import Workbench
 
-bench = Workbench(budget_s=0.01, width=10.0, limits=Limits(batch=1, threads=1))
+bench = Workbench(budget_s=0.01, width=10.0, limits=Limits(batch=1, threads=1), shipped=Shipped(None))
 for text in sys.stdin:
     Request.from_json(text).run(bench, SILENT)
 bench.close()
@@ -166,7 +168,8 @@ def test_every_request_gives_the_same_in_another_process(tmp_path: Path, monkeyp
         bench.close()
     found = stored(there)
     assert found == stored(here)
-    kept = {"sensitivity", "waterfall", "cliff bits", f"conversion onnx in {formats.get('onnx').runtime}", "recovery"}
+    kept = {"sensitivity", "waterfall", "suggestion", "cliff bits", "graph", "recovery"}
+    kept.add(f"conversion onnx in {formats.get('onnx').runtime}")
     assert {key[1] for key in found if key[0] == "documents"} == kept
     assert len([key for key in found if key[0] == "records"]) > 30
     other = Workbench(Store(there))

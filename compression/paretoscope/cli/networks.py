@@ -48,7 +48,7 @@ def add(
     task: Annotated[
         str | None,
         typer.Option(
-            help="How answers are judged: classification or agreement; left out, what labels and outputs allow.",
+            help="How answers are judged: classification or agreement; left out, classification of data with labels.",
             metavar="TASK",
             show_default=False,
         ),

@@ -3,13 +3,15 @@
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from paretoscope.base import library
 from paretoscope.base.errors import CompressionError, DataError
-from paretoscope.base.files import temporary_folder
-from paretoscope.base.library import Index, check_name, unwritable
+from paretoscope.base.files import locked, temporary_folder
+from paretoscope.base.library import LONGEST, Index, check_name, unwritable
 from paretoscope.base.progress import SILENT, Progress
 from paretoscope.data.origin import Options, split_options
 from paretoscope.data.samples import Samples, opened_folder
@@ -34,13 +36,25 @@ class Entry:
     samples: Samples
 
 
-def add(name: str, text: str, *, target: str | None = None, code: bool = False, progress: Progress = SILENT) -> Entry:
+def add(
+    name: str,
+    text: str,
+    *,
+    target: str | None = None,
+    code: bool = False,
+    told: str = "",
+    progress: Progress = SILENT,
+    beside: bool = False,
+) -> Entry:
     """Read data from a source into the library, in the place of what has the name.
 
     text: a path, a name of a set or a function of Python, with options behind a #, as in table.csv#target=price.
-    target: the column or array of the labels. code: whether a function of the user may be called. Memory: one chunk of
-    8 MiB of an array, or one image and its pixels, beside 8 bytes a sample for offsets and labels; a table's chunk has
-    10,000 rows. Raises DataError, CompressionError for the name, and Cancelled.
+    target: the column or array of the labels. code: whether a function of the user may be called. told: what the
+    library and messages call the source where its path says nothing, as that of a copy that goes. beside: whether data
+    that have the name stay, and these get a number behind it; so do those named as a published set.
+
+    Memory: one chunk of 8 MiB of an array, or one image and its pixels, beside 8 bytes a sample for offsets and labels;
+    a table's chunk has 10,000 rows. Raises DataError, CompressionError for the name, and Cancelled.
     """
     check_name("data", name)
     path, given = split_options(text)
@@ -55,31 +69,44 @@ def add(name: str, text: str, *, target: str | None = None, code: bool = False, 
         with temporary_folder(root / "adding") as scratch:
             writer = Writer(scratch, progress)
             origin.convert(path, writer, options)
-            samples = writer.finished(text, origin.name)
+            samples = writer.finished(told or text, origin.name)
             kept = root / samples.digest
-            if not _is_whole(kept):
-                shutil.rmtree(kept, ignore_errors=True)
-                _move(scratch, kept)
+            with _alone():
+                if beside:
+                    name = _free(name)
+                if not _is_whole(kept):
+                    shutil.rmtree(kept, ignore_errors=True)
+                    _move(scratch, kept)
+                _index().put(name, {"digest": samples.digest, "source": told or text})
+    except DataError as error:
+        if not told:
+            raise
+        raise DataError(str(error).replace(path, told)) from None
     except MemoryError:
         raise DataError(
-            f"data must be read within this machine's memory; {text} needs more. Give less at once, e.g. an image "
-            "folder instead of one array, or fewer rows."
+            f"data must be read within this machine's memory; {told or text} needs more. Give less at once, e.g. an "
+            "image folder instead of one array, or fewer rows."
         ) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             raise unwritable(error) from None
-        raise DataError(f"{path} must be readable; {error.strerror or error}. Look at the file.") from None
-    _index().put(name, {"digest": samples.digest, "source": text})
-    return Entry(name, text, opened_folder(kept))
+        raise DataError(f"{told or path} must be readable; {error.strerror or error}. Look at the file.") from None
+    return Entry(name, told or text, opened_folder(kept))
 
 
 def remove(name: str) -> None:
     """Forget data, and remove them where no other name has the same; raises UnknownNameError."""
-    digests = {each: _digest_if_whole(each) for each in _index().names()}
-    _index().remove(name)
-    digest = digests.pop(name, None)
-    if digest is not None and digest not in digests.values():
-        shutil.rmtree(_folder() / digest, ignore_errors=True)
+    if not _folder().is_dir():
+        _index().get(name)
+    try:
+        with _alone():
+            digests = {each: _digest_if_whole(each) for each in _index().names()}
+            _index().remove(name)
+            digest = digests.pop(name, None)
+            if digest is not None and digest not in digests.values():
+                shutil.rmtree(_folder() / digest, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(error) from None
 
 
 def entries() -> tuple[Entry, ...]:
@@ -116,6 +143,15 @@ def names() -> tuple[str, ...]:
     return _index().names()
 
 
+def _free(name: str) -> str:
+    """The name, or with the first number behind it that no data have."""
+    taken, number, free = {*_index().names(), *SETS}, 1, name
+    while free in taken:
+        number += 1
+        free = f"{name[: LONGEST - len(str(number)) - 1]}-{number}"
+    return free
+
+
 def _digest_if_whole(name: str) -> str | None:
     try:
         return _digest(name)
@@ -128,6 +164,13 @@ def _digest(name: str) -> str:
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise DataError(f"data in the library must be whole; {name} is damaged. Remove the data and add them again.")
     return digest
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Context in which no other thread or process names or removes data. Raises OSError."""
+    with locked(_folder() / "lock"):
+        yield
 
 
 def _index() -> Index:

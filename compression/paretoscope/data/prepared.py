@@ -56,6 +56,11 @@ class PreparedData:
         return False
 
     @property
+    def unfit(self) -> str:
+        """What the target holds where that can be no labels; "" without one, and where it can."""
+        return self.split.test_samples.unfit
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of what the labels say; () where that is not known."""
         return self.split.test_samples.classes
@@ -207,7 +212,7 @@ def _check_labels(samples: Samples, classes: int) -> None:
     if top >= classes:
         raise DataError(
             f"labels must be below the network's number of outputs, {classes}; the largest is {top}. Number the "
-            "classes as the network does, by #classes=FILE with a name a line, or choose another network."
+            "classes as the network does, from 0, or choose another network."
         )
 
 

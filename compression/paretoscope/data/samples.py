@@ -63,7 +63,9 @@ class Samples:
 
     n: how many. classes: names of what the labels say, () where that is not known. train: how many of the first ones
     their source sets apart to train on; 0 where it sets none apart. notes: what a person should know of how they were
-    read. source, origin: where they came from, and by which reader. digest: SHA-256 of the content.
+    read. source, origin: where they came from, and by which reader. digest: SHA-256 of the content. unfit: what their
+    target holds where that can be no labels, such as float numbers; "" where they are labelled or came without a
+    target.
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class Samples:
     source: str
     origin: str
     notes: tuple[str, ...]
+    unfit: str = ""
 
     def __len__(self) -> int:
         return self.n
@@ -128,6 +131,7 @@ class Samples:
             "source": self.source,
             "origin": self.origin,
             "notes": list(self.notes),
+            "unfit": self.unfit,
         }
 
 
@@ -189,6 +193,8 @@ def _fields_of(found: Mapping[str, Any]) -> dict[str, Any]:
         "source": str(found["source"]),
         "origin": str(found["origin"]),
         "notes": tuple(map(str, found["notes"])),
+        # Libraries of earlier versions do not have it.
+        "unfit": str(found.get("unfit", "")),
     }
 
 

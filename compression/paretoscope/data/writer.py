@@ -40,6 +40,7 @@ class Writer:
         self._lengths: dict[str, int] = {}
         self._digests: dict[str, str] = {}
         self._classes: tuple[str, ...] = ()
+        self._unfit = ""
 
     def array(
         self,
@@ -88,10 +89,11 @@ class Writer:
         self._lengths["labels"] = self._write(LABELS, "labels", whole.dtype, whole.shape[1:], [whole])
 
     def named_labels(self, values: "np.ndarray", classes: tuple[str, ...] = ()) -> None:
-        """Labels as a source has them, one a sample: whole numbers from 0 are kept; texts are numbered by their order.
+        """Labels as a source has them, one a sample: whole numbers from 0 are kept; texts are numbered by their order,
+        or are the numbers that they all say.
 
-        classes: names in the network's order, where the user gave them. Other numbers are no classes: the data stay
-        unlabelled, and a note says so.
+        classes: names in the network's order, where the user gave them; texts are found among them. Other numbers are
+        no classes: the data stay unlabelled, and `unfit` says what there was.
         """
         import numpy as np
 
@@ -99,18 +101,19 @@ class Writer:
             values = values.argmax(axis=1)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
-        if values.dtype.kind == "f" and values.ndim == 1 and len(values) and bool(np.all(values % 1 == 0)):
-            self.notes.append(
-                "The target holds whole numbers of a float type, which are no classes: the data count as unlabelled. "
-                "Store it as integers if they are classes."
-            )
-            return
-        if values.dtype.kind == "f":
-            self.notes.append("The target holds float numbers, which are no classes: the data count as unlabelled.")
+        if values.dtype.kind == "U" and not set(values.flat) <= set(classes) and all(map(_is_whole, values.flat)):
+            values = values.astype(np.int64)
+        if unfit := _unfit(values):
+            self._unfit, self._lengths["labels"] = unfit, len(values)
+            self.notes.append(f"The target holds {unfit}, which are no classes: the data count as unlabelled.")
             return
         if values.dtype.kind in "iub":
             self.labels(values, classes)
             return
+        if values.ndim != 1:
+            raise DataError(
+                f"texts as labels must be one a sample, (n,); their shape is {values.shape}. Give one for each."
+            )
         texts = [str(each) for each in values.tolist()]
         known = classes or tuple(sorted(set(texts)))
         places = {each: place for place, each in enumerate(known)}
@@ -131,18 +134,21 @@ class Writer:
             "labels": self._digests.get("labels", ""),
             "classes": list(self._classes),
             "train": self.train,
+            # Named only where there is one: digests of all other data stay what they were.
+            **({"unfit": self._unfit} if self._unfit else {}),
         }
         samples = Samples(
             folder=self.folder,
             digest=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
             n=n,
             fields=tuple(self._fields.values()),
-            labelled="labels" in self._lengths,
+            labelled="labels" in self._digests,
             classes=self._classes,
             train=self.train,
             source=source,
             origin=origin,
             notes=tuple(self.notes),
+            unfit=self._unfit,
         )
         (self.folder / DESCRIPTION).write_text(json.dumps(samples.describe(), indent=1))
         return samples
@@ -223,3 +229,20 @@ def _one_hot(values: "np.ndarray") -> bool:
     import numpy as np
 
     return bool(np.all((values == 0) | (values == 1)) and np.all(values.sum(axis=1) == 1))
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _unfit(values: "np.ndarray") -> str:
+    """What an array of numbers holds that can be no labels; "" where it can."""
+    import numpy as np
+
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = bool(len(values) and np.all(values % 1 == 0))
+        return f"whole numbers of a float type ({values.dtype})" if whole else f"float numbers ({values.dtype})"
+    if values.dtype.kind in "iu" and values.size and not 0 <= int(values.min()) <= int(values.max()) < 1 << 63:
+        return f"whole numbers from {values.min()} to {values.max()}"
+    return ""

@@ -91,14 +91,20 @@ class Judged:
 
     def run(self, samples: int | None = None) -> None:
         """Ask the baseline about the first samples, all by default, where it was not asked yet."""
+        for _ in self.running(samples):
+            pass
+
+    def running(self, samples: int | None = None) -> Iterator[int]:
+        """`run` chunk by chunk: how many of the first samples the baseline was asked about after each."""
         start, wanted = self.known, len(self) if samples is None else min(samples, len(self))
         if start >= wanted:
             return
         at = 0
         for chunk in self.chunks(wanted):
-            if at + length(chunk) > start:
-                self.reference(at, chunk)
             at += length(chunk)
+            if at > start:
+                self.reference(at - length(chunk), chunk)
+                yield at
 
     @property
     def settled(self) -> int:

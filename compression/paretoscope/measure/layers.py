@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +61,11 @@ class LayerRow:
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "LayerRow":
+        """What `to_dict` wrote; KeyError, TypeError or ValueError when it is not that."""
+        return cls(**{**data, "kind": LayerKind(data["kind"]), "shape": tuple(data["shape"])})
 
 
 def layer_table(subject: Subject, compressed: CompressedModel | None = None) -> list[LayerRow]:

@@ -39,6 +39,13 @@ def untouched(touched: Touched | None, recipe: Recipe) -> str:
     )
 
 
+def verdict(distinguishable: bool, change: float) -> str:
+    """What a paired test says of a change to the baseline, in plain words: "no measurable loss"."""
+    if not distinguishable:
+        return "no measurable loss"
+    return "measurable loss" if change < 0 else "measurable gain"
+
+
 @dataclass(frozen=True, slots=True)
 class Speed:
     """A speed-up in words: "1.25x slower" and "[1.23, 1.27]"; "as fast", or "not known yet", with that of the ratio."""

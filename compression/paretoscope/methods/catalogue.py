@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from paretoscope.base.errors import UnknownNameError
 from paretoscope.base.registry import Registry
+from paretoscope.base.text import shown
 from paretoscope.methods.all import declared
 from paretoscope.recipe.recipe import SETTINGS, STEPS, Recipe
 
@@ -102,3 +104,13 @@ def _place(entry: MethodEntry) -> tuple[int, int]:
 
 
 methods: Registry[MethodEntry] = Registry("method", lambda: declared(MethodEntry, _place))
+
+
+def of_setting(name: str) -> MethodEntry:
+    """The first entry that explains a setting of a recipe; raises UnknownNameError."""
+    found = next((entry for entry in methods if any(row.name == name for row in entry.settings)), None)
+    if found is None:
+        raise UnknownNameError(
+            f"a method must explain the setting; none does {shown(name)}. Pass a setting of a method."
+        )
+    return found

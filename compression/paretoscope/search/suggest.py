@@ -67,6 +67,19 @@ class Target:
             raise RecipeError(f"{name} of a target must be a number of at least 0; got {value!r}. Pass e.g. 1.")
 
 
+def default_targets(dense: int) -> tuple[Target, Target]:
+    """What is wished for before a person says otherwise: a twentieth of the dense bytes, and half a point.
+
+    Sizes in whole 0.1 KB, as a person types them. Chosen by hand, no benchmark.
+    """
+    return Target(bytes=round(1000 * default_kb(dense))), Target(drop=0.5)
+
+
+def default_kb(dense: int) -> float:
+    """The size of the first of `default_targets`, in KB of 1000 bytes: never more than all, at least 0.1."""
+    return max(0.1, min(dense / 1000, round(dense / 20_000, 1)))
+
+
 @dataclass(frozen=True, slots=True)
 class Suggestion:
     """A recipe for a target.
@@ -80,6 +93,16 @@ class Suggestion:
     predicted_drop: float
     kl: float
     reached: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "recipe": self.recipe.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Suggestion":
+        """What `to_dict` wrote; KeyError, TypeError or RecipeError when it is not that."""
+        return cls(**{**data, "recipe": Recipe.from_dict(data["recipe"])})
 
 
 @dataclass(frozen=True, slots=True)

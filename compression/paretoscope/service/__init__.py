@@ -33,11 +33,13 @@ time; it is read from the store or made anew:
 | `Latencies._references`, `_problems` | 1,024 settings each (`latencies.SETTINGS`) | 1 |
 | `Workbench._jobs` | jobs that have not ended, as 2, and those ended since the last was asked for | 1 |
 | `Scheduler._queue`, `_begun` | jobs that have not ended: `Limits.queue`, `trainings`, `jobs` | 2 |
+| `Scheduler._turns` | the last turns of 10,000 places (`scheduler.PLACES`) | 5 |
 | `Store._waiting` | 256 MiB of results to be written (`store.WAITING_BYTES`); what is dropped is told | its own |
 | `Store._unreadable` | the damaged rows of the file that were asked for | its own |
 | `Subject._variants`, `_forms` | 4 simplified networks each (`subject.KEPT_VARIANTS`) | its own |
 | `data.dataset` | 8 data sets at a shape | one a data set |
 | `codec.shelf` | 4,096 headers of trained models | its own |
+| `Shipped._files` | the studies that ship of the zoo's models, as they are asked for | its own |
 | `service.presets` | the figures that ship, and 128 digests of networks | `lru_cache` |
 | the pages' `compressed`, `sizes` | 32 each | Streamlit's |
 | `pages.components.trainings`, `students` | 256 each (`KEPT_TRAININGS`, `KEPT_SHRINKINGS`) | 6 |

@@ -9,15 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from paretoscope.base.errors import CompressionError
-from paretoscope.base.library import check_name
 from paretoscope.base.progress import SILENT, Progress
-from paretoscope.base.text import listed
 from paretoscope.codec import origin as _origin  # noqa: F401  (registers artefacts as an origin)
 from paretoscope.data import library as samples
-from paretoscope.data.data import Data, Part
+from paretoscope.data.data import Data
 from paretoscope.data.preprocess import Preprocess, named_or_file
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import adding, library
@@ -27,6 +23,7 @@ from paretoscope.networks.library import Entry
 from paretoscope.networks.network import Network
 from paretoscope.networks.origins import Options
 from paretoscope.service import subjects
+from paretoscope.service.labels import doubts, expect_classes, without_labels
 from paretoscope.tasks import tasks
 
 CLASSIFICATION, AGREEMENT = "classification", "agreement"
@@ -77,6 +74,7 @@ def open_candidate(
     options: Options = Options(),  # noqa: B008 (immutable)
     *,
     data: str = "",
+    data_told: str = "",
     train: str = "",
     target: str | None = None,
     task: str | None = None,
@@ -87,9 +85,10 @@ def open_candidate(
 ) -> Candidate:
     """Open a source and fit it with what it is judged on; raises CompressionError, and leaves nothing behind then.
 
-    data, train: names of data of the library, or sources that are read into it; train "" for a part of data. target:
-    the column or array of their labels. task: None for classification where labels and outputs allow it, else
-    agreement. preprocess: the name of a preset, a file, or settings; None for what the source suggests.
+    data, train: names of data of the library, or sources that are read into it; train "" for a part of data. data_told:
+    what the library calls the source of the data where its path says nothing. target: the column or array of their
+    labels. task: None for classification of data with labels, else agreement. preprocess: the name of a
+    preset, a file, or settings; None for what the source suggests.
     """
     library.check_new_name(name, replace=replace)
     if task is not None:
@@ -101,6 +100,7 @@ def open_candidate(
         name,
         source,
         data=data,
+        data_told=data_told,
         train=train,
         target=target,
         task=task,
@@ -117,6 +117,7 @@ def of_found(
     source: str,
     *,
     data: str = "",
+    data_told: str = "",
     train: str = "",
     target: str | None = None,
     task: str | None = None,
@@ -133,12 +134,15 @@ def of_found(
         preprocess = Preprocess.from_json(opened.preprocess)
     read: list[str] = []
     try:
-        named = {part: _data(text, name, target, code, progress, read) for part, text in _parts(data, train).items()}
+        named = {
+            part: _data(text, name, target, code, data_told if part == "data" else "", progress, read)
+            for part, text in _parts(data, train).items()
+        }
         network = network_of(
             name,
             opened.imported.graph,
             lambda: opened.imported.state,
-            title=title or opened.title,
+            title=title or opened.title or name,
             data=named.get("data", ""),
             train=named.get("train", ""),
             preprocess=json.dumps(preprocess.to_json()) if preprocess is not None else "",
@@ -147,42 +151,29 @@ def of_found(
         reason = None
         if task is None:
             task, reason = chosen_task(prepared, network)
+        elif task == CLASSIFICATION:
+            expect_classes(prepared, network)
         network = dataclasses.replace(network, task=task)
         tasks.get(task)
     except BaseException:
         for each in read:
             samples.remove(each)
         raise
-    notes = [*found.notes, *getattr(prepared, "notes", ()), *filter(None, [reason])]
+    guess = doubts(prepared, network) if task == CLASSIFICATION else None
+    notes = [*found.notes, *getattr(prepared, "notes", ()), *filter(None, [reason, guess])]
     return Candidate(network, found, source, prepared, tuple(notes), tuple(read))
 
 
 def chosen_task(data: Data, network: Network) -> tuple[str, str | None]:
-    """The task that labels and outputs allow, and why it is not classification where it is not."""
-    why = _no_classes(data, network)
+    """Classification of data with labels, which must fit; agreement without any, and why.
+
+    Raises DataError as `expect_classes`: labels that are given are never left out in silence.
+    """
+    why = without_labels(data, network)
     if why is None:
+        expect_classes(data, network)
         return CLASSIFICATION, None
     return AGREEMENT, f"It is judged by agreement with the uncompressed network: {why}."
-
-
-def _no_classes(data: Data, network: Network) -> str | None:
-    if not network.data:
-        return "there are no data, so that its inputs are drawn random numbers"
-    if not data.labelled:
-        return "the data have no labels"
-    if len(network.outputs) != 1 or len(network.outputs[0]) != 1 or network.outputs[0][0] < 2:
-        shapes = listed(str(("n", *shape)).replace("'", "") for shape in network.outputs)
-        return f"classes need one output (n, classes) of two classes or more; its outputs are {shapes}"
-    classes = network.outputs[0][0]
-    for labels in data.labels(Part.TEST):
-        array = labels.numpy()
-        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            return (
-                f"classes need labels that are whole numbers, one a sample; these are {array.dtype} {array.shape[1:]}"
-            )
-        if len(array) and not 0 <= array.min() <= array.max() < classes:
-            return f"labels must be from 0 to {classes - 1}; these go from {array.min()} to {array.max()}"
-    return None
 
 
 def _preprocess(given: str | Mapping[str, Any]) -> Preprocess:
@@ -193,17 +184,14 @@ def _parts(data: str, train: str) -> dict[str, str]:
     return {part: text for part, text in (("data", data), ("train", train)) if text}
 
 
-def _data(text: str, network: str, target: str | None, code: bool, progress: Progress, read: list[str]) -> str:
+def _data(
+    text: str, network: str, target: str | None, code: bool, told: str, progress: Progress, read: list[str]
+) -> str:
     """The name of data in the library; a source is read into it under a free name, which joins `read`."""
     if text in samples.names():
         if target is not None:
             raise CompressionError(f"--target is for data that are read now; {text} is in the library. Leave it out.")
         return text
-    taken, number = samples.names(), 1
-    name = network
-    while name in taken:
-        number += 1
-        name = f"{network}-{number}"
-    samples.add(check_name("data", name), text, target=target, code=code, progress=progress)
+    name = samples.add(network, text, target=target, code=code, told=told, progress=progress, beside=True).name
     read.append(name)
     return name

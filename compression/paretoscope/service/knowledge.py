@@ -31,10 +31,12 @@ from paretoscope.model.compressed import CompressedModel
 from paretoscope.networks import sources
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import pins, subjects
+from paretoscope.service import shipped as ships
 from paretoscope.service.latencies import Latencies
 from paretoscope.service.limits import NONE, Limits
 from paretoscope.service.lookups import Lookups
 from paretoscope.service.pins import Pin
+from paretoscope.service.shipped import Elsewhere, Shipped
 from paretoscope.service.store import Store
 from paretoscope.service.stored import Stored
 from paretoscope.service.study import Study, StudyKind, plain
@@ -62,6 +64,7 @@ class Knowledge:
 
     table: the kinds of studies. again: whether timings and studies are taken anew even where the store has them.
     budget_s, width: of each timing, as for `paretoscope.measure.interleaved.compare`. limits: what may be asked for.
+    shipped: the studies that come with the package, by default those in its assets.
     """
 
     def __init__(
@@ -73,11 +76,13 @@ class Knowledge:
         budget_s: float = BUDGET_S,
         width: float = WIDTH,
         limits: Limits = NONE,
+        shipped: Shipped | None = None,
     ) -> None:
         self.table = table
         self.store = store or Store()
         self.effort = {"budget_s": budget_s, "width": width}
         self.limits = limits
+        self._shipped = shipped or Shipped(ships.FOLDER)
         cache.tidy()
         self._again = again
         self._stored = Stored(self.store)
@@ -129,7 +134,10 @@ class Knowledge:
         return found
 
     def known(self, kind: StudyKind, *arguments: Any) -> Any:
-        """What a study found, if it was done before, by this process or another; None where it was not."""
+        """What a study found, if it was done before, by this process or another; None where it was not.
+
+        Where nobody did it here, what ships with the package, if no figure of it depends on the machine.
+        """
         study = self.table[kind]
         if study.find is not None:
             return study.find(self, *arguments)
@@ -143,15 +151,26 @@ class Knowledge:
         text = None
         if not (self._again and study.anew):
             text = self._stored.call(lambda store: store.get_document(document, key, any_revision=study.lasting))
+        if text is None and study.ships and (given := self._shipped.document(arguments[0], (document, key))):
+            return self._recall((document, key), study.read(given.found))
         try:
             found = None if text is None else study.read(json.loads(text))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, CompressionError):
             found = None
             self.store.unread_document(document, key)
-        if found is not None:
-            with self._lock:
-                self._studies[document, key] = found
+        return None if found is None else self._recall((document, key), found)
+
+    def _recall(self, place: tuple[str, str], found: Any) -> Any:
+        with self._lock:
+            self._studies[place] = found
         return found
+
+    def elsewhere(self, model: str, kind: StudyKind, *arguments: Any) -> Elsewhere | None:
+        """What a study that depends on the machine found on another one, if that ships for a model of the zoo."""
+        study = self.table[kind]
+        assert study.ships_as is not None and study.read is not None, f"no study of {kind} ships as another machine's"
+        found = self._shipped.document(model, study.ships_as(self, *arguments))
+        return None if found is None else replace(found, found=study.read(found.found))
 
     def keep(self, kind: StudyKind, arguments: Iterable[Any], found: Any) -> None:
         """Keep what a study found as the document of these arguments."""

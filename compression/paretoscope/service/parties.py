@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 
 class Party(NamedTuple):
-    """Who asks for a job. visitor: who limits count. place: of that visitor's, which wants a job of its own; a job that
-    the visitor wants wherever it is, as a training, has none.
+    """Who asks for a job. visitor: who limits count. place: of that visitor's, which wants a job of its own and takes
+    turns with other places; a job that the visitor wants wherever it is, as a training, has none. name: what the place
+    calls the job, where it wants several.
     """
 
     visitor: str
     place: str = ""
+    name: str = ""
 
 
 _asking: ContextVar[Party | None] = ContextVar("asking", default=None)

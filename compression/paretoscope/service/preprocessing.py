@@ -13,7 +13,7 @@ from paretoscope.data.prepared import PreparedData, prepare
 from paretoscope.data.preprocess import PreprocessPreset
 from paretoscope.data.samples import Samples
 from paretoscope.networks.network import Network
-from paretoscope.tasks import tasks
+from paretoscope.tasks import Answers, tasks
 from paretoscope.tasks.reference import run
 
 # Samples that each preset is tried on, and how many run at once; chosen by hand, no benchmark.
@@ -62,10 +62,16 @@ def rank_presets(
         labels = torch.cat(list(_first_labels(data, count))).numpy()
         task = kind(data.classes)
         task = task.knowing(run(model, chunks[0]))
-        *_, answers = task.answer(model, chunks)
+        *_, answers = _told(task.answer(model, chunks), done, len(chunks), len(presets), progress)
         figures = task.score(answers, labels, answers)
         found.append(Ranked(preset, figures.value, figures.low, figures.high, figures.n))
     return sorted(found, key=lambda each: -each.value)
+
+
+def _told(answers: Iterator[Answers], done: int, chunks: int, presets: int, progress: Progress) -> Iterator[Answers]:
+    for part, each in enumerate(answers, 1):
+        yield each
+        progress.report(done + part / (chunks + 1), presets)
 
 
 def _first(data: PreparedData, count: int) -> Iterator[Batch]:

@@ -162,9 +162,11 @@ def _picked(network: Network, data: Data, batch: Batch, places: Sequence[int]) -
     return Picked(tuple(inputs), tuple(zip(*seen, strict=True)))
 
 
-def worth(subject: Subject) -> Worth | None:
-    """What the baseline is worth on the test split; on the samples of a quick evaluation until it ran over all."""
-    task, n = subject.task, subject.judged.settled
+def worth(subject: Subject, n: int | None = None) -> Worth | None:
+    """What the baseline is worth on the first n samples of the test split; None for those of a quick evaluation, until
+    it ran over all.
+    """
+    task, n = subject.task, subject.judged.settled if n is None else n
     if not task.needs_labels:
         return None
     figures, labels = subject.judged.baseline(n), subject.labels

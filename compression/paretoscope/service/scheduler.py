@@ -1,5 +1,9 @@
 """Jobs take turns, so that nothing is evaluated beside a timing and two evaluations do not fight for the cores.
 
+Of jobs that are equally urgent, that of the place goes first whose last turn was longest ago, or who has asked first
+where it had none. A job that a place asks for instead of one that still waits (a slider that moves on) so keeps the
+other's chance: moves that come faster than they are answered thin out, and nobody starves.
+
 Each job has a thread of its own, so that any of several paused ones can go on; one thread has the turn.
 
 The scheduler's lock guards its queue and its turn; `paretoscope.service` lists all locks in their order. None is held
@@ -9,21 +13,45 @@ lock and a job's: it must take neither.
 """
 
 import atexit
-import heapq
 import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from paretoscope.base.lock import released
+from paretoscope.base.recent import Recent
 from paretoscope.base.units import duration
 from paretoscope.service.jobs import Job, JobKind, State
 from paretoscope.service.limits import NONE, LimitError, Limits
-from paretoscope.service.parties import asking_party
+from paretoscope.service.parties import Party, asking_party
+
+# Places whose last turn is remembered, at each priority.
+PLACES = 10_000
+
+
+class _Entry(NamedTuple):
+    """A job of the queue. number: in the order of submission. asker: who takes turns; None takes its turn by number."""
+
+    number: int
+    asker: Party | None
+    job: Job
+
+
+class _Turns(Protocol):
+    """What tells a place's last turn."""
+
+    def get(self, key: tuple[Party, int], default: int, /) -> int: ...
+
+
+def _rank(entry: _Entry, last: _Turns) -> tuple[int, bool, int, int]:
+    """The lowest goes first: one that has begun and gave its turn away before those that have not."""
+    number, asker, job = entry
+    turn = number if asker is None else last.get((asker, job.priority), number)
+    return job.priority, job._thread is None, turn, number
 
 
 def call(job: Job, work: Callable[[Job], Any]) -> Any:
@@ -32,7 +60,7 @@ def call(job: Job, work: Callable[[Job], Any]) -> Any:
 
 
 class Scheduler:
-    """Runs one job at a time; lower numbers go first, equal ones in the order of submission.
+    """Runs one job at a time; lower numbers go first, and of equal ones places take turns.
 
     limits: what is queued, at most. present: whether a visitor is there, for trainings; must return at once. carry_out:
     does the work that was submitted, here or in another process, and returns its result; it reports to the job.
@@ -51,9 +79,11 @@ class Scheduler:
         self._lock = threading.Lock()
         self._closed = False
         # Jobs that wait for their turn, the one that has it, and all that have begun and not ended.
-        self._queue: list[tuple[int, int, Job]] = []
+        self._queue: list[_Entry] = []
         self._running: Job | None = None
-        self._begun: dict[Job, int] = {}
+        self._begun: dict[Job, _Entry] = {}
+        # By place and priority: the number of its last turn, or of the first job that it has asked for.
+        self._turns: Recent[tuple[Party, int], int] = Recent(PLACES)
         # A thread inside native code while the interpreter ends would abort the process.
         atexit.register(self.close)
 
@@ -79,7 +109,11 @@ class Scheduler:
             if self._closed:
                 job._end(State.CANCELLED)
             else:
-                heapq.heappush(self._queue, (priority, next(self._numbers), job))
+                party, number = asking_party(), next(self._numbers)
+                asker = None if party is None else party._replace(name="")
+                if asker is not None and (asker, priority) not in self._turns:
+                    self._turns[asker, priority] = number
+                self._queue.append(_Entry(number, asker, job))
                 self._next()
         return job
 
@@ -88,26 +122,34 @@ class Scheduler:
         with self._lock:
             self._sweep()
             running = [] if self._running is None else [self._running]
-            entries = sorted(self._queue, key=lambda entry: entry[:2])
-            waiting = [each for _, _, each in entries]
+            waiting = self._in_order()
             before = waiting[: waiting.index(job)] if job in waiting else []
         return [each for each in (*running, *before) if each is not job]
 
+    def _in_order(self) -> list[Job]:
+        """The queue as it will be served, if nothing more comes; under the lock."""
+        numbers, last, taken = itertools.count(next(self._numbers)), dict(self._turns.items()), []
+        waiting = list(self._queue)
+        while waiting:
+            entry = min(waiting, key=lambda each: _rank(each, last))
+            waiting.remove(entry)
+            taken.append(entry.job)
+            if entry.asker is not None:
+                last[entry.asker, entry.job.priority] = next(numbers)
+        return taken
+
     def _sweep(self) -> None:
         """End the jobs of the queue that nobody wants any more, and that have not begun; under the lock."""
-        for _, _, job in self._queue:
-            if job._thread is None:
-                job._cancel_unwanted()
-        unwanted = [entry for entry in self._queue if entry[2]._thread is None and entry[2].cancelling]
-        if unwanted:
-            self._queue = [entry for entry in self._queue if entry not in unwanted]
-            heapq.heapify(self._queue)
-            for _, _, job in unwanted:
-                job._end(State.CANCELLED)
+        for entry in list(self._queue):
+            if entry.job._thread is None:
+                entry.job._cancel_unwanted()
+                if entry.job.cancelling:
+                    self._queue.remove(entry)
+                    entry.job._end(State.CANCELLED)
 
     def _check(self, new: Job) -> None:
         """Raises LimitError where there is no room for a job; under the lock."""
-        unfinished = [job for job in {*self._begun, *(job for _, _, job in self._queue)} if not job.cancelling]
+        unfinished = [job for job in {*self._begun, *(entry.job for entry in self._queue)} if not job.cancelling]
         alike = [job for job in unfinished if job.kind is new.kind]
         party = asking_party()
         if new.kind is JobKind.TRAINING and len(alike) >= self._limits.queue:
@@ -133,7 +175,7 @@ class Scheduler:
         with self._lock:
             self._closed = True
             begun = list(self._begun)
-            for job in (*begun, *(job for _, _, job in self._queue)):
+            for job in (*begun, *(entry.job for entry in self._queue)):
                 job.cancel()
         for job in begun:
             if job._thread is not None:
@@ -142,7 +184,9 @@ class Scheduler:
     def _next(self) -> None:
         """Give the turn to the first that waits for it, where nobody has it; under the lock."""
         while self._running is None and self._queue:
-            _, number, job = heapq.heappop(self._queue)
+            entry = min(self._queue, key=lambda each: _rank(each, self._turns))
+            self._queue.remove(entry)
+            job = entry.job
             if job._thread is None:
                 job._cancel_unwanted()
             if job._thread is not None:
@@ -151,7 +195,9 @@ class Scheduler:
             elif job.cancelling:
                 job._end(State.CANCELLED)
             else:
-                self._running, self._begun[job] = job, number
+                self._running, self._begun[job] = job, entry
+                if entry.asker is not None:
+                    self._turns[entry.asker, job.priority] = next(self._numbers)
                 job._thread = threading.Thread(target=self._run, args=(job,), name="paretoscope-job", daemon=True)
                 job._thread.start()
 
@@ -167,7 +213,7 @@ class Scheduler:
     def give_way(self, job: Job) -> None:
         """Let more urgent jobs run to their end, where there are any."""
         with self._lock:
-            urgent = bool(self._queue) and self._queue[0][0] < job.priority
+            urgent = any(entry.job.priority < job.priority for entry in self._queue)
         if urgent:
             with _process_state():
                 with self._lock:
@@ -188,7 +234,7 @@ class Scheduler:
             job._turn.wait()
 
     def _ask_again(self, job: Job) -> None:
-        heapq.heappush(self._queue, (job.priority, self._begun[job], job))
+        self._queue.append(self._begun[job])
 
     def _give_away(self, job: Job) -> None:
         job._turn.clear()

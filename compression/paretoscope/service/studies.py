@@ -1,18 +1,22 @@
 """The table of studies: one row for everything that can be asked for."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from paretoscope.export import Verification, formats
+from paretoscope.graph.outline import Outline
 from paretoscope.measure.latency import Noise, machine_id
 from paretoscope.measure.layer_bytes import LayerBytes
+from paretoscope.measure.layers import LayerRow
 from paretoscope.measure.machine import Machine
+from paretoscope.measure.record import Latency
 from paretoscope.measure.sensitivity import Sensitivity
 from paretoscope.recipe.recipe import Recipe, Recover
 from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.cliff import Cliff
-from paretoscope.search.suggest import Target
+from paretoscope.search.suggest import Suggestion, Target
 from paretoscope.search.waterfall import Waterfall
 from paretoscope.service.additions import Addition, library_mb
 from paretoscope.service.jobs import JobKind, Priority
@@ -63,6 +67,19 @@ def _timing_key(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) ->
     return bench.timing_key(model, recipe, timing).to_json()
 
 
+def _anywhere(document: str) -> Callable[..., tuple[str, str]]:
+    """Kind and key of a document that depends on a timing, whatever machine takes it."""
+
+    def place(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> tuple[str, str]:
+        return document, replace(bench.timing_key(model, recipe, timing), machine="").to_json()
+
+    return place
+
+
+def _suggestion_place(bench: Knowledge, model: str, target: Target, base: Recipe) -> tuple[str, str]:
+    return "suggestion", f"{_key(bench, model, base)} {json.dumps(asdict(target))}"
+
+
 def _allow_timing(limits: Limits, model: str, recipe: Recipe, timing: Timing) -> None:
     limits.check("batch", "the batch of a timing", timing.batch, "Choose a smaller one.")
     limits.check("threads", "the threads of a timing", timing.threads, "Choose fewer.")
@@ -106,6 +123,8 @@ _ROWS = (
         arguments=_OF_TIMING,
         run=timings.time,
         find=Knowledge.latency,
+        read=Latency.from_dict,
+        ships_as=_anywhere("time"),
         shared=Knowledge.timing_key,
         allow=_allow_timing,
         label=_timing_label,
@@ -115,6 +134,7 @@ _ROWS = (
         arguments=_OF_TIMING,
         run=timings.profile,
         place=lambda *arguments: ("profile", _timing_key(*arguments)),
+        ships_as=_anywhere("profile"),
         read=dict,
         kept=True,
         anew=True,
@@ -125,6 +145,7 @@ _ROWS = (
         arguments=_OF_TIMING,
         run=timings.plan,
         place=lambda *arguments: ("plan", _timing_key(*arguments)),
+        ships_as=_anywhere("plan"),
         read=lambda data: [LayerPlan(**row) for row in data],
         kept=True,
         anew=True,
@@ -145,6 +166,7 @@ _ROWS = (
         arguments=_OF_TIMING,
         run=timings.memory,
         place=lambda *arguments: ("memory", _timing_key(*arguments)),
+        ships_as=_anywhere("memory"),
         read=int,
         kept=True,
         anew=True,
@@ -155,6 +177,7 @@ _ROWS = (
         arguments={"threads": _PLAIN},
         run=timings.machine,
         place=lambda bench, threads: ("machine", f"{machine_id('onnxruntime')} {threads}"),
+        ships_as=lambda bench, threads: ("machine", str(threads)),
         read=Machine.from_dict,
         kept=True,
         anew=True,
@@ -185,6 +208,8 @@ _ROWS = (
         kind=StudyKind.LAYERS,
         arguments=_OF_MODEL,
         run=evaluating.layers,
+        read=lambda data: [LayerRow.from_dict(row) for row in data],
+        ships_as=lambda bench, model: ("layers", _key(bench, model)),
         label=lambda *_: "Profiling the layers",
     ),
     Study(
@@ -197,12 +222,23 @@ _ROWS = (
         label=lambda model, recipe: f"Counting the bytes of each layer of {recipe.describe()}",
     ),
     Study(
+        kind=StudyKind.GRAPH,
+        arguments=_OF_MODEL,
+        run=evaluating.graph,
+        place=lambda bench, model: ("graph", bench.subject(model).statistics.digest),
+        read=Outline.from_dict,
+        kept=True,
+        ships=True,
+        label=lambda *_: "Following the calls of the network",
+    ),
+    Study(
         kind=StudyKind.SENSITIVITY,
         arguments=_OF_MODEL,
         run=evaluating.sensitivity,
         place=lambda bench, model: ("sensitivity", _key(bench, model)),
         read=Sensitivity.from_dict,
         kept=True,
+        ships=True,
         label=lambda *_: "Measuring each layer alone",
         priority=Priority.ASKED,
     ),
@@ -213,6 +249,7 @@ _ROWS = (
         place=lambda bench, model, recipe: ("waterfall", _key(bench, model, recipe)),
         read=Waterfall.from_dict,
         kept=True,
+        ships=True,
         label=lambda *_: "Evaluating the steps in every order",
         priority=Priority.ASKED,
     ),
@@ -229,6 +266,10 @@ _ROWS = (
         kind=StudyKind.SUGGEST,
         arguments={"model": _PLAIN, "target": _TARGET, "base": _RECIPE},
         run=evaluating.suggest,
+        place=_suggestion_place,
+        read=Suggestion.from_dict,
+        kept=True,
+        ships=True,
         label=lambda *_: "Looking for a recipe",
     ),
     Study(
@@ -281,7 +322,6 @@ _ROWS = (
         allow=_allow_add,
         label=lambda addition: f"Adding {addition.name}",
         priority=Priority.NOW,
-        shared=lambda bench, addition: addition.name,
     ),
     Study(
         kind=StudyKind.PREVIEW,
@@ -296,6 +336,13 @@ _ROWS = (
         run=adding.pick,
         label=lambda model, places: f"Reading {len(places)} samples of {model}",
         priority=Priority.NOW,
+    ),
+    Study(
+        kind=StudyKind.BASELINE,
+        arguments=_OF_MODEL,
+        run=adding.baseline,
+        label=lambda model: f"Running {model} over all test samples",
+        priority=Priority.SOON,
     ),
     Study(
         kind=StudyKind.RANK,

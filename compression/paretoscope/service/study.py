@@ -22,6 +22,7 @@ class StudyKind(StrEnum):
     MEASURE = "measure"
     FILL = "fill"
     LAYERS = "layers"
+    GRAPH = "graph"
     SENSITIVITY = "sensitivity"
     WATERFALL = "waterfall"
     CLIFF = "cliff"
@@ -34,6 +35,7 @@ class StudyKind(StrEnum):
     PREVIEW = "preview"
     SAMPLES = "samples"
     BYTES = "bytes"
+    BASELINE = "baseline"
     RANK = "rank"
     TAKE = "take"
 
@@ -64,7 +66,9 @@ class Study:
     None where it is not, or elsewhere. The arguments that it needs come first. read: from the document's JSON. kept:
     whether what `run` returns is that document; otherwise `run` keeps what is to be kept. lasting: whether a document
     of an earlier revision of the methods will do. anew: whether a workbench that measures again passes over it. find:
-    for (knowledge, *arguments), where it is kept elsewhere.
+    for (knowledge, *arguments), where it is kept elsewhere. ships: whether that document may come with the package
+    (`paretoscope.service.shipped`), as what does not depend on the machine may. ships_as: of what does depend on it,
+    for (knowledge, *arguments), kind and key without the machine; what is found by it is marked as another machine's.
 
     shared: for (knowledge, *arguments), what requests have in common that are one job; None where all arguments count.
     allow: for (limits, *arguments), raises LimitError where a server does not give that much.
@@ -81,6 +85,8 @@ class Study:
     kept: bool = False
     lasting: bool = False
     anew: bool = False
+    ships: bool = False
+    ships_as: Callable[..., tuple[str, str]] | None = None
     find: Callable[..., Any] | None = None
     shared: Callable[..., Hashable] | None = None
     allow: Callable[..., None] | None = None

@@ -71,8 +71,13 @@ def write(train: Pair | None, test: Pair, into: Writer, classes: tuple[str, ...]
     into.train = headers[0].shape[0] if train is not None else 0
     labels = [path for _, path in pairs if path is not None]
     if len(labels) == len(pairs):
-        values = [np.concatenate([np.empty(0, np.uint8), *_chunks(path)]) for path in labels]
-        into.named_labels(np.concatenate([each.astype(np.int64) for each in values]), classes)
+        values = [np.concatenate(list(_chunks(path))) for path in labels]
+        shapes = [str(each.shape[1:]) for each in values]
+        if len(set(shapes)) > 1:
+            raise DataError(
+                f"both splits must have labels of one shape; they have {listed(shapes)}. Give one of the files."
+            )
+        into.named_labels(np.concatenate(values), classes)
     else:
         into.notes.append("There is no file of labels beside the samples: they are unlabelled.")
 

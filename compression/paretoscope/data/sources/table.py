@@ -62,8 +62,8 @@ class Table:
         if options.target is None:
             into.notes.append("No target was named: all columns are inputs, and there are no labels.")
             return
-        same = len({each.dtype.kind for each in targets}) == 1
-        into.named_labels(np.concatenate([each if same else each.astype(str) for each in targets]), options.classes)
+        texts = any(each.dtype.kind == "U" for each in targets)
+        into.named_labels(np.concatenate([each.astype(str) if texts else each for each in targets]), options.classes)
 
 
 ORIGIN = Table()

@@ -37,8 +37,7 @@ class Text:
         into.encoded(FIELD, Kind.TEXT, _lines(Path(text), side, labels))
         if side == "none":
             return
-        whole = all(each.isascii() and each.isdigit() and len(each) < 10 for each in labels)
-        into.named_labels(np.array([int(each) for each in labels] if whole else labels), options.classes)
+        into.named_labels(np.array(labels), options.classes)
 
 
 ORIGIN = Text()

@@ -1,5 +1,8 @@
 // The two plots: one legend, one axis of the figure, one hover, one brush.
-const HEIGHT = 318, TOP = 22, BOTTOM = 44, RIGHT = 12, LEFT = 52, NARROW = 620, NEAR = 26;
+// Low windows get low plots, so that the figures below them stay in sight.
+const heightOf = () => (window.innerHeight < 800 ? 250 : 318);
+let HEIGHT = 318;
+const TOP = 22, BOTTOM = 44, RIGHT = 12, LEFT = 52, NARROW = 620, NEAR = 26;
 const RADIUS = 3, LABEL = 6.6;
 const OBJECTIVES = { "": "Same size", harm: "Size: harm", zeros: "Size: zero weights", ms: "Size: time", size: "Size: bytes" };
 
@@ -50,6 +53,7 @@ class Plots {
     const { board } = this;
     this.width = this.row.clientWidth;
     if (!this.width) return;
+    HEIGHT = heightOf();
     const narrow = this.width < NARROW;
     this.row.classList.toggle("px-narrow", narrow);
     this.columns = columnsOf(board);

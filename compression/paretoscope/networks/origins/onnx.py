@@ -29,7 +29,7 @@ class Onnx:
 
         refuse_options(options, weights="an ONNX file has its weights")
         path = existing(text)
-        return Opened(read_onnx(path, options.inputs), path.stem, _session(path))
+        return Opened(read_onnx(path, options.inputs), "", _session(path))
 
 
 def _session(path: Path) -> "Callable[[Batch], Any]":

@@ -34,6 +34,7 @@ class Options:
 class Opened:
     """What an origin makes of a source.
 
+    title: what a person calls it; "" where nothing says so but the file's name, and the network's own name will do.
     original: runs what was opened, as those who made it would, to be compared with; it gives nested tensors. None where
     nothing else can run it. preprocess: suggested settings of the preprocessing, as data; None for none.
     """

@@ -20,7 +20,7 @@ class Program:
         refuse_options(options, weights="a program has its weights", inputs="a program has its shapes")
         path = existing(text)
         # What PyTorch would make of it is not run beside it: its loader executes what a file says.
-        return Opened(read_program(path), path.stem, None)
+        return Opened(read_program(path), "", None)
 
 
 ORIGINS = (Program(),)

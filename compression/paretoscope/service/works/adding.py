@@ -15,7 +15,7 @@ from paretoscope.service import adding
 from paretoscope.service.additions import Addition
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.preprocessing import Ranked, rank_presets
-from paretoscope.service.preview import Picked, Preview, presets_for, preview, samples_at, worth
+from paretoscope.service.preview import Picked, Preview, Worth, presets_for, preview, samples_at, worth
 
 
 def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
@@ -26,6 +26,7 @@ def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
         wish.source,
         Options(wish.weights, dict(wish.inputs)),
         data=wish.data,
+        data_told=Path(wish.data).name if wish.data_uploaded else "",
         train=wish.train,
         target=wish.target or None,
         task=wish.task or None,
@@ -60,6 +61,16 @@ def look(bench: Knowledge, progress: Progress, model: str) -> Preview:
 def pick(bench: Knowledge, progress: Progress, model: str, places: tuple[int, ...]) -> Picked:
     """Some samples of the test split, as the network gets them."""
     return samples_at(bench.subject(model), places)
+
+
+def baseline(bench: Knowledge, progress: Progress, model: str) -> Worth | None:
+    """What the uncompressed network is worth on all test samples; partial: on those so far."""
+    progress.report(label="opening the network")
+    subject = bench.subject(model)
+    samples = len(subject.judged)
+    for n in subject.judged.running():
+        progress.report(n, samples, label=f"{n:,} of {samples:,}", partial=worth(subject, n))
+    return worth(subject)
 
 
 def rank(bench: Knowledge, progress: Progress, model: str) -> list[Ranked]:

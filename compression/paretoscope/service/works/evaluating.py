@@ -1,6 +1,9 @@
 """Evaluations, and the studies that are made of them."""
 
 from paretoscope.base.progress import Progress, Within
+from paretoscope.data.data import Part
+from paretoscope.graph.outline import Outline, outline
+from paretoscope.graph.programs import import_module
 from paretoscope.measure import layer_bytes as bytes_of
 from paretoscope.measure.layer_bytes import LayerBytes
 from paretoscope.measure.layers import LayerRow, layer_table
@@ -57,6 +60,15 @@ def layers(bench: Knowledge, progress: Progress, model: str) -> list[LayerRow]:
 def layer_bytes(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> LayerBytes:
     """The bytes of each layer in a recipe's file."""
     return bytes_of.layer_bytes(bench.compressed(model, recipe))
+
+
+def graph(bench: Knowledge, progress: Progress, model: str) -> Outline:
+    """What a model computes in which order, as it is drawn."""
+    subject = bench.subject(model)
+    known = subject.network.graph
+    if known is None:
+        known = import_module(subject.model, next(iter(subject.data.samples(Part.TEST, 2)))).graph
+    return outline(known, subject.statistics.layers)
 
 
 def sensitivity(bench: Knowledge, progress: Progress, model: str) -> Sensitivity:
