@@ -30,6 +30,7 @@ def door() -> None:
             st.Page(
                 "pages/explore.py", title="Explore", icon=":material/scatter_plot:", url_path="trade-off", default=True
             ),
+            st.Page("pages/compare.py", title="Compare", icon=":material/compare:", url_path="side-by-side"),
             st.Page("pages/networks.py", title="Networks", icon=":material/library_add:", url_path="your-own"),
             st.Page("pages/layers.py", title="Layers", icon=":material/layers:", url_path="layer-by-layer"),
             st.Page("pages/latency.py", title="Latency", icon=":material/speed:", url_path="how-fast"),

@@ -173,13 +173,14 @@ def _samples(found: Preview, look: Theme) -> None:
                 for shown, seen in zip(found.inputs, sample.seen, strict=True):
                     if len(found.inputs) > 1:
                         st.caption(plain.escape(shown.name, 40))
-                    _one(shown, seen, f"seen_{place}_{shown.name}", look)
+                    one(shown, seen, f"seen_{place}_{shown.name}", look)
                 _answers(sample)
     for shown in found.inputs:
         st.caption(_range(shown))
 
 
-def _one(shown: Shown, seen: Seen, key: str, look: Theme) -> None:
+def one(shown: Shown, seen: Seen, key: str, look: Theme) -> None:
+    """One input of one sample, as the network gets it."""
     match shown.look:
         case Look.PICTURE:
             st.image(seen.picture, width=WIDTH[Look.PICTURE], output_format="PNG", alt="A sample as it is seen")
