@@ -34,7 +34,7 @@ def shrunk(pixels: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
     if not height or not width:
         return pixels[::factor, ::factor]
     squares = pixels[:height, :width].reshape(height // factor, factor, width // factor, factor, -1)
-    found: NDArray[np.uint8] = squares.mean(axis=(1, 3)).round().astype(np.uint8).reshape(
-        height // factor, width // factor, *pixels.shape[2:]
+    found: NDArray[np.uint8] = (
+        squares.mean(axis=(1, 3)).round().astype(np.uint8).reshape(height // factor, width // factor, *pixels.shape[2:])
     )
     return found

@@ -7,13 +7,14 @@ from itertools import chain
 from paretoscope.base.png import png
 from paretoscope.base.units import format_bytes, format_ms, format_p, format_percent
 from paretoscope.figures import ladder as ladder_figure
-from paretoscope.figures.report.contents import Configuration, Flips, Report, Sample
-from paretoscope.figures.report.markup import Markup, section, table, tag
 from paretoscope.measure.record import Record
 from paretoscope.measure.wording import share_touched, smaller, speed, untouched
+from paretoscope.recipe.differences import ABSENT
+from paretoscope.reports.contents import Configuration, Flips, Report, Sample
+from paretoscope.reports.markup import Markup, section, table, tag
 from paretoscope.tasks import Words, tasks
 
-NOTHING = "–"
+NOTHING = ABSENT
 UNMEASURED = "not measured"
 # Of a picture of curves.
 WIDTH, HEIGHT = 160, 60
@@ -92,15 +93,18 @@ def front(report: Report) -> Markup:
         tag("div", "The plots need a browser that runs scripts; the table below does not.", id="plots"),
         tag("div", id="tried", class_="screen"),
         tag("h3", "The front"),
-        _figures(report.front),
+        _figures(report, report.front),
     )
 
 
-def _figures(shown: Sequence[Configuration]) -> Markup:
+def _figures(report: Report, shown: Sequence[Configuration]) -> Markup:
     title = next((words_of(each.record).title for each in shown if each.record is not None), "Figure")
+    one = report.baseline
+    time = NOTHING if one.ms is None else format_ms(one.ms)
+    first = ["Baseline", one.value, one.interval, NOTHING, NOTHING, format_bytes(one.size), NOTHING, time]
     return table(
         ("Configuration", title, "95 %", "Change", "Against the baseline", "Size", "", "Time"),
-        (_row(each) for each in shown),
+        [first, *map(_row, shown)],
     )
 
 
@@ -139,7 +143,7 @@ def comparison(report: Report) -> Markup:
     return section(
         "Comparison",
         *notes,
-        _figures((report.baseline, *shown)),
+        _figures(report, shown),
         tag("h3", "What differs in the recipes"),
         told,
         tag("h3", "Paired tests on the same samples"),
@@ -154,11 +158,11 @@ def _tests(report: Report) -> Markup:
         (
             f"{each.after} after {each.before}",
             each.points,
-            "differs" if each.measurable else "no measurable difference",
-            format_p(each.p_value),
-            f"{each.broken:,}",
-            f"{each.mended:,}",
-            f"{each.n:,}",
+            "differs" if each.pair.measurable else "no measurable difference",
+            format_p(each.pair.p_value),
+            f"{each.pair.broken:,}",
+            f"{each.pair.mended:,}",
+            f"{each.pair.n:,}",
         )
         for each in report.tests
     )
@@ -229,7 +233,9 @@ def _curves(one: Sample) -> Markup:
 def layers(report: Report) -> Markup:
     """Where the bytes of the file go."""
     if not report.layers:
-        return section("Layers", tag("p", "The bytes of each layer were not counted: they are left out.", class_="quiet"))
+        return section(
+            "Layers", tag("p", "The bytes of each layer were not counted: they are left out.", class_="quiet")
+        )
     file = sum(each.bytes for each in report.layers) + report.rest
     most = max(max(each.bytes for each in report.layers), report.rest)
 
@@ -242,9 +248,9 @@ def layers(report: Report) -> Markup:
             (
                 each.name,
                 " x ".join(map(str, each.shape)),
-                format_bytes(each.before) if each.before else NOTHING,
+                format_bytes(4 * each.weights),
                 format_bytes(each.bytes),
-                f"{8 * each.bytes / each.weights:.2f}" if each.weights else NOTHING,
+                f"{8 * each.bytes / each.weights:.2f}",
                 format_percent(each.bytes / file),
                 bar(each.bytes),
             )
@@ -265,7 +271,7 @@ def layers(report: Report) -> Markup:
     return section(
         "Layers",
         tag("p", f"The {file:,} bytes of the file, layer by layer."),
-        table(("Layer", "Shape", "As fp32 before", "Bytes", "Bits a weight", "Share", ""), rows, "layers"),
+        table(("Layer", "Shape", "As fp32", "In the file", "Bits a weight", "Share", ""), rows, "layers"),
     )
 
 
@@ -291,15 +297,16 @@ def ladder(report: Report) -> Markup:
 
 def commands(report: Report) -> Markup:
     """The lines that reproduce the figures."""
-    shown = {each.command: each for each in (report.baseline, report.chosen, *report.pins, *report.front)}
-    trained = any(each.recipe.recover is not None for each in shown.values())
+    shown = (report.chosen, *report.pins, *report.front)
+    lines = {report.baseline.command: "Baseline", **{each.command: each.named for each in reversed(shown)}}
+    trained = any(each.recipe.recover is not None for each in shown)
     needed = (
         " A recipe with training is measured where its trained model is; elsewhere it is trained first, by the same "
         "line with recover in place of evaluate."
         if trained
         else ""
     )
-    rows = ((each.named, tag("code", command)) for command, each in shown.items())
+    rows = ((named, tag("code", command)) for command, named in lines.items())
     return section(
         "Every figure again",
         tag("p", f"Each line measures one configuration anew: figures, size, time and digests.{needed}"),
@@ -318,7 +325,9 @@ def reading(report: Report) -> Markup:
     ]
     if report.chosen.record is not None:
         words = words_of(report.chosen.record)
-        told.insert(0, f"Intervals are {words.interval}'s at 95 %; pairs are told apart by {words.test} at the 5 % level.")
+        told.insert(
+            0, f"Intervals are {words.interval}'s at 95 %; pairs are told apart by {words.test} at the 5 % level."
+        )
         told.append(
             f"Digests: model {report.chosen.record.digests.model[:12]}, data "
             f"{report.chosen.record.digests.dataset[:12]}, recipe {report.chosen.recipe.digest[:12]}, file "

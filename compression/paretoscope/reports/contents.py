@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from paretoscope.figures.explorer import Scene
+from paretoscope.measure.comparison import Pair
 from paretoscope.measure.record import Record
+from paretoscope.recipe.differences import Row
 from paretoscope.recipe.recipe import Recipe
 
 
@@ -35,29 +37,24 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting in words, as each configuration has it."""
+class Baseline:
+    """The uncompressed network. value, interval: its figure in words; size: bytes as fp32; ms: None where not timed."""
 
-    label: str
-    values: tuple[str, ...]
-
-    @property
-    def differs(self) -> bool:
-        return len(set(self.values)) > 1
+    value: str
+    interval: str
+    size: int
+    ms: float | None
+    command: str
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """The paired test of one configuration after another, and what became of the answers."""
+    """The paired test of one configuration after another on the same samples; points in words."""
 
     before: str
     after: str
     points: str
-    p_value: float
-    measurable: bool
-    broken: int
-    mended: int
-    n: int
+    pair: Pair
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -90,11 +87,10 @@ class Flips:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A weight of the chosen configuration. before: bytes as fp32 in the baseline; bytes: of its codes in the file."""
+    """A weight. shape: in the baseline; weights: how many those are; bytes: of its codes in the chosen file."""
 
     name: str
     shape: tuple[int, ...]
-    before: int
     weights: int
     bytes: int
 
@@ -103,9 +99,11 @@ class Layer:
 class Report:
     """All that a report tells.
 
-    made: date and time, version. machine: of the timings; setting: how they were taken. asked, answered: the question
-    and its answer in sentences. shown, tried: rows in the file, and recipes that were tried. front: on it, by size.
-    pins: beside the chosen one. missing: sentences on what is left out.
+    summary: of the network, in a sentence. made: date and time. version: of the program. machine: of the timings;
+    setting: how they were taken. asked, answered: the question and its answer in sentences, "" without limits. shown,
+    tried: recipes in the file, and all. front: who is on it, by size. pins: beside the chosen one. settings: of the
+    chosen one, then of the pins. rest: bytes of the chosen file that are of no layer. missing: sentences on what is
+    left out.
     """
 
     model: str
@@ -120,10 +118,10 @@ class Report:
     shown: int
     tried: int
     front: tuple[Configuration, ...]
-    baseline: Configuration
+    baseline: Baseline
     chosen: Configuration
     pins: tuple[Configuration, ...]
-    settings: tuple[Setting, ...]
+    settings: tuple[Row, ...]
     tests: tuple[Test, ...]
     flips: tuple[Flips, ...]
     layers: tuple[Layer, ...]

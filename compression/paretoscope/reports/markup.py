@@ -44,9 +44,7 @@ def section(title: str, *children: str | Markup) -> Markup:
 def table(head: Sequence[str], rows: Iterable[Sequence[str | Markup]], kind: str = "") -> Markup:
     """A table; the first column names the rows."""
     titles = join(tag("th", each, scope="col") for each in head)
-    body = join(
-        tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows
-    )
+    body = join(tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows)
     return tag("div", tag("table", tag("thead", tag("tr", titles)), tag("tbody", body), class_=kind), class_="wide")
 
 
