@@ -197,7 +197,7 @@ def _scene(
     scene, count = drawn(board, timed), len(timed.of)
     kept: set[int] = set()
     step = 1
-    while (size := len(packed(scene))) > ROWS_BYTES:
+    while (size := len(packed(scene))) > ROWS_BYTES and step < len(timed.of):
         if not kept:
             ms = milliseconds(timed, reference)
             columns = board.columns(ms)

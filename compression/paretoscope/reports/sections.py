@@ -18,6 +18,8 @@ NOTHING = ABSENT
 UNMEASURED = "not measured"
 # Of a picture of curves.
 WIDTH, HEIGHT = 160, 60
+# Pixels of the longest bar.
+BAR = 140
 
 
 def head(report: Report) -> Markup:
@@ -240,8 +242,8 @@ def layers(report: Report) -> Markup:
     most = max(max(each.bytes for each in report.layers), report.rest)
 
     def bar(count: int) -> Markup:
-        width = 100 * count / max(1, most)
-        return Markup(f'<span class="bar" style="width:{width:.1f}%"></span>')
+        width = BAR * count / max(1, most)
+        return Markup(f'<span class="bar" style="width:{width:.0f}px"></span>')
 
     rows = chain(
         (
@@ -287,7 +289,7 @@ def ladder(report: Report) -> Markup:
             rung.title,
             format_bytes(rung.bytes),
             smaller(rung.ratio),
-            Markup(f'<span class="bar" style="width:{100 * rung.bytes / most:.1f}%"></span>'),
+            Markup(f'<span class="bar" style="width:{BAR * rung.bytes / most:.0f}px"></span>'),
             rung.meaning,
         )
         for rung in data.rungs
