@@ -35,6 +35,7 @@ class StudyKind(StrEnum):
     PREVIEW = "preview"
     SAMPLES = "samples"
     BYTES = "bytes"
+    STAGE = "stage"
     BASELINE = "baseline"
     RANK = "rank"
     TAKE = "take"
