@@ -15,6 +15,8 @@ state.open_subject(view.model)
 
 def steps() -> None:
     """The six steps, drawn anew while some are measured."""
+    if present.over():
+        st.rerun(scope="app")
     found, jobs = present.measure(view)
     pace = present.PACE_S if any(not job.ended for job in jobs) else None
     if state.outdated(pace):

@@ -89,6 +89,11 @@ def _leave() -> None:
     st.session_state.leave_stage = True
 
 
+def over() -> bool:
+    """Whether the steps were left, on to the explorer or by Escape: only a whole run of the page can follow."""
+    return playing() or st.session_state.get("leave_stage", False)
+
+
 def leaving() -> bool:
     """Whether Escape was pressed; asked once, and before anything is drawn."""
     return st.session_state.pop("leave_stage", False)

@@ -126,15 +126,19 @@ def _figures(slide: Slide, size: int | None, words: Words, baseline: BaselineFig
     else:
         figures = slide.shot.record.figures
         form = "the file" if slide.step in (Step.CODE, Step.TRAINED) else "packed, not coded yet"
-        verdict = "measurably different" if figures.distinguishable else "no measurable loss"
-        if not figures.distinguishable and figures.value > baseline.value:
-            verdict = "no measurable difference"
+        verdict = _verdict(figures.distinguishable, figures.value - baseline.value)
         parts = [
             (format_bytes(size), f"{size_ratio(baseline.size_bytes / size)} smaller, {form}"),
             (words.value(figures.value), f"{words.name}, {words.change(figures.value - baseline.value)}"),
             (verdict, f"{words.test}, {format_p(figures.p_value)}"),
         ]
     return "".join(f"<div><b>{html.escape(value)}</b><span>{html.escape(told)}</span></div>" for value, told in parts)
+
+
+def _verdict(distinguishable: bool, change: float) -> str:
+    if not distinguishable:
+        return "no measurable difference" if change > 0 else "no measurable loss"
+    return "measurably better" if change > 0 else "a measurable loss"
 
 
 def _step(slide: Slide, size: int | None, most: int) -> str:
