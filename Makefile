@@ -52,6 +52,7 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 	$(BIN)/python -m benchmarks.networks $(ARGS)
 	$(BIN)/python -m benchmarks.slider $(ARGS)
+	$(BIN)/python -m benchmarks.live $(ARGS)
 	$(BIN)/python -m benchmarks.sensitivity $(ARGS)
 	$(BIN)/python -m benchmarks.simplify $(ARGS)
 	$(BIN)/python -m benchmarks.presets $(ARGS)

@@ -57,4 +57,4 @@ def door() -> None:
 if __name__ == "__main__":
     door()
 else:
-    app = st.App(__file__, routes=serving.routes(), lifespan=serving.lifespan)
+    app = st.App(__file__, routes=serving.routes(), middleware=serving.middleware(), lifespan=serving.lifespan)

@@ -6,7 +6,7 @@ and knows the figures of the KPI row. Each client is a browser of its own.
 """
 
 import asyncio
-import json
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +21,8 @@ from websockets.exceptions import ConnectionClosed
 
 # Streamlit's root container of the page; the sidebar's is another.
 MAIN = 0
+# How our components name the server's files that they load.
+FILE = re.compile(r"/libraries/[\w.-]+")
 
 
 @dataclass(slots=True)
@@ -188,10 +190,9 @@ class Browser:
         elif kind in ("selectbox", "checkbox", "number_input"):
             self._hold(element)
         elif kind == "bidi_component":
-            if "-plot_" in element.bidi_component.id:
+            if "plot" in element.bidi_component.component_name:
                 self.first.setdefault("plot", time.monotonic())
-            if element.bidi_component.id.endswith("-plotly"):
-                self.files.add(json.loads(element.bidi_component.json))
+            self.files.update(FILE.findall(element.bidi_component.json + element.bidi_component.js_content))
 
     def _hold(self, element: Element) -> None:
         """Keep the value of a widget, as the browser does of each that it draws: it sends all with every run."""

@@ -24,7 +24,7 @@ from benchmarks.measured import INTERVAL, PERCENT, Table, columns, keep, parser
 
 # Harm over the train part that the exchange rate is chosen for, in nats.
 HARM = 0.05
-REPAIR = Repair("gptq", bias=True)
+REPAIR = Repair("gptq", bias=True, batchnorm=True)
 
 
 def main() -> None:
@@ -86,6 +86,7 @@ def recipes(subject: Subject) -> dict[str, Recipe]:
         "8 bits": eight,
         "8 bits, integer kernels": Recipe(quantize=Quantize(8, activations=8)),
         "4 bits": four,
+        "4 bits, rounding repaired": replace(four, repair=Repair("gptq")),
         "4 bits, repaired": replace(four, repair=REPAIR),
         **{f"{title}, {recipe.quantize.exchange:.2g} nats a KB": recipe for title, recipe in chosen.items()},
     }

@@ -1,9 +1,10 @@
 """Files of networks changed at random through the doors: does anything but a ModelError come out, or anything hang?
 
-    python -m benchmarks.fuzz_doors [--mutations N] [--seed S]
+    python -m benchmarks.fuzz_doors [--mutations N] [--seed S] [--door NAME ...]
 
-Doors: a `.pt2` as bytes, its JSON with the archive put right, an `.onnx`, the JSON of a graph. Memory is limited for
-the whole process, so that whatever asks for too much fails. What is not a ModelError is raised with its seed.
+Doors: a `.pt2` as bytes, its JSON with the archive put right, an `.onnx`, the JSON of a graph; where Keras is there,
+a `.keras` and an `.h5` as bytes, and the JSON of either with the file put right. Memory is limited for the whole
+process, so that whatever asks for too much fails. What is not a ModelError is raised with its seed.
 """
 
 import argparse
@@ -20,13 +21,17 @@ import numpy as np
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from paretoscope.base.errors import ModelError
+from paretoscope.base.files import temporary_folder
 from paretoscope.graph.doors import check_sizes, read_onnx, read_program
 from paretoscope.graph.network_graph import NetworkGraph
+from paretoscope.networks.origins.keras import Keras, library
+from paretoscope.networks.origins.origin import Options
 from torch import nn
 
 from tests.helpers.mutations import damaged, mutated
 
-DOORS = ("pt2 bytes", "pt2 json", "onnx", "graph")
+KERAS = ("keras bytes", "keras json", "h5 bytes", "h5 json")
+DOORS = ("pt2 bytes", "pt2 json", "onnx", "graph", *KERAS)
 MEMORY = 12 << 30
 SLOW_S = 20.0
 
@@ -47,9 +52,13 @@ class Small(nn.Module):
 
 @dataclass(frozen=True)
 class Sources:
+    """keras, h5: empty where Keras is not installed."""
+
     pt2: bytes
     onnx: bytes
     graph: str
+    keras: bytes
+    h5: bytes
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +68,31 @@ def sources() -> Sources:
         Small().eval(), (torch.zeros(2, 2, 5),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
     torch.export.save(program, data)
-    return Sources(data.getvalue(), _onnx(), read_program(data.getvalue()).graph.to_json())
+    found = (b"", b"") if keras_missing() else (_keras("keras"), _keras("h5"))
+    return Sources(data.getvalue(), _onnx(), read_program(data.getvalue()).graph.to_json(), *found)
+
+
+def keras_missing() -> str:
+    """Why the doors of Keras cannot be tried; "" where they can."""
+    try:
+        library()
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def _keras(suffix: str) -> bytes:
+    keras = library()
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    x = keras.Input((6, 6, 2))
+    a = layers.Activation("relu")(layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(x)))
+    b = layers.Flatten()(layers.MaxPooling2D()(layers.Add()([a, layers.DepthwiseConv2D(3, padding="same")(a)])))
+    model = keras.Model(x, layers.Dense(2, activation="softmax")(layers.Dropout(0.5)(b)))
+    with temporary_folder() as folder:
+        path = folder / f"small.{suffix}"
+        model.save(path)
+        return path.read_bytes()
 
 
 def _onnx() -> bytes:
@@ -97,6 +130,8 @@ def outcome(door: str, files: Sources, seed: int) -> bool:
             read_program(_repacked(files.pt2, draw))
         elif door == "onnx":
             read_onnx(damaged(files.onnx, draw))
+        elif door in KERAS:
+            _open_keras(door, files, draw)
         else:
             check_sizes(NetworkGraph.from_json(json.dumps(mutated(json.loads(files.graph), draw))))
     except ModelError as error:
@@ -104,6 +139,24 @@ def outcome(door: str, files: Sources, seed: int) -> bool:
             raise AssertionError(f"a message must be short: {error}") from error
         return False
     return True
+
+
+def _open_keras(door: str, files: Sources, draw: random.Random) -> None:
+    import h5py
+
+    suffix, kind = door.split()
+    data = files.keras if suffix == "keras" else files.h5
+    with temporary_folder() as folder:
+        path = folder / f"changed.{suffix}"
+        if kind == "bytes":
+            path.write_bytes(damaged(data, draw))
+        elif suffix == "keras":
+            path.write_bytes(_repacked(data, draw))
+        else:
+            path.write_bytes(data)
+            with h5py.File(path, "r+") as file:
+                file.attrs["model_config"] = json.dumps(mutated(json.loads(file.attrs["model_config"]), draw))
+        Keras().open(str(path), Options())
 
 
 def _repacked(data: bytes, draw: random.Random) -> bytes:
@@ -120,12 +173,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutations", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--door", action="append", choices=DOORS, help="once each; left out, all")
     given = parser.parse_args()
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    files, each = sources(), given.mutations // len(DOORS)
+    doors = given.door or DOORS
+    files, each = sources(), given.mutations // len(doors)
     failures = 0
-    for door in DOORS:
+    for door in doors:
+        if door in KERAS and (missing := keras_missing()):
+            print(f"{door:11} not tried: {missing}")
+            continue
         opened, longest, start = 0, 0.0, time.monotonic()
         for seed in range(given.seed, given.seed + each):
             began = time.monotonic()
@@ -134,9 +192,12 @@ def main() -> None:
             except Exception as error:  # what this looks for
                 failures += 1
                 print(f"  {door}, seed {seed}: {type(error).__name__}: {str(error)[:300]}", flush=True)
-            longest = max(longest, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            if seconds > SLOW_S:
+                print(f"  {door}, seed {seed}: took {seconds:.0f} s", flush=True)
+            longest = max(longest, seconds)
         took = time.monotonic() - start
-        print(f"{door:10} {each:6,} mutations  {opened:6,} opened  {took:6.0f} s  longest {longest:.1f} s", flush=True)
+        print(f"{door:11} {each:6,} mutations  {opened:6,} opened  {took:6.0f} s  longest {longest:.1f} s", flush=True)
         failures += longest > SLOW_S
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{failures} failures; peak memory {peak:.0f} MiB")

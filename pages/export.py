@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.components import controls, exporting, exporting_matrix, layers, naming, notes, plain, state
+from pages.components import controls, exporting, exporting_matrix, layers, naming, notes, plain, state, tray
 
 controls.open_view("export")
 state.begin()
@@ -10,17 +10,19 @@ controls.draw()
 view = state.view()
 state.open_subject(view.model)
 
-st.title("Export")
-st.markdown(f"**{naming.titled(view.model)}** for other tools. Current recipe: {plain.escape(view.recipe.describe())}.")
+recipe = plain.escape(view.recipe.describe())
+st.markdown(f"## Export &nbsp; :small[:gray[**{naming.titled(view.model)}**, {recipe}]]")
 
 
 def live() -> None:
     """All that changes while jobs run; redrawn by itself until they are done."""
     work = st.session_state.pop("started", None) or state.start(fill=False)
+    exporting.fill(work)
     offers = exporting.offers(work)
     if state.outdated(exporting.pace(work, offers)):
         st.rerun(scope="app")
     layers.verdict(work)
+    exporting.downloads(work)
     exporting.actions(offers)
     exporting.table(work, offers)
     exporting.buttons(work, offers)
@@ -47,3 +49,4 @@ def matrix() -> None:
 
 
 state.repeat(matrix, exporting_matrix.pace(), "matrix_pace")
+tray.render(view)

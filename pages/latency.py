@@ -3,7 +3,7 @@
 import streamlit as st
 from paretoscope.figures import theme
 
-from pages.components import controls, devices, figure, history, latency, latency_figures, notes, state
+from pages.components import controls, devices, figure, history, latency, latency_figures, notes, state, tray
 
 look = theme.named(st.context.theme.type)
 controls.open_view("latency")
@@ -25,8 +25,6 @@ def live() -> None:
     latency.kpis(known)
     latency.settings(known)
     latency.progress(known)
-    if work.exact:
-        notes.render(view.model, view.recipe)
     history.render(bench, view.model)
     runtimes, scaling, layers, distribution, others = st.tabs(
         ["Runtimes", "Batch and threads", "Layers", "Distribution", "Other devices"],
@@ -48,8 +46,11 @@ def live() -> None:
     if others.open:
         with others:
             devices.render(known, look)
+    if work.exact:
+        notes.render(view.model, view.recipe)
 
 
 work = st.session_state.started = state.start(fill=False)
 state.repeat(live, latency.known(work).pace)
 figure.library()
+tray.render(view)

@@ -3,7 +3,7 @@
 import streamlit as st
 from paretoscope.figures import theme
 
-from pages.components import controls, figure, layers, naming, notes, one_layer, plain, state
+from pages.components import controls, figure, layers, layers_tabs, naming, notes, one_layer, plain, state, tray
 
 look = theme.named(st.context.theme.type)
 controls.open_view("layers")
@@ -12,9 +12,12 @@ controls.draw()
 view, bench = state.view(), state.workbench()
 subject = state.open_subject(view.model)
 
-st.title("Layers")
-st.markdown(f"**{naming.titled(view.model)}**, layer by layer. Current recipe: {plain.escape(view.recipe.describe())}.")
-layers.choose(subject.statistics)
+title, chooser = st.columns([3, 2], vertical_alignment="bottom")
+with title:
+    recipe = plain.escape(view.recipe.describe())
+    st.markdown(f"## Layers &nbsp; :small[:gray[**{naming.titled(view.model)}**, {recipe}]]")
+with chooser:
+    layers.choose(subject.statistics)
 
 
 def live() -> None:
@@ -24,29 +27,31 @@ def live() -> None:
     if state.outdated(studies.pace(work)):
         st.rerun(scope="app")
     layers.verdict(work)
-    if work.exact:
-        notes.render(view.model, view.recipe)
     layers.progress(studies)
-    table, sensitivity, one, suggest, waterfall = st.tabs(
-        ["Table", "Sensitivity", "One layer", "Suggest", "Waterfall"], key="layers_tab", on_change="rerun"
-    )
+    graph, table, sensitivity, one, suggest, waterfall = st.tabs(layers.TABS, key="layers_tab", on_change="rerun")
+    if graph.open:
+        with graph:
+            layers_tabs.graph(work, studies, look)
     if table.open:
         with table:
-            layers.table(studies)
+            layers_tabs.table(studies)
     if sensitivity.open:
         with sensitivity:
-            layers.sensitivity(work, studies, look)
+            layers_tabs.sensitivity(work, studies, look)
     if one.open:
         with one:
             one_layer.render(work, look)
     if suggest.open:
         with suggest:
-            layers.suggestion(work, studies)
+            layers_tabs.suggestion(work, studies)
     if waterfall.open:
         with waterfall:
-            layers.waterfall(work, studies, look)
+            layers_tabs.waterfall(work, studies, look)
+    if work.exact:
+        notes.render(view.model, view.recipe)
 
 
 work = st.session_state.started = state.start(fill=False)
 state.repeat(live, layers.studies(work).pace(work))
 figure.library()
+tray.render(view)

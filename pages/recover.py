@@ -13,6 +13,7 @@ from pages.components import (
     students,
     training_settings,
     trainings,
+    tray,
 )
 
 look = theme.named(st.context.theme.type)
@@ -55,3 +56,4 @@ def shrinking() -> None:
 
 state.repeat(shrinking, students.pace(request), "students_pace")
 figure.library()
+tray.render(view)

@@ -155,7 +155,7 @@ def test_an_installed_dashboard_answers_with_our_settings(bare: Path, outside: t
         with serving(command, port, log.parent, cwd=folder, environment=environment, end=signal.SIGKILL) as address:
             assert checked(address) == "ok", log.read_text()
     # The address is in our settings; Streamlit's own listen to the network.
-    assert f"started on 127.0.0.1:{port}" in log.read_text()
+    assert f" URL: http://127.0.0.1:{port}" in log.read_text()
 
 
 def checked(address: str) -> str:

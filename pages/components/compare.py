@@ -51,8 +51,10 @@ class Column:
 
     @property
     def name(self) -> str:
-        """What its owner calls it; else what the recipe is."""
-        return self.pin.name if self.pin is not None and self.pin.name else self.recipe.describe()
+        """What its owner calls it; else the preset that it is, or what the recipe says."""
+        preset = naming.recipes(self.model).get(self.recipe.digest, "")
+        named = self.pin.name if self.pin is not None else ""
+        return named or (preset if preset not in self.tag else "") or self.recipe.describe()
 
     @property
     def record(self) -> Record | None:
@@ -229,7 +231,8 @@ def fetch(
         result = find()
         if result is None and running is None and problem_of(name, key) is None:
             job = state.follow(name, key, start)
-            if not job.wait(max(0.0, until - time.monotonic())):
+            # A job that was refused for want of room is asked for again with the next redraw.
+            if not job.wait(max(0.0, until - time.monotonic())) or job.was_refused:
                 running = job
             elif job.error is not None:
                 _problems()[name, key] = job.error

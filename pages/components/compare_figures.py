@@ -9,9 +9,9 @@ from paretoscope.service.jobs import Job, Priority
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 
-from pages.components import compare, figure, naming, plain, state
+from pages.components import compare, figure, plain, state
 from pages.components.compare import Column, Known
-from pages.components.layers import STEP_TITLES
+from pages.components.layers_tabs import STEP_TITLES
 
 BYTES, FALLS = "compare bytes", "compare waterfalls"
 
@@ -105,14 +105,12 @@ def steps(known: Known, look: Theme) -> Job | None:
 
 def speeds(known: Known, look: Theme) -> None:
     """Times with their paired speed-ups."""
-    bench, bars, baselines = state.workbench(), [], {}
+    bench, bars = state.workbench(), []
     for each in known.columns:
         timing = compare.timing_for(each, known.timing)
         reference = bench.reference_ms(each.model, timing) if each.latency is not None else None
         bars.append(draw.Speed(each.tag, each.place, each.latency, reference))
-        if reference is not None:
-            baselines[naming.called(each.model)] = reference
-    data = draw.gather_speeds(bars, baselines)
+    data = draw.gather_speeds(bars)
     figure.show(draw.draw_speeds(data, look), "plot_compare_speeds", alt=data.alt)
     timing = known.timing
     st.caption(

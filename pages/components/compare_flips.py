@@ -12,20 +12,22 @@ from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.recipe import SETTINGS, Recipe
 from paretoscope.search.next_step import SLIDERS, further
 from paretoscope.service.jobs import Job
+from paretoscope.service.maps import Maps, mapped
 from paretoscope.service.presets import movable
-from paretoscope.service.preview import Picked, Shown
+from paretoscope.service.preview import Look, Picked, Shown
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Flip, Flips, Task
+from paretoscope.tasks import plain as plain_text
 
 from pages.components import compare, compare_sheet, naming, networks_preview, plain, state
 from pages.components.compare import Column, Known
 
 PAGE = 12
-STEP, PICTURES = "compare step", "compare samples"
+STEP, PICTURES, MAPS = "compare step", "compare samples", "compare maps"
 STEPS = (1, 2, 5, 10)
 BASELINE = "Baseline"
-KINDS = {"all": "All", "broken": "Broken", "mended": "Mended", "changed": "Otherwise wrong"}
+KINDS = {"all": "All", "broken": "Broken", "mended": "Mended"}
 OF = {
     "all": frozenset({Flip.BROKEN, Flip.MENDED, Flip.CHANGED}),
     "broken": frozenset({Flip.BROKEN}),
@@ -166,22 +168,22 @@ def _flips(sides: Sides, look: Theme) -> Job | None:
         }
         kind = st.segmented_control(
             "Which",
-            list(KINDS),
+            list(OF),
             default="all",
             required=True,
             key="flips_kind",
-            format_func=lambda name: f"{KINDS[name]} {counts[name]:,}",
+            format_func=lambda name: f"{KINDS.get(name, plain_text.sentence(_changed(task)))} {counts[name]:,}",
         )
         label = None
         if classes:
             place = st.selectbox(
                 "True class",
-                [None, *range(len(classes))],
+                range(len(classes) + 1),
                 key=f"flips_class_{sides.model}",
-                format_func=lambda each: "All" if each is None else plain.cut(classes[each], 40),
+                format_func=lambda each: "All" if each == 0 else plain.cut(classes[each - 1], 40),
                 width=200,
             )
-            label = place
+            label = place - 1 if place else None
     places = chosen(flips, labels, OF[kind], label)
     if not len(places):
         st.caption("No sample is of that kind.")
@@ -200,8 +202,13 @@ def _flips(sides: Sides, look: Theme) -> Job | None:
 def _verdict(found: Pair, task: Task) -> None:
     told = compare_sheet.told(found, task)
     counts = f"**{found.broken:,} broken, {found.mended:,} mended** of {found.n:,}"
-    more = f", {found.changed:,} otherwise wrong" if found.changed else ""
+    more = f", {found.changed:,} {_changed(task)}" if found.changed else ""
     st.markdown(f"{counts}{more}: {plain.escape(told)}.")
+
+
+def _changed(task: Task) -> str:
+    """What is said of another answer that is no better."""
+    return "otherwise wrong" if task.needs_labels else "otherwise changed"
 
 
 def task_classes(task: Task, labels: np.ndarray) -> tuple[str, ...]:
@@ -226,6 +233,7 @@ def _samples(sides: Sides, task: Task, labels: np.ndarray, flips: Flips, places:
             st.skeleton(height=210)
         return job
     _keep(key, picked)
+    drawn, job = _maps(sides, wanted)
     classes = task_classes(task, labels)
     wide = max(networks_preview.WIDTH[each.look] for each in picked.inputs)
     with st.container(horizontal=True, key="flips_samples", gap="small"):
@@ -233,19 +241,38 @@ def _samples(sides: Sides, task: Task, labels: np.ndarray, flips: Flips, places:
             with st.container(border=True, width=wide + 62, key=f"flip_{at}"):
                 for shown, seen in zip(picked.inputs, picked.seen[at], strict=True):
                     networks_preview.one(shown, seen, f"flip_{at}_{shown.name}", look)
+                if drawn:
+                    st.image(list(drawn[at]), width=wide // 2, caption=list(sides.names), output_format="PNG")
                 label = classes[int(labels[place])] if classes else ""
                 _answers(sides, task, Flip(int(flips.kinds[place])), place, label)
-    _note(picked.inputs)
-    return None
+    _note(picked.inputs, task)
+    if drawn:
+        st.caption("Maps of classes as shades of grey; vermillion: where the second says another class than the first.")
+    return job
 
 
-def _pictures() -> dict[Hashable, Picked]:
+def _maps(sides: Sides, places: tuple[int, ...]) -> tuple[list[Maps], Job | None]:
+    """What both say at each position, where the network gives maps; none where the sides are of two networks."""
+    one, other = (each.record for each in (sides.before, sides.after))
+    if one.model != other.model or not mapped(naming.find(one.model)):
+        return [], None
+    key, bench = (one.model, one.recipe, other.recipe, places), state.workbench()
+    found, job = compare.fetch(MAPS, [(key, lambda: _pictures().get(key), lambda: bench.ask(StudyKind.MAPS, *key))])
+    if problem := compare.problem_of(MAPS, key):
+        st.error(plain.escape(problem))
+    if found[key] is not None:
+        _pictures()[key] = found[key]
+    return found[key] or [], job
+
+
+def _pictures() -> dict[Hashable, Any]:
     return st.session_state.setdefault("flips_pictures", {})
 
 
 def _keep(key: Hashable, picked: Picked) -> None:
     """The page that is on the screen; redrawing it reads nothing again."""
-    st.session_state.flips_pictures = {key: picked}
+    if key not in _pictures():
+        st.session_state.flips_pictures = {key: picked}
 
 
 def _answers(sides: Sides, task: Task, kind: Flip, place: int, label: str) -> None:
@@ -257,11 +284,15 @@ def _answers(sides: Sides, task: Task, kind: Flip, place: int, label: str) -> No
         answer, sure = task.said(side.predictions, place)
         colour = {"✓": "green", "better": "green", "✗": "orange", "worse": "orange"}.get(sign)
         told = f":{colour}[{sign}] " if colour else f"{sign} " * bool(sign)
-        lines.append(f"{told}**{plain.escape(answer, 40)}** {plain.escape(sure, 30)}  \n{plain.escape(name, 40)}")
+        lines.append(
+            f"{told}**{plain.escape(answer, 40)}** {plain.escape(sure, 30)}  \n:small[:gray[{plain.escape(name, 40)}]]"
+        )
     st.markdown("  \n".join(lines))
     st.caption(plain.escape(f"sample {place}{f', true: {label}' if label else ''}"))
 
 
-def _note(inputs: tuple[Shown, ...]) -> None:
-    if any(each.look is networks_preview.Look.PICTURE for each in inputs):
-        st.caption("Pictures as the network gets them; numbers behind an answer are the model's own confidence.")
+def _note(inputs: tuple[Shown, ...], task: Task) -> None:
+    told = ["Pictures are as the network gets them."] * any(each.look is Look.PICTURE for each in inputs)
+    told += ["The numbers behind answers are the model's own confidence."] * task.needs_labels
+    if told:
+        st.caption(" ".join(told))

@@ -67,7 +67,7 @@ def recipes(known: Known, look: Theme) -> None:
         st.caption("The recipes do not differ." if len(known.columns) > 1 else "There is one recipe only.")
         return
     body = [[_head(row.label, row.help), *map(_text, row.values)] for row in found]
-    _table(_heads(known.columns, look, many=False), body, look, "Settings of each recipe")
+    _table(_tags(known.columns, look), body, look, "Settings of each recipe")
 
 
 def pairs(known: Known, look: Theme) -> None:
@@ -84,7 +84,7 @@ def pairs(known: Known, look: Theme) -> None:
         st.skeleton(height=120)
         return
     body = [[_tag(row, look, scope="row"), *(_cell(task, column, row) for column in ready)] for row in ready]
-    _table(["", *(_tag(each, look, scope="col") for each in ready)], body, look, "Tests of each pair", corner=True)
+    _table(_tags(ready, look), body, look, "Tests of each pair")
 
 
 def _cell(task: Task, column: Column, row: Column) -> str:
@@ -117,8 +117,13 @@ def _two(first: str, second: str = "", title: str = "", found: Pair | None = Non
     if found is not None and found.measurable and not found.same:
         tone = ' class="better"' if found.points > 0 else ' class="worse"'
     hint = f' title="{html.escape(title)}"' if title else ""
-    below = f"<small>{html.escape(second)}</small>" if second else ""
+    below = f"<small>{_whole(second)}</small>" if second else ""
     return f"<span{tone}{hint}>{html.escape(first)}</span>{below}"
+
+
+def _whole(text: str) -> str:
+    """HTML of a text whose interval is not broken over two lines."""
+    return html.escape(text).replace(", ", ",&nbsp;") if "[" in text else html.escape(text)
 
 
 def _measured(of: Callable[[Record], str]) -> Cell:
@@ -186,6 +191,10 @@ def _heads(columns: Sequence[Column], look: Theme, many: bool) -> list[str]:
     return ["", *(_tag(each, look, scope="col", name=True, model=many) for each in columns)]
 
 
+def _tags(columns: Sequence[Column], look: Theme) -> list[str]:
+    return ["", *(_tag(each, look, scope="col") for each in columns)]
+
+
 def _tag(column: Column, look: Theme, *, scope: str, name: bool = False, model: bool = False) -> str:
     colour = look.palette[column.place % len(look.palette)]
     more = f"<small>{html.escape(plain.cut(column.name, NAME))}</small>" if name else ""
@@ -194,15 +203,14 @@ def _tag(column: Column, look: Theme, *, scope: str, name: bool = False, model: 
     return f'<th scope="{scope}">{badge}{more}</th>'
 
 
-def _table(heads: Sequence[str], body: Sequence[Sequence[str]], look: Theme, label: str, corner: bool = False) -> None:
+def _table(heads: Sequence[str], body: Sequence[Sequence[str]], look: Theme, label: str) -> None:
     head = "".join(each if each.startswith("<th") else "<td></td>" for each in heads)
     lines = "".join(
         "<tr>" + "".join(each if each.startswith("<th") else f"<td>{each}</td>" for each in line) + "</tr>"
         for line in body
     )
-    wide = " pairs" if corner else ""
     st.html(
-        f'{_style(look)}<div class="compare-sheet{wide}" role="region" tabindex="0" aria-label="{html.escape(label)}">'
+        f'{_style(look)}<div class="compare-sheet" role="region" tabindex="0" aria-label="{html.escape(label)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
@@ -216,13 +224,13 @@ def _style(look: Theme) -> str:
   overflow-wrap: anywhere; }}
 .compare-sheet thead th {{ font-weight: 600; }}
 .compare-sheet tbody th, .compare-sheet thead td {{ position: sticky; left: 0; background: {look.surface};
-  color: {look.muted}; min-width: 6.2rem; max-width: 9rem; z-index: 1; }}
+  color: {look.muted}; min-width: 7rem; max-width: 9rem; z-index: 1; }}
 .compare-sheet small {{ display: block; font-size: 0.8rem; color: {look.muted}; font-weight: 400; }}
 .compare-sheet i {{ display: inline-block; width: 0.7rem; height: 0.7rem; border-radius: 2px; margin-right: 0.4rem; }}
 .compare-sheet .worse {{ color: {look.alert}; font-weight: 600; }}
 .compare-sheet .better {{ color: {look.accent}; font-weight: 600; }}
 .compare-sheet .wait {{ display: inline-block; width: 4.5rem; height: 1rem; border-radius: 4px;
   background: {look.grid}; }}
-@media (max-width: 640px) {{ .compare-sheet tbody th, .compare-sheet thead td {{ min-width: 4.6rem; max-width: 5.4rem;
-  padding-left: 0; }} }}
+@media (max-width: 640px) {{ .compare-sheet tbody th, .compare-sheet thead td {{ min-width: 5.6rem; max-width: 6rem;
+  padding-left: 0; font-size: 0.85rem; overflow-wrap: break-word; }} }}
 </style>"""

@@ -34,10 +34,10 @@ ELSEWHERE = ("drop", "overrides", "activations")
 BY_RATE = ("exchange", "weighting")
 
 
-def open_view(page: str) -> None:
+def open_view(page: str, **beside: str) -> None:
     """Take the view from the link or from the widgets, whichever changed; call first on every page with controls.
 
-    page: names the page. What cannot be opened is told, and the view stays as it was.
+    page: names the page. beside: what its link says too. What cannot be opened is told, and the view stays as it was.
     """
     visitors.let_in()
     if gone := state.leave_removed():
@@ -59,7 +59,7 @@ def open_view(page: str) -> None:
             st.session_state.control_error = None
         except CompressionError as error:
             st.session_state.control_error = str(error)
-    state.write_link(kept.to_query())
+    state.write_link({**kept.to_query(), **beside})
     link.tell()
     if problem := st.session_state.get("control_error"):
         st.warning(f"The setting was not taken: {plain.escape(problem)}", icon=":material/tune:")

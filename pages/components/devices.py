@@ -76,7 +76,7 @@ def check(known: Known) -> tuple[Pair | None, Pair | None]:
     machine = bench.known(StudyKind.MACHINE, view.timing.threads)
     measured = None if latency is None else Pair(latency.baseline_median_ms, latency.median_ms)
     if machine is None or measured is None:
-        st.markdown("**This machine** is measured with everything else: press Measure.")
+        st.markdown(f"**This machine**, as a check on the method: {known.told}.")
         return None, None
     estimates = [1e3 * estimate(work_of(view, recipe), machine).seconds for recipe in (Recipe(), view.recipe)]
     here = Pair(*estimates)

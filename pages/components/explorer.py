@@ -11,13 +11,23 @@ import streamlit as st
 from paretoscope.figures import explorer
 from paretoscope.figures.explorer import Scene
 
+from pages.components import serving
+
 PLOTS, TRIED = "plots", "tried"
 
+# The script and its style are a file, which both components load: this much alone comes with each of their runs.
+_ADDRESS = serving.script(
+    "explorer",
+    f"{explorer.script()}\nexport {{ drawPlots, drawTried }};\nconst style = document.createElement('style');\n"
+    f"style.textContent = {json.dumps(explorer.style())};\ndocument.head.append(style);\n",
+)
 _MOUNT = """
+const script = import(new URL("ADDRESS", location.origin).href);
 export default function ({ parentElement, data, setTriggerValue }) {
   const root = parentElement.querySelector(".explorer");
   const send = (name, value) => setTriggerValue(name, value);
-  DRAW(root, JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data)), send);
+  const scene = JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data));
+  script.then((explorer) => explorer.DRAW(root, scene, send));
 }
 """
 
@@ -26,8 +36,7 @@ def _component(name: str, function: str):
     return st.components.v2.component(
         name,
         html='<div class="explorer"></div>',
-        css=explorer.style(),
-        js=explorer.script() + _MOUNT.replace("DRAW", function),
+        js=_MOUNT.replace("ADDRESS", _ADDRESS).replace("DRAW", function),
         isolate_styles=False,
     )
 

@@ -1,5 +1,6 @@
 """The parts of the Export page."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Words
 
-from pages.components import naming, plain, state
+from pages.components import background, naming, plain, state
+from pages.components.downloads import artefact
 from pages.components.state import Work
 
 # Names and Mbit/s of links that devices are updated over, as users see them rather than at their peak.
@@ -86,9 +88,34 @@ def _offer(work: Work, format: Format) -> Offer:
     )
 
 
+def fill(work: Work) -> None:
+    """Convert and check what is missing, one format after the other, once the view has stood still."""
+    key = work.view.model, work.view.recipe
+    for offer in _missing(work, offers(work)):
+        if background.follow(_name(offer.format), key, StudyKind.CONVERT, *key, offer.format.name) is not None:
+            return
+
+
+def _missing(work: Work, known: list[Offer]) -> list[Offer]:
+    """The formats that may be converted unasked, one that is converted just now first; none before the evaluation."""
+    key = work.view.model, work.view.recipe
+    wanted = [
+        offer
+        for offer in known
+        if offer.reason is None
+        and offer.conversion is None
+        and background.due(_name(offer.format), key)
+        # What has ended and is not kept was too large to be, and is made again when it is asked for.
+        and (offer.job is not None or state.job(_name(offer.format), key) is None)
+    ]
+    return sorted(wanted, key=lambda offer: offer.job is None) if work.exact else []
+
+
 def pace(work: Work, known: list[Offer]) -> float | None:
     """Seconds between redraws."""
-    return 0.5 if any(offer.job for offer in known) else work.pace
+    if any(offer.job for offer in known):
+        return 0.5
+    return work.pace or (1.0 if _missing(work, known) else None)
 
 
 def _name(format: Format) -> str:
@@ -106,8 +133,36 @@ def _convert(names: list[str]) -> None:
 
 
 def _cancel() -> None:
+    key = state.view().model, state.view().recipe
     for each in formats:
-        state.stop(_name(each))
+        background.stop(_name(each), key)
+
+
+def downloads(work: Work) -> None:
+    """The recipe and the artefact, at once: the one is what the screen says, the other the file that it measured."""
+    view = work.view
+    name = stem(view.model, view.recipe)
+    with st.container(horizontal=True, key="downloads"):
+        _take("Recipe (JSON)", f"{name}.json", lambda: view.recipe.to_json(indent=2))
+        _take("Artefact", f"{name}.psc", lambda: artefact(view.model, view.recipe), disabled=not work.exact)
+    st.caption(
+        "The recipe makes the same file anew, with this program. The artefact is the compressed model itself, in the "
+        "very bytes whose length is its size; the command line decodes it."
+    )
+
+
+def _take(label: str, file: str, data: Callable[[], str | bytes], disabled: bool = False) -> None:
+    st.download_button(
+        label,
+        data,
+        file,
+        "application/octet-stream",
+        key=f"take_{file.rpartition('.')[2]}",
+        type="primary",
+        icon=":material/download:",
+        on_click="ignore",
+        disabled=disabled,
+    )
 
 
 def actions(known: list[Offer]) -> None:
@@ -117,14 +172,14 @@ def actions(known: list[Offer]) -> None:
     if running is None:
         left = [o.format.name for o in known if o.possible and o.conversion is None]
         st.button(
-            "Convert and check all",
+            "Convert and check all" if left else "All converted and checked",
             key="convert_all",
-            type="primary",
             icon=":material/done_all:",
             disabled=not left,
             on_click=_convert,
             args=(left,),
-            help="Each file is run over the whole test split in its own runtime before it is offered.",
+            help="It begins by itself, one format after the other. Each file is run over the whole test split in its "
+            "own runtime before it is offered.",
         )
         return
     bar, button = st.columns([5, 1], vertical_alignment="center")
@@ -154,7 +209,7 @@ def table(work: Work, known: list[Offer]) -> None:
             "Size": number(width=88, format="%.1f KB", help="Bytes on disk, all files counted."),
             "Ratio": number(width=70, format="%.1fx", help="fp32 bytes / bytes on disk."),
             "Differ": number(width=58, help="Test samples with another answer than on the screen."),
-            "Largest": number(width=66, format="%.2g", help="Largest difference of an output from the screen's."),
+            "Largest": number(width=92, format="%.2g", help="Largest difference of an output from the screen's."),
             words.title: number(width=76, format=words.number, help="In its own runtime, over the whole test split."),
             **{
                 name: st.column_config.TextColumn(width=72, help=f"Transfer at {_speed(rate)}.") for name, rate in links
@@ -232,6 +287,9 @@ def reasons(known: list[Offer]) -> None:
     for offer in known:
         if offer.job is None and offer.verification is not None and not offer.verification.passed:
             st.warning(f"Not offered: {plain.escape(offer.reason)}", icon=":material/block:")
+        key = state.view().model, state.view().recipe
+        if why := background.problem(_name(offer.format), key):
+            st.warning(f"{offer.format.title} could not be made: {plain.escape(why)}", icon=":material/block:")
     missing = [offer.reason for offer in known if offer.reason and offer.verification is None]
     if missing:
         st.caption("  \n".join(map(plain.escape, missing)))

@@ -91,6 +91,9 @@ def render() -> None:
     st.subheader("Every model in every format", anchor="matrix")
     _action()
     figures, columns = _figures(), _columns()
+    if not any(_cell(name, format, figures["Size"]) for format in formats for name in columns):
+        st.caption("What the current recipe makes of every model of these data, in each format.")
+        return
     shown = st.segmented_control(
         "Figure", list(figures), default="Size", required=True, key="matrix_figure", label_visibility="collapsed"
     )

@@ -14,15 +14,7 @@ from paretoscope.figures import theme
 from pages.components import serving
 
 # A file of the server's, which the browser keeps: what comes over the websocket it would be sent with every visit.
-_LIBRARY = st.components.v2.component(
-    "plotly",
-    js="""export default ({ data }) => {
-      if (document.getElementById("plotly-library")) return;
-      const script = Object.assign(document.createElement("script"), { id: "plotly-library", src: data });
-      script.onerror = () => script.remove();
-      document.head.append(script);
-    }""",
-)
+_LIBRARY = st.components.v2.component("plotly", js=(Path(__file__).parent / "library.js").read_text())
 _FIGURE = st.components.v2.component(
     "figure",
     html='<div class="figure" role="img"></div>',
@@ -33,8 +25,9 @@ _FIGURE = st.components.v2.component(
 
 
 def library() -> None:
-    """Bring Plotly to the browser; call on every page with figures."""
-    _LIBRARY(key="plotly", data=serving.address())
+    """Bring Plotly to the browser, and draw anew when its colours change; call on every page with figures."""
+    data = {"source": serving.address(serving.PLOTLY), "scheme": st.context.theme.type or "light"}
+    _LIBRARY(key="plotly", data=data, on_scheme_change=_nothing)
 
 
 def show(figure: go.Figure, key: str, *, alt: str, on_click: Callable[[str], None] | None = None) -> None:

@@ -30,7 +30,7 @@ def render(work: Work) -> None:
     """The task's figures, size, latency, rates of the current recipe."""
     failures.render(work)
     task = task_of(work.view.model)
-    labels = (task.words.title, *(each.title for each in task.further), "Size", "Latency", "Zero weights")
+    labels = (task.words.title, *(each.title for each in task.further), "Size", "Latency", "Zeros")
     headline, *further, size, latency, zeros = _columns(len(task.further))
     if work.evaluation is None:
         for column, label in zip((headline, *further, size, latency, zeros), labels, strict=True):
@@ -63,7 +63,7 @@ def render(work: Work) -> None:
     _latency(latency, work, record)
     kept = record.rates.architecture_simplification
     zeros.metric(
-        "Zero weights",
+        "Zeros",
         format_percent(record.rates.sparse_rate),
         f"{format_percent(record.rates.shared_rate)} shared" if kept == 1 else f"of {format_percent(kept)} left",
         delta_color="off",

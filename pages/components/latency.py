@@ -13,11 +13,12 @@ from paretoscope.measure.wording import UNDECIDED, speed
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes.plans import sparse_layers
 from paretoscope.search.verdict import Alternative, Verdict, judge
-from paretoscope.service.jobs import Job
+from paretoscope.service.jobs import Job, Priority, State
+from paretoscope.service.shipped import Elsewhere
 from paretoscope.service.study import StudyKind
-from paretoscope.service.timing import Timing, alternatives, study_timings
+from paretoscope.service.timing import Timing, alternatives, study_parts, study_timings
 
-from pages.components import controls, failures, naming, plain, state
+from pages.components import background, controls, failures, naming, plain, state
 from pages.components import kpis as explore_kpis
 from pages.components.state import View, Work
 
@@ -29,7 +30,8 @@ WIDGET = "latency_"
 @dataclass(frozen=True)
 class Known:
     """What is known of the recipe's latency just now. groups: the timings that each figure shows. job: the study of
-    this view, while it runs. verdict: None until the recipe was timed.
+    this view, while it runs. due: whether it will begin when the view has stood still. whole: whether all of it is
+    known. verdict: None until the recipe was timed.
     """
 
     work: Work
@@ -37,6 +39,8 @@ class Known:
     noise: Noise | None
     memory: tuple[int | None, int | None]
     job: Job | None
+    due: bool
+    whole: bool
     verdict: Verdict | None
 
     @property
@@ -50,20 +54,51 @@ class Known:
     @property
     def pace(self) -> float | None:
         """Seconds between redraws."""
-        return self.work.pace or (1.0 if self.job is not None else None)
+        return self.work.pace or (1.0 if self.job is not None or self.due else None)
+
+    @property
+    def told(self) -> str:
+        """Why something is not measured yet."""
+        return "being measured" if self.job is not None else "about to be measured" if self.due else "not measured yet"
 
 
 def known(work: Work) -> Known:
-    """Everything that has been measured for the view; a study of another view is not wanted any more."""
+    """Everything that has been measured for the view, and a study of what is missing, which begins by itself; one of
+    another view is not wanted any more.
+    """
     bench, view = state.workbench(), work.view
-    job = state.job("study", view)
-    if job is None:
+    if state.job("study", view) is None:
         state.stop("study")
+    # What the page opens with comes first.
+    ready = work.exact and work.latency is not None
+    arguments = view.model, view.recipe, view.timing
+    job = state.job("study", view)
+    whole = (job is not None and job.state is State.DONE) or (ready and job is None and not _missing(view))
+    if not whole and ready:
+        job = background.follow("study", view, StudyKind.LATENCY, *arguments)
+    due = not whole and job is None and not work.failed and background.due("study", view)
     groups = study_timings(view.recipe, view.timing)
     noise = bench.known(StudyKind.NOISE, view.model, view.timing)
     memory = tuple(bench.known(StudyKind.MEMORY, view.model, recipe, view.timing) for recipe in (view.recipe, Recipe()))
     verdict = None if work.latency is None else _judge(work, groups["runtimes"], noise)
-    return Known(work, groups, noise, memory, job if job is not None and not job.ended else None, verdict)
+    running = job if job is not None and not job.ended else None
+    return Known(work, groups, noise, memory, running, due, whole, verdict)
+
+
+def _missing(view: View) -> bool:
+    """Whether something that the page shows was not measured here, and nothing says that it cannot be."""
+    bench = state.workbench()
+    return any(
+        bench.known(part.what, *part.arguments(view.model)) is None
+        and bench.problem(view.model, part.recipe, part.timing, part.what) is None
+        for part in study_parts(view.recipe, view.timing)
+        if part.what is not StudyKind.PROFILE or part.timing.chosen.profile is not None
+    )
+
+
+def elsewhere(view: View, kind: StudyKind, recipe: Recipe, timing: Timing) -> Elsewhere | None:
+    """What ships of a study that this machine has not done: measured on another one."""
+    return state.workbench().elsewhere(view.model, kind, view.model, recipe, timing)
 
 
 def _judge(work: Work, timings: list[Timing], noise: Noise | None) -> Verdict:
@@ -127,6 +162,8 @@ def verdict(known: Known) -> None:
         said = known.verdict
         if said is None:
             st.markdown("#### Not timed" if known.work.failed else "#### Timing the recipe against the baseline")
+            if other := elsewhere(known.view, StudyKind.TIME, known.view.recipe, known.view.timing):
+                st.caption(f"{speed(other.found)} on another machine: {plain.escape(other.origin.told)}.")
             return
         words, button = st.columns([5, 1.5], vertical_alignment="center")
         # A line must not end before the sign of a unit.
@@ -156,12 +193,12 @@ def _take(said: Verdict) -> None:
 def kpis(known: Known) -> None:
     """Median and ratio, tail, throughput, memory, and how far the machine is to be trusted."""
     latency, noise = known.latency, known.noise
-    columns = st.columns([1.15, 1.05, 1.05, 1.05, 1.1, 0.8])
+    # As many side by side as have room for their values.
+    with st.grid(min_column_width=180, gap="small"):
+        columns = [st.container() for _ in range(5)]
     metric = {"border": True, "height": "stretch", "delta_color": "off", "delta_arrow": "off"}
     if latency is None:
-        for column, label in zip(
-            columns, ("Latency", "p95", "Throughput", "Peak memory", "Noise", "Pairs"), strict=True
-        ):
+        for column, label in zip(columns, ("Latency", "p95", "Throughput", "Peak memory", "Noise"), strict=True):
             column.metric(label, "–" if known.work.failed else "…", **metric)
         return
     reused = latency.measured_for != known.view.recipe.digest
@@ -191,16 +228,16 @@ def kpis(known: Known) -> None:
         help=f"Samples a second at batch {latency.batch}.",
         **metric,
     )
-    own, baseline = known.memory
+    own, baseline, told = _memory(known)
     columns[3].metric(
         "Peak memory",
         "–" if own is None else format_bytes(own),
-        "not measured yet" if baseline is None else f"baseline {format_bytes(baseline)}",
-        help="Of a fresh process that loads the model and runs it, beyond what the process took before.",
+        known.told if baseline is None else f"baseline {format_bytes(baseline)}",
+        help="Of a fresh process that loads the model and runs it, beyond what the process took before." + told,
         **metric,
     )
     if noise is None:
-        columns[4].metric("Noise", "–", "not measured yet", help=NOISE_HELP, **metric)
+        columns[4].metric("Noise", "–", known.told, help=NOISE_HELP, **metric)
     else:
         columns[4].metric(
             f"Noise, {'contains' if noise.contains_one else 'misses'} 1",
@@ -209,13 +246,19 @@ def kpis(known: Known) -> None:
             help=NOISE_HELP,
             **metric,
         )
-    columns[5].metric(
-        "Pairs",
-        f"{latency.pairs}",
-        {"precision": "precise", "budget": "time up", "rounds": "all rounds"}[latency.stopped_by],
-        help=f"Interleaved pairs of recipe and baseline, measured {explore_kpis.STOPPED[latency.stopped_by]}.",
-        **metric,
-    )
+
+
+def _memory(known: Known) -> tuple[int | None, int | None, str]:
+    """Bytes of the recipe and of the baseline, and what is to be said of them where another machine took them."""
+    own, baseline = known.memory
+    if own is not None and baseline is not None:
+        return own, baseline, ""
+    view = known.view
+    others = [elsewhere(view, StudyKind.MEMORY, recipe, view.timing) for recipe in (view.recipe, Recipe())]
+    if not all(others):
+        return own, baseline, ""
+    told = f" Measured on another machine: {others[0].origin.told}; that of this one follows."
+    return others[0].found, others[1].found, told
 
 
 NOISE_HELP = (
@@ -242,19 +285,23 @@ def settings(known: Known) -> None:
             label, options, key=WIDGET + name, format_func=words, help=help, on_change=_change, args=(name,)
         )
     view = known.view
+    # What the machine was too busy for can be taken again.
+    done = known.whole and known.latency is not None and known.latency.decided
     last.button(
-        "Measure",
+        "All measured" if done else "Measure now",
         key="study",
-        type="primary" if known.verdict is None or not known.verdict.button else "secondary",
-        icon=":material/timer:",
+        type="secondary",
+        icon=":material/check:" if done else ":material/timer:",
         width="stretch",
-        disabled=known.job is not None,
-        on_click=lambda: state.follow(
-            "study", view, lambda: state.workbench().ask(StudyKind.LATENCY, view.model, view.recipe, view.timing)
-        ),
+        disabled=done or (known.job is not None and known.job.priority <= Priority.ASKED),
+        on_click=background.begin,
+        args=("study", view, StudyKind.LATENCY, view.model, view.recipe, view.timing),
         help="Times the recipe in all runtimes, over batches and threads, what else might be faster, the baseline "
-        "against itself, and profiles the layers. What is known already is kept.",
+        "against itself, and profiles the layers. It begins by itself, behind other work, and goes on in front of it "
+        "from here. What is known already is kept.",
     )
+    if why := background.problem("study", view):
+        st.caption(f"Not all could be measured: {plain.escape(why)}")
 
 
 def _change(name: str) -> None:
@@ -270,4 +317,4 @@ def progress(known: Known) -> None:
         return
     bar, button = st.columns([5, 1], vertical_alignment="center")
     bar.progress(known.job.progress, text=plain.escape(known.job.partial or state.told(known.job)))
-    button.button("Cancel", key="cancel_latency", width="stretch", on_click=state.stop, args=("study",))
+    button.button("Stop", key="cancel_latency", width="stretch", on_click=background.stop, args=("study", known.view))

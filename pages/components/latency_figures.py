@@ -12,11 +12,12 @@ from paretoscope.measure.roofline import LayerWork, estimate
 from paretoscope.measure.wording import speed
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.runtimes import runtimes as all_runtimes
+from paretoscope.service.shipped import Origin
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
 
 from pages.components import figure, plain, state
-from pages.components.latency import Known, work_of
+from pages.components.latency import Known, elsewhere, work_of
 
 
 def _note(known: Known, timing: Timing, latency: Latency | None) -> str:
@@ -29,26 +30,30 @@ def _note(known: Known, timing: Timing, latency: Latency | None) -> str:
         return f"not installed: install {runtime.missing}"
     if problem := state.workbench().problem(view.model, view.recipe, timing, "time"):
         return f"did not run: {problem}"
-    return "measuring" if known.job is not None else "not measured yet: press Measure"
+    return known.told
 
 
 def runtimes(known: Known, look: Theme) -> None:
     """A pair of bars for each runtime and number format."""
     bench, view = state.workbench(), known.view
     chosen = view.timing.number_format or all_runtimes.get(view.timing.runtime).number_format(view.recipe.integer)
-    bars = []
+    bars, borrowed, origin = [], [], None
     for timing in known.groups["runtimes"]:
         latency = bench.latency(view.model, view.recipe, timing)
         here = (timing.runtime, timing.number_format) == (view.timing.runtime, chosen)
         title = all_runtimes.get(timing.runtime).title
-        note = _note(known, timing, latency)
+        note, reference = _note(known, timing, latency), bench.reference_ms(view.model, timing)
         if latency is not None and not latency.decided:
             note, latency = f"not known yet {speed(latency).interval}: the machine was busy", None
-        reference = bench.reference_ms(view.model, timing)
+        elif latency is None and (other := elsewhere(view, StudyKind.TIME, view.recipe, timing)) is not None:
+            latency, reference, origin, note = other.found, None, other.origin, f"on {other.origin.told}"
+            borrowed.append(f"{title} {timing.number_format}")
         bars.append(RuntimeBar(title, timing.number_format, latency, note, here, reference))
     data = figures.gather_bars(bars)
     figure.show(figures.draw_bars(data, look), "plot_runtimes", alt=data.alt)
-    reused = [bar.label for bar in data.bars if bar.latency is not None and bar.note]
+    if origin is not None:
+        _borrowed(f"{', '.join(borrowed)}: measured", origin)
+    reused = [bar.label for bar in data.bars if bar.latency is not None and bar.note and bar.label not in borrowed]
     st.caption(
         f"A batch of {view.timing.batch} on {view.timing.threads} thread{'s' * (view.timing.threads > 1)}: the time of "
         "the fp32 baseline in the same runtime over the speed-up beside it, with the 95 % interval. Bold: the runtime "
@@ -58,6 +63,14 @@ def runtimes(known: Known, look: Theme) -> None:
             if reused
             else ""
         )
+    )
+
+
+def _borrowed(what: str, origin: Origin) -> None:
+    """Say where times come from that this machine did not take."""
+    st.info(
+        f"{plain.escape(what)} on another machine ({plain.escape(origin.told)}). This one's own take their place.",
+        icon=":material/devices:",
     )
 
 
@@ -73,13 +86,20 @@ def scaling(known: Known, look: Theme) -> None:
         format_func=str.capitalize,
         label_visibility="collapsed",
     )
+    borrowed: dict[str, Origin] = {}
     for column, setting in zip(st.columns(2), ("batch", "threads"), strict=True):
-        found = {
-            getattr(timing, setting): bench.latency(view.model, view.recipe, timing) for timing in known.groups[setting]
-        }
+        timings = {getattr(timing, setting): timing for timing in known.groups[setting]}
+        found = {value: bench.latency(view.model, view.recipe, timing) for value, timing in timings.items()}
+        others = {value: elsewhere(view, StudyKind.TIME, view.recipe, timing) for value, timing in timings.items()}
+        # One line is of one machine: of this, once it has two of its points.
+        if sum(latency is not None for latency in found.values()) < 2 and any(others.values()):
+            found = {value: other.found for value, other in others.items() if other is not None}
+            borrowed[setting] = next(other.origin for other in others.values() if other is not None)
         data = figures.gather_lines(setting, found, getattr(view.timing, setting))
         with column:
             figure.show(figures.draw_lines(data, look, quantity=quantity), f"plot_{setting}", alt=data.alt)
+    if borrowed:
+        _borrowed(f"Over {' and '.join(borrowed)}: measured", next(iter(borrowed.values())))
     left = sum(
         bench.latency(view.model, view.recipe, timing) is None
         for setting in ("batch", "threads")
@@ -87,7 +107,7 @@ def scaling(known: Known, look: Theme) -> None:
     )
     st.caption(
         "Both sides of each timing, each at its own moment, with the 95 % interval that follows from the ratio's. "
-        + (f"{left} not measured yet." if left else "")
+        + (f"{left} {known.told}." if left else "")
     )
 
 
@@ -98,21 +118,24 @@ def layers(known: Known, look: Theme) -> None:
     own, baseline = (
         bench.known(StudyKind.PROFILE, view.model, recipe, view.timing) for recipe in (view.recipe, Recipe())
     )
+    machine = bench.known(StudyKind.MACHINE, view.timing.threads)
+    other = elsewhere(view, StudyKind.PROFILE, view.recipe, view.timing) if own is None else None
     if runtime.profile is None:
         st.markdown(f"{runtime.title} keeps no profile of its layers. Choose another runtime to see them.")
+    elif other is not None:
+        # Times and the limits that explain them are of one machine.
+        own, machine = other.found, bench.elsewhere(view.model, StudyKind.MACHINE, view.timing.threads)
+        beside = elsewhere(view, StudyKind.PROFILE, Recipe(), view.timing)
+        baseline, machine = (each and each.found for each in (beside, machine))
+        _borrowed("Times of the layers: measured", other.origin)
     elif own is None:
-        problem = bench.problem(view.model, view.recipe, view.timing, "profile")
-        st.markdown(
-            plain.escape(problem)
-            if problem
-            else ("Profiling." if known.job else "Press Measure to profile the layers.")
-        )
+        problem = bench.problem(view.model, view.recipe, view.timing, StudyKind.PROFILE)
+        st.markdown(plain.escape(problem or f"The times of the layers: {known.told}."))
     try:
         work = work_of(view, view.recipe)
     except CompressionError as error:
         st.caption(f"The work of the layers is not known: {plain.escape(error)}")
         return
-    machine = bench.known(StudyKind.MACHINE, view.timing.threads)
     if own is not None:
         bars, roof = st.columns(2)
         with bars:
@@ -120,19 +143,21 @@ def layers(known: Known, look: Theme) -> None:
             figure.show(layer_times.draw(data, look), "plot_layers", alt=data.alt)
             st.caption(f"By the profile of {runtime.title} itself, which takes a little time of its own.")
         with roof:
-            _roofline(work, own, machine, look)
+            _roofline(known, work, own, machine, look)
     _work_table(work, own, machine)
 
 
-def _roofline(work: list[LayerWork], times: dict[str, float], machine: Machine | None, look: Theme) -> None:
-    """Each layer under the limits of this machine."""
+def _roofline(
+    known: Known, work: list[LayerWork], times: dict[str, float], machine: Machine | None, look: Theme
+) -> None:
+    """Each layer under the limits of the machine that took the times."""
     if machine is None:
-        st.markdown("The roofline of this machine is measured with everything else: press Measure.")
+        st.markdown(f"What this machine can do at most: {known.told}.")
         return
     data = roofline.gather(work, times, machine)
     figure.show(roofline.draw(data, look), "plot_roofline", alt=data.alt)
     st.caption(
-        "A layer's speed against its operations a byte, larger the more time it takes. Lines: what this machine's "
+        "A layer's speed against its operations a byte, larger the more time it takes. Lines: what the machine's "
         "arithmetic and its memory allow, measured, not assumed."
     )
 

@@ -9,9 +9,8 @@ from paretoscope.figures import learn
 from paretoscope.methods.catalogue import of_setting
 from paretoscope.recipe.schema import Setting
 
-from pages.components import kept, plain, state
+from pages.components import kept, link, plain, state
 
-METHOD = "method"
 _DRAWN = st.components.v2.component(
     "lesson",
     html='<div class="lesson" role="img"></div>',
@@ -43,9 +42,9 @@ def beside(setting: Setting, draw: Callable[[], None]) -> None:
             _picture(setting)
 
 
-def link(method: str) -> dict[str, str]:
+def explaining(method: str) -> dict[str, str]:
     """The parameters of a link that opens what is explained of a method, with the session's view."""
-    return {**state.view().to_query(), **kept.to_query(), METHOD: method}
+    return {**state.view().to_query(), **kept.to_query(), link.METHOD: method}
 
 
 def _toggle(opened: str) -> None:
@@ -66,9 +65,19 @@ def _picture(setting: Setting) -> None:
     _DRAWN(key=f"lesson_{setting.name}", data={"svg": learn.draw(lesson), "alt": lesson.alt})
     st.caption(f"Sixteen weights of {plain.escape(name, 60)}. {lesson.told}")
     entry = of_setting(setting.name)
-    st.page_link(
-        "pages/methods.py", label=f"More: {entry.title}", icon=":material/menu_book:", query_params=link(entry.name)
-    )
+    label, icon = f"More: {entry.title}", ":material/menu_book:"
+    if st.session_state.get("controls_on") == "methods":
+        # A link to the page itself would leave the address as it was.
+        st.button(label, key=f"more_{setting.name}", icon=icon, type="tertiary", on_click=choose, args=(entry.name,))
+    else:
+        st.page_link("pages/methods.py", label=label, icon=icon, query_params=explaining(entry.name))
+
+
+def choose(method: str) -> None:
+    """What the page Methods explains from now on; only before its widgets or in a callback."""
+    st.session_state.method = method
+    st.session_state.method_search = ""
+    st.session_state.method_problem = None
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

@@ -19,8 +19,10 @@ from paretoscope.service import pins
 from pages.components import kept, naming, plain, state
 from pages.components.state import BATCHES, THREADS, TIMING, View
 
+# What the page Methods explains.
+METHOD = "method"
 # Parameters of what a session keeps beside its view, and all that are no settings of a recipe.
-KEPT = (*budget.QUERY, pins.QUERY)
+KEPT = (*budget.QUERY, pins.QUERY, METHOD)
 BESIDE = ("model", *TIMING, *KEPT)
 # Lines of a message, and characters of a line.
 LINES, LONGEST = 5, 240
@@ -104,7 +106,7 @@ def _for_layers(model: str, recipe: Recipe) -> tuple[Recipe, list[str]]:
 def open_link() -> None:
     """Take the view from the address bar when it holds one that this session did not write; call before the widgets."""
     query = state.new_link()
-    if query is None:
+    if query is None or set(query) == {METHOD}:
         return
     opened = read(query)
     state.load(opened.view)

@@ -7,7 +7,6 @@ from urllib.parse import unquote
 
 import streamlit as st
 from streamlit.navigation.page import Page
-from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.components import plain
@@ -17,13 +16,7 @@ LONGEST = 60
 
 def navigation(pages: Sequence[Page]) -> tuple[Page, Sequence[Page]]:
     """The page that is asked for, to be run, and all that there are."""
-    by_file, asked = PagesManager.uses_pages_directory, _asked(pages)
-    page = st.navigation([*pages, *_lost(pages)], position="top")
-    if by_file and asked:
-        # Until its first run Streamlit looks for an address among the files of pages/, and tells that there is none.
-        st.html("<script>location.reload()</script>", unsafe_allow_javascript=True)
-        st.stop()
-    return page, pages
+    return st.navigation([*pages, *_lost(pages)], position="top"), pages
 
 
 def row(pages: Sequence[Page]) -> None:
@@ -34,8 +27,8 @@ def row(pages: Sequence[Page]) -> None:
                 st.page_link(page, icon="")
 
 
-def _asked(pages: Sequence[Page]) -> str:
-    """The address that a browser has asked for, "" once it goes by links; one of no page is remembered."""
+def _lost(pages: Sequence[Page]) -> list[Page]:
+    """The page for an address that is none of these pages', where this session has asked for one."""
     context = get_script_run_ctx()
     name = context.pages_manager.intended_page_name if context else ""
     if name in [page._url_path for page in pages if not page.url_path]:
@@ -43,11 +36,6 @@ def _asked(pages: Sequence[Page]) -> str:
         context.pages_manager.set_script_intent("", "")
     elif name and name not in [page.url_path for page in pages]:
         st.session_state.lost_page = name
-    return name or ""
-
-
-def _lost(pages: Sequence[Page]) -> list[Page]:
-    """The page for an address that is none of these pages', where this session has asked for one."""
     asked = st.session_state.get("lost_page")
     if not asked:
         return []

@@ -8,6 +8,7 @@ from paretoscope.base.units import format_bytes, format_p
 from paretoscope.codec import shelf
 from paretoscope.figures import recovery as figures
 from paretoscope.figures.theme import Theme
+from paretoscope.measure import wording
 from paretoscope.measure.subject import Evaluation
 from paretoscope.measure.wording import smaller
 from paretoscope.recipe.recipe import Recipe
@@ -194,7 +195,7 @@ def _offer(place: Any, recipe: Recipe) -> None:
             help="Explore, Layers, Latency and Export go on with it.",
         )
     else:
-        place.page_link("pages/explore.py", label="Loaded: see it in Explore", icon=":material/scatter_plot:")
+        place.page_link("pages/explore.py", label="See it in Explore", icon=":material/scatter_plot:")
 
 
 def _kept(recovery: Recovery, worth: Worth | None) -> str:
@@ -262,14 +263,15 @@ def result(known: Known) -> None:
         if record is None:
             continue
         figures_ = record.figures
+        change = figures_.value - record.baseline.value
+        told = wording.verdict(figures_.distinguishable, change)
         rows.append(
             {
                 "": name,
                 words.title: words.value(figures_.value, 2),
                 "95 % interval": " to ".join(words.ends(figures_.low, figures_.high)),
-                "Change": words.change(figures_.value - record.baseline.value, 2),
-                "Against the baseline": f"{'' if figures_.distinguishable else 'in'}distinguishable, "
-                + format_p(figures_.p_value),
+                "Change": words.change(change, 2),
+                "Against the baseline": f"{told}, {format_p(figures_.p_value)}",
                 "Size": format_bytes(record.size.artefact),
                 "Smaller": smaller(record.ratio),
             }
@@ -286,8 +288,10 @@ def result(known: Known) -> None:
 
 def _told(evaluation: Evaluation) -> str:
     figures_, baseline, words = evaluation.record.figures, evaluation.record.baseline, state.words()
-    told = "distinguishable" if figures_.distinguishable else "indistinguishable"
-    return f"{words.value(figures_.value)} ({words.change(figures_.value - baseline.value)}, {told} from the baseline)"
+    change = figures_.value - baseline.value
+    return (
+        f"{words.value(figures_.value)} ({words.change(change)}, {wording.verdict(figures_.distinguishable, change)})"
+    )
 
 
 def others(known: Known) -> None:

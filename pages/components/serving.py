@@ -1,4 +1,4 @@
-"""What the server does beside the pages: a file that browsers keep, imports before the first visit, memory given back.
+"""What the server does beside the pages: files that browsers keep, imports before the first visit, memory given back.
 
 Importing this loads nothing large: it runs before the server listens, and at the door.
 """
@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import gc
 import gzip
+import hashlib
 import importlib
 import threading
 from collections.abc import AsyncIterator
@@ -15,16 +16,21 @@ from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import streamlit as st
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config
 from streamlit.runtime import get_instance
+from streamlit.runtime.pages_manager import PagesManager
 
-# Its version is in its name, so that a browser may keep it for good.
-PLOTLY = f"/libraries/plotly-{version('plotly')}.js"
+# What changes a file changes its name, so that browsers may keep it for good.
+PLOTLY = f"plotly-{version('plotly')}.js"
 _KEPT = "public, max-age=31536000, immutable"
 # What the pages import, together with all that it imports.
 _HEAVY = tuple(f"pages.components.{name}" for name in ("state", "plots", "explorer", "figure", "question", "tray"))
@@ -34,29 +40,76 @@ _LOOK_S = 10.0
 _imports = threading.Thread(target=lambda: [importlib.import_module(name) for name in _HEAVY], name="imports")
 
 
+# By name: the gzipped scripts that pages bring.
+_scripts: dict[str, bytes] = {}
+
+
 def routes() -> list[BaseRoute]:
     """What the server answers beside Streamlit's own addresses."""
+    return [Route(address("{name}"), _file)]
+
+
+def address(name: str) -> str:
+    """Where browsers find a file on this server."""
     base = config.get_option("server.baseUrlPath").strip("/")
-    return [Route(f"/{base}{PLOTLY}" if base else PLOTLY, _plotly)]
+    return f"/{base}/libraries/{name}" if base else f"/libraries/{name}"
 
 
-def address() -> str:
-    """Where browsers find Plotly on this server."""
-    base = config.get_option("server.baseUrlPath").strip("/")
-    return f"/{base}{PLOTLY}" if base else PLOTLY
+def script(name: str, content: str) -> str:
+    """The address of a script of ours, a file: with an element it would be sent whenever the element's data change."""
+    zipped = gzip.compress(content.encode(), mtime=0)
+    name = f"{name}-{hashlib.sha256(zipped).hexdigest()[:16]}.js"
+    _scripts[name] = zipped
+    return address(name)
 
 
-def _plotly(request: Request) -> Response:
-    zipped = "gzip" in request.headers.get("Accept-Encoding", "")
+def middleware() -> list[Middleware]:
+    """What looks at requests before Streamlit does."""
+    return [Middleware(Flat)]
+
+
+class Flat:
+    """Send a browser that asks for a page in a folder to the page of that name: there are no folders of pages, and
+    Streamlit's files would not be found from there, so that the screen would stay white.
+    """
+
+    # First parts of addresses that have folders, of Streamlit's and of ours.
+    FOLDERS = ("_stcore", "app", "component", "libraries", "media", "static")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self.app
+        if scope["type"] == "http" and scope["method"] == "GET":
+            base = [part for part in config.get_option("server.baseUrlPath").split("/") if part]
+            parts = [part for part in scope["path"].split("/") if part]
+            inside = parts[len(base) :] if parts[: len(base)] == base else []
+            wanted = "text/html" in Headers(scope=scope).get("Accept", "")
+            if len(inside) > 1 and wanted and inside[0] not in self.FOLDERS:
+                query = "?" * bool(scope["query_string"]) + scope["query_string"].decode("latin-1")
+                # Relative, because a proxy may have put a folder of its own before it.
+                answer = Response(
+                    status_code=307, headers={"Location": "../" * (len(inside) - 1) + quote(inside[-1]) + query}
+                )
+        await answer(scope, receive, send)
+
+
+def _file(request: Request) -> Response:
+    name = request.path_params["name"]
+    content = _plotly() if name == PLOTLY else _scripts.get(name)
+    if content is None:
+        return Response(status_code=404)
     headers = {"Cache-Control": _KEPT, "Vary": "Accept-Encoding", "X-Content-Type-Options": "nosniff"}
-    content = _zipped() if zipped else gzip.decompress(_zipped())
-    return Response(
-        content, media_type="text/javascript", headers=headers | ({"Content-Encoding": "gzip"} if zipped else {})
-    )
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
+    return Response(content, media_type="text/javascript", headers=headers)
 
 
 @lru_cache(maxsize=1)
-def _zipped() -> bytes:
+def _plotly() -> bytes:
     """The file of the installed package that draws the figures, in a third of its bytes."""
     package = find_spec("plotly")
     assert package is not None and package.origin is not None, "figures are drawn with it"
@@ -76,6 +129,8 @@ def wait() -> None:
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """While the server runs."""
+    # Else Streamlit would look for the address of the first visit among the files of pages/, and serve those undoored.
+    PagesManager.uses_pages_directory = False
     _imports.start()
     tidying = asyncio.create_task(_tidy())
     try:

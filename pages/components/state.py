@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any
 
 import streamlit as st
@@ -32,8 +33,10 @@ from paretoscope.service.subjects import task_of
 from paretoscope.service.timing import Timing
 from paretoscope.service.workbench import Workbench
 from paretoscope.tasks import Words
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.components import naming, outline, plain, visitors
+from pages.components.pace import Paces
 
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
@@ -43,11 +46,14 @@ THREADS = (1, 2, 4)
 SIZES = (1, 2, 3, 4)  # times the model's own
 EXACT_ANSWER_S = 0.25
 FIRST_ANSWER_S = 1.0
+TURN_S = 2.0
 STILL_S = 1.0
+# Figures of the model before are dimmed at once, not after Streamlit's delay.
+DIM = "<style>[data-testid='stMain'] [data-stale='true'] { opacity: 0.3; transition: none; }</style>"
 # Between looks at a download.
 LOOK_S = 0.2
-# How long a browser may still send the link that a move has just replaced.
-LINK_DELAY_S = 2.0
+# How long a browser may still send the link that a move has just replaced: on a busy server, or over a slow line.
+LINK_DELAY_S = 30.0
 # Recipes that a session remembers to have seen of a model.
 TRAIL = 200
 
@@ -112,6 +118,11 @@ def open_subject(model: str) -> Subject:
     """The subject for a page that shows nothing without it: tells that it loads, or why it cannot, and ends there."""
     bench = workbench()
     known, loading = bench.loaded(model), bench.load(model)
+    place = st.empty()
+    if st.session_state.get("opened_model") != model:
+        # What is on the screen is of the model before.
+        place.html(DIM)
+    st.session_state.opened_model = model
     try:
         with st.spinner("Loading the model", show_time=True):
             _show_download(naming.find(model).data, loading)
@@ -201,6 +212,9 @@ def write_link(beside: dict[str, str]) -> None:
 
 def _just_replaced(query: dict[str, str]) -> bool:
     """Whether a link is one of this session's own that quick moves have overtaken on its way to the browser."""
+    context = get_script_run_ctx()
+    if context is not None and context.is_history_navigation:
+        return False  # somebody went back to it
     now = time.monotonic()
     return any(link == query and now - when < LINK_DELAY_S for link, when in st.session_state.get("replaced_links", []))
 
@@ -387,10 +401,14 @@ def start(fill: bool = True) -> Work:
     still = time.monotonic() - st.session_state.moved[1] > STILL_S
     key = now.model, now.recipe
     refused = False
-    if bench.find(*key) is None:
+    begun = job("evaluate", key)
+    if (begun is not None and not begun.ended) or bench.find(*key) is None:
         evaluating = follow("evaluate", key, lambda: bench.evaluate(*key))
         if not evaluating.wait(EXACT_ANSWER_S):
             evaluating.wait_for_report(FIRST_ANSWER_S)
+        if evaluating.state is State.WAITING:
+            # While others have their turn, drawing this page without an answer would take the time that they need.
+            evaluating.wait_for_report(TURN_S)
         refused = evaluating.error is not None
     else:
         stop("evaluate")
@@ -432,10 +450,28 @@ def work(due: bool = False) -> Work:
 
 
 def repeat(draw: Callable[[], None], pace: float | None, name: str = "pace") -> None:
-    """Draw a part of the page now, and by itself every so many seconds, None for never, until it is `outdated`."""
+    """Draw a part of the page now, and by itself every so many seconds, None for never, until it is `outdated`.
+
+    Where much repeats itself on this server, it does so less often.
+    """
     st.session_state[name] = pace
     st.session_state[f"{name} whole"] = True
-    st.fragment(draw, run_every=pace)()
+
+    @wraps(draw)
+    def measured() -> None:
+        began = time.thread_time()
+        try:
+            draw()
+        finally:
+            paces().drew(visitors.session(), name, pace, time.thread_time() - began)
+
+    st.fragment(measured, run_every=paces().stretched(pace))()
+
+
+@st.cache_resource(show_spinner=False)
+def paces() -> Paces:
+    """What repeats itself in this process."""
+    return Paces()
 
 
 def outdated(pace: float | None, name: str = "pace") -> bool:

@@ -157,7 +157,7 @@ def settings(known: Known) -> None:
 
 def _no_minutes() -> str:
     most = state.workbench().limits.minutes
-    return "no limit" if most == math.inf else f"{most:g}, the most"
+    return "no limit" if most == math.inf else f"{most:g}"
 
 
 def _verb(known: Known) -> str:

@@ -701,7 +701,7 @@ class TestEverySetting:
     @pytest.mark.slow
     def test_what_a_person_should_know_is_on_standard_error(self, file, tmp_path):
         expected = [
-            "Note: 25 % of the nodes removed: ",
+            "Note: 25 % of the nodes removed.",
             "Note: No layer is called 'fc3.0' here: what is set for it has no effect.",
             "Note: There is no batch normalisation to re-estimate.",
         ]

@@ -223,3 +223,9 @@ def test_every_format_is_read(form: str) -> None:
 def test_inputs_that_settings_do_not_fit(shape: tuple[int, ...], settings: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         picture_of(Input("x", shape), Preprocess.from_json(settings))
+
+
+def test_the_preset_from_minus_one_to_one_scales_alone() -> None:
+    settings = presets.get("symmetric").preprocess
+    assert settings.share == presets.get("plain").preprocess.share == 1.0
+    assert (settings.mean, settings.std) == ((0.5,), (0.5,))

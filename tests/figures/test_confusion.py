@@ -29,6 +29,25 @@ def test_the_order_of_the_samples_does_not_matter(predictions):
     assert (one.counts == other.counts).all()
 
 
+def test_classes_that_data_do_not_name_are_numbers():
+    data = confusion.gather(
+        np.array([0, 1]), np.array([3, 1]), np.array([0, 4]), classes=("cat", "dog"), words=WORDS.errors
+    )
+    assert data.classes == ("cat", "dog", "2", "3", "4")
+    named = confusion.gather(np.array([0]), np.array([2]), classes=("1", "2"), words=WORDS.errors)
+    assert named.classes == ("1", "2", "class 2")
+    assert data.counts[0, 3] == data.counts[1, 1] == data.baseline[1, 4] == 1 and data.counts.sum() == 2
+
+
+def test_names_of_classes_are_text(validated):
+    data = confusion.gather(
+        np.array([0, 1]), np.array([1, 1]), np.array([0, 1]), classes=("<b>x</b>", "&lt;"), words=WORDS.errors
+    )
+    shown = ["&lt;b&gt;x&lt;/b&gt;", "&amp;lt;"]
+    assert list(validated(confusion.draw(data)).data[0].x) == shown
+    assert {*validated(confusion.draw_recall(data)).data[-1].y} == {*shown}
+
+
 def test_a_class_without_samples_has_no_recall(validated):
     data = confusion.gather(np.array([0, 0, 2]), np.array([0, 1, 2]), classes=("cat", "dog", "fox"), words=WORDS.errors)
     assert data.counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]

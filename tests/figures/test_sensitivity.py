@@ -70,13 +70,30 @@ def test_a_layer_that_is_not_shown_has_no_frame(heat, validated):
     assert validated(sensitivity.draw(heat)).layout.shapes == ()
 
 
-def test_many_layers_make_a_taller_picture():
-    def height(layers: int) -> float:
-        curves = {f"layer{index}.weight": {} for index in range(layers)}
-        return sensitivity.draw(sensitivity.gather("bits", curves, (8, 4), 0.9, WORDS)).layout.height
+def of_layers(count: int) -> sensitivity.Heat:
+    curves = {f"stage{index // 6}.{index}.convolution.weight": {8: (0.9, 0.0), 4: (0.5, 0.1)} for index in range(count)}
+    return sensitivity.gather("bits", curves, (8, 4), 0.9, WORDS)
 
-    heights = [height(layers) for layers in (1, 2, 20, 53)]
+
+def test_a_few_layers_stand_one_below_the_other():
+    heights = [sensitivity.draw(of_layers(count)).layout.height for count in (1, 2, 8, sensitivity.MANY)]
     assert heights == sorted(heights) and heights[0] < heights[2] < heights[3]
+
+
+@THEMES
+def test_many_layers_stand_side_by_side_on_one_screen(theme, validated):
+    data = of_layers(53)
+    figure = validated(sensitivity.draw(data, theme, chosen=data.layers[7]))
+    (trace,) = figure.data
+    # On a screen of 720 pixels a figure has some 400.
+    assert data.wide and figure.layout.height <= 400
+    assert len(trace.x) == len(set(trace.x)) == 53 and list(trace.y) == ["8", "4"]
+    assert [cell[0] for cell in trace.customdata[1]] == list(data.layers)
+    assert trace.hovertext[1][7].startswith(f"<b>{data.layers[7].removesuffix('.weight')}</b>, bits 4<br>50.0 %")
+    (frame,) = figure.layout.shapes
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (6.5, 7.5, -0.5, 1.5)
+    # Plotly leaves out names that have no room, but not those that it is given one by one.
+    assert figure.layout.xaxis.tickvals is None and figure.layout.xaxis.tickangle == -90
 
 
 @THEMES

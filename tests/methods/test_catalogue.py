@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paretoscope.methods.catalogue import methods
-from paretoscope.recipe.recipe import BITS, STEPS, Override, Recipe
+from paretoscope.base.errors import UnknownNameError
+from paretoscope.methods.catalogue import found, methods, of_setting
+from paretoscope.recipe.recipe import BITS, SETTINGS, STEPS, Override, Recipe
 
 examples = settings(derandomize=True, deadline=None, database=None, max_examples=200)
 
@@ -151,3 +152,17 @@ def test_combine_shows_the_whole_recipe():
     trained = Recipe.of(sparsity=0.5, bits=4, epochs=3)
     assert methods.get("recover").alone(trained) == trained
     assert methods.get("prune").alone(trained) == Recipe.of(sparsity=0.5)
+
+
+def test_a_search_finds_entries_by_all_words_of_what_is_said_of_them():
+    assert found("") == tuple(methods) == found("  ")
+    assert [entry.name for entry in found("HUFFMAN morse")] == ["code"]
+    assert "share" in [entry.name for entry in found("clusters")]  # the label of its setting
+    assert found("huffman qwertz") == ()
+
+
+def test_a_setting_leads_to_the_entry_that_explains_it_first():
+    prominent = [name for name, each in SETTINGS.items() if each.prominent]
+    assert [of_setting(name).name for name in prominent] == ["prune", "share", "quantize"]
+    with pytest.raises(UnknownNameError, match="sharpness"):
+        of_setting("sharpness")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from own_networks import data, imported
 from paretoscope.base.batch import head
-from paretoscope.methods.input_moments import hessians
+from paretoscope.methods import input_moments
+from paretoscope.methods.input_moments import hessians, products
 from paretoscope.methods.unrolled import inputs_of
 from paretoscope.model import weights
 from torch import nn
@@ -119,3 +120,19 @@ def test_a_network_of_several_inputs_and_one_with_a_table():
     assert set(hessians(text, head(data("text").calibration, 4), weights.names(text))) == (
         weights.names(text) - {"emb.weight"}
     )
+
+
+@pytest.mark.parametrize("size", [6, 7, 8, 13])
+def test_large_products_are_those_of_all_columns(monkeypatch, size):
+    """Blocks whose last is shorter, against the plain product; integers, so that no order of sums matters."""
+    monkeypatch.setattr(input_moments, "MIRRORED", 7)
+    monkeypatch.setattr(input_moments, "ROWS", 3)
+    columns = torch.randint(-9, 10, (2, size, 31), generator=torch.Generator().manual_seed(size)).float()
+    assert torch.equal(products(columns), columns @ columns.mT)
+
+
+def test_large_products_are_those_of_all_columns_within_rounding():
+    columns = torch.rand(1, input_moments.MIRRORED + 300, 200, generator=torch.Generator().manual_seed(0))
+    found, exact = products(columns), columns.double() @ columns.double().mT
+    assert torch.equal(found, found.mT)
+    assert torch.allclose(found.double(), exact, rtol=1e-5)

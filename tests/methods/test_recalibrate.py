@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 from paretoscope.base.errors import ModelError
-from paretoscope.methods.recalibrate import correct_bias, reestimate_batchnorm
+from paretoscope.methods.recalibrate import METHODS, correct_bias, reestimate_batchnorm, restore_outputs
+from paretoscope.methods.registry import OutputMethod
 from paretoscope.networks import zoo
+from paretoscope.recipe.recipe import Repair
 from torch import nn
 
 
@@ -318,6 +320,95 @@ def test_modules_run_in_evaluation_mode_and_stay_as_they_were(training: bool) ->
     for state, each in zip(before, (module, compressed), strict=True):
         assert each.training == training
         assert all(torch.equal(state[name], value) for name, value in each.state_dict().items())
+
+
+def spreads(module: nn.Module, x: torch.Tensor, *ends: int) -> list[np.ndarray]:
+    """Mean and standard deviation of each channel after some layers of a sequence."""
+    with torch.no_grad():
+        flat = [module[:end](x).double().transpose(0, 1).flatten(1) for end in ends]
+    return [torch.stack([each.mean(1), each.std(1)]).numpy() for each in flat]
+
+
+def test_both_together_restore_mean_and_spread() -> None:
+    """Neither of the two alone, nor one after the other, does it."""
+    module, x = net(), images(1, 60, 2, 9, 9) * 2 + 0.5
+    compressed = coarse(module, step=0.4)
+    wanted = spreads(module, x, 4, 7)
+    entries = restore_outputs(module, compressed, x)
+    norms = {f"{norm}.running_{kind}" for norm in ("norm", "norm2") for kind in ("mean", "var")}
+    assert set(entries) == norms | {"biased.bias", "fc.bias"}
+    for got, own in zip(spreads(patched(compressed, entries), x, 4, 7), wanted, strict=True):
+        assert np.allclose(got, own, rtol=1e-3, atol=1e-4)
+    again = patched(compressed, reestimate_batchnorm(compressed, x))
+    for other in (
+        patched(compressed, correct_bias(module, compressed, x)),
+        again,
+        patched(again, correct_bias(module, again, x)),
+    ):
+        got = spreads(other, x, 4, 7)
+        assert not all(np.allclose(a, b, rtol=1e-2, atol=1e-2) for a, b in zip(got, wanted, strict=True))
+
+
+def test_the_outputs_of_a_deep_network_keep_their_spread() -> None:
+    """Layer after layer a signal that is rounded shrinks a little; corrected means alone do not hold that up."""
+    torch.manual_seed(0)
+    layers = [(nn.Conv2d(12, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU()) for _ in range(16)]
+    module = nn.Sequential(*(each for layer in layers for each in layer)).eval()
+    x = images(2, 40, 12, 6, 6)
+    module = patched(module, reestimate_batchnorm(module, x))
+    compressed = copy.deepcopy(module)
+    with torch.no_grad():
+        for layer in compressed[::3]:
+            layer.weight *= 0.9
+    (_, before), (_, shrunk), (_, after) = (
+        spreads(each, x, 47)[0]
+        for each in (
+            module,
+            patched(compressed, correct_bias(module, compressed, x)),
+            patched(compressed, restore_outputs(module, compressed, x)),
+        )
+    )
+    assert (shrunk < 0.5 * before).all()
+    assert np.allclose(after, before, rtol=1e-2)
+
+
+def test_restored_channels_that_are_constant_stay_finite() -> None:
+    module, x = net(), images(1, 60, 2, 9, 9)
+    with torch.no_grad():
+        module.norm.weight[3] = 0
+        module.bare.weight[1] = 0
+    compressed = coarse(module)
+    with torch.no_grad():
+        compressed.bare.weight[2] = 0
+    entries = restore_outputs(module, compressed, x)
+    assert all(np.isfinite(value).all() for value in entries.values())
+    for kept in (1, 2, 3):
+        assert entries["norm.running_var"][kept] == module.norm.running_var[kept]
+    assert entries["norm.running_mean"][3] == module.norm.running_mean[3]
+    assert torch.isfinite(patched(compressed, entries)(x)).all()
+
+
+def test_restoring_an_uncompressed_module_keeps_its_values() -> None:
+    module = net()
+    state = module.state_dict()
+    for name, value in restore_outputs(module, module, images(7, 30, 2, 9, 9)).items():
+        assert np.allclose(value, state[name].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_restoring_refuses_another_architecture() -> None:
+    x = images(12, 9, 4)
+    norms = nn.BatchNorm1d(4), nn.Sequential(nn.BatchNorm1d(4), nn.BatchNorm1d(4))
+    for pair in (norms, norms[::-1]):
+        with pytest.raises(ModelError, match="same architecture"):
+            restore_outputs(*pair, x)
+
+
+@pytest.mark.parametrize("bias, batchnorm", [(False, False), (True, False), (False, True), (True, True)])
+def test_one_method_on_outputs_serves_each_choice(bias: bool, batchnorm: bool) -> None:
+    step = Repair("gptq", bias=bias, batchnorm=batchnorm)
+    taken = [each.name for each in METHODS if isinstance(each, OutputMethod) and each.takes(step)]
+    wanted = {(True, False): "bias", (False, True): "batchnorm", (True, True): "outputs"}.get((bias, batchnorm))
+    assert taken == ([wanted] if wanted else [])
 
 
 @pytest.mark.parametrize("name", ["resnet-20", "mobilenet-v2", "vit-tiny"])

@@ -73,7 +73,7 @@ def test_the_order_is_fixed() -> None:
     assert [[method.name for method in registry.in_order(methods)] for methods in REGISTRIES] == [
         ["blocks", "nodes", "fold", "merge", "low-rank"],
         ["magnitude", "pattern", "share", "binary", "integers", "rate", "groups", "gptq"],
-        ["batchnorm", "bias"],
+        ["batchnorm", "bias", "outputs"],
     ]
 
 

@@ -2,7 +2,9 @@
 
 import io
 import pickle
+import resource
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +121,20 @@ def test_an_example_opens_and_answers_as_the_original(name: str, tmp_path: Path)
     assert (found.opened.title == "") is text.endswith((".pt2", ".onnx"))
     assert found.difference is None or found.difference < 1e-4
     assert found.opened.imported.state
+
+
+@pytest.mark.slow
+def test_a_keras_file_that_declares_more_than_it_holds_takes_no_memory(tmp_path: Path) -> None:
+    whole = Path(_keras(tmp_path)[0])
+    giant = tmp_path / "giant.keras"
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(giant, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b'"units": 5', b'"units": 3000000'))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError, match=r"giant\.keras must be a whole file of Keras"):
+        adding.open_source(str(giant))
+    # Kibibytes: the last layer's weights would be 1.7 GB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -6,13 +6,23 @@ import pytest
 import streamlit as st
 from paretoscope.service.workbench import Workbench
 
-from pages.components import kept, state
+from pages.components import background, kept, state
+
+DUE = background.due
 
 
 @pytest.fixture(autouse=True)
 def nothing_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages measure what a test asks for; that plots fill in by themselves is the matter of browser tests."""
+    """Pages measure what a test asks for; what fills in by itself has tests of its own."""
     monkeypatch.setattr(Workbench, "missing", lambda *_: False)
+    monkeypatch.setattr(background, "due", lambda *_: False)
+
+
+@pytest.fixture
+def filling(nothing_fills_in: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing is measured by itself, as for a person, and at once: no hand moves."""
+    monkeypatch.setattr(background, "due", DUE)
+    monkeypatch.setattr(background, "still", lambda: True)
 
 
 @pytest.fixture(autouse=True)

@@ -334,6 +334,15 @@ def test_both_themes(browser, dashboard, scheme: str) -> None:
     context.close()
 
 
+def test_a_scheme_that_changes_changes_the_plots(page) -> None:
+    visit(page)
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    text = "document.querySelector('.js-plotly-plot')._fullLayout.font.color"
+    before = page.evaluate(text)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"before => {text} !== before", arg=before)
+
+
 def test_answer_is_above_the_fold_and_narrow_screens_do_not_scroll_sideways(browser, dashboard) -> None:
     for width, height in ((1440, 900), (390, 844)):
         context = browser.new_context(viewport={"width": width, "height": height})
@@ -388,10 +397,6 @@ def press_slider(page, selector: str, key: str, times: int = 1) -> None:
 
 def measured(page) -> None:
     """The sensitivity of all layers, measured now unless another test did."""
-    button = page.get_by_role("button", name="Measure all layers")
-    button.or_(page.locator(".st-key-plot_heat .main-svg").first).first.wait_for()
-    if button.count():
-        button.click()
     page.wait_for_function(
         "() => document.querySelector('.st-key-plot_heat .js-plotly-plot')?.data?.[0].y.length === 3"
     )
@@ -420,6 +425,26 @@ def test_clicking_a_cell_of_the_heat_map_looks_at_its_layer(page) -> None:
     page.get_by_text("Settings of fc3 alone").wait_for()
 
 
+def test_the_graph_of_the_network_leads_to_its_layers(page) -> None:
+    visit_layers(page, "Graph")
+    tiles = page.locator(".st-key-network_graph .tile")
+    tiles.first.wait_for()
+    shown = tiles.evaluate_all("all => all.map(each => each.dataset.layer)")
+    assert shown == ["fc1.weight", "fc2.weight", "fc3.weight"]
+    # By the keyboard as by a click; the focus stays where it was.
+    tiles.nth(2).focus()
+    page.keyboard.press("Enter")
+    page.locator(".st-key-network_graph [data-layer='fc3.weight'] [stroke-width='2.5']").wait_for()
+    assert page.evaluate("document.activeElement.dataset.layer") == "fc3.weight"
+    tiles.nth(1).click()
+    page.locator(".st-key-network_graph [data-layer='fc2.weight'] [stroke-width='2.5']").wait_for()
+    # Drawn anew for a narrow screen, and not cut there.
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_function("document.querySelector('.st-key-network_graph svg').getAttribute('width') === '340'")
+    box = page.locator(".st-key-network_graph svg").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
 def test_an_override_changes_the_recipe_and_the_link(page, subject: Subject) -> None:
     visit_layers(page, "One layer")
     page.locator(".st-key-plot_layer .main-svg").first.wait_for()
@@ -436,12 +461,9 @@ def test_an_override_changes_the_recipe_and_the_link(page, subject: Subject) -> 
     page.wait_for_url(lambda url: "overrides" not in url)
 
 
-def test_waterfall_is_measured_and_drawn(page) -> None:
+def test_waterfall_is_measured_by_itself_and_drawn(page) -> None:
     visit_layers(page, "Waterfall")
     drawn = page.locator(".st-key-plot_fall_size .main-svg").first
-    page.get_by_role("button", name="Measure", exact=True).or_(drawn).first.wait_for()
-    if not drawn.count():
-        page.get_by_role("button", name="Measure", exact=True).click()
     drawn.wait_for()
     bars = page.evaluate("() => document.querySelector('.st-key-plot_fall_size .js-plotly-plot').data[0].x")
     assert bars == ["Baseline", "Coding alone", "Prune", "Share", "Quantize", "This recipe"]
@@ -453,9 +475,9 @@ def test_a_suggestion_is_loaded_as_overrides(page) -> None:
     measured(page)
     page.get_by_role("tab", name="Suggest").click()
     field = page.get_by_label("Size, KB")
-    # Typed, and the button is pressed at once.
     field.fill("40")
-    page.get_by_role("button", name="Suggest", exact=True).click()
+    field.press("Enter")
+    page.get_by_text(re.compile(r"^3\d\.\d KB, .* predicted")).wait_for()
     page.get_by_role("button", name="Load the suggestion").click()
     page.wait_for_url(re.compile("overrides="))
     page.get_by_text(re.compile("^Predicted .* measured")).wait_for()
@@ -504,13 +526,14 @@ def test_the_latency_page_measures_and_switches_the_runtime(page) -> None:
     verdict, plot = page.locator(".st-key-verdict").bounding_box(), page.locator(".st-key-plot_runtimes").bounding_box()
     assert verdict["y"] < plot["y"] and plot["y"] + plot["height"] <= 900
 
-    page.get_by_role("button", name="Measure", exact=True).click()
+    # All runtimes, batches and threads are timed by themselves.
     page.locator(".st-key-cancel_latency button").wait_for()
     page.wait_for_function(
         """() => document.querySelector('.st-key-plot_runtimes .js-plotly-plot')?.data[0].y.length >= 2"""
     )
     page.locator(".st-key-cancel_latency button").click()
     page.locator(".st-key-cancel_latency").wait_for(state="detached")
+    page.get_by_role("button", name="Measure now").wait_for()
     for tab, plots in (("Batch and threads", ("batch", "threads")), ("Distribution", ("calls",))):
         page.get_by_role("tab", name=tab).click()
         for plot in plots:

@@ -92,6 +92,26 @@ def test_a_conversion_is_offered_once_it_is_checked() -> None:
     assert downloads(page) == {"onnx-int8"}
 
 
+def test_the_recipe_and_the_artefact_are_there_without_a_click() -> None:
+    def taken(page: AppTest) -> dict[str, bool]:
+        protos = [element.proto for element in page.get("download_button")]
+        return {proto.label: proto.disabled for proto in protos if "take_" in proto.id}
+
+    page = wait_for(open_page(), lambda page: not any(taken(page).values()))
+    assert set(taken(page)) == {"Recipe (JSON)", "Artefact"} and not downloads(page)
+
+
+def test_formats_are_converted_by_themselves_until_somebody_stops_that(filling: None) -> None:
+    recipe = Recipe.of(sparsity=0.62, bits=8, activations=8)
+    # In their order, the quick ones first.
+    page = wait_for(open_page(recipe), lambda page: {"artefact", "bundle"} <= downloads(page))
+    wait_for(page, lambda page: any(button.key == "cancel_convert" for button in page.button))
+    press(page, "cancel_convert")
+    page.run()
+    assert not any(button.key == "cancel_convert" for button in page.button)
+    assert not page.button(key="convert_all").disabled
+
+
 def test_all_are_converted_and_can_be_cancelled() -> None:
     recipe = Recipe.of(sparsity=0.61, bits=8, activations=8)
     page = press(open_page(recipe), "convert_all")

@@ -187,7 +187,6 @@ def test_verdict_and_figures_are_on_top(everything: Lab) -> None:
         "Throughput": "10 k/s",
         "Peak memory": "31 MB",
         "Noise, contains 1": "1.000",
-        "Pairs": "45",
     }
     assert not page.error and not page.warning
 
@@ -237,7 +236,7 @@ def test_runtimes_that_did_not_run_say_why(everything: Lab, monkeypatch: pytest.
     everything.unknown.add("torch")
     (figure,) = figures(open_page())
     notes = [note["text"] for note in figure["layout"]["annotations"]]
-    assert "not measured yet: press Measure" in notes
+    assert "not measured yet" in notes
     everything.problems["torch"] = "the machine was on fire"
     (figure,) = figures(open_page())
     assert "did not run: the machine was on fire" in [note["text"] for note in figure["layout"]["annotations"]]
@@ -419,7 +418,7 @@ def test_estimates_of_other_devices_are_marked_and_checked_here(everything: Lab)
     assert figure["data"][1]["y"] == ["This machine", *estimates["Device"]]
     assert (estimates["Estimate"] > 0).all() and set(estimates["Fits"]) <= {"yes", "no"}
     everything.others["machine"] = None
-    assert "press Measure" in texts(open_page("Other devices"))
+    assert "not measured yet" in texts(open_page("Other devices"))
 
 
 def row(device) -> dict[str, object]:

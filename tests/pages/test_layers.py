@@ -6,6 +6,7 @@ from pathlib import Path
 
 import holding
 import pytest
+from paretoscope.base.errors import ModelError
 from paretoscope.base.units import format_bytes, format_percent
 from paretoscope.measure.sensitivity import GRIDS
 from paretoscope.recipe.recipe import Recipe
@@ -71,6 +72,13 @@ def press(page: AppTest, key: str) -> AppTest:
     return page
 
 
+def until_cancelled(job: Job) -> None:
+    """Work that ends when nobody wants it."""
+    while True:
+        job.report()
+        time.sleep(0.02)
+
+
 def recipe_of(page: AppTest) -> Recipe:
     return page.session_state.view.recipe
 
@@ -127,7 +135,9 @@ def test_the_heat_map_shows_what_was_measured(setting: str, bench: Workbench) ->
     assert not [button for button in page.button if button.key == "measure_sensitivity"]
 
 
-def test_without_curves_the_page_offers_to_measure_and_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_curves_the_page_can_be_asked_to_measure_and_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     page = open_page(tab="Sensitivity", model="lenet-5")
     assert "one layer alone" in texts(page)
     asked, bench = [], state.workbench()
@@ -137,7 +147,7 @@ def test_without_curves_the_page_offers_to_measure_and_says_how_far_it_is(monkey
         if kind is not StudyKind.SENSITIVITY:
             return ask(kind, *of, **settings)
         asked.append(of)
-        return holding.submit(bench, lambda job: job.wait(2.0), priority=Priority.ASKED, label="Held")
+        return holding.submit(bench, until_cancelled, priority=Priority.ASKED, label="Held")
 
     monkeypatch.setattr(bench, "ask", held)
     press(page, "measure_sensitivity")
@@ -201,12 +211,11 @@ def test_apply_without_a_change_leaves_the_recipe(bench: Workbench) -> None:
     assert recipe_of(page) == RECIPE
 
 
-def test_the_waterfall_is_measured_when_asked_for_and_adds_up(bench: Workbench) -> None:
+def test_the_waterfall_can_be_asked_for_and_adds_up(bench: Workbench) -> None:
     page = open_page(tab="Waterfall")
-    assert "Its 2 steps" in texts(page)
     press(page, "measure_waterfall")
     wait_for(page, lambda page: len(figures(page)) == 2)
-    assert "From 4 evaluated recipes." in texts(page)
+    assert "From 4 evaluated recipes;" in texts(page)
     sizes, accuracies = (figure["data"][0] for figure in figures(page))
     assert sizes["x"] == accuracies["x"] == ["Baseline", "Coding alone", "Prune", "Share", "This recipe"]
     assert sum(sizes["y"][:-1]) == pytest.approx(sizes["y"][-1])
@@ -223,7 +232,7 @@ def test_a_recipe_without_steps_has_no_waterfall(bench: Workbench) -> None:
 def test_a_suggestion_is_made_loaded_and_measured(bench: Workbench) -> None:
     page = open_page(tab="Suggest")
     page.number_input(key=f"wish_size_{MODEL}").set_value(40.0).run()
-    press(page, "suggest")
+    press(page, "measure_suggest")
     wait_for(page, lambda page: any(button.key == "load_suggestion" for button in page.button))
     lines = page.dataframe[0].value
     press(page, "load_suggestion")
@@ -237,7 +246,7 @@ def test_a_suggestion_is_made_loaded_and_measured(bench: Workbench) -> None:
 def test_a_wish_out_of_reach_is_told(bench: Workbench) -> None:
     page = open_page(tab="Suggest")
     page.number_input(key=f"wish_size_{MODEL}").set_value(0.1).run()
-    press(page, "suggest")
+    press(page, "measure_suggest")
     wait_for(page, lambda page: any(button.key == "load_suggestion" for button in page.button))
     assert "out of reach" in page.warning[0].value
 
@@ -246,12 +255,75 @@ def test_a_wish_for_a_drop_is_kept_to(bench: Workbench) -> None:
     page = open_page(tab="Suggest")
     page.button_group(key="wish").set_value("drop").run()
     page.number_input(key="wish_drop").set_value(1.0).run()
-    press(page, "suggest")
+    press(page, "measure_suggest")
     wait_for(page, lambda page: any(button.key == "load_suggestion" for button in page.button))
     press(page, "load_suggestion")
     wait_for(page, lambda page: "measured **" in texts(page))
     record = bench.find(MODEL, recipe_of(page)).record
     assert record.baseline.accuracy - record.figures.accuracy <= 0.01 + 1 / record.figures.n
+
+
+def graphs(page: AppTest) -> list[dict]:
+    protos = [element.proto for element in page.get("bidi_component")]
+    return [json.loads(proto.json) for proto in protos if proto.component_name == "network_graph"]
+
+
+def test_the_graph_shows_every_layer_by_what_it_loses(bench: Workbench) -> None:
+    page = open_page(tab="Graph")
+    press(page, "measure_graph")
+    wait_for(page, graphs)
+    (graph,) = graphs(page)
+    assert [each["width"] for each in graph["drawings"]] == sorted(each["width"] for each in graph["drawings"])[::-1]
+    for drawing in graph["drawings"]:
+        assert [f'data-layer="{layer}"' in drawing["svg"] for layer in LAYERS] == [True] * 3
+    point = next(p for p in bench.known(StudyKind.SENSITIVITY, MODEL).curves["fc1.weight"]["bits"] if p.value == 3)
+    page.button_group(key="graph_setting").set_value("bits").run()
+    assert not page.exception
+    baseline = bench.known(StudyKind.SENSITIVITY, MODEL).correct / point.n
+    told = state.task_of(MODEL).words.change(min(0.0, point.correct / point.n - baseline))
+    assert f"{told} alone" in graphs(page)[0]["drawings"][0]["svg"]
+
+
+def test_what_is_missing_is_measured_by_itself_and_can_be_stopped(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, filling: None
+) -> None:
+    recipe = Recipe.of(sparsity=0.31, bits=7)
+    page = open_page(recipe, tab="Waterfall")
+    wait_for(page, lambda page: len(figures(page)) == 2)
+    assert not [button for button in page.button if button.key == "measure_waterfall"]
+    assert bench.known(StudyKind.WATERFALL, MODEL, recipe) is not None
+
+    def held(kind: StudyKind, *of: object, **settings: object) -> Job:
+        if kind is not StudyKind.WATERFALL:
+            return ask(kind, *of, **settings)
+        asked.append(settings["priority"])
+        return holding.submit(bench, until_cancelled, priority=Priority.LATER, label="Held")
+
+    ask, asked = bench.ask, []
+    monkeypatch.setattr(bench, "ask", held)
+    page = open_page(Recipe.of(sparsity=0.32, bits=7), tab="Waterfall")
+    wait_for(page, lambda page: any(button.key == "cancel_study" for button in page.button))
+    assert asked == [Priority.LATER] and "appears here by itself" in texts(page)
+    press(page, "cancel_study")
+    page.run()
+    # It is not begun again unasked.
+    assert asked == [Priority.LATER] and page.button(key="measure_waterfall")
+
+
+def test_a_study_that_fails_is_told_where_it_is_missed(bench: Workbench, monkeypatch, filling: None) -> None:
+    def failing(kind: StudyKind, *of: object, **settings: object) -> Job:
+        if kind is not StudyKind.WATERFALL:
+            return ask(kind, *of, **settings)
+        return holding.submit(bench, fail, priority=Priority.LATER, label="Failing")
+
+    def fail(job: Job) -> None:
+        raise ModelError("this cannot be measured. Do something else.")
+
+    ask = bench.ask
+    monkeypatch.setattr(bench, "ask", failing)
+    page = open_page(Recipe.of(sparsity=0.33, bits=7), tab="Waterfall")
+    wait_for(page, lambda page: any(button.key == "measure_waterfall" for button in page.button))
+    assert "Do something else" in texts(page) and not page.error
 
 
 @pytest.mark.parametrize("page_file", ["pages/explore.py", "pages/layers.py"])

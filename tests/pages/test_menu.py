@@ -56,3 +56,8 @@ def test_the_first_page_has_an_address_of_its_own_too(page) -> None:
     page.goto(f"{page.address}/trade-off{QUERY}")
     page.locator(".st-key-control_sparsity").wait_for(state="attached")
     assert page.get_by_role("dialog").count() == 0 and page.get_by_test_id("stAlert").count() == 0
+
+
+def test_an_address_in_a_folder_is_no_white_screen(page) -> None:
+    page.goto(f"{page.address}/a/b/Methods{QUERY}")
+    page.wait_for_url(re.compile(r"//[^/]*/how-it-works\?.*sparsity=0\.9"))

@@ -11,6 +11,7 @@ import own_files
 import pytest
 from paretoscope.base.errors import CompressionError
 from paretoscope.data.origin import split_options
+from paretoscope.measure import subject
 from paretoscope.networks import library
 from streamlit.testing.v1 import AppTest
 
@@ -59,13 +60,16 @@ def said(page: AppTest) -> str:
 
 
 @pytest.mark.slow
-def test_a_network_is_added_judged_mended_and_removed(own_library: Path) -> None:
+def test_a_network_is_added_judged_mended_and_removed(own_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "quick_samples", lambda seconds, n: 10)
     program, pictures = own_files.write_pictures(own_library)
     page = add(open_page(), program, pictures, "halves")
     assert not page.exception and not page.error
     assert "Added halves" in page.success[0].value
     assert library.names() == ("halves",)
-    assert "50.0 %: is that what you expect?" in said(page)
+    settle(page).run()
+    # The first figure is of ten samples; the page goes on to all of them by itself.
+    assert "on 100 test samples" in said(page) and "50.0 %: is that what you expect?" in said(page)
     assert next(iter(page.dataframe[0].value["Name"])) == "halves"
 
     settle(page.button(key="rank_presets").click().run()).run()

@@ -73,6 +73,7 @@ def test_the_list_names_every_container_with_its_bound(start: Callable[[], Workb
     }
     assert {name: each.most for name, each in caches(bench._latencies).items()} == {
         "_known": 4096,
+        "_absent": 4096,
         "_tries": 4096,
         "_references": 1024,
         "_problems": 1024,

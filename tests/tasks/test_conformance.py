@@ -9,7 +9,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from paretoscope.tasks import Task, tasks
+from paretoscope.base.intervals import mcnemar
+from paretoscope.tasks import Flip, Task, tasks
 from paretoscope.tasks.reference import kept
 from paretoscope.tasks.words import ErrorWords, Words
 from torch import Tensor
@@ -148,6 +149,23 @@ def test_the_paired_test_is_symmetric_and_agrees_with_the_score(kind: type[Task]
         assert after.p_value == forth.p_value
         assert forth.points == pytest.approx(task.words.factor * (after.value - before.value))
         assert task.lost(task.baseline(before, 1), after) == pytest.approx(-forth.points)
+
+
+@ALL
+def test_flips_are_what_the_paired_test_counts(kind: type[Task]) -> None:
+    task = kind(CLASSES)
+    for seed in range(4):
+        said = baseline_of(task)
+        one, other = answered(task, outputs(seed), said), answered(task, outputs(seed + 10), said)
+        forth, back, still = (task.flips(*pair, LABELS) for pair in ((one, other), (other, one), (one, one)))
+        broken, mended = forth.count(Flip.BROKEN), forth.count(Flip.MENDED)
+        assert broken and mended and forth.kinds.dtype == np.int8
+        assert (broken, mended) == (back.count(Flip.MENDED), back.count(Flip.BROKEN))
+        assert mcnemar(mended, broken) == task.compare(one, other, LABELS).p_value
+        assert still.count(Flip.SAME) == len(still.sizes) == 24
+        for place in range(24):
+            answer, sure = task.said(other, place)
+            assert answer and isinstance(sure, str)
 
 
 @ALL

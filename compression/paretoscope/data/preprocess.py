@@ -218,9 +218,9 @@ presets.add(
     PreprocessPreset(
         "symmetric",
         "-1 to 1",
-        "Pixels from -1 to 1.",
-        "Inception preprocessing, TensorFlow models",
-        Preprocess(share=0.875, mean=(0.5,), std=(0.5,)),
+        "Pixels from -1 to 1, nothing cut away.",
+        "Keras' preprocess_input in the mode of TensorFlow, which scales alone",
+        Preprocess(mean=(0.5,), std=(0.5,)),
     )
 )
 presets.add(

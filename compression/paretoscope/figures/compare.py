@@ -5,7 +5,7 @@ to tell it apart.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ def gather_savings(found: Mapping[str, tuple[int, Waterfall]], titles: Mapping[s
         return 100 * own[step] / fall.dense_bytes if step in own else None
 
     series = tuple(
-        _series(label, place, [value(fall, step) for step in steps], "{:.1f} %")
+        _series(label, place, [value(fall, step) for step in steps], lambda value: f"{value:.1f} %")
         for label, (place, fall) in found.items()
     )
     names = tuple(titles[step] for step in steps)
@@ -126,7 +126,7 @@ def gather_costs(found: Mapping[str, tuple[int, Waterfall]], titles: Mapping[str
         return words.factor * own[step] if step in own else None
 
     series = tuple(
-        _series(label, place, [value(fall, step) for step in steps], "{:+.1f} " + words.change_unit)
+        _series(label, place, [value(fall, step) for step in steps], lambda value: words.change(value / words.factor))
         for label, (place, fall) in found.items()
     )
     names = tuple(titles[step] for step in steps)
@@ -235,10 +235,9 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """The times of configurations. baselines: milliseconds of the uncompressed networks, by their titles."""
+    """The times of configurations, in the order of the columns."""
 
     bars: tuple[Speed, ...]
-    baselines: tuple[tuple[str, float], ...]
 
     @property
     def alt(self) -> str:
@@ -247,9 +246,9 @@ class Speeds:
         return f"Time of each configuration: {'; '.join(told)}."
 
 
-def gather_speeds(bars: Sequence[Speed], baselines: Mapping[str, float]) -> Speeds:
+def gather_speeds(bars: Sequence[Speed]) -> Speeds:
     """The bars in the order of the columns."""
-    return Speeds(tuple(bars), tuple(baselines.items()))
+    return Speeds(tuple(bars))
 
 
 def draw_speeds(data: Speeds, theme: Theme = LIGHT) -> go.Figure:
@@ -257,7 +256,7 @@ def draw_speeds(data: Speeds, theme: Theme = LIGHT) -> go.Figure:
     labels = [literal(bar.label) for bar in data.bars]
     values = [bar.ms or 0.0 for bar in data.bars]
     ends = [_ends(bar) for bar in data.bars]
-    longest = max([*(end for _, end in ends), *(ms for _, ms in data.baselines)], default=0.0) or 1.0
+    longest = max([*(end for _, end in ends), *(bar.reference or 0.0 for bar in data.bars)], default=0.0) or 1.0
     traces = [
         {
             "type": "bar",
@@ -289,6 +288,7 @@ def draw_speeds(data: Speeds, theme: Theme = LIGHT) -> go.Figure:
             "xanchor": "left",
             "xshift": 8,
             "showarrow": False,
+            "bgcolor": theme.surface,
             "font": {"size": 12, "color": theme.text if bar.ms is not None else theme.muted},
         }
         for label, bar, (_, end) in zip(labels, data.bars, ends, strict=True)
@@ -296,15 +296,14 @@ def draw_speeds(data: Speeds, theme: Theme = LIGHT) -> go.Figure:
     lines = [
         {
             "type": "line",
-            "xref": "x",
-            "yref": "paper",
-            "x0": ms,
-            "x1": ms,
-            "y0": 0,
-            "y1": 1,
-            "line": {"color": theme.muted, "width": 1, "dash": "dot"},
+            "x0": bar.reference,
+            "x1": bar.reference,
+            "y0": place - 0.45,
+            "y1": place + 0.45,
+            "line": {"color": theme.text, "width": 2, "dash": "dot"},
         }
-        for _, ms in data.baselines
+        for place, bar in enumerate(data.bars)
+        if bar.reference is not None
     ]
     figure_layout = layout(
         theme,
@@ -315,7 +314,7 @@ def draw_speeds(data: Speeds, theme: Theme = LIGHT) -> go.Figure:
         annotations=notes,
         shapes=lines,
         # Room for what stands beside the longest bar.
-        xaxis=axis(theme, "Time (ms a batch); dotted: the baseline", range=[0, 1.9 * longest], nticks=6),
+        xaxis=axis(theme, "Time (ms a batch); dotted: its baseline", range=[0, 1.9 * longest], nticks=6),
         yaxis=axis(theme, None, type="category", autorange="reversed", showgrid=False, ticklabelstandoff=6),
     )
     return go.Figure({"data": traces, "layout": figure_layout}, _validate=False)
@@ -323,12 +322,12 @@ def draw_speeds(data: Speeds, theme: Theme = LIGHT) -> go.Figure:
 
 def marker(place: int, theme: Theme) -> dict[str, Any]:
     """Colour and pattern of a column."""
-    pattern = PATTERNS[place % len(PATTERNS)]
-    return {
-        "color": theme.palette[place % len(theme.palette)],
-        "pattern": {"shape": pattern, "fgcolor": theme.surface, "size": 6, "solidity": 0.25},
-        "line": {"width": 0},
-    }
+    colours = len(theme.palette)
+    # Where the colours start anew the patterns are shifted by one, so that both are never the same again.
+    colour, shape = theme.palette[place % colours], PATTERNS[(place + place // colours) % len(PATTERNS)]
+    # A pattern takes the place of the colour, unless it has that as its own ground.
+    pattern = {"shape": shape, "bgcolor": colour, "fgcolor": theme.surface, "size": 6, "solidity": 0.25}
+    return {"color": colour, "pattern": pattern, "line": {"width": 0}}
 
 
 def _ends(bar: Speed) -> tuple[float, float]:
@@ -342,8 +341,8 @@ def _bytes_series(label: str, place: int, counts: Sequence[int | None], unit: Un
     return Series(label, place, values, tuple("none" if count is None else format_bytes(count) for count in counts))
 
 
-def _series(label: str, place: int, values: Sequence[float | None], form: str) -> Series:
-    texts = tuple("no such step" if value is None or math.isnan(value) else form.format(value) for value in values)
+def _series(label: str, place: int, values: Sequence[float | None], text: Callable[[float], str]) -> Series:
+    texts = tuple("no such step" if value is None or math.isnan(value) else text(value) for value in values)
     return Series(label, place, tuple(values), texts)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from paretoscope.base.units import format_percent
-from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout
+from paretoscope.figures.theme import LIGHT, Theme, axis, fade, layout, literal
 from paretoscope.tasks.words import ErrorWords
 
 View = Literal["model", "baseline", "change"]
@@ -27,6 +27,11 @@ class Confusion:
     counts: np.ndarray
     baseline: np.ndarray | None
     words: ErrorWords
+
+    @property
+    def ticks(self) -> list[str]:
+        """Names of the classes, as Plotly shows them."""
+        return [literal(each) for each in self.classes]
 
     @property
     def recall(self) -> np.ndarray:
@@ -55,11 +60,14 @@ def gather(
 ) -> Confusion:
     """Count. labels, predicted, baseline_predicted: integer classes, shape (n,), from 0; `classes` names them.
 
-    words: of the task. Without names there are as many classes as the largest number needs, named by their number.
+    words: of the task. Classes without a name, as those that a network knows beside the data's, are named by their
+    number.
     """
     given = [array for array in (labels, predicted, baseline_predicted) if array is not None and len(array)]
-    size = len(classes) or 1 + max((int(array.max()) for array in given), default=0)
-    names = tuple(classes) or tuple(str(i) for i in range(size))
+    size = max(len(classes), *(1 + int(array.max()) for array in given)) if given else max(1, len(classes))
+    # Two of one name would be one line of the figure.
+    others = (f"class {number}" if str(number) in classes else str(number) for number in range(len(classes), size))
+    names = (*classes, *others)
     baseline = None if baseline_predicted is None else _count(labels, baseline_predicted, size)
     return Confusion(names, _count(labels, predicted, size), baseline, words)
 
@@ -127,8 +135,8 @@ def _layer(
 ) -> dict[str, Any]:
     return {
         "type": "heatmap",
-        "x": list(data.classes),
-        "y": list(data.classes),
+        "x": data.ticks,
+        "y": data.ticks,
         "z": [[None if np.isnan(value) else float(value) for value in row] for row in values],
         "text": text.tolist(),
         "texttemplate": "%{text}",
@@ -150,13 +158,13 @@ def draw_recall(data: Confusion, theme: Theme = LIGHT, *, height: int = 380) -> 
     traces = []
     if before is not None:
         gaps_x = [value for pair in zip(before, recall, strict=True) for value in (*(100 * np.array(pair)), None)]
-        gaps_y = [name for name in data.classes for _ in range(3)]
+        gaps_y = [name for name in data.ticks for _ in range(3)]
         line = {"color": theme.faint, "width": 3}
         traces.append(_dots(data, gaps_x, gaps_y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
         hollow = {"symbol": "circle-open", "size": 9, "color": theme.muted, "line": {"width": 1.5}}
-        traces.append(_dots(data, list(100 * before), data.classes, name="Baseline", mode="markers", marker=hollow))
+        traces.append(_dots(data, list(100 * before), data.ticks, name="Baseline", mode="markers", marker=hollow))
     filled = {"symbol": "circle", "size": 9, "color": theme.accent}
-    traces.append(_dots(data, list(100 * recall), data.classes, name="This recipe", mode="markers", marker=filled))
+    traces.append(_dots(data, list(100 * recall), data.ticks, name="This recipe", mode="markers", marker=filled))
     known = np.concatenate([recall, [] if before is None else before])
     lowest = 100 * np.nanmin(known) if np.isfinite(known).any() else 0.0
     figure_layout = layout(

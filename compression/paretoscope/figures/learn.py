@@ -27,7 +27,8 @@ COUNT = 16
 FLOAT_BITS = 32
 # The steps on weights, in their order, and the one that writes them down.
 STEPS = ("prune", "share", "quantize", "code")
-_NAME = "weight"
+# What a weight that stands alone is called.
+WEIGHT = "weight"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -90,36 +91,42 @@ def gather(weights: np.ndarray, recipe: Recipe, step: str, *, layer: str = "") -
     """Run a recipe's steps on sixteen weights, up to one of STEPS. weights: float32 (16,). Raises CompressionError."""
     if step not in STEPS:
         raise CompressionError(f"a step must be one of {', '.join(STEPS)}; got {step!r}. Pass one of these names.")
-    statistics = ModelStatistics.of_arrays({_NAME: weights.reshape(1, -1)}, {}, (_NAME,))
     at = STEPS.index(step)
-    before, after = (_compressed(statistics, recipe, STEPS[:count]) for count in (at, at + 1))
-    codes = codes_of(after.weights[_NAME])
+    before, after = (alone(weights.reshape(1, -1), recipe, STEPS[:count]) for count in (at, at + 1))
+    codes = codes_of(after.weights[WEIGHT])
     coder = Coder.HUFFMAN if recipe.code.coder == Coder.HUFFMAN else Coder.ANS
-    streams = write_streams(after, coder)
     return Lesson(
         layer=layer,
         step=step,
-        before=before.decode(_NAME).reshape(-1),
-        after=after.decode(_NAME).reshape(-1),
+        before=before.decode(WEIGHT).reshape(-1),
+        after=after.decode(WEIGHT).reshape(-1),
         codes=codes,
         bits=None if codes is None else _bits(codes, coder),
-        written=math.ceil(streams.bits[_NAME] + streams.side_bits),
+        written=math.ceil(written_bits(after, coder)),
         coder=coder,
         does=step == "code" or getattr(recipe, step) is not None,
     )
 
 
-def _compressed(statistics: ModelStatistics, recipe: Recipe, steps: Sequence[str]) -> CompressedModel:
-    """The weights after some steps of a recipe: of one layer, without what only a whole network has."""
+def alone(weight: np.ndarray, recipe: Recipe, steps: Sequence[str]) -> CompressedModel:
+    """A weight (float32, output channels first) after some of a recipe's steps on weights, as a model of its own.
+
+    What only a whole network has is left out: training, repair, overrides, steps that are allotted over its layers.
+    """
+    statistics = ModelStatistics.of_arrays({WEIGHT: weight}, {}, (WEIGHT,))
     prune, share, quantize = (getattr(recipe, name) if name in steps else None for name in STEPS[:-1])
-    if prune is not None and not (prune.sparsity or prune.threshold or prune.pattern):
-        prune = None
     if quantize is not None:
         # By rate, the steps of all layers are chosen together; alone, the largest weight says how long a step is.
         by_rate = quantize.calibration == Calibration.RATE
         calibration = Calibration.RANGE.value if by_rate else quantize.calibration
         quantize = replace(quantize, activations=FULL_PRECISION, calibration=calibration)
     return compress(statistics, Recipe(prune=prune, share=share, quantize=quantize))
+
+
+def written_bits(model: CompressedModel, coder: Coder) -> float:
+    """Bits that the streams of such a model take in a file: codes with their tables, shared values, scales."""
+    streams = write_streams(model, coder)
+    return streams.bits[WEIGHT] + streams.side_bits
 
 
 def codes_of(tensor: CompressedTensor) -> np.ndarray | None:

@@ -16,7 +16,9 @@ TITLES = {"sparsity": "Sparsity of the layer", "clusters": "Clusters of the laye
 # A drop of this share is as dark as it gets: whatever is worse is out of the question anyway.
 DARKEST = 0.10
 # Letters of a layer's name beside the heat map.
-LONGEST = 22
+LONGEST, NARROW = 22, 16
+# More layers than these stand side by side, so that the map fits a screen; one below the other takes 22 pixels.
+MANY = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class Heat:
     divergences: tuple[tuple[float | None, ...], ...]
     baseline: float
     words: Words
+
+    @property
+    def wide(self) -> bool:
+        """Whether the layers stand side by side."""
+        return len(self.layers) > MANY
 
     @property
     def alt(self) -> str:
@@ -70,15 +77,17 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
     drops = [[None if v is None else max(0.0, data.baseline - v) for v in row] for row in data.shares]
     # The square root shows a point beside ten of them.
     shades = [[None if drop is None else math.sqrt(min(1, drop / DARKEST)) for drop in row] for row in drops]
-    names, unit = [_short(layer) for layer in data.layers], data.words.change_unit
+    names, unit, wide = _names(data), data.words.change_unit, data.wide
+    hovers = [[_hover(data, row, column) for column in range(len(data.labels))] for row in range(len(data.layers))]
+    layers = [[[layer] for _ in data.labels] for layer in data.layers]
     heat = {
         "type": "heatmap",
-        "x": list(data.labels),
-        "y": names,
-        "z": shades,
+        "x": names if wide else list(data.labels),
+        "y": list(data.labels) if wide else names,
+        "z": _turned(shades, wide),
         "zmin": 0,
         "zmax": 1,
-        "xgap": 2,
+        "xgap": 1 if wide else 2,
         "ygap": 2,
         "colorscale": [[0, fade(theme.accent, 0.12)], [0.5, fade(theme.alert, 0.45)], [1, theme.alert]],
         "colorbar": {
@@ -91,47 +100,77 @@ def draw(data: Heat, theme: Theme = LIGHT, *, chosen: str | None = None) -> go.F
             # Beside the first layers, however many there are.
             **{"lenmode": "pixels", "len": 130, "y": 1, "yanchor": "top"},
         },
-        "customdata": [[[layer] for _ in data.labels] for layer in data.layers],
-        "hovertext": [
-            [_hover(data, row, column) for column in range(len(data.labels))] for row in range(len(data.layers))
-        ],
+        "customdata": _turned(layers, wide),
+        "hovertext": _turned(hovers, wide),
         "hovertemplate": "%{hovertext}<extra></extra>",
         "hoverongaps": False,
     }
     frames = []
     if chosen in data.layers:
         row = data.layers.index(chosen)
-        ends = {"x0": -0.5, "x1": len(data.labels) - 0.5, "y0": row - 0.5, "y1": row + 0.5}
-        frames.append({"type": "rect", **ends, "line": {"color": theme.text, "width": 2}, "fillcolor": "rgba(0,0,0,0)"})
+        own, all_values = (row - 0.5, row + 0.5), (-0.5, len(data.labels) - 0.5)
+        (x0, x1), (y0, y1) = (own, all_values) if wide else (all_values, own)
+        line = {"color": theme.text, "width": 2}
+        frames.append(
+            {"type": "rect", "x0": x0, "x1": x1, "y0": y0, "y1": y1, "line": line, "fillcolor": "rgba(0,0,0,0)"}
+        )
     figure_layout = layout(
         theme,
-        height=90 + 22 * max(4, len(data.layers)),
+        height=130 + 24 * len(data.labels) if wide else 90 + 22 * max(4, len(data.layers)),
         uirevision=f"heat {data.setting}",
+        shapes=frames,
+        **(_side_by_side(data, theme) if wide else _one_below_the_other(data, names, theme)),
+    )
+    return go.Figure({"data": [heat], "layout": figure_layout}, _validate=False)
+
+
+def _one_below_the_other(data: Heat, names: list[str], theme: Theme) -> dict[str, Any]:
+    return {
         # Above, where it is seen beside many layers too.
-        xaxis=axis(theme, TITLES[data.setting], type="category", showgrid=False, side="top"),
-        yaxis=axis(
+        "xaxis": axis(theme, TITLES[data.setting], type="category", showgrid=False, side="top"),
+        "yaxis": axis(
             theme,
             None,
             type="category",
             autorange="reversed",
             showgrid=False,
             tickvals=names,
-            ticktext=[literal(_abbreviated(name)) for name in names],
+            ticktext=[literal(abbreviated(name)) for name in names],
         ),
-        shapes=frames,
-    )
-    return go.Figure({"data": [heat], "layout": figure_layout}, _validate=False)
+    }
+
+
+def _side_by_side(data: Heat, theme: Theme) -> dict[str, Any]:
+    """The names turned by a right angle; where there is no room for all, every second or third is left out."""
+    small = {"size": 10, "color": theme.muted}
+    return {
+        "xaxis": axis(theme, None, type="category", showgrid=False, tickangle=-90, tickfont=small),
+        "yaxis": axis(theme, TITLES[data.setting], type="category", autorange="reversed", showgrid=False),
+    }
+
+
+def _names(data: Heat) -> list[str]:
+    """What each layer is called at its axis, one name each: short ones where the layers stand side by side."""
+    names = [_short(layer) for layer in data.layers]
+    if not data.wide:
+        return names
+    told = [abbreviated(name, NARROW) for name in names]
+    return [literal(short if told.count(short) == 1 else name) for short, name in zip(told, names, strict=True)]
+
+
+def _turned(rows: list[list[Any]], wide: bool) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if wide else rows
 
 
 def _short(layer: str) -> str:
     return layer.removesuffix(".weight")
 
 
-def _abbreviated(name: str) -> str:
+def abbreviated(name: str, longest: int = LONGEST) -> str:
     """The name with parts cut to a letter and their number, from the left, until it is short: "e.l.e0.mlp.3"."""
     parts = name.split(".")
     for index, part in enumerate(parts[:-1]):
-        if len(".".join(parts)) <= LONGEST:
+        if len(".".join(parts)) <= longest:
             break
         parts[index] = part[:1] + part[len(part.rstrip(string.digits)) :] if not part.isdigit() else part
     return ".".join(parts)

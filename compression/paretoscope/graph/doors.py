@@ -39,15 +39,16 @@ def read_program(file: bytes | Path) -> Imported:
 def check_sizes(graph: NetworkGraph) -> None:
     """Raises ModelError where a network fails on two samples, or makes larger values than MOST_VALUES a sample."""
     for each in graph.inputs:
-        _expect_small(math.prod(each.shape), each.name)
+        expect_small(math.prod(each.shape), each.name)
     values = shapes(graph, 2)
     where = {node.name: f"{node.operator} at {node.where or node.name}" for node in graph.nodes}
     for name, value in values.items():
         for tensor in tensors_in(value):
-            _expect_small(tensor.numel() // 2, where.get(name, name))
+            expect_small(tensor.numel() // 2, where.get(name, name))
 
 
-def _expect_small(numbers: int, what: str) -> None:
+def expect_small(numbers: int, what: str) -> None:
+    """Raises ModelError for more numbers of one sample than MOST_VALUES."""
     if numbers > MOST_VALUES:
         raise ModelError(
             f"a network must fit into memory: one value may have {MOST_VALUES:,} numbers a sample; {what} has "

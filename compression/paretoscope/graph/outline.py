@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paretoscope.base.errors import ModelError
-from paretoscope.graph.network_graph import NetworkGraph, Node, TensorName, parts
+from paretoscope.graph.network_graph import NetworkGraph, Node, TensorName, Value, parts
 from paretoscope.graph.shapes import Shape, shapes_of
 
 # Samples that shapes are followed with: a size that few axes have beside the batch.
@@ -162,10 +162,11 @@ class _Outlining:
 
     def _read_by(self) -> dict[str, set[str]]:
         """The nodes that read each value, themselves or through moves; "" is the output."""
-        readers: dict[str, set[str]] = {each.name: set() for each in (*self._graph.inputs, *self._graph.nodes)}
+        readers: dict[str, set[str]] = {each.name: set() for each in self._graph.inputs}
+        readers |= {each.name: set() for each in self._graph.nodes}
         for part in parts([self._graph.output]):
-            if (name := getattr(part, "name", None)) in readers:
-                readers[str(name)].add("")
+            if isinstance(part, Value):
+                readers[part.name].add("")
         for node in reversed(self._graph.nodes):
             if self._number(node):
                 continue
@@ -214,7 +215,7 @@ def _move(node: Node) -> bool:
 def _convolution(kind: str, settings: Mapping[str, Any]) -> str:
     kernel, stride = _sizes(settings.get("kernel_size", ())), _sizes(settings.get("stride", ()))
     deep = settings.get("groups", 1) == settings.get("in_channels") != 1
-    words = ["depthwise conv" if deep else "grouped conv" if settings.get("groups", 1) > 1 else "conv"]
+    words = ["depthwise" if deep else "grouped conv" if settings.get("groups", 1) > 1 else "conv"]
     words += ["transposed"] * ("Transpose" in kind)
     words += ["×".join(map(str, kernel))] * bool(kernel)
     words += [f"/{max(stride)}"] * (max(stride, default=1) > 1)

@@ -82,6 +82,14 @@ class MethodEntry:
         """The recipe's field that the method is a part of, or None for the recipe as a whole."""
         return self.section.value if self.section in STEPS else None
 
+    @property
+    def words(self) -> str:
+        """All that is said of the method, and its settings as a screen and the field call them, for a search."""
+        rows = [word for row in self.settings for word in (row.name, row.meaning)]
+        known = [SETTINGS[row.name] for row in self.settings if row.name in SETTINGS]
+        settings = [word for each in known for word in (each.label, each.flag, each.help, each.reference)]
+        return " ".join([self.name, self.title, self.section, self.summary, *rows, *settings, self.reference]).lower()
+
     def alone(self, recipe: Recipe) -> Recipe:
         """The part of that recipe that is this method, without the other steps; the example where there is none.
 
@@ -108,9 +116,15 @@ methods: Registry[MethodEntry] = Registry("method", lambda: declared(MethodEntry
 
 def of_setting(name: str) -> MethodEntry:
     """The first entry that explains a setting of a recipe; raises UnknownNameError."""
-    found = next((entry for entry in methods if any(row.name == name for row in entry.settings)), None)
-    if found is None:
+    entry = next((entry for entry in methods if any(row.name == name for row in entry.settings)), None)
+    if entry is None:
         raise UnknownNameError(
             f"a method must explain the setting; none does {shown(name)}. Pass a setting of a method."
         )
-    return found
+    return entry
+
+
+def found(text: str) -> tuple[MethodEntry, ...]:
+    """The entries in which all words of a text occur, in their order; all entries for none."""
+    words = text.lower().split()
+    return tuple(entry for entry in methods if all(word in entry.words for word in words))

@@ -24,6 +24,9 @@ from paretoscope.model import weights
 # Images of a forward pass, and floats of unfolded patches (32 MiB), at a time: chosen by hand, no benchmark.
 CHUNK = 32
 PATCH_FLOATS = 1 << 23
+# Products of so many columns are mirrored, made in so many rows at a time: smaller ones gain little. Chosen by hand, no
+# benchmark.
+MIRRORED, ROWS = 2304, 512
 # Inputs that differ from one part of a weight's rows to the other have moments of their own, up to so many parts; by
 # hand, no benchmark.
 MOST_GROUPS = 16
@@ -137,12 +140,36 @@ class _SecondMoments(LayerCalls):
 
     def _add(self, weight: Tensor, columns: Tensor) -> None:
         """Add the moments of these inputs, float32 (groups, columns, samples)."""
-        self._accumulate(weight, (columns @ columns.mT).double(), columns.shape[2])
+        self._accumulate(weight, products(columns), columns.shape[2])
 
     def _accumulate(self, weight: Tensor, moments: Tensor, count: int) -> None:
         key = id(weight)
-        self._sums[key] = self._sums[key] + moments if key in self._sums else moments
+        if key in self._sums:
+            self._sums[key] += moments
+        else:
+            self._sums[key] = moments.double()
         self._counts[key] = self._counts.get(key, 0) + count
+
+
+def products(columns: Tensor) -> Tensor:
+    """x x^T of each group, (groups, columns, columns), of float (groups, columns, samples).
+
+    Large ones are made in blocks of rows up to the diagonal and mirrored there: half of the work, and symmetric to the
+    bit. Sums of few samples may round differently than at once.
+    """
+    size = columns.shape[1]
+    if size < MIRRORED:
+        return columns @ columns.mT
+    found = columns.new_empty(len(columns), size, size)
+    for start in range(0, size, ROWS):
+        stop = min(start + ROWS, size)
+        part = columns[:, start:stop] @ columns[:, :stop].mT
+        # Within a block on the diagonal both halves are there; the lower one counts.
+        corner = part[:, :, start:].tril()
+        part[:, :, start:] = corner + corner.tril(-1).mT
+        found[:, start:stop, :stop] = part
+        found[:, :start, start:stop] = part[:, :, :start].mT
+    return found
 
 
 def _patches(

@@ -9,7 +9,7 @@ from paretoscope.recipe.recipe import Recipe, Simplify
 
 
 def _apply(work: NetworkWork) -> NetworkWork:
-    step, before, notes = work.step, work.parameters, []
+    step, notes = work.step, []
     if isinstance(work.module, GraphModule):
         from paretoscope.methods.structured import graph_cut  # SciPy takes time to import; few recipes need it
 
@@ -18,7 +18,8 @@ def _apply(work: NetworkWork) -> NetworkWork:
         from paretoscope.methods.structured import channels  # so does torch-pruning
 
         channels.remove(work.module, step.nodes, step.importance, work.input_shape)
-    sentence = f"{100 * step.nodes:.4g} % of the nodes removed: {before:,} parameters become {work.parameters:,}."
+    # How many parameters are left is told once, for all that simplifies.
+    sentence = f"{100 * step.nodes:.4g} % of the nodes removed."
     return replace(work, report=(*work.report, sentence, *notes))
 
 

@@ -288,10 +288,10 @@ METHODS = (
             "possible. Each step makes the next one's work easier: many zeros and few different values cost few bits."
         ),
         formula=(
-            r"\begin{gathered} f \;\xrightarrow{\text{simplify}}\; w \;\xrightarrow{\text{prune}}\; w \odot m "
-            r"\;\xrightarrow{\text{share}}\; c_{a(i)} \\ \xrightarrow{\text{quantize}}\; s\,q_{a(i)} "
-            r"\;\xrightarrow{\text{repair}}\; s\,q'_{a(i)} \;\xrightarrow{\text{recover}}\; s'\,q''_{a(i)} "
-            r"\;\xrightarrow{\text{code}}\; \text{bits} \end{gathered}"
+            r"\begin{gathered} f \;\xrightarrow{\text{simplify}}\; w \;\xrightarrow{\text{prune}}\; w \odot m \\ "
+            r"\xrightarrow{\text{share}}\; c_{a(i)} \;\xrightarrow{\text{quantize}}\; s\,q_{a(i)} \\ "
+            r"\xrightarrow{\text{repair}}\; s\,q'_{a(i)} \;\xrightarrow{\text{recover}}\; s'\,q''_{a(i)} \\ "
+            r"\xrightarrow{\text{code}}\; \text{bits} \end{gathered}"
         ),
         settings=(
             Row("simplify", "on or off", "fewer channels, neurons and layers; all later steps see the result"),

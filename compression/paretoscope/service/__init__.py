@@ -29,7 +29,7 @@ time; it is read from the store or made anew:
 | `Knowledge._studies` | 512 results of studies (`STUDIES`) | 1 |
 | `Knowledge._work` | 256 lists of what layers compute (`WORKS`) | 1 |
 | `Knowledge._conversions` | 256 MiB of files (`KEPT_BYTES`) | 1 |
-| `Latencies._known`, `_tries` | 4,096 timings each (`latencies.TIMINGS`) | 1 |
+| `Latencies._known`, `_absent`, `_tries` | 4,096 timings each (`latencies.TIMINGS`) | 1 |
 | `Latencies._references`, `_problems` | 1,024 settings each (`latencies.SETTINGS`) | 1 |
 | `Workbench._jobs` | jobs that have not ended, as 2, and those ended since the last was asked for | 1 |
 | `Scheduler._queue`, `_begun` | jobs that have not ended: `Limits.queue`, `trainings`, `jobs` | 2 |

@@ -18,6 +18,8 @@ AGAIN_AFTER_S = (15.0, 60.0, 300.0)
 
 # Timings that are kept in memory: some hundred bytes each. What is dropped is read from the store again.
 TIMINGS = 4096
+# For so long a timing that the store has not is not looked for again: another process may take it.
+ABSENT_S = 1.0
 # Settings, each with the baseline's time, and with what could not be measured.
 SETTINGS = 1024
 
@@ -34,6 +36,7 @@ class Latencies:
         self._lock = lock
         self._again = again
         self._known: Recent[TimingKey, Latency] = Recent(TIMINGS)
+        self._absent: Recent[TimingKey, float] = Recent(TIMINGS)
         # Counts what became known.
         self.version = 0
         # How often each timing that is not decided was tried, and when it is tried again.
@@ -44,12 +47,14 @@ class Latencies:
     def find(self, key: TimingKey) -> Latency | None:
         """The timing of a key, if it was taken before on this machine; it may be one that is not `decided`."""
         with self._lock:
-            known = self._known.get(key)
-        if known is not None:
+            known, looked = self._known.get(key), self._absent.get(key, -math.inf)
+        if known is not None or time.monotonic() - looked < ABSENT_S:
             return known
         found = None if self._again else self._stored.call(lambda store: store.get_latency(key))
-        if found is not None:
-            with self._lock:
+        with self._lock:
+            if found is None:
+                self._absent[key] = time.monotonic()
+            else:
                 self._known[key] = found
                 self._references.clear()
                 self.version += 1

@@ -27,10 +27,10 @@ class Source(StrEnum):
 WORDS = {
     Source.BASELINE: "the uncompressed network",
     Source.PRESET: "a preset",
-    Source.SLIDERS: "set by hand in this session",
+    Source.SLIDERS: "tried in this session: sliders, a point or a link",
     Source.SEARCH: "found by a search in this session",
     Source.TRAINING: "trained",
-    Source.UNKNOWN: "not known: from a link, or an earlier visit",
+    Source.UNKNOWN: "not known: a link, or an earlier visit",
 }
 
 
@@ -53,7 +53,7 @@ class Provenance:
         if not self.changes:
             return f"preset {self.title}, trained" if self.source is Source.TRAINING else f"preset {self.title}"
         moved = ", ".join(f"{row.label} {row.values[0]} → {row.values[1]}" for row in self.changes)
-        return f"{words}; {self.title} with {moved}"
+        return f"{words}; nearest preset {self.title}, but {moved}"
 
 
 def provenance(

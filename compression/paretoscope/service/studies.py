@@ -349,6 +349,12 @@ _ROWS = (
         priority=Priority.NOW,
     ),
     Study(
+        kind=StudyKind.MAPS,
+        arguments={"model": _PLAIN, "before": _RECIPE, "after": _RECIPE, "places": _PLACES},
+        run=adding.maps,
+        label=lambda model, before, after, places: f"Running {len(places)} samples through {model}",
+    ),
+    Study(
         kind=StudyKind.BASELINE,
         arguments=_OF_MODEL,
         run=adding.baseline,

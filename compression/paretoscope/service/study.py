@@ -33,10 +33,11 @@ class StudyKind(StrEnum):
     SHRINK = "shrink"
     ADD = "add"
     PREVIEW = "preview"
+    BASELINE = "baseline"
     SAMPLES = "samples"
+    MAPS = "maps"
     BYTES = "bytes"
     STAGE = "stage"
-    BASELINE = "baseline"
     RANK = "rank"
     TAKE = "take"
 

@@ -47,7 +47,7 @@ def test_it_is_explained_and_has_a_widget() -> None:
     assert "clip" in controls.grouped(("quantize", ""))
     page = AppTest.from_file(Path("app.py").absolute(), default_timeout=120)
     page.switch_page("pages/methods.py")
-    page.query_params.update({"model": NAME, **CLIPPED.to_query()})
+    page.query_params.update({"model": NAME, **CLIPPED.to_query(), "method": "clip"})
     page.session_state["group_Quantization"] = True
     page.run()
     assert not page.exception

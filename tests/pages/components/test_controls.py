@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from paretoscope import codec
@@ -307,7 +308,14 @@ def test_a_quick_move_is_not_undone_by_the_link_that_it_overtakes(monkeypatch: p
     move(page, "select_slider", "sparsity", 0.7)
     assert recipe_of(page) == Recipe.of(sparsity=0.7)
     assert link_of(page)["sparsity"] == "0.7"
-    # Later the same link means that somebody went back to it.
+    # The browser says that somebody went back to it, or it comes much later.
+    back = SimpleNamespace(is_history_navigation=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "get_script_run_ctx", lambda: back)
+        page.query_params.clear()
+        page.query_params.update(before)
+        assert recipe_of(page.run()) == Recipe.of(sparsity=0.5)
+    move(page, "select_slider", "sparsity", 0.7)
     monkeypatch.setattr(state, "LINK_DELAY_S", 0.0)
     page.query_params.clear()
     page.query_params.update(before)

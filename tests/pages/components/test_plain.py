@@ -178,6 +178,7 @@ def test_a_crafted_link_draws_no_link_and_fetches_nothing(page, dashboard: str, 
         "": hostile,
         "layer-by-layer": {"bits": text, "overrides": json.dumps([{"layers": text, "bits": 4}])},
         "how-fast": {"runtime": text},
+        "side-by-side": {"model": text, "pins": urlencode({"of": text, "as": text, "bits": "8"})},
         "other-formats": {"model": text},
     }.items():
         page.goto(f"{dashboard}/{name}?{urlencode(query)}")

@@ -50,6 +50,7 @@ class Keras:
         return suffixed(text, ".keras", ".h5", ".hdf5")
 
     def open(self, text: str, options: Options) -> Opened:
+        from paretoscope.graph.doors import check_sizes, expect_small
         from paretoscope.graph.programs import import_module
         from paretoscope.networks.origins import modules
 
@@ -58,6 +59,9 @@ class Keras:
         keras = library()
         _expect_plain(path)
         try:
+            # Without values first: a layer that declares more than the file holds fails before memory is taken for it.
+            with keras.device("meta"):
+                keras.saving.load_model(str(path), compile=False, safe_mode=True)
             model = keras.saving.load_model(str(path), compile=False, safe_mode=True)
         except Exception as error:  # Keras raises what its layers and its files raise
             raise ModelError(
@@ -69,9 +73,12 @@ class Keras:
                 names = ", ".join(f"{name}={shape}" for name, shape in shapes.items())
                 raise ModelError(f"the sizes of all inputs must be given by --input NAME=SHAPE; they are {names}.")
             shapes = dict(zip(shapes, options.inputs.values(), strict=True))
+        for name, shape in shapes.items():
+            expect_small(math.prod(shape), name)
         example = modules.typed(shapes, [str(each.dtype) for each in model.inputs])
         module = _wrapped(model)
         imported = modules.with_weights_as_read(import_module(module, example))
+        check_sizes(imported.graph)
         return Opened(imported, str(model.name), lambda batch: _run(module, batch))
 
 

@@ -20,7 +20,8 @@ class Repair:
 
     rounding: "nearest", or "gptq", which lets each column of weights make good the rounding errors of those before.
     bias: shifts each layer's output back to the mean that it had. batchnorm: re-estimates the statistics of batch
-    normalisation. Of a recipe with training, repair is of the start alone; see training.train.
+    normalisation; with bias, so that its outputs have the mean and the spread that they had. Of a recipe with training,
+    repair is of the start alone; see training.train.
     """
 
     rounding: str = setting(
@@ -40,7 +41,8 @@ class Repair:
         False,
         of=Switch(),
         label="Correct biases",
-        help="Each layer's mean output goes back to where it was.",
+        help="Each layer's mean output goes back to where it was. At few bits re-estimate batch norm too: with means "
+        "alone the outputs of a deep network shrink.",
         reference="bias correction, Nagel et al. 2019",
         effect=Effect(changed, "weights that change: sparsity, clusters or bits", lambda s: QUANTIZED, layers=True),
     )
@@ -48,7 +50,8 @@ class Repair:
         False,
         of=Switch(),
         label="Re-estimate batch norm",
-        help="The means and variances of batch normalisation are measured anew.",
+        help="The means and variances of batch normalisation are measured anew; with corrected biases they are set so "
+        "that its outputs have the means and variances of the uncompressed network.",
         reference="batch normalisation re-estimation, Sun et al. 2019",
     )
 

@@ -11,9 +11,12 @@ from paretoscope.data.preprocess import presets
 from paretoscope.graph.importer import Imported
 from paretoscope.networks import library
 from paretoscope.networks.origins import Options
+from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import adding
+from paretoscope.service import maps as maps_of
 from paretoscope.service.additions import Addition
 from paretoscope.service.knowledge import Knowledge
+from paretoscope.service.maps import Maps
 from paretoscope.service.preprocessing import Ranked, rank_presets
 from paretoscope.service.preview import Picked, Preview, Worth, presets_for, preview, samples_at, worth
 
@@ -71,6 +74,13 @@ def baseline(bench: Knowledge, progress: Progress, model: str) -> Worth | None:
     for n in subject.judged.running():
         progress.report(n, samples, label=f"{n:,} of {samples:,}", partial=worth(subject, n))
     return worth(subject)
+
+
+def maps(
+    bench: Knowledge, progress: Progress, model: str, before: Recipe, after: Recipe, places: tuple[int, ...]
+) -> list[Maps]:
+    """What two recipes say at each position of some samples."""
+    return maps_of.maps(bench.subject(model), before, after, places)
 
 
 def rank(bench: Knowledge, progress: Progress, model: str) -> list[Ranked]:

@@ -1,0 +1,58 @@
+"""Files of the server: what they hold, and that a browser keeps them; the door is what Streamlit serves."""
+
+import gzip
+import importlib.util
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from plotly.offline import get_plotlyjs
+from starlette.requests import Request
+from starlette.responses import Response
+from streamlit.web.server.app_discovery import discover_asgi_app
+
+from pages.components import serving
+
+DOOR = Path(__file__).parents[3] / "app.py"
+
+
+def fetched(name: str, encoding: str = "gzip, br") -> Response:
+    headers = [(b"accept-encoding", encoding.encode())]
+    return serving._file(Request({"type": "http", "headers": headers, "path_params": {"name": name}}))
+
+
+@pytest.mark.parametrize("encoding", ["gzip, br", ""])
+def test_plotly_is_the_installed_one_and_is_kept_for_good(encoding: str) -> None:
+    answer = fetched(serving.PLOTLY, encoding)
+    content = gzip.decompress(answer.body) if encoding else answer.body
+    assert content.decode() == get_plotlyjs()
+    assert answer.headers.get("content-encoding") == ("gzip" if encoding else None)
+    assert "immutable" in answer.headers["cache-control"] and answer.headers["content-type"].startswith("text/javasc")
+    assert len(fetched(serving.PLOTLY).body) < len(content) / 2
+
+
+def test_a_script_that_changes_has_another_name() -> None:
+    one, same, other = (serving.script("test", content) for content in ("let a = 1;", "let a = 1;", "let a = 2;"))
+    assert one == same != other
+    for address, content in ((one, b"let a = 1;"), (other, b"let a = 2;")):
+        assert fetched(address.rpartition("/")[2], "").body == content
+
+
+@pytest.mark.parametrize("name", ["", "other.js", "../app.py", "plotly-0.js"])
+def test_nothing_else_is_served(name: str) -> None:
+    assert fetched(name).status_code == 404
+
+
+def test_streamlit_serves_the_door() -> None:
+    assert discover_asgi_app(DOOR).import_string == "app:app"
+    spec = importlib.util.spec_from_file_location("the_door", DOOR)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert isinstance(module.app, st.App) and module.app.script_path == DOOR
+    assert not serving.importing()
+
+
+def test_files_lie_below_the_base_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.config, "get_option", {"server.baseUrlPath": "/tools/"}.__getitem__)
+    assert serving.address("a.js") == "/tools/libraries/a.js"
+    assert [route.path for route in serving.routes()] == ["/tools/libraries/{name}"]
