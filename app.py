@@ -37,6 +37,7 @@ def door() -> None:
             st.Page("pages/recover.py", title="Recover", icon=":material/healing:", url_path="win-back"),
             st.Page("pages/export.py", title="Export", icon=":material/download:", url_path="other-formats"),
             st.Page("pages/methods.py", title="Methods", icon=":material/menu_book:", url_path="how-it-works"),
+            st.Page("pages/present.py", title="Present", url_path="on-stage", visibility="hidden"),
         ],
     )
     visitors.stay_home()

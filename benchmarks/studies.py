@@ -1,12 +1,12 @@
 """Studies of the zoo that ship with the project, so that no page of it is empty on a machine that has measured nothing.
 
-    python -m benchmarks.studies [--write] [--only exact|times] [--budget S] [MODEL ...]
+    python -m benchmarks.studies [--write] [--only exact|stage|times] [--budget S] [MODEL ...]
 
 For every model whose data are here: its graph, the sensitivity of each layer, suggestions for the wishes that the page
 Layers opens with, the waterfalls of what the model opens on and of two presets, and the latency study of what the model
 opens on, of int8 and of the baseline, but for PyTorch's compiler, which takes minutes a model. All is measured anew.
---write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --only: what no machine changes, or what
-depends on it, best taken on a still one; the other documents of the file stay. --budget: seconds for each timing at
+--write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --only: what no machine changes, the
+steps of the page Present, or what depends on the machine, best taken on a still one; the other documents stay. --budget: seconds for each timing at
 most. What depends on the machine is shown with the name of the one that took the times.
 """
 
@@ -30,6 +30,7 @@ from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.recipe.revision import METHODS
 from paretoscope.search.suggest import default_targets
+from paretoscope.service import stage
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.presets import best_known
 from paretoscope.service.shipped import FOLDER, Origin, Place, Shipped, to_json
@@ -78,6 +79,16 @@ def exact(bench: Knowledge, model: str) -> Iterator[tuple[Place, str]]:
         _tell(model, kind, begun)
 
 
+def staged(bench: Knowledge, model: str) -> Iterator[tuple[Place, str]]:
+    """The documents of the steps that the page Present shows, measured now, with their JSON."""
+    study = STUDIES[StudyKind.STAGE]
+    for recipe in dict.fromkeys(stage.recipes(bench, model).values()):
+        if recipe is not None and recipe != Recipe():
+            begun = time.perf_counter()
+            yield study.place(bench, model, recipe), _text(bench.run(StudyKind.STAGE, SILENT, model, recipe))
+            _tell(model, f"{StudyKind.STAGE}: {recipe.describe()}", begun)
+
+
 def times(bench: Knowledge, model: str) -> Iterator[tuple[Place, str]]:
     """The documents of a model that depend on the machine, measured now, with their JSON."""
     study, begun = STUDIES[StudyKind.LAYERS], time.perf_counter()
@@ -107,7 +118,14 @@ def origin() -> Origin:
     return Origin(processor_name(), os.cpu_count() or 1, datetime.date.today().isoformat(), paretoscope.__version__)
 
 
-PARTS = {"exact": exact, "times": times}
+PARTS = {"exact": exact, "stage": staged, "times": times}
+
+
+def part_of(kind: str) -> str:
+    """The part that a kind of document is of."""
+    if kind == StudyKind.STAGE:
+        return "stage"
+    return "times" if kind in {each for each, row in STUDIES.items() if row.ships_as} else "exact"
 
 
 def made_before(model: str) -> tuple[Origin, list[tuple[Place, str]]] | None:
@@ -124,9 +142,8 @@ def made(bench: Knowledge, model: str, only: str | None) -> str:
     before = made_before(model) if only else None
     source, kept = origin(), []
     if before is not None:
-        clocked = {kind for kind, row in STUDIES.items() if row.ships_as}
-        source = before[0] if only == "exact" else source
-        kept = [(place, text) for place, text in before[1] if (place[0] in clocked) == (only == "exact")]
+        source = source if only == "times" else before[0]
+        kept = [(place, text) for place, text in before[1] if part_of(place[0]) != only]
     measured = chain(*(PARTS[name](bench, model) for name in PARTS if only in (name, None)))
     return to_json(model, source, [*kept, *measured])
 
@@ -135,7 +152,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("models", nargs="*", metavar="MODEL", help="all of the zoo by default")
     asked.add_argument("--write", action="store_true", help="replace the files in assets/studies/")
-    asked.add_argument("--only", choices=PARTS, help="one part; what the file has of the other stays")
+    asked.add_argument("--only", choices=PARTS, help="one part; what the file has of the others stays")
     asked.add_argument("--budget", type=float, default=BUDGET_S, help=f"seconds a timing, {BUDGET_S:g} by default")
     options = asked.parse_args()
     begun = time.perf_counter()

@@ -10,7 +10,7 @@ SOURCES = Path(__file__).parents[1] / "compression"
 # Each room may import from those before it.
 ROOMS = (
     *("base", "recipe", "data", "graph", "networks", "tasks", "model", "runtimes", "methods", "codec", "measure"),
-    *("search", "training", "export", "figures", "service", "cli"),
+    *("search", "training", "export", "figures", "service", "reports", "cli"),
 )
 # No room of one of these groups may know another of it.
 ABREAST = ({"networks", "tasks"}, {"search", "training", "export"}, {"figures", "service"})

@@ -174,6 +174,21 @@ def draw() -> None:
         _draw(state.view())
 
 
+def sliders() -> None:
+    """The model and the sliders that are always in sight, in a row, where there is no sidebar."""
+    view = state.view()
+    settings = view.recipe.settings()
+    prominent = [setting for setting in SETTINGS.values() if setting.prominent]
+    st.session_state.setdefault(CONTROLS + "model", view.model)
+    names = naming.names()
+    model, *places = st.columns(1 + len(prominent))
+    model.selectbox("Model", names, names.index(view.model), key=CONTROLS + "model", format_func=naming.called)
+    for place, setting in zip(places, prominent, strict=True):
+        others = setting.name in RULES and _rule(view.recipe) != setting.name
+        with place:
+            _widget(setting.name, settings, disabled=others)
+
+
 def _draw(view: View) -> None:
     settings = view.recipe.settings()
     st.session_state.setdefault(CONTROLS + "model", view.model)

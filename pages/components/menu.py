@@ -23,7 +23,8 @@ def row(pages: Sequence[Page]) -> None:
     """A link to each page, seen where Streamlit's menu at the top is not (`assets/page.css`)."""
     with st.container(horizontal=True, key="pages_row"):
         for page in pages:
-            st.page_link(page, icon="")
+            if page.visibility != "hidden":
+                st.page_link(page, icon="")
 
 
 def _lost(pages: Sequence[Page]) -> list[Page]:

@@ -31,6 +31,14 @@ def render(view: View) -> None:
         for at, pin in enumerate(kept.pinned()):
             _pin(at, pin, view)
         st.space("stretch")
+        if st.button(
+            "Present",
+            key="present",
+            icon=":material/slideshow:",
+            shortcut="P",
+            help="Six steps in large type, for a room; Escape leaves.",
+        ):
+            st.switch_page("pages/present.py")
         if st.button("Compare", key="compare", icon=":material/compare:", help="What is pinned, side by side."):
             st.switch_page("pages/compare.py")
         with st.popover("Download", icon=":material/download:", key="export", on_change="rerun") as download:

@@ -12,6 +12,7 @@ from paretoscope.cli import (
     networks,
     packing,
     recipes,
+    report,
     search,
     training,
 )
@@ -46,6 +47,7 @@ COMMANDS = (
     layers.sensitivity,
     search.allot,
     search.suggest,
+    report.report,
     packing.decompress,
     exporting.formats,
     exporting.export,

@@ -49,6 +49,11 @@ def pair(task: Task, before: Evaluation, after: Evaluation, labels: np.ndarray) 
     was, now = before.predictions, after.predictions
     if len(was) != len(now) or not pairable(before.record, after.record, task):
         return None
+    return pair_of(task, was, now, labels)
+
+
+def pair_of(task: Task, was: Answers, now: Answers, labels: np.ndarray) -> Pair:
+    """The paired test of two models' answers to the same samples; one of them may be the baseline."""
     found = task.compare(was, now, labels[: len(was)])
     flips = flipped(task, was, now, labels)
     return Pair(

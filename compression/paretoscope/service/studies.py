@@ -13,6 +13,7 @@ from paretoscope.measure.layers import LayerRow
 from paretoscope.measure.machine import Machine
 from paretoscope.measure.record import Latency
 from paretoscope.measure.sensitivity import Sensitivity
+from paretoscope.measure.stage import Shot
 from paretoscope.recipe.recipe import Recipe, Recover
 from paretoscope.runtimes.plans import LayerPlan
 from paretoscope.search.cliff import Cliff
@@ -220,6 +221,16 @@ _ROWS = (
         read=LayerBytes.from_dict,
         kept=True,
         label=lambda model, recipe: f"Counting the bytes of each layer of {recipe.describe()}",
+    ),
+    Study(
+        kind=StudyKind.STAGE,
+        arguments=_OF_RECIPE,
+        run=evaluating.stage,
+        place=lambda bench, model, recipe: ("stage", _key(bench, model, recipe)),
+        read=Shot.from_dict,
+        kept=True,
+        ships=True,
+        label=lambda model, recipe: f"Measuring {recipe.describe()}",
     ),
     Study(
         kind=StudyKind.GRAPH,

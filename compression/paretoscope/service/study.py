@@ -37,6 +37,7 @@ class StudyKind(StrEnum):
     SAMPLES = "samples"
     MAPS = "maps"
     BYTES = "bytes"
+    STAGE = "stage"
     RANK = "rank"
     TAKE = "take"
 

@@ -8,6 +8,7 @@ from paretoscope.measure import layer_bytes as bytes_of
 from paretoscope.measure.layer_bytes import LayerBytes
 from paretoscope.measure.layers import LayerRow, layer_table
 from paretoscope.measure.sensitivity import Sensitivity, measure_sensitivity
+from paretoscope.measure.stage import Shot, shot
 from paretoscope.measure.subject import Evaluation, Subject
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.search import allot as rates
@@ -60,6 +61,12 @@ def layers(bench: Knowledge, progress: Progress, model: str) -> list[LayerRow]:
 def layer_bytes(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> LayerBytes:
     """The bytes of each layer in a recipe's file."""
     return bytes_of.layer_bytes(bench.compressed(model, recipe))
+
+
+def stage(bench: Knowledge, progress: Progress, model: str, recipe: Recipe) -> Shot:
+    """What a recipe gives, with some of its weights, for a demonstration."""
+    evaluation = bench.find(model, recipe) or show(bench, progress, model, recipe)
+    return shot(bench.compressed(model, recipe), evaluation.record)
 
 
 def graph(bench: Knowledge, progress: Progress, model: str) -> Outline:
