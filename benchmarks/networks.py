@@ -319,15 +319,15 @@ def made(name: str) -> tuple[Any, Callable[[int, int], Any]]:
         from tests.helpers import own_networks
 
         return own_networks.module(name), partial(seeded, own_networks.MAKERS[name][1])
+    from paretoscope.base.torchvision_import import import_torchvision
+
+    import_torchvision()
     size = TIMM.get(name, 224)
     if name in TIMM:
         import timm
 
         module = timm.create_model(name)
     else:
-        from paretoscope.base.torchvision_import import import_torchvision
-
-        import_torchvision()
         import torchvision
 
         settings = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
