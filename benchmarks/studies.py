@@ -5,10 +5,9 @@
 For every model whose data are here: its graph, the sensitivity of each layer, suggestions for the wishes that the page
 Layers opens with, the waterfalls of what the model opens on and of two presets, and the latency study of what the model
 opens on, of int8 and of the baseline, but for PyTorch's compiler, which takes minutes a model. All is measured anew.
---write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --only: what no machine changes, the steps
-of the page Present, or what depends on the machine, best taken on a still one; the other documents of the file stay.
---budget: seconds for each timing at most. What depends on the machine is shown with the name of the one that took the
-times.
+--write replaces assets/studies/MODEL.json (`paretoscope.service.shipped`). --only: what no machine changes, steps of
+the page Present, or what depends on the machine, best taken on a still one; the other documents stay. --budget: seconds
+for each timing at most. What depends on the machine is shown with the name of the one that took the times.
 """
 
 import argparse

@@ -57,7 +57,7 @@ def render(outline: Outline, known: Sensitivity | None, chosen: str, look: Theme
         data={"drawings": drawings, "alt": picture.alt},
         on_layer_change=lambda: on_click(st.session_state.network_graph.layer),
     )
-    more = f" {picture.left_out:,} more are not drawn." if picture.left_out else ""
+    more = f" {int(picture.left_out):,} more are not drawn." if picture.left_out else ""
     sized = "coded without loss" if known is not None else "as 32-bit floats"
     st.caption(
         f"Boxes are layers, in the order in which they run; the bar at the foot is the layer's size, {sized}. "

@@ -1,5 +1,7 @@
 """The question: what the user can afford, and what of all that is known answers it."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 from paretoscope.base.units import format_bytes, format_ms
 from paretoscope.measure.paired import paired_ms
@@ -36,9 +38,9 @@ def ask() -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="question"):
         st.header("Explore", anchor=False, width="content")
         st.markdown("At most", width="content", help=HELP.format(name=words.name))
-        _number("KB", Limit.SIZE)
-        _number("ms", Limit.MS)
-        _number(f"{words.points} lost", Limit.LOST)
+        _number("KB", Limit.SIZE, values)
+        _number("ms", Limit.MS, values)
+        _number(f"{words.points} lost", Limit.LOST, values)
         st.button(
             "Search within this budget",
             key="search",
@@ -49,10 +51,11 @@ def ask() -> None:
         )
 
 
-def _number(unit: str, limit: Limit) -> None:
+def _number(unit: str, limit: Limit, values: Mapping[Limit, float | None]) -> None:
     st.number_input(
         f"At most, {unit}",
         min_value=0.0,
+        value=values[limit],
         format="%.6g",
         key=FIELDS[limit],
         placeholder="any",
@@ -117,7 +120,7 @@ OVER = {Limit.SIZE: "large", Limit.MS: "slow", Limit.LOST: "inaccurate"}
 REMEDIES = {
     Limit.SIZE: "Fewer bits, more zeros, or a smaller architecture make it smaller.",
     Limit.MS: "Integer arithmetic, a smaller architecture or another runtime make it faster.",
-    Limit.LOST: "Training wins accuracy back (page Recover), as does a rate that is calibrated by data.",
+    Limit.LOST: "Training wins it back (page Recover), as does a rate that is calibrated by data.",
 }
 
 

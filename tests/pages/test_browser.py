@@ -120,13 +120,13 @@ def test_slider_makes_a_point_on_both_plots_and_a_link(page, subject: Subject) -
 
 def test_a_pasted_link_opens_the_same_view(page, browser, dashboard) -> None:
     visit(page, f"/?model={MODEL}&sparsity=0.333&clusters=17&bits=5&scope=layer")
-    shown = [metric(page, start) for start in ("Accuracy", "Size", "Zero weights")]
+    shown = [metric(page, start) for start in ("Accuracy", "Size", "Zeros")]
     context = browser.new_context()
     other = context.new_page()
     other.set_default_timeout(PATIENCE)
     other.goto(page.url)
     settle(other)
-    assert [metric(other, start) for start in ("Accuracy", "Size", "Zero weights")] == shown
+    assert [metric(other, start) for start in ("Accuracy", "Size", "Zeros")] == shown
     assert other.locator(".st-key-control_clusters input[type=range]").get_attribute("aria-valuetext") == "17"
     context.close()
 

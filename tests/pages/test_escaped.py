@@ -57,6 +57,8 @@ OUTSIDE = {
 ESCAPE = {"escape", "_lines"}
 # Functions of these pages and of the library that give numbers or our own words, whatever they are given.
 OWN = {
+    "int",
+    "legend",
     "_own",
     "format_bytes",
     "format_percent",
@@ -158,6 +160,10 @@ class Walker(ast.NodeVisitor):
         self.generic_visit(node)
 
 
+# Who writes HTML: a file of ours, and a table whose cells are escaped as HTML one by one.
+HTML = ("app.py", "pages/components/compare_sheet.py")
+
+
 def unescaped(source: str) -> Iterator[str]:
     """The arguments of a page's source that show text from outside as markdown."""
     tree = ast.parse(source)
@@ -177,8 +183,9 @@ def unescaped(source: str) -> Iterator[str]:
 def test_text_from_outside_is_escaped(path: Path) -> None:
     source = path.read_text()
     assert list(unescaped(source)) == []
-    for never in ("unsafe_allow_html", "LinkColumn", "ImageColumn", "st.html(", ".iframe("):
+    for never in ("unsafe_allow_html", "LinkColumn", "ImageColumn", ".iframe("):
         assert never not in source
+    assert "st.html(" not in source or str(path.relative_to(ROOT)) in HTML
 
 
 @pytest.mark.parametrize(

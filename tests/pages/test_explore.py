@@ -52,7 +52,7 @@ def test_default_page_is_whole() -> None:
         "Macro F1",
         "Size",
         "Latency",
-        "Zero weights",
+        "Zeros",
     ]
 
 
@@ -70,7 +70,7 @@ def test_preset_shows_what_the_library_measures(preset: str, subject: Subject) -
     assert metric(page, "Accuracy").value == format_percent(record.figures.accuracy)
     assert metric(page, "Macro F1").value == f"{record.figures.f1:.4f}"
     assert metric(page, "Size").value == format_bytes(record.size.artefact)
-    assert metric(page, "Zero weights").value == format_percent(record.rates.sparse_rate)
+    assert metric(page, "Zeros").value == format_percent(record.rates.sparse_rate)
 
 
 @pytest.mark.slow

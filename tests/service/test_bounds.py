@@ -16,7 +16,7 @@ from paretoscope.base.recent import Recent
 from paretoscope.measure.latency import Measurement
 from paretoscope.measure.subject import Subject
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service import jobs, knowledge, latencies, subjects
+from paretoscope.service import jobs, knowledge, latencies, lookups, subjects
 from paretoscope.service.store import Store
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
@@ -78,7 +78,7 @@ def test_the_list_names_every_container_with_its_bound(start: Callable[[], Workb
         "_references": 1024,
         "_problems": 1024,
     }
-    assert bench._records[NAME].most == 20_000
+    assert knowledge.RECORDS == 20_000 and lookups.SETTINGS == 64
 
 
 def test_networks_are_closed_with_their_records_and_opened_again(
@@ -89,9 +89,9 @@ def test_networks_are_closed_with_their_records_and_opened_again(
     first = bench.subject("a")
     assert bench.subject("b") and bench.subject("a") is first and bench.subject("c")
     assert bench.loaded("a") and bench.loaded("c") and not bench.loaded("b")
-    assert set(bench._records) == set(bench._earlier) == {"a", "c"}
+    assert set(bench._boards) == set(bench._earlier) == {"a", "c"}
     assert bench.records("b", Timing()) == [] and bench.loaded("b")
-    assert set(bench._records) == {"b", "c"}
+    assert set(bench._boards) == {"b", "c"}
 
 
 def test_evaluations_are_dropped_by_their_bytes_and_read_again(

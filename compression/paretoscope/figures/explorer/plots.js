@@ -76,6 +76,8 @@ class Plots {
     if (head.best !== null) keys.push(entry("Answers the question", [svg("circle", { class: "px-best", cx: 9, cy: 9, r: 7 })]));
     if (this.places.some((place) => isPredicted(board, place)))
       keys.push(entry("Predicted time", [svg("circle", { class: "px-hollow", cx: 9, cy: 9, r: 3.5 })]));
+    const untimed = this.places.filter((place) => msOf(board, place) === null).length;
+    if (untimed) keys.push(html("span", { class: "px-key" }, `${untimed.toLocaleString("en")} not timed yet`));
     const filtered = Object.keys(board.brush).length > 0;
     const tools = [];
     if (filtered) {
@@ -236,6 +238,8 @@ class Pane {
     picture.append(layer);
     this.spots = [];
     layer.append(...this.limits(), ...this.lines());
+    if (this.quantity === "ms" && head.baseline.ms === null)
+      layer.append(svg("text", { x: (this.left + this.right) / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "Nothing is timed yet"));
     const special = new Set([...head.fronts[this.quantity], ...board.letters.keys(), ...board.names.keys()]);
     if (head.current !== null) special.add(head.current);
     layer.append(...this.dots(places.filter((place) => !special.has(place) && this.valueOf(place) !== null), inside));
