@@ -280,7 +280,7 @@ def test_the_question_is_answered_drawn_and_linked(page) -> None:
     )
     assert page.evaluate(f"() => {PLOTS}.board.rows[{PLOTS}.board.head.best][0]") == expected
     assert page.locator(".st-key-plots .px-limit").count() == 3
-    page.locator(".st-key-answer_load button").click()
+    page.locator(".st-key-answer_load button").first.click()
     page.wait_for_function(f"digest => {PLOTS}.board.rows[{PLOTS}.board.head.current]?.[0] === digest", arg=expected)
     page.goto(page.url)
     settle(page)
@@ -290,7 +290,7 @@ def test_the_question_is_answered_drawn_and_linked(page) -> None:
 def test_pins_have_letters_names_and_live_in_the_link(page, browser) -> None:
     visit(page)
     stop_filling(page)
-    page.locator(".st-key-pin button").click()
+    page.locator(".st-key-pin button").first.click()
     tray = page.locator(".st-key-tray")
     tray.get_by_role("button", name=re.compile("^A ")).click()
     page.get_by_label("Name", exact=True).fill("ours & theirs")

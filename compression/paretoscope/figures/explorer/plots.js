@@ -278,8 +278,13 @@ class Pane {
     const title = size ? `Size of the file (${unit}, log scale)` : `Time (ms per ${head.setting})`;
     group.append(svg("text", { class: "px-title", x: (this.left + this.right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, title));
     if (labelled) group.append(svg("text", { class: "px-title", transform: `translate(13 ${(TOP + foot) / 2}) rotate(-90)`, "text-anchor": "middle" }, head.words.axis));
-    if (this.strip !== null && size) group.append(svg("text", { x: this.right - 4, y: this.strip + 14, "text-anchor": "end" }, `below ${short(head.floor.at * head.words.factor, 4)} ${head.words.unit}: compressed scale`));
+    if (this.strip !== null && size) group.append(svg("text", { x: this.right - 4, y: this.strip + 14, "text-anchor": "end" }, this.stripTold()));
     return group;
+  }
+
+  stripTold() {
+    const { floor, words } = this.plots.board.head;
+    return `below ${short(floor.at * words.factor, 4)} ${words.unit}: compressed scale`;
   }
 
   limits() {
@@ -401,6 +406,8 @@ class Pane {
       const at = this.at(place);
       if (at) taken.push([at[0] - 6, at[1] - 6, at[0] + 6, at[1] + 6]);
     }
+    if (this.strip !== null && this.quantity === "size")
+      taken.push([this.right - 4 - this.stripTold().length * LABEL, this.strip + 2, this.right, this.strip + 17]);
     const wanted = [...board.letters.keys(), head.best, head.current, ...board.names.keys()];
     for (const place of new Set(wanted)) {
       if (place === null || place === undefined || !inside.has(place) || this.valueOf(place) === null) continue;
