@@ -1,5 +1,6 @@
 """Files that go home: each is exactly what was measured."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -23,18 +24,22 @@ def artefact_name(model: str, recipe: Recipe) -> str:
     return f"{stem(model, recipe)}.psc"
 
 
-def report(view: View) -> bytes:
-    """What is known of a view, with the question and the pins, as one file that needs nothing else."""
-    made, budget, pins = datetime.now(UTC), kept.budget(), kept.pinned()
-    text = reports.write(state.workbench(), view.model, view.recipe, view.timing, made=made, budget=budget, pins=pins)
-    return text.encode()
+def report(view: View) -> Callable[[], bytes]:
+    """What makes a report of a view, with the question and the pins as they are now.
+
+    A download is made outside the session's runs, where nothing of the session is known.
+    """
+    budget, pins = kept.budget(), list(kept.pinned())
+    return lambda: reports.write(
+        state.workbench(), view.model, view.recipe, view.timing, made=datetime.now(UTC), budget=budget, pins=pins
+    ).encode()
 
 
 def render(view: View) -> None:
     """The downloads of a view."""
     bench, recipe = state.workbench(), view.recipe
     _button("Artefact", "artefact", lambda: artefact(view.model, recipe), artefact_name(view.model, recipe))
-    _button("Report", "report", lambda: report(view), f"{stem(view.model, recipe)}.html", "text/html")
+    _button("Report", "report", report(view), f"{stem(view.model, recipe)}.html", "text/html")
     name = f"{stem(view.model, recipe)}.json"
     _button("Recipe (JSON)", "recipe", lambda: recipe.to_json(indent=2), name, "application/json")
     records = lambda: table.records_csv(bench.records(view.model, view.timing))  # noqa: E731

@@ -61,6 +61,7 @@ REQUESTS = {
         StudyKind.SAMPLES: (NAME, (3, 1)),
         StudyKind.MAPS: ("mine", RECIPE, Recipe(), (3, 1)),
         StudyKind.BYTES: (NAME, RECIPE),
+        StudyKind.STAGE: (NAME, RECIPE),
         StudyKind.RANK: ("mine",),
         StudyKind.TAKE: ("mine", "symmetric"),
     }.items()
@@ -172,7 +173,7 @@ def test_every_request_gives_the_same_in_another_process(tmp_path: Path, monkeyp
         bench.close()
     found = stored(there)
     assert found == stored(here)
-    kept = {"sensitivity", "waterfall", "suggestion", "cliff bits", "graph", "recovery", "layer bytes"}
+    kept = {"sensitivity", "waterfall", "suggestion", "cliff bits", "graph", "recovery", "layer bytes", "stage"}
     kept.add(f"conversion onnx in {formats.get('onnx').runtime}")
     assert {key[1] for key in found if key[0] == "documents"} == kept
     assert len([key for key in found if key[0] == "records"]) > 30

@@ -30,7 +30,7 @@ def test_all_steps_of_the_zoo_ship(bench, model: str) -> None:
     for slide in stage.slides(bench, model):
         assert slide.recipe is not None
         if slide.step is not Step.BASELINE:
-            assert slide.shot is not None, f"python -m benchmarks.studies --stage --write {model}"
+            assert slide.shot is not None, f"python -m benchmarks.studies --only stage --write {model}"
             assert slide.shot.record.digests.recipe == slide.recipe.digest
 
 

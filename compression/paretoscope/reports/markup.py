@@ -63,7 +63,7 @@ _DRAW = """
 
 def packed(scene: Scene) -> str:
     """The rows of a scene as text that no file grows by more than it must."""
-    return base64.b64encode(gzip.compress(scene.data.encode(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(scene.data.encode(), 6, mtime=0)).decode()
 
 
 def page(title: str, parts: Iterable[Markup], scene: Scene) -> str:
