@@ -185,7 +185,7 @@ def _row(model: str, found: Shrinking, step: ShrinkStep) -> dict[str, Any]:
 def _points(request: Request, found: Shrinking) -> None:
     bench = state.workbench()
     recipes = [step.recipe for step in found.steps if step.holds is not None]
-    known = {recipe: found for recipe in recipes if (found := bench.find(request.model, recipe)) is not None}
+    known = {recipe: each for recipe in recipes if (each := bench.find(request.model, recipe)) is not None}
     ended, records = list(known), [each.record for each in known.values()]
     if not records:
         return

@@ -156,8 +156,8 @@ class TestAdd:
         assert "the outputs are (n, 1)" in message and "--task agreement" in message
         assert "float numbers (float32)" in refused("add", "prices", program, "--data", tmp_path / "prices.npz")
         done("add", "prices", program, "--data", tmp_path / "prices.npz", "--task", "agreement")
-        done("add", "plain", program, "--data", tmp_path / "none.npz")
-        assert shown("prices")["task"] == shown("plain")["task"] == "agreement"
+        done("add", "unlabelled", program, "--data", tmp_path / "none.npz")
+        assert shown("prices")["task"] == shown("unlabelled")["task"] == "agreement"
 
     def test_fewer_names_than_outputs_leave_a_note(self, folder: Path, tmp_path: Path) -> None:
         data = own_networks.data("bare")

@@ -210,13 +210,13 @@ def test_all_tried_is_brushed_linked_and_loaded(page) -> None:
         }""",
         Recipe.of(sparsity=0.5, clusters=16, bits=8).digest,
     )
-    everything = len(digests(page))
     page.mouse.move(*start)
     page.mouse.down()
     page.mouse.move(*end, steps=3)
     page.mouse.up()
     # What was brushed here is what the plots and the table have left.
-    page.get_by_text(f"of {everything} shown").wait_for()
+    page.get_by_role("button", name="Zoom in").wait_for()
+    everything = len(digests(page))
     one_bit = page.evaluate(f"() => [...{PLOTS}.inside].map(place => {PLOTS}.board.rows[place][10])")
     assert one_bit and set(one_bit) == {1}
     assert page.locator(".px-scroll tbody tr").count() == len(one_bit) < everything
@@ -323,10 +323,9 @@ def test_both_themes(browser, dashboard, scheme: str) -> None:
     )
 
     def brightness(colour: str) -> float:
-        digits = (
-            re.findall(r"\d+", colour) if colour.startswith("rgb") else [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        )
-        return sum(map(int, digits[:3])) / 765
+        # "rgb(16, 21, 28)", or "color(srgb 0.6 0.6 0.7)".
+        parts = [float(each) for each in re.findall(r"[\d.]+", colour)][:3]
+        return sum(parts) / (3 if "srgb" in colour else 765)
 
     dark = scheme == "dark"
     assert (brightness(colours["page"]) < 0.3) == dark

@@ -1188,21 +1188,15 @@ def test_timings_that_follow_the_zeros_are_expected_between_those_that_were_take
     recipes = [Recipe.of(sparsity=s) for s in (0.25, 0.7, 0.99)] + [Recipe.of(nodes=0.5), Recipe.of(sparsity=0.5)]
     records = [done(bench.evaluate(NAME, recipe)).record for recipe in recipes]
     done(bench.time(NAME, Recipe(), timing))
-    assert bench.expected(NAME, records, timing) == {}
+    assert bench.anchors(NAME, timing) == ([], [])
     for sparsity in (0.5, 0.9):
         done(bench.time(NAME, Recipe.of(sparsity=sparsity), timing))
     known = bench.records(NAME, timing)
-    found = bench.expected(NAME, known, timing)
-    rates = {record.recipe: record.rates.sparse_rate for record in records}
-    # (1 - s)^2 at 0, 0.5 and 0.9, with straight lines between, and level beyond.
-    by_hand = {
-        recipes[0]: 1 + rates[recipes[0]] / 0.5 * (0.25 - 1),
-        recipes[1]: 0.25 + (rates[recipes[1]] - 0.5) / 0.4 * (0.01 - 0.25),
-        recipes[2]: 0.01,
-    }
-    assert found == {recipe.digest: pytest.approx(ms) for recipe, ms in by_hand.items()}
+    sparsities, times = bench.anchors(NAME, timing)
+    # (1 - s)^2 at 0, 0.5 and 0.9; the others are predicted from these.
+    assert sparsities == [0, 0.5, 0.9] and times == pytest.approx([1, 0.25, 0.01])
     assert {record.recipe for record in known if record.latency is not None} == {Recipe.of(sparsity=0.5)}
-    assert bench.expected(NAME, known, Timing()) == {}
+    assert bench.anchors(NAME, Timing()) == ([], [])
 
 
 def test_a_fill_takes_the_timings_that_predictions_stand_on(start, timed, few):
