@@ -201,6 +201,8 @@ def test_all_tried_is_brushed_linked_and_loaded(page) -> None:
     stop_filling(page)
     page.get_by_role("tab", name="All tried").click()
     page.locator(".px-scroll tbody tr").first.wait_for()
+    # Away from the tray, which covers the foot of the page.
+    page.locator(".px-lines").evaluate("lines => lines.scrollIntoView({ block: 'center' })")
     place, start, end = page.evaluate(
         """digest => {
             const { board, axes, lines } = document.querySelector('.st-key-tried .explorer').tried;
