@@ -49,11 +49,11 @@ def scene(text: str) -> dict:
 
 
 def test_it_holds_the_figures_and_the_lines_that_give_them_again(bench) -> None:
-    text = written(bench, budget=Budget(50_000, None, 0.5), pins=[Pin(MODEL, DEEP, "Han")])
+    text = written(bench, budget=Budget(1_000, None, 0.5), pins=[Pin(MODEL, DEEP, "Han")])
     record = bench.find(MODEL, TINY).record
     assert f"{record.size.artefact:,} bytes" in text and "2026-11-28 20:00 UTC" in text
     assert f"{100 * record.figures.accuracy:.1f} %" in text
-    assert "At most 50 KB, 0.5 points lost?" in text and "Nothing that was tried fits. Nearest:" in text
+    assert "At most 1 KB, 0.5 points lost?" in text and "Nothing that was tried fits. Nearest:" in text
     for recipe in (Recipe(), TINY, DEEP):
         assert evaluating(MODEL, recipe) in text
     assert {row[0] for _, row in scene(text)["rows"]} == {each.recipe.digest for each in bench.board(MODEL).records()}
