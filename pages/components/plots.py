@@ -39,7 +39,7 @@ def scene(work: Work) -> Scene:
         estimate = state.with_latency(work.evaluation.record, work.latency)
     return explorer.gather(
         board,
-        bench.timed(view.model, timing),
+        bench.timed(board, view.model, timing),
         bench.reference_ms(view.model, timing),
         of=of,
         setting=timing.told,

@@ -45,7 +45,7 @@ def ask() -> None:
             "Search within this budget",
             key="search",
             icon=":material/search:",
-            on_click=_search,
+            on_click=state.fill_now,
             disabled=not budget.limits,
             help="Measures the presets and the sweeps around what is shown, which may fit, and picks the best.",
         )
@@ -72,10 +72,6 @@ def _taken() -> None:
     size, ms = given[Limit.SIZE], given[Limit.MS]
     kept.afford(Budget(size * KILOBYTE if size else None, ms or None, given[Limit.LOST]))
     st.session_state.asked_budget = kept.budget()
-
-
-def _search() -> None:
-    state.fill_now()
 
 
 def card(work: Work, answer: Answer, record: Record | None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretoscope.base.units import format_bytes
-from paretoscope.measure.paired import paired_ms
+from paretoscope.measure.paired import paired_interval, paired_ms
 from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.wording import NOT_ALONE, share_touched, smaller, speed
 from paretoscope.tasks import Words
@@ -35,7 +35,6 @@ class Columns:
 
     size: NDArray[np.float64]
     value: NDArray[np.float64]
-    low: NDArray[np.float64]
     ms: NDArray[np.float64]
 
 
@@ -94,7 +93,7 @@ class Board:
         self._places: dict[str, int] = {}
         self._changed: list[int] = []
         self._trained: list[int] = []
-        self._columns: list[tuple[float, float, float]] = []
+        self._columns: list[tuple[float, float]] = []
         self.generation = next(_GENERATIONS)
         for record in records:
             self.put(record)
@@ -102,7 +101,7 @@ class Board:
     def put(self, record: Record) -> None:
         """Add a record, or take it in place of that of the same recipe."""
         made = row(record, self.words)
-        values = (float(record.size.artefact), record.figures.value, record.figures.low)
+        values = float(record.size.artefact), record.figures.value
         with self._lock:
             place = self._places.setdefault(record.digests.recipe, len(self._records))
             if place < len(self._records):
@@ -150,8 +149,8 @@ class Board:
     def columns(self, ms: NDArray[np.float64]) -> Columns:
         """The columns of all rows that `ms` has a value for."""
         with self._lock:
-            found = np.array(self._columns[: len(ms)], float).reshape(-1, 3)
-        return Columns(found[:, 0], found[:, 1], found[:, 2], ms)
+            found = np.array(self._columns[: len(ms)], float).reshape(-1, 2)
+        return Columns(found[:, 0], found[:, 1], ms)
 
 
 def timing_row(latency: Latency | None, reference: float | None) -> tuple[object, ...] | None:
@@ -165,7 +164,7 @@ def timing_row(latency: Latency | None, reference: float | None) -> tuple[object
     told = f"{speed(latency)}{f', {NOT_ALONE}' if latency.alone is False else ''}"
     if not latency.decided:
         return None, None, None, latency.measured_for, latency.number_format, f"latency {told}"
-    places = (paired_ms(latency, reference), reference / latency.speedup_high, reference / latency.speedup_low)
+    places = paired_ms(latency, reference), *paired_interval(latency, reference)
     return *(float(f"{each:.6g}") for each in places), latency.measured_for, latency.number_format, told
 
 

@@ -82,7 +82,8 @@ def gather(
     pinned = next((pin for each, pin in lettered if each == own), Pin(model, recipe))
     chosen = _configuration(bench, pinned, own, timing)
     beside = [_configuration(bench, pin, each, timing) for each, pin in lettered if each != own]
-    board, timed = bench.board(model), bench.timed(model, timing)
+    board = bench.board(model)
+    timed = bench.timed(board, model, timing)
     scene, shown = _scene(bench, subject, recipe, timing, budget, lettered, board, timed)
     front = _front(bench, board, timed, timing, lettered, model)
     answered = _answered(bench, subject, [pinned, *(pin for each, pin in lettered if each != own)], [chosen, *beside])

@@ -268,13 +268,14 @@ class Knowledge:
             # A model that was closed just now is still drawn once.
             return self._boards.get(model) or Board(subject.task.words)
 
-    def timed(self, model: str, timing: Timing) -> Timed:
+    def timed(self, board: Board, model: str, timing: Timing) -> Timed:
         """The timings of a board's records, as far as they are known."""
-        return self._lookups.timed(self.board(model), timing, lambda recipe: self.timing_key(model, recipe, timing))
+        return self._lookups.timed(board, timing, lambda recipe: self.timing_key(model, recipe, timing))
 
     def records(self, model: str, timing: Timing) -> list[Record]:
         """Every exact record of a model, with its latency under `timing` where that is known."""
-        timed, records = self.timed(model, timing), self.board(model).records()
+        board = self.board(model)
+        timed, records = self.timed(board, model, timing), board.records()
         # One that came in between is there the next time.
         return [replace(record, latency=timed.latencies[of]) for record, of in zip(records, timed.of, strict=False)]
 

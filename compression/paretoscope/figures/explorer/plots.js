@@ -326,7 +326,6 @@ class Pane {
   radius(place) {
     const column = this.plots.columns.find(({ key }) => key === this.plots.objective);
     if (!column) return RADIUS;
-    this.plots.extent ??= {};
     const value = column.of(place);
     if (value === null) return 2;
     const values = this.extentOf(column);
@@ -431,7 +430,7 @@ class Pane {
   // Recipes of one number format share a timing, so they stand in a column: its name, above the plot.
   formats() {
     if (this.quantity === "size") return [];
-    const { head, } = this.plots.board, columns = new Map();
+    const { head } = this.plots.board, columns = new Map();
     for (const timed of head.timings) if (timed && timed[0] !== null) columns.set(timed[4], [...(columns.get(timed[4]) ?? []), timed[0]]);
     const labels = [];
     for (const [name, times] of [...columns].map(([n, t]) => [n, t.sort((a, b) => a - b)[t.length >> 1]]).sort((a, b) => a[1] - b[1])) {
@@ -485,14 +484,10 @@ class Pane {
 
   down(event) {
     if (!this.picture || event.button !== 0) return;
-    this.row().focus({ preventScroll: true });
+    this.plots.row.focus({ preventScroll: true });
     if (event.pointerType === "touch") return;
     this.from = this.to = this.where(event);
     this.box.setPointerCapture(event.pointerId);
-  }
-
-  row() {
-    return this.plots.row;
   }
 
   up(event) {

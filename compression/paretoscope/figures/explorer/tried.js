@@ -100,10 +100,10 @@ class Tried {
     picture.append(this.one);
     const narrow = gap < 74;
     for (const [at, axis] of this.axes.entries()) {
-      const foot = LINES_HEIGHT - LINES_BOTTOM, tilt = narrow && at % 2 ? 0 : 0;
+      const foot = LINES_HEIGHT - LINES_BOTTOM;
       picture.append(svg("path", { class: "px-axis", d: `M${axis.x} ${LINES_TOP}V${foot}` }));
       const title = narrow ? axis.title.split(" ")[0] : axis.title;
-      picture.append(svg("text", { class: "px-name", x: axis.x, y: narrow && at % 2 ? 24 : 11 + tilt, "text-anchor": "middle" }, title));
+      picture.append(svg("text", { class: "px-name", x: axis.x, y: narrow && at % 2 ? 24 : 11, "text-anchor": "middle" }, title));
       if (!narrow || at % 2 === 0) {
         picture.append(svg("text", { x: axis.x, y: LINES_TOP - (narrow ? 2 : 7), "text-anchor": "middle", class: narrow ? "px-hidden" : "" }, axis.text(axis.scale.high)));
         picture.append(svg("text", { x: axis.x, y: foot + 15, "text-anchor": "middle" }, axis.text(axis.scale.low)));
