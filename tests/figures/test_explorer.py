@@ -68,23 +68,26 @@ def test_fronts_are_of_size_and_of_time(records, baseline) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_front_over_columns_is_that_over_records(seed: int, make_record) -> None:
+def test_the_front_over_columns_is_that_of_a_walk_by_hand(seed: int, make_record) -> None:
     draw = np.random.default_rng(seed)
     made = [
         make_record(recipe, size=int(draw.integers(1, 9)) * 1000, correct=int(draw.integers(1, 9)))
         for recipe in recipes(40)
     ]
-    size, value = (
-        np.array(each, float) for each in zip(*[(r.size.artefact, r.figures.value) for r in made], strict=True)
-    )
-    places = pareto.front_places(size, value)
-    expected = [(r.size.artefact, r.figures.value) for r in pareto.front(made)]
-    assert [(size[at], value[at]) for at in places] == expected
+    size = np.array([each.size.artefact for each in made], float)
+    value = np.array([each.figures.value for each in made])
+    places = pareto.front(size, value, lambda place: made[place].digests.recipe)
+    expected, best = [], -1.0
+    for cost, loss, digest in sorted((r.size.artefact, -r.figures.value, r.digests.recipe) for r in made):
+        if -loss > best:
+            best = -loss
+            expected.append((cost, best, digest))
+    assert [(size[at], value[at], made[at].digests.recipe) for at in places] == expected
 
 
 def test_what_is_not_known_is_not_on_a_front() -> None:
-    assert list(pareto.front_places(np.array([np.nan, 2.0, 1.0]), np.array([1.0, 0.5, 0.4]))) == [2, 1]
-    assert list(pareto.front_places(np.array([np.nan]), np.array([1.0]))) == []
+    assert list(pareto.front(np.array([np.nan, 2.0, 1.0]), np.array([1.0, 0.5, 0.4]), str)) == [2, 1]
+    assert list(pareto.front(np.array([np.nan]), np.array([1.0]), str)) == []
 
 
 def test_a_viewer_gets_what_it_lacks(records, baseline, make_record) -> None:

@@ -92,7 +92,8 @@ class Board:
         self._rows: list[str] = []
         self._places: dict[str, int] = {}
         self._changed: list[int] = []
-        self._trained: list[int] = []
+        # Places of recipes with training, and the digest of each without: a digest takes longer than a look-up.
+        self._trained: dict[int, str] = {}
         self._columns: list[tuple[float, float]] = []
         self.generation = next(_GENERATIONS)
         for record in records:
@@ -112,7 +113,8 @@ class Board:
                 self._records.append(record)
                 self._rows.append(made)
                 self._columns.append(values)
-                self._trained += [place] * (record.recipe.recover is not None)
+                if record.recipe.recover is not None:
+                    self._trained[place] = record.recipe.untrained.digest
             self._changed.append(place)
 
     def __len__(self) -> int:
@@ -124,6 +126,10 @@ class Board:
         with self._lock:
             return self._places.get(digest)
 
+    def digest(self, place: int) -> str:
+        """The digest of the recipe at a place."""
+        return self.record(place).digests.recipe
+
     def record(self, place: int) -> Record:
         """The record at a place."""
         with self._lock:
@@ -133,6 +139,11 @@ class Board:
         """Places of the records of recipes with training."""
         with self._lock:
             return list(self._trained)
+
+    def trainings(self) -> list[tuple[int, int]]:
+        """Places of recipes without their training and with it, where both are known."""
+        with self._lock:
+            return [(self._places[start], end) for end, start in self._trained.items() if start in self._places]
 
     def records(self, since: int = 0) -> list[Record]:
         """The records from a place on, without timings."""

@@ -202,7 +202,7 @@ def _scene(
         if not kept:
             ms = milliseconds(timed, reference)
             columns = board.columns(ms)
-            fronts = [pareto.front_places(x, columns.value).tolist() for x in (columns.size, ms)]
+            fronts = [pareto.front(x, columns.value, board.digest).tolist() for x in (columns.size, ms)]
             marked = [board.place(digest) for digest in (recipe.digest, *marks.pins, *marks.names)]
             best = scene.answer.place
             kept = {each for each in (*fronts[0], *fronts[1], *marked, best) if each is not None}
@@ -222,7 +222,7 @@ def _front(
     """Who is on the front of size or of time, by size; of too many every so-manieth."""
     ms = milliseconds(timed, bench.reference_ms(model, timing))
     columns = board.columns(ms)
-    found = {int(at) for x in (columns.size, ms) for at in pareto.front_places(x, columns.value)}
+    found = {int(at) for x in (columns.size, ms) for at in pareto.front(x, columns.value, board.digest)}
     places = sorted(found, key=lambda at: (columns.size[at], at))
     pins = {pin.recipe.digest: (each, pin) for each, pin in lettered if pin.model == model}
     step = -(-len(places) // FRONT) or 1

@@ -94,8 +94,8 @@ def gather(
     lost = words.factor * (baseline.value - columns.value)
     found = answer(budget, {Limit.SIZE: columns.size, Limit.MS: ms, Limit.LOST: lost})
     fronts = {
-        "size": pareto.front_places(columns.size, columns.value),
-        "ms": pareto.front_places(ms, columns.value),
+        "size": pareto.front(columns.size, columns.value, board.digest),
+        "ms": pareto.front(ms, columns.value, board.digest),
     }
     estimate = marks.estimate
     named = board_name(of, board)
@@ -123,7 +123,7 @@ def gather(
         "trail": [place for each in marks.trail if (place := board.place(each)) is not None],
         "line": TRAIL,
         "fronts": {name: [int(place) for place in places] for name, places in fronts.items()},
-        "trained": _trained(board),
+        "trained": board.trainings(),
         "predicted": [list(each) for each in marks.predicted],
         "baseline": _baseline(baseline, reference, words),
         "floor": _floor(columns.value, estimate, baseline),
@@ -149,15 +149,6 @@ def _of(changes: Changes, timed: Timed) -> list[list[int]]:
 
 def _places(board: Board, marked: Mapping[str, str]) -> list[tuple[int, str]]:
     return [(place, name) for digest, name in marked.items() if (place := board.place(digest)) is not None]
-
-
-def _trained(board: Board) -> list[tuple[int, int]]:
-    """Places of recipes without their training and with it, where both are known."""
-    return [
-        (start, end)
-        for end in board.trained()
-        if (start := board.place(board.record(end).recipe.untrained.digest)) is not None
-    ]
 
 
 def _baseline(baseline: BaselineFigures, reference: float | None, words: Words) -> dict[str, Any]:
