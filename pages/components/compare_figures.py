@@ -9,7 +9,7 @@ from paretoscope.service.jobs import Job, Priority
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 
-from pages.components import compare, figure, plain, state
+from pages.components import compare, figure, plain, state, widgets
 from pages.components.compare import Column, Known
 from pages.components.layers_tabs import STEP_TITLES
 
@@ -39,18 +39,8 @@ def layers(known: Known, look: Theme) -> Job | None:
     if not sizes:
         st.skeleton(height=240)
         return job
-    stacked = (
-        st.segmented_control(
-            "Bars",
-            ["stacked", "grouped"],
-            default="stacked",
-            required=True,
-            key="compare_bars",
-            format_func={"stacked": "A bar for each configuration", "grouped": "A group for each layer"}.get,
-            label_visibility="collapsed",
-        )
-        == "stacked"
-    )
+    titles = {"stacked": "A bar for each configuration", "grouped": "A group for each layer"}
+    stacked = widgets.one_of("Bars", titles, "compare_bars") == "stacked"
     data = draw.gather_layers(sizes)
     drawn = draw.draw_stacks(data, look) if stacked else draw.draw(data, look, key="compare layers")
     figure.show(drawn, "plot_compare_stacks" if stacked else "plot_compare_layers", alt=data.alt)

@@ -20,7 +20,7 @@ from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Flip, Flips, Task
 from paretoscope.tasks import plain as plain_text
 
-from pages.components import compare, compare_sheet, naming, networks_preview, plain, state
+from pages.components import compare, compare_sheet, naming, networks_preview, plain, state, widgets
 from pages.components.compare import Column, Known
 
 PAGE = 12
@@ -48,18 +48,8 @@ class Sides:
 
 def render(known: Known, look: Theme) -> Job | None:
     """Choose two sides, and see what flips between them. The job that is waited for, if there is one."""
-    step = (
-        st.segmented_control(
-            "Between",
-            ["two", "step"],
-            default="two",
-            required=True,
-            key="flips_mode",
-            format_func={"two": "Two configurations", "step": "The next slider step"}.get,
-            label_visibility="collapsed",
-        )
-        == "step"
-    )
+    titles = {"two": "Two configurations", "step": "The next slider step"}
+    step = widgets.one_of("Between", titles, "flips_mode") == "step"
     sides, job = _of_step() if step else _of_two(known)
     if sides is not None:
         job = _flips(sides, look) or job

@@ -16,7 +16,7 @@ from paretoscope.service.shipped import Origin
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
 
-from pages.components import figure, plain, state
+from pages.components import figure, plain, state, widgets
 from pages.components.latency import Known, elsewhere, work_of
 
 
@@ -77,15 +77,8 @@ def _borrowed(what: str, origin: Origin) -> None:
 def scaling(known: Known, look: Theme) -> None:
     """Latency or throughput over batch and over threads."""
     bench, view = state.workbench(), known.view
-    quantity = st.segmented_control(
-        "Shown",
-        ["latency", "throughput"],
-        default="latency",
-        required=True,
-        key="latency_quantity",
-        format_func=str.capitalize,
-        label_visibility="collapsed",
-    )
+    titles = {"latency": "Latency", "throughput": "Throughput"}
+    quantity = widgets.one_of("Shown", titles, "latency_quantity")
     borrowed: dict[str, Origin] = {}
     for column, setting in zip(st.columns(2), ("batch", "threads"), strict=True):
         timings = {getattr(timing, setting): timing for timing in known.groups[setting]}

@@ -11,7 +11,7 @@ from paretoscope.search.suggest import default_kb
 from paretoscope.search.waterfall import steps_of
 from paretoscope.service.study import StudyKind
 
-from pages.components import figure, network_graph, plain, state
+from pages.components import figure, network_graph, plain, state, widgets
 from pages.components.layers import Studies, chosen_layer, look_at, short, shown, waiting, wish
 from pages.components.state import Work
 
@@ -104,15 +104,7 @@ def sensitivity(work: Work, known: Studies, look: Theme) -> None:
         )
         _curves_waiting(work, known)
         return
-    setting = st.segmented_control(
-        "One layer alone by its",
-        list(SETTINGS),
-        key="heat_setting",
-        default="sparsity",
-        required=True,
-        format_func=SETTINGS.get,
-        label_visibility="collapsed",
-    )
+    setting = widgets.one_of("One layer alone by its", SETTINGS, "heat_setting")
     found = known.sensitivity
     curves = {
         layer: {point.value: (point.correct / point.n, point.kl) for point in curve.get(setting, ())}

@@ -9,7 +9,7 @@ from paretoscope.figures.theme import Theme
 from paretoscope.graph.outline import Outline
 from paretoscope.measure.sensitivity import Sensitivity
 
-from pages.components import state
+from pages.components import state, widgets
 
 _GRAPH = st.components.v2.component(
     "network_graph",
@@ -31,15 +31,7 @@ def render(outline: Outline, known: Sensitivity | None, chosen: str, look: Theme
     """The graph, and above it what its colours say. known: as far as it was measured. chosen: the layer."""
     words, layers = state.words(), state.statistics(state.current_model()).layers
     choice, told = st.columns([2, 3], vertical_alignment="center")
-    setting = choice.segmented_control(
-        "One layer alone is",
-        list(CHOICES),
-        default="sparsity",
-        required=True,
-        key="graph_setting",
-        format_func=CHOICES.get,
-        label_visibility="collapsed",
-    )
+    setting = widgets.one_of("One layer alone is", CHOICES, "graph_setting", choice)
     sizes = known.layer_bytes if known is not None else {}
     picture = figure.gather(
         outline,

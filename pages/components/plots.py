@@ -14,7 +14,7 @@ from paretoscope.service.presets import movable
 from paretoscope.service.study import StudyKind
 
 from pages.components import explorer as shown
-from pages.components import figure, kept, naming, plain, state
+from pages.components import figure, kept, naming, plain, state, widgets
 from pages.components.state import Work
 
 
@@ -155,15 +155,7 @@ def confusion(work: Work, look: Theme) -> None:
         classes=subject.task.classes,
     )
     titles = {"model": "This recipe", "baseline": "Baseline", "change": "Change"}
-    shown = st.segmented_control(
-        "Shown",
-        list(titles),
-        default="model",
-        required=True,
-        key="confusion_view",
-        format_func=titles.get,
-        label_visibility="collapsed",
-    )
+    shown = widgets.one_of("Shown", titles, "confusion_view")
     matrix, recall = st.columns(2)
     with matrix:
         figure.show(confusion_figure.draw(data, look, view=shown), "plot_confusion", alt=data.alt)

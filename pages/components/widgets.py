@@ -1,6 +1,7 @@
-"""Widgets of settings: each is drawn from its description in the schema, by the kind of its values."""
+"""Widgets of settings: each is drawn from its description in the schema, by the kind of its values; and switches."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -68,3 +69,16 @@ def _field(setting: Setting, value: Any, most: int | None, told: dict[str, Any])
     step = kind.field.step if kind.field.step is not None or kind.type is float else 1
     st.session_state.setdefault(told["key"], value)
     st.number_input(setting.label, value=value, step=step, format=kind.field.format, **limits, **told)
+
+
+def one_of(label: str, titles: Mapping[str, str], key: str, place: Any = st) -> str:
+    """Which of several is shown, the first at first. titles: by their names. The label is heard, not seen."""
+    return place.segmented_control(
+        label,
+        list(titles),
+        default=next(iter(titles)),
+        required=True,
+        key=key,
+        format_func=titles.get,
+        label_visibility="collapsed",
+    )
