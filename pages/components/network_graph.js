@@ -3,18 +3,18 @@ export default function ({ parentElement, data, setTriggerValue }) {
   const place = parentElement.querySelector(".network-graph");
   place.setAttribute("aria-label", data.alt);
   place.send = (tile) => tile && setTriggerValue("layer", tile.dataset.layer);
-  const focused = place.contains(document.activeElement) ? document.activeElement.dataset?.layer : null;
 
   const show = () => {
     const width = parentElement.clientWidth;
     const fitting = data.drawings.find((each) => each.width <= width) ?? data.drawings.at(-1);
     if (place.shown === fitting.svg) return;
+    const focused = place.contains(document.activeElement) ? document.activeElement.dataset?.layer : null;
     place.shown = fitting.svg;
     place.innerHTML = fitting.svg;
+    if (focused) place.querySelector(`[data-layer="${CSS.escape(focused)}"]`)?.focus();
   };
   place.show = show;
   show();
-  if (focused) place.querySelector(`[data-layer="${CSS.escape(focused)}"]`)?.focus();
   if (place.bound) return;
   place.bound = true;
   place.addEventListener("click", (event) => place.send(event.target.closest(".tile")));

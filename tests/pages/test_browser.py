@@ -207,8 +207,8 @@ def test_all_tried_is_brushed_linked_and_loaded(page) -> None:
         """digest => {
             const { board, axes, lines } = document.querySelector('.st-key-tried .explorer').tried;
             const axis = axes.find(({ key }) => key === 'bits'), box = lines.getBoundingClientRect();
-            const at = value => [box.x + axis.x, box.y + axis.scale.y(value)];
-            return [board.rows.findIndex(row => row[0] === digest), at(1.5), at(0.5)];
+            const at = value => [box.x + axis.x, box.y + axis.scale.y(value)], [x, y] = at(1);
+            return [board.rows.findIndex(row => row[0] === digest), at(1.5), [x, y + 8]];
         }""",
         Recipe.of(sparsity=0.5, clusters=16, bits=8).digest,
     )
@@ -436,7 +436,7 @@ def test_the_graph_of_the_network_leads_to_its_layers(page) -> None:
     tiles.nth(2).focus()
     page.keyboard.press("Enter")
     page.locator(".st-key-network_graph [data-layer='fc3.weight'] [stroke-width='2.5']").wait_for()
-    assert page.evaluate("document.activeElement.dataset.layer") == "fc3.weight"
+    page.wait_for_function("document.activeElement.dataset.layer === 'fc3.weight'")
     tiles.nth(1).click()
     page.locator(".st-key-network_graph [data-layer='fc2.weight'] [stroke-width='2.5']").wait_for()
     # Drawn anew for a narrow screen, and not cut there.
@@ -570,7 +570,7 @@ def test_a_training_is_started_watched_loaded_and_drawn_with_an_arrow(page) -> N
     page.get_by_text("Won back").wait_for()
     load.click()
     page.wait_for_url(re.compile("epochs=3"))
-    page.get_by_text("Loaded: see it in Explore").click()
+    page.get_by_text("See it in Explore").click()
     settle(page)
     arrows = page.evaluate(
         f"() => {PLOTS}.board.head.trained.filter(([, end]) => end === {PLOTS}.board.head.current).length"

@@ -1,5 +1,5 @@
 // All that was tried: columns to brush, and a table of what passes; both follow the plots, and the plots them.
-const LINES_HEIGHT = 190, LINES_TOP = 34, LINES_BOTTOM = 22, MOST_LINES = 1500, PAGE = 100;
+const LINES_HEIGHT = 190, LINES_TOP = 34, LINES_BOTTOM = 22, BEYOND = 10, MOST_LINES = 1500, PAGE = 100;
 
 // Draw into `root` what the plots of a board were drawn of; send("load", digest).
 function drawTried(root, { board: name }, send) {
@@ -24,6 +24,11 @@ class Tried {
     this.pages = 1;
     root.replaceChildren(this.lines, this.bar, this.table);
     this.follow = (what) => (what === "hover" ? this.light() : this.draw());
+    // On what stays when the picture is drawn anew, which may be while somebody drags.
+    this.lines.addEventListener("pointerdown", (event) => this.down(event));
+    this.lines.addEventListener("pointermove", (event) => this.move(event));
+    this.lines.addEventListener("pointerup", (event) => this.up(event));
+    this.lines.addEventListener("pointercancel", () => (this.from = null));
     new ResizeObserver(() => this.board && this.lines.clientWidth !== this.width && this.draw()).observe(this.lines);
     this.table.addEventListener("scroll", () => {
       const { scrollTop, clientHeight, scrollHeight } = this.table;
@@ -116,30 +121,38 @@ class Tried {
     }
     this.drag = svg("rect", { class: "px-brush", visibility: "hidden", width: 18 });
     picture.append(this.drag);
-    picture.addEventListener("pointerdown", (event) => this.down(event, picture));
     this.lines.replaceChildren(picture);
     this.light();
   }
 
-  down(event, picture) {
-    const box = picture.getBoundingClientRect(), at = (e) => [e.clientX - box.left, Math.max(LINES_TOP, Math.min(LINES_HEIGHT - LINES_BOTTOM, e.clientY - box.top))];
-    const [x, start] = at(event);
-    const axis = this.axes.reduce((best, each) => (Math.abs(each.x - x) < Math.abs(best.x - x) ? each : best));
-    if (Math.abs(axis.x - x) > 22) return;
-    picture.setPointerCapture(event.pointerId);
-    const move = (e) => {
-      const y = at(e)[1];
-      for (const [key, value] of Object.entries({ x: axis.x - 9, y: Math.min(start, y), height: Math.abs(y - start), visibility: "visible" })) this.drag.setAttribute(key, value);
-    };
-    const up = (e) => {
-      picture.removeEventListener("pointermove", move);
-      const y = at(e)[1];
-      if (Math.abs(y - start) < 4) delete this.board.brush[axis.key];
-      else this.board.brush[axis.key] = [axis.scale.un(Math.max(start, y)), axis.scale.un(Math.min(start, y))].map((v, i) => v + (i ? 1e-9 : -1e-9) * Math.abs(v));
-      changed(this.board, "all");
-    };
-    picture.addEventListener("pointermove", move);
-    picture.addEventListener("pointerup", up, { once: true });
+  // A little beyond an axis counts too, or what stands at its end could hardly be framed.
+  where(event) {
+    const box = this.lines.getBoundingClientRect(), [top, foot] = [LINES_TOP - BEYOND, LINES_HEIGHT - LINES_BOTTOM + BEYOND];
+    return [event.clientX - box.left, Math.max(top, Math.min(foot, event.clientY - box.top))];
+  }
+
+  down(event) {
+    const [x, y] = this.where(event);
+    const near = this.axes.reduce((best, each) => (Math.abs(each.x - x) < Math.abs(best.x - x) ? each : best));
+    if (Math.abs(near.x - x) > 22) return;
+    this.from = { key: near.key, y };
+    this.lines.setPointerCapture(event.pointerId);
+  }
+
+  move(event) {
+    if (!this.from) return;
+    const y = this.where(event)[1], { key, y: start } = this.from, axis = this.axes.find((each) => each.key === key);
+    const frame = { x: axis.x - 9, y: Math.min(start, y), height: Math.abs(y - start), visibility: "visible" };
+    for (const [name, value] of Object.entries(frame)) this.drag.setAttribute(name, value);
+  }
+
+  up(event) {
+    if (!this.from) return;
+    const y = this.where(event)[1], { key, y: start } = this.from, axis = this.axes.find((each) => each.key === key);
+    this.from = null;
+    if (Math.abs(y - start) < 4) delete this.board.brush[key];
+    else this.board.brush[key] = [axis.scale.un(Math.max(start, y)), axis.scale.un(Math.min(start, y))].map((v, i) => v + (i ? 1e-9 : -1e-9) * Math.abs(v));
+    changed(this.board, "all");
   }
 
   sorted() {
