@@ -1,4 +1,7 @@
 // Shows the drawing that fits the width, and sends the layer of a tile that is clicked, or entered by the keyboard.
+// The layer whose tile has the focus, which a drawing in its place gets: the element itself may be another one then.
+let held = null;
+
 export default function ({ parentElement, data, setTriggerValue }) {
   const place = parentElement.querySelector(".network-graph");
   place.setAttribute("aria-label", data.alt);
@@ -8,15 +11,17 @@ export default function ({ parentElement, data, setTriggerValue }) {
     const width = parentElement.clientWidth;
     const fitting = data.drawings.find((each) => each.width <= width) ?? data.drawings.at(-1);
     if (place.shown === fitting.svg) return;
-    const focused = place.contains(document.activeElement) ? document.activeElement.dataset?.layer : null;
     place.shown = fitting.svg;
     place.innerHTML = fitting.svg;
-    if (focused) place.querySelector(`[data-layer="${CSS.escape(focused)}"]`)?.focus();
+    if (held && document.activeElement === document.body)
+      place.querySelector(`[data-layer="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
   };
   place.show = show;
   show();
   if (place.bound) return;
   place.bound = true;
+  place.addEventListener("focusin", (event) => (held = event.target.closest(".tile")?.dataset.layer ?? null));
+  place.addEventListener("focusout", (event) => event.relatedTarget && (held = null));
   place.addEventListener("click", (event) => place.send(event.target.closest(".tile")));
   place.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;

@@ -307,6 +307,10 @@ def test_pins_have_letters_names_and_live_in_the_link(page, browser) -> None:
     other.locator(".st-key-tray").get_by_role("button", name="A ours & theirs").wait_for()
     assert other.evaluate(f"() => [...{PLOTS}.board.letters.values()]") == ["A"]
     context.close()
+    # The store has it for whoever comes next, such as other tests.
+    page.keyboard.press("Escape")
+    page.locator(".st-key-pin button").first.click()
+    tray.get_by_role("button", name="A ours & theirs").wait_for(state="detached")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -558,7 +562,8 @@ def test_a_training_is_started_watched_loaded_and_drawn_with_an_arrow(page) -> N
     still(page)
     page.locator(".st-key-train button").click()
     load = page.get_by_role("button", name="Load the result")
-    load.wait_for()
+    # Trainings wait behind all else, also behind what tests before this one have begun.
+    load.wait_for(timeout=3 * PATIENCE)
     for quantity in ("loss", "figure", "size"):
         page.locator(f".st-key-plot_{quantity} .main-svg").first.wait_for()
         xs = page.evaluate(

@@ -64,6 +64,7 @@ def test_uploaded_explored_exported_and_opened_elsewhere(browser, tmp_path: Path
     with served(tmp_path / "first") as address, visited(browser, address) as page:
         upload(page, network, samples)
         page.get_by_text("50.0 %: is that what you expect?").wait_for()
+        page.locator(".st-key-seen_samples img").nth(7).wait_for()
         assert page.locator(".st-key-seen_samples img").count() == 8
         page.get_by_role("button", name="Try other preprocessing").click()
         page.get_by_role("button", name=re.compile("^Take ")).click()

@@ -44,7 +44,7 @@ def open_page(name: str, model: str, recipe: Recipe | None = None) -> AppTest:
 def settled(page: AppTest) -> AppTest:
     """The page once its evaluation is exact, or has failed."""
     deadline = time.monotonic() + PATIENCE_S
-    while not page.error and any(each.value == "…" or each.label.startswith("Accuracy,") for each in page.metric):
+    while not page.error and any(each.value.startswith(("…", "≈")) for each in page.metric):
         assert time.monotonic() < deadline and not page.exception
         page.run()
     return page

@@ -19,6 +19,7 @@ from paretoscope.reports import gathering
 from paretoscope.search.budget import Budget
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.pins import Pin
+from paretoscope.service.store import Store
 from paretoscope.service.studies import STUDIES
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
@@ -30,8 +31,9 @@ LOUD = '<script>alert("x")</script>'
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Knowledge]:
-    found = Knowledge(STUDIES)
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knowledge]:
+    # A store of its own: what other tests have measured and timed is not told.
+    found = Knowledge(STUDIES, Store(tmp_path_factory.mktemp("reports") / "records.sqlite"))
     for recipe in (TINY, DEEP, *(Recipe.of(sparsity=at / 10, bits=8) for at in range(1, 5))):
         found.subject(MODEL)
         found.run(StudyKind.EVALUATE, SILENT, MODEL, recipe)
