@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import importlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -34,8 +34,10 @@ PLOTLY = f"plotly-{version('plotly')}.js"
 _KEPT = "public, max-age=31536000, immutable"
 # What the pages import, together with all that it imports.
 _HEAVY = tuple(f"pages.components.{name}" for name in ("state", "plots", "explorer", "figure", "question", "tray"))
-# Seconds between looks at who has left.
+# Seconds between looks at who has left, and between collections of garbage while pages are drawn.
 _LOOK_S = 10.0
+# Seconds for which messages to browsers are gathered; a page's hundred come as a few handfuls then.
+_GATHER_S = 0.005
 
 _imports = threading.Thread(target=lambda: [importlib.import_module(name) for name in _HEAVY], name="imports")
 
@@ -131,6 +133,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     """While the server runs."""
     # Else Streamlit would look for the address of the first visit among the files of pages/, and serve those undoored.
     PagesManager.uses_pages_directory = False
+    _gather()
     _imports.start()
     tidying = asyncio.create_task(_tidy())
     try:
@@ -141,14 +144,49 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
         await asyncio.to_thread(_imports.join)
 
 
+class Gathered:
+    """Tells the server's loop that there are messages to send, once for all that come within `_GATHER_S`.
+
+    Each time the loop is told, it wakes and looks at every session; a run of a page would do that a hundred times.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
+        self._loop = loop
+        self._tell = tell
+        self._told = False
+
+    def __call__(self) -> None:
+        """Called by any thread after it has left a message."""
+        if not self._told:
+            self._told = True
+            self._loop.call_soon_threadsafe(self._loop.call_later, _GATHER_S, self._send)
+
+    def _send(self) -> None:
+        # First: a message that comes from here on is told again.
+        self._told = False
+        self._tell()
+
+
+def _gather() -> None:
+    """Have sessions tell of their messages so."""
+    manager = get_instance()._session_mgr
+    tell = getattr(manager, "_message_enqueued_callback", None)
+    if tell is not None:
+        manager._message_enqueued_callback = Gathered(asyncio.get_running_loop(), tell)
+
+
 async def _tidy() -> None:
-    """Give back what sessions held that have left: when one has, and when the last has been forgotten."""
+    """Collect garbage while pages are drawn, which Streamlit would do after every run, holding up all others; give back
+    what sessions held that have left: when one has, and when the last has been forgotten.
+    """
     before = 0
     while True:
         await asyncio.sleep(_LOOK_S)
         now = _sessions()
         if now < before:
             await asyncio.to_thread(_give_back)
+        elif any(gc.get_count()[1:]):
+            await asyncio.to_thread(gc.collect)
         before = now
 
 
