@@ -39,8 +39,13 @@ _LOOK_S = 10.0
 # Seconds for which messages to browsers are gathered; a page's hundred come as a few handfuls then.
 _GATHER_S = 0.005
 
-_imports = threading.Thread(target=lambda: [importlib.import_module(name) for name in _HEAVY], name="imports")
+# What the first rebuilding of a network loads, for seconds: done in a job, it would hold up all jobs behind it.
+_SLOW = "torch._dynamo"
+# Seconds after the imports, which leave the processor to a visitor who has waited for them.
+_REST_S = 3.0
 
+_imports = threading.Thread(target=lambda: [importlib.import_module(name) for name in _HEAVY], name="imports")
+_ending = threading.Event()
 
 # By name: the gzipped scripts that pages bring.
 _scripts: dict[str, bytes] = {}
@@ -128,6 +133,12 @@ def wait() -> None:
     _imports.join()
 
 
+def _import_slowly() -> None:
+    _imports.join()
+    if not _ending.wait(_REST_S):
+        importlib.import_module(_SLOW)
+
+
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """While the server runs."""
@@ -135,13 +146,16 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     PagesManager.uses_pages_directory = False
     _gather()
     _imports.start()
+    slowly = threading.Thread(target=_import_slowly, name="slow imports")
+    slowly.start()
     tidying = asyncio.create_task(_tidy())
     try:
         yield
     finally:
         tidying.cancel()
+        _ending.set()
         # A thread inside native code while the interpreter ends would abort the process.
-        await asyncio.to_thread(_imports.join)
+        await asyncio.to_thread(slowly.join)
 
 
 class Gathered:
