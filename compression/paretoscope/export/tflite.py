@@ -53,7 +53,7 @@ def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
 def fitted(array: np.ndarray, wanted: np.dtype, name: str) -> np.ndarray:
     """Integers in the type that a file wants for an input: the converter makes int32 of int64. Raises ModelError where
     one does not fit into it; other types stay, for the interpreter to refuse."""
-    if array.dtype == wanted or "i" != array.dtype.kind or wanted.kind not in "iu":
+    if array.dtype == wanted or array.dtype.kind != "i" or wanted.kind not in "iu":
         return array
     least, most = np.iinfo(wanted).min, np.iinfo(wanted).max
     if array.size and not least <= array.min() <= array.max() <= most:
