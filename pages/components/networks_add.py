@@ -52,8 +52,10 @@ def allowed_paths() -> bool:
 def form() -> None:
     """All fields; what they hold stays when something fails."""
     st.subheader("Add a network", anchor="add")
-    if not own_names():
-        st.caption("You have none yet: a file is enough, and samples make its figures count.")
+    # A line that comes and goes has a place of its own: fields that move are made anew, without a file on its way.
+    with st.container():
+        if not own_names():
+            st.caption("You have none yet: a file is enough, and samples make its figures count.")
     left, right = st.columns(2, gap="large")
     with left:
         _source()
