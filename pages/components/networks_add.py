@@ -168,9 +168,10 @@ def _details() -> None:
         "Judged by",
         ["", *tasks.names()],
         key=FORM + "task",
-        format_func=lambda each: tasks.get(each).title if each else "Labels, where there are any",
+        format_func=lambda each: tasks.get(each).title if each else "Labels, where they can be classes",
         help="Classification needs labels and one output of classes. Agreement compares any outputs with the "
-        "uncompressed network's own, and needs no labels: choose it for labels that are no classes.",
+        "uncompressed network's own, and needs no labels: it is taken by itself for real numbers as labels, and for a "
+        "network of one output column.",
     )
     preprocessing.choose(FORM)
     with st.expander("More", icon=":material/tune:"):

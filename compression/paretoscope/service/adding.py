@@ -87,7 +87,7 @@ def open_candidate(
 
     data, train: names of data of the library, or sources that are read into it; train "" for a part of data. data_told:
     what the library calls the source of the data where its path says nothing. target: the column or array of their
-    labels. task: None for classification of data with labels, else agreement. preprocess: the name of a
+    labels. task: None for what `chosen_task` says. preprocess: the name of a
     preset, a file, or settings; None for what the source suggests.
     """
     library.check_new_name(name, replace=replace)
@@ -165,9 +165,10 @@ def of_found(
 
 
 def chosen_task(data: Data, network: Network) -> tuple[str, str | None]:
-    """Classification of data with labels, which must fit; agreement without any, and why.
+    """Classification of data whose labels are to be classes, which must fit; agreement where nothing can be classes,
+    and why: labels are never left out in silence.
 
-    Raises DataError as `expect_classes`: labels that are given are never left out in silence.
+    Raises DataError as `expect_classes`.
     """
     why = without_labels(data, network)
     if why is None:
