@@ -55,7 +55,8 @@ def from_module(module: "nn.Module", data: "Data", *, name: str = "network", tas
     module: is exported by torch.export, as it answers in evaluation mode; not changed. data: e.g. `ArrayData.of(train,
     test, calibration, train_labels, test_labels)`, tensors (n, ...) as the module takes them, a tuple of them for
     several inputs. task: "classification" or "agreement"; None for classification of data with labels, else agreement,
-    as for labels that can be no classes (real numbers, a network of one output column), of which a warning tells. Raises ModelError for a module that cannot be exported or has an operator that is not known, CompressionError for a
+    as for labels that can be no classes (real numbers, a network of one output column), of which a warning tells.
+    Raises ModelError for a module that cannot be exported or has an operator that is not known, CompressionError for a
     name that is none, and DataError for labels that do not fit the outputs.
     """
     # The importer takes a second to import, and is for networks of one's own alone.

@@ -31,6 +31,7 @@ def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
         data=wish.data,
         data_told=Path(wish.data).name if wish.data_uploaded else "",
         train=wish.train,
+        train_told=Path(wish.train).name if wish.train_uploaded else "",
         target=wish.target or None,
         task=wish.task or None,
         preprocess=wish.settings(),
