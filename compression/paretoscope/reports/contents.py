@@ -104,8 +104,8 @@ class Report:
     words: of its task. summary: of the network, in a sentence. made: date and time. version: of the program. machine:
     of the timings; setting: how they were taken. asked, answered: the question and its answer in sentences, "" without
     limits. shown, tried: recipes in the file, and all. front: who is on it, by size. pins: beside the chosen one.
-    settings: of the chosen one, then of the pins. rest: bytes of the chosen file that are of no layer. missing: sentences on what is
-    left out.
+    settings: of the chosen one, then of the pins. rest: bytes of the chosen file that are of no layer. missing:
+    sentences on what is left out.
     """
 
     model: str
