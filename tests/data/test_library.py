@@ -368,3 +368,9 @@ def test_a_path_with_a_number_sign_is_a_path(tmp_path: Path, source: str) -> Non
     odd = tmp_path / "odd#name=1.npz"
     shutil.copy(source, odd)
     assert len(library.add("a", str(odd)).samples) == N
+
+
+@pytest.mark.parametrize(("text", "told"), [("/" + "x" * 300 + ".npz", "no file can be called"), (" ", "got nothing")])
+def test_what_no_file_can_be_called_is_refused(text: str, told: str, root: Path) -> None:
+    with pytest.raises(DataError, match=told):
+        library.add("long", text)

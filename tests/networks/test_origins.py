@@ -15,7 +15,7 @@ from paretoscope import codec
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import adding
-from paretoscope.networks.origins import Options, find_origin, origins
+from paretoscope.networks.origins import Options, find_origin, modules, origins
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import adding as _adding  # noqa: F401  (registers artefacts)
 from paretoscope.tasks import tasks
@@ -191,6 +191,30 @@ def test_weights_for_another_number_of_classes_make_that_many(tmp_path: Path) ->
 def test_a_name_that_nobody_takes_tells_the_forms() -> None:
     with pytest.raises(ModelError, match=r"FILE\.pt2"):
         find_origin("what is this")
+
+
+@pytest.mark.parametrize("text", ["/" + "x" * 300 + ".pt2", "/" + "x/" * 3000, "x\0.pt2"])
+def test_what_no_file_can_be_called_is_refused(text: str) -> None:
+    with pytest.raises(ModelError, match="too long or holds a null"):
+        find_origin(text)
+
+
+def test_weights_alone_are_no_network(tmp_path: Path) -> None:
+    for name in ("mine.safetensors", "mine.PTH", "pytorch_model.bin"):
+        with pytest.raises(ModelError, match=r"a network is more than its weights, .* --weights FILE"):
+            find_origin(str(tmp_path / name))
+
+
+def test_what_weights_cannot_be_read_from_is_told_without_advice_to_run_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"{}")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    for name, told in (
+        ("mine.pth", "damaged, or was not written"),
+        ("model.safetensors.index.json", "index of several"),
+    ):
+        with pytest.raises(ModelError, match=told) as refused:
+            modules.state_of(tmp_path / name)
+        assert "weights_only" not in str(refused.value)
 
 
 def test_tflite_tells_the_way_round(tmp_path: Path) -> None:

@@ -219,6 +219,8 @@ def _marks(name: str, values: np.ndarray, names: Sequence[str], marker: dict[str
         "x": values.tolist(),
         "y": list(range(len(names))),
         "marker": marker,
+        # A dot at an end of the axis is drawn whole.
+        "cliponaxis": False,
         "hovertext": list(names),
         "hovertemplate": "%{hovertext}: %{x:.4~g}<extra>" + name + "</extra>",
     }
