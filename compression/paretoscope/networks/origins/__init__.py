@@ -35,8 +35,8 @@ def find_origin(text: str) -> Origin:
             return each
     if suffixed(text, *WEIGHTS):
         raise ModelError(
-            f"a network is more than its weights, and {shown(Path(text).name)} holds these alone. Name the network too, e.g. "
-            "torchvision:NAME with this file as its weights (--weights FILE), or export the network as a .pt2."
+            f"a network is more than its weights, and {shown(Path(text).name)} holds these alone. Name the network, "
+            "e.g. torchvision:NAME with this file as its weights (--weights FILE), or export the network as a .pt2."
         )
     forms = ", ".join(each.form for each in origins)
     raise ModelError(f"the source of a network must be one of {forms}; got {shown(text)}. Give one of these.")
