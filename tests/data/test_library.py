@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
