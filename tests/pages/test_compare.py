@@ -40,7 +40,7 @@ def open_page(
     for key, value in kept.items():
         page.session_state[key] = value
     page.switch_page("pages/compare.py").run()
-    return wait_for(page, lambda: "wait" not in sheets(page)[0])
+    return wait_for(page, lambda: not any(word in sheets(page)[0] for word in ("wait", "so far")))
 
 
 def wait_for(page: AppTest, met) -> AppTest:
@@ -207,3 +207,11 @@ def test_samples_of_any_kind_are_shown(name: str, shown: str, tmp_path: Path, mo
     if name in ("unet", "regression"):  # judged by what the baseline says
         assert "error " in texts(page) and ", true:" not in texts(page)
         assert re.search(r"\*\*8 moved most\*\* of 160", texts(page)) and "roken" not in texts(page)
+
+
+def test_the_map_tells_where_each_came_from() -> None:
+    page = open_page("Where from", recipe=B.with_setting("bits", 4))
+    (chart,) = [each.value for each in page.markdown if "mermaid" in each.value[:20]]
+    assert chart.count("flowchart LR") == 1 and "four ‹b›bits‹/b›" in chart
+    # What is on the sliders differs from B in one setting, and from all else in more.
+    assert re.search(r"c1 -\.->\|.*Quantization bits.*\| c2", chart)
