@@ -13,6 +13,12 @@ MUTATIONS = 150
 pytestmark = pytest.mark.slow
 
 
+def test_a_file_that_keeps_hdf5_busy_for_ever_is_refused() -> None:
+    if missing := keras_missing():
+        pytest.skip(missing)
+    assert not outcome("h5 bytes", sources(), 396)
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_changed_files_are_refused_or_read(door: str) -> None:
     if door in KERAS and (missing := keras_missing()):
