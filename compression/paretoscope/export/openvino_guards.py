@@ -1,8 +1,8 @@
 """A form of the int8 graph that OpenVINO's low-precision passes (2026.4) leave alone where they are wrong.
 
 They carry the scales of decoded values on through what moves these. Through a Reshape of an open batch that fails
-(ReshapeTransformation); values of a Concat come out too coarse (densenet121 is off by 7.6 %, with guards by 0.14 %); and
-where the batch is read from a convolution (Shape), its bias is lost before the rounding (deit_tiny). They do not know
+(ReshapeTransformation); values of a Concat come out too coarse (densenet121 is off by 7.6 %, with guards by 0.14 %);
+and where the batch is read from a convolution (Shape), its bias is lost before the rounding (deit_tiny). They do not know
 Max, so a maximum with the least float, which changes no value, ends what they do.
 """
 
