@@ -2,8 +2,8 @@
 
 They carry the scales of decoded values on through what moves these. Through a Reshape of an open batch that fails
 (ReshapeTransformation); values of a Concat come out too coarse (densenet121 is off by 7.6 %, with guards by 0.14 %);
-and where the batch is read from a convolution (Shape), its bias is lost before the rounding (deit_tiny). They do not know
-Max, so a maximum with the least float, which changes no value, ends what they do.
+and where the batch is read from a convolution (Shape), its bias is lost before the rounding (deit_tiny). They do not
+know Max, so a maximum with the least float, which changes no value, ends what they do.
 """
 
 import numpy as np
