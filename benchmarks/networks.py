@@ -62,7 +62,8 @@ def main() -> None:
     table = table_of(found, reasons)
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
     print("\n".join(["", *notes]))
-    keep("networks", [table], options, "\n\n".join(["Reasons:", "\n".join(notes)]))
+    earlier = "What --found had kept is of that day's commit or an earlier one. " if options.found else ""
+    keep("networks", [table], options, "\n\n".join([f"{earlier}Reasons:", "\n".join(notes)]))
 
 
 def table_of(found: dict[str, dict[str, Any]], reasons: dict[str, int]) -> Table:
