@@ -38,6 +38,7 @@ from safetensors.torch import save
 from torch import nn
 
 from benchmarks import fuzz_data
+from tests.helpers.framing import deflate, frame, inflate, sections
 from tests.helpers.mutations import damaged, mutated
 
 KERAS = ("keras bytes", "keras json", "h5 bytes", "h5 json")
@@ -185,11 +186,23 @@ def _open_file(door: str, files: Sources, draw: random.Random) -> None:
     suffix = {"artefact": "psc"}.get(door, door)
     with temporary_folder() as folder:
         path = folder / f"changed.{suffix}"
-        path.write_bytes(damaged(getattr(files, door), draw))
+        path.write_bytes(_artefact_changed(files, draw) if door == "artefact" else damaged(getattr(files, door), draw))
         if door == "artefact":
             Artefact().open(str(path), Options())
         else:
             modules.load_weights(Small(), path)
+
+
+def _artefact_changed(files: Sources, draw: random.Random) -> bytes:
+    """The file with some bytes changed, or its header or its streams, with the checksums put right."""
+    found = sections(files.artefact)
+    match draw.randrange(3):
+        case 0:
+            return damaged(files.artefact, draw)
+        case 1:
+            return frame(found[b"H"], damaged(found[b"S"], draw), figures=found[b"F"])
+    header = mutated(json.loads(inflate(found[b"H"])), draw)
+    return frame(deflate(json.dumps(header).encode()), found[b"S"], figures=found[b"F"])
 
 
 def _open_keras(door: str, files: Sources, draw: random.Random) -> None:

@@ -22,7 +22,7 @@ from paretoscope.networks.origins.origin import package
 MOST_CONFIG, MOST_BYTES = 1 << 26, 1 << 33
 # Processor seconds that the look may take, beside one for so many bytes, and how many times as long others may hold it
 # up; whole files take a tenth of that. Chosen by hand, no benchmark.
-LOOK_S, BYTES_A_S, HELD_UP = 5.0, 32 << 20, 6
+LOOK_S, BYTES_A_S, HELD_UP = 3.0, 32 << 20, 6
 # The attribute of an `.h5` file that holds the configuration of its network.
 CONFIG = "model_config"
 
