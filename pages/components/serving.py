@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import importlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -34,11 +34,18 @@ PLOTLY = f"plotly-{version('plotly')}.js"
 _KEPT = "public, max-age=31536000, immutable"
 # What the pages import, together with all that it imports.
 _HEAVY = tuple(f"pages.components.{name}" for name in ("state", "plots", "explorer", "figure", "question", "tray"))
-# Seconds between looks at who has left.
+# Seconds between looks at who has left, and between collections of garbage while pages are drawn.
 _LOOK_S = 10.0
+# Seconds for which messages to browsers are gathered; a page's hundred come as a few handfuls then.
+_GATHER_S = 0.005
+
+# What the first rebuilding of a network loads, for seconds: done in a job, it would hold up all jobs behind it.
+_SLOW = "torch._dynamo"
+# Seconds after the imports, which leave the processor to a visitor who has waited for them.
+_REST_S = 3.0
 
 _imports = threading.Thread(target=lambda: [importlib.import_module(name) for name in _HEAVY], name="imports")
-
+_ending = threading.Event()
 
 # By name: the gzipped scripts that pages bring.
 _scripts: dict[str, bytes] = {}
@@ -126,29 +133,74 @@ def wait() -> None:
     _imports.join()
 
 
+def _import_slowly() -> None:
+    _imports.join()
+    if not _ending.wait(_REST_S):
+        importlib.import_module(_SLOW)
+
+
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """While the server runs."""
     # Else Streamlit would look for the address of the first visit among the files of pages/, and serve those undoored.
     PagesManager.uses_pages_directory = False
+    _gather()
     _imports.start()
+    slowly = threading.Thread(target=_import_slowly, name="slow imports")
+    slowly.start()
     tidying = asyncio.create_task(_tidy())
     try:
         yield
     finally:
         tidying.cancel()
+        _ending.set()
         # A thread inside native code while the interpreter ends would abort the process.
-        await asyncio.to_thread(_imports.join)
+        await asyncio.to_thread(slowly.join)
+
+
+class Gathered:
+    """Tells the server's loop that there are messages to send, once for all that come within `_GATHER_S`.
+
+    Each time the loop is told, it wakes and looks at every session; a run of a page would do that a hundred times.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[], None]) -> None:
+        self._loop = loop
+        self._tell = tell
+        self._told = False
+
+    def __call__(self) -> None:
+        """Called by any thread after it has left a message."""
+        if not self._told:
+            self._told = True
+            self._loop.call_soon_threadsafe(self._loop.call_later, _GATHER_S, self._send)
+
+    def _send(self) -> None:
+        # First: a message that comes from here on is told again.
+        self._told = False
+        self._tell()
+
+
+def _gather() -> None:
+    """Have sessions tell of their messages so."""
+    manager = get_instance()._session_mgr
+    tell = getattr(manager, "_message_enqueued_callback", None)
+    if tell is not None:
+        manager._message_enqueued_callback = Gathered(asyncio.get_running_loop(), tell)
 
 
 async def _tidy() -> None:
-    """Give back what sessions held that have left: when one has, and when the last has been forgotten."""
+    """Collect garbage while pages are drawn, which Streamlit would do after every run, holding up all others; give back
+    what sessions held that have left: when one has, and when the last has been forgotten.
+    """
     before = 0
     while True:
         await asyncio.sleep(_LOOK_S)
         now = _sessions()
         if now < before:
             await asyncio.to_thread(_give_back)
+        elif any(gc.get_count()[1:]):
+            await asyncio.to_thread(gc.collect)
         before = now
 
 

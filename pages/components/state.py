@@ -24,7 +24,7 @@ from paretoscope.model.statistics import ModelStatistics
 from paretoscope.networks.zoo import DEFAULT_MODEL, datasets
 from paretoscope.recipe.link import TIMING
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.jobs import Job, State
+from paretoscope.service.jobs import Job, Priority, State
 from paretoscope.service.limits import LimitError, Limits
 from paretoscope.service.parties import Party, asking
 from paretoscope.service.presets import best_known, movable
@@ -497,7 +497,8 @@ def fill_now() -> None:
     """Fill in the plots at once, also where that was stopped before."""
     st.session_state.pop("unfilled", None)
     now, bench = view(), workbench()
-    follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing))
+    stop("fill")
+    follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing, Priority.ASKED))
 
 
 def stop_filling() -> None:

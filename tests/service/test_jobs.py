@@ -11,7 +11,7 @@ from paretoscope.base.lock import machine
 from paretoscope.base.progress import Cancelled
 from paretoscope.service import jobs
 from paretoscope.service import scheduler as turns
-from paretoscope.service.jobs import Job
+from paretoscope.service.jobs import Job, Priority
 from paretoscope.service.parties import Party, asking
 from paretoscope.service.scheduler import Scheduler
 
@@ -328,6 +328,26 @@ def test_a_job_that_nobody_keeps_is_cancelled(scheduler, monkeypatch):
     assert job.wait(SECONDS)
     assert job.state == "cancelled"
     assert steps == [100, 160, 220]
+
+
+@pytest.mark.parametrize(
+    ("priority", "there", "goes_on"),
+    [(Priority.LATER, False, False), (Priority.LATER, True, True), (Priority.ASKED, False, True)],
+)
+def test_what_nobody_asked_for_ends_soon_after_its_visitor_has_left(monkeypatch, priority, there, goes_on):
+    now = [100.0]
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    scheduler = Scheduler(present=lambda visitor: there)
+    gate = held(scheduler)
+    with asking(Party("one visitor", "a", "fill")):
+        job = scheduler.submit(noting([], "ran"), priority=priority, label="", patience=90)
+    now[0] += jobs.LEFT_S
+    assert scheduler.ahead(job) and not job.cancelling
+    now[0] += 1
+    scheduler.ahead(job)
+    assert job.cancelling is not goes_on and (job.left_by is None) is goes_on
+    gate.open.set()
+    scheduler.close()
 
 
 def test_closing_cancels_what_waits_and_what_runs():

@@ -250,6 +250,18 @@ def test_pausing_changes_nothing(start, interrupt, straight):
     assert untimed(ended(job[0]).epochs) == untimed(straight.epochs)
 
 
+def test_a_training_goes_before_what_nobody_asked_for(start):
+    bench, gate = start(), threading.Event()
+    holding.submit(bench, lambda _: gate.wait(SECONDS))
+    unasked = bench.fill(NAME, RECIPE, Timing())
+    training = bench.ask(StudyKind.RECOVER, NAME, RECIPE)
+    asked = bench.ask(StudyKind.SENSITIVITY, NAME)
+    assert bench.ahead(training)[1:] == [asked] and bench.ahead(unasked)[1:] == [asked, training]
+    for job in (unasked, training, asked):
+        job.cancel()
+    gate.set()
+
+
 def test_a_recipe_without_training_is_refused(start):
     job = start().ask(StudyKind.RECOVER, NAME, RECIPE.untrained)
     assert job.wait(SECONDS)

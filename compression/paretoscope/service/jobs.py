@@ -6,7 +6,7 @@ waits for one piece of a sweep, never for the sweep.
 
 A job belongs to those who asked for it, its parties: it ends early when the last of them has let go of it or has left.
 A party of a training is there as long as its visitor is (`Scheduler(present=...)`), of other jobs as long as it calls
-`keep`.
+`keep`; what was begun unasked ends soon after its visitor has left.
 
 A job's lock guards its parties alone, and is the last of those that `paretoscope.service` lists.
 """
@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 # How often a paused job looks whether it may go on.
 _PAUSE_S = 0.05
+# For so long what nobody asked for goes on when its visitor has left: a page that is loaded again is there by then.
+LEFT_S = 10.0
 
 
 class JobKind(Enum):
@@ -48,14 +50,14 @@ class State(StrEnum):
 
 class Priority(IntEnum):
     """Lower ones go first. NOW: what is on the screen. SOON: what follows it. ASKED: studies that were asked for.
-    LATER: what is filled in unasked. LAST: trainings.
+    TRAINING: trainings, which take long. LATER: what is filled in unasked.
     """
 
     NOW = 0
     SOON = 1
     ASKED = 2
-    LATER = 3
-    LAST = 4
+    TRAINING = 3
+    LATER = 4
 
 
 class Turns(Protocol):
@@ -255,11 +257,17 @@ class Job:
             for party, seen in list(self._parties.items()):
                 if self.kind is JobKind.TRAINING and party is not None and self._turns.present(party.visitor):
                     self._parties[party] = now
-                elif now - seen > self._patience:
+                elif now - seen > (patience := self._patience_with(party)):
                     del self._parties[party]
                     if not self._parties:
-                        self.left_by = f"nobody who wanted it was here for {_minutes(self._patience)}"
+                        self.left_by = f"nobody who wanted it was here for {_minutes(patience)}"
                         self._cancel.set()
+
+    def _patience_with(self, party: Party | None) -> float:
+        """Seconds that a party may be silent: few for what was begun unasked, once its visitor has left."""
+        if self.priority == Priority.LATER and party is not None and not self._turns.present(party.visitor):
+            return min(self._patience, LEFT_S)
+        return self._patience
 
     def _run(self) -> None:
         if self._cancel.is_set():

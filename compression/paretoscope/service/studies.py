@@ -314,7 +314,7 @@ _ROWS = (
         shared=lambda bench, model, recipe, minutes=None: (model, recipe),
         allow=_allow_recover,
         label=lambda model, recipe, minutes=None: f"Training {recipe.untrained.describe()}",
-        priority=Priority.LAST,
+        priority=Priority.TRAINING,
         job=JobKind.TRAINING,
     ),
     Study(
@@ -323,7 +323,7 @@ _ROWS = (
         run=training.shrink,
         allow=_allow_shrink,
         label=lambda model, recipe, axis, points, epochs: f"Shrinking the {axis}",
-        priority=Priority.LAST,
+        priority=Priority.TRAINING,
         job=JobKind.TRAINING,
     ),
     Study(

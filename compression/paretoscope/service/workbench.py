@@ -84,12 +84,12 @@ class Workbench(Knowledge):
         """The job that times a recipe against the baseline; its result is a Latency. Raises LimitError."""
         return self.ask(StudyKind.TIME, model, recipe, timing, priority=priority)
 
-    def fill(self, model: str, recipe: Recipe, timing: Timing) -> Job:
+    def fill(self, model: str, recipe: Recipe, timing: Timing, priority: int = Priority.LATER) -> Job:
         """The job that fills in what the plots need around a recipe: timings, the presets, the three sweeps.
 
         Raises LimitError.
         """
-        return self.ask(StudyKind.FILL, model, recipe, timing)
+        return self.ask(StudyKind.FILL, model, recipe, timing, priority=priority)
 
     def missing(self, model: str, recipe: Recipe, timing: Timing) -> bool:
         """Whether `fill` would have anything to do."""

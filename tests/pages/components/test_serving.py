@@ -1,7 +1,10 @@
 """Files of the server: what they hold, and that a browser keeps them; the door is what Streamlit serves."""
 
+import asyncio
 import gzip
 import importlib.util
+import threading
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,3 +59,52 @@ def test_files_lie_below_the_base_of_the_server(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(serving.config, "get_option", {"server.baseUrlPath": "/tools/"}.__getitem__)
     assert serving.address("a.js") == "/tools/libraries/a.js"
     assert [route.path for route in serving.routes()] == ["/tools/libraries/{name}"]
+
+
+def test_messages_that_come_together_are_told_once_and_none_is_left() -> None:
+    left, sent = [], []
+
+    async def run() -> None:
+        flushed = asyncio.Event()
+
+        def tell() -> None:
+            sent.append(len(left))
+            left.clear()
+            flushed.set()
+
+        gathered = serving.Gathered(asyncio.get_running_loop(), tell)
+
+        def page() -> None:
+            for number in range(100):
+                left.append(number)
+                gathered()
+
+        for _ in range(3):
+            flushed.clear()
+            thread = threading.Thread(target=page)
+            thread.start()
+            await asyncio.to_thread(thread.join)
+            while left:
+                await asyncio.wait_for(flushed.wait(), 60)
+                flushed.clear()
+
+    asyncio.run(run())
+    assert sum(sent) == 300 and len(sent) < 30
+
+
+def test_garbage_is_collected_here_and_not_by_streamlit_after_each_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tomllib.loads((DOOR.parent / ".streamlit" / "config.toml").read_text())
+    assert settings["runner"]["postScriptGC"] is False
+    collected = threading.Event()
+    monkeypatch.setattr(serving, "_LOOK_S", 0.0)
+    monkeypatch.setattr(serving, "_sessions", lambda: 1)
+    monkeypatch.setattr(serving.gc, "get_count", lambda: (9, 1, 0))
+    monkeypatch.setattr(serving.gc, "collect", collected.set)
+
+    async def run() -> None:
+        tidying = asyncio.create_task(serving._tidy())
+        while not collected.is_set():
+            await asyncio.sleep(0)
+        tidying.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
