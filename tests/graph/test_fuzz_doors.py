@@ -19,6 +19,10 @@ def test_a_file_that_keeps_hdf5_busy_for_ever_is_refused() -> None:
     assert not outcome("h5 bytes", sources(), 396)
 
 
+def test_an_output_that_is_nothing_is_refused() -> None:
+    assert not outcome("pt2 json", sources(), 5750)
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_changed_files_are_refused_or_read(door: str) -> None:
     if door in KERAS and (missing := keras_missing()):
