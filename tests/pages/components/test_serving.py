@@ -61,35 +61,32 @@ def test_files_lie_below_the_base_of_the_server(monkeypatch: pytest.MonkeyPatch)
     assert [route.path for route in serving.routes()] == ["/tools/libraries/{name}"]
 
 
-def test_messages_that_come_together_are_told_once_and_none_is_left() -> None:
-    left, sent = [], []
+def test_a_loop_is_woken_once_for_what_comes_together_and_leaves_nothing() -> None:
+    done, woken = [], []
 
     async def run() -> None:
-        flushed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        wake = loop._write_to_self
+        loop._write_to_self = lambda: woken.append(1) or wake()
+        serving._gather()
 
-        def tell() -> None:
-            sent.append(len(left))
-            left.clear()
-            flushed.set()
+        def page(number: int) -> None:
+            for at in range(200):
+                loop.call_soon_threadsafe(done.append, (number, at))
 
-        gathered = serving.Gathered(asyncio.get_running_loop(), tell)
+        for number in range(5):
+            threads = [threading.Thread(target=page, args=(number,)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            while len(done) < 400 * (number + 1):
+                await asyncio.sleep(0.001)
+            for thread in threads:
+                thread.join()
+        # A loop that waits for nothing else is woken too.
+        assert await asyncio.to_thread(lambda: "woken") == "woken"
 
-        def page() -> None:
-            for number in range(100):
-                left.append(number)
-                gathered()
-
-        for _ in range(3):
-            flushed.clear()
-            thread = threading.Thread(target=page)
-            thread.start()
-            await asyncio.to_thread(thread.join)
-            while left:
-                await asyncio.wait_for(flushed.wait(), 60)
-                flushed.clear()
-
-    asyncio.run(run())
-    assert sum(sent) == 300 and len(sent) < 30
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert len(done) == 2000 and 0 < len(woken) < 200
 
 
 def test_garbage_is_collected_here_and_not_by_streamlit_after_each_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What the plots need around a recipe: timings, the presets, the three sweeps."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from paretoscope.base.progress import Progress, Within
 from paretoscope.codec import shelf
@@ -8,7 +9,7 @@ from paretoscope.recipe.presets import presets_of
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.presets import movable
-from paretoscope.service.sweeps import ANCHORS, sweeps
+from paretoscope.service.sweeps import ANCHORS, swept
 from paretoscope.service.timing import Timing
 from paretoscope.service.timing_key import TimingKey
 from paretoscope.service.works.evaluating import evaluate
@@ -40,11 +41,16 @@ def unevaluated(bench: Knowledge, model: str, recipe: Recipe) -> Iterator[Recipe
     A preset with training can where its model is on the shelf; reading it takes a while, so that is looked up last.
     """
     source = bench.subject(model).statistics.digest
-    swept = [each for sweep in sweeps(movable(model, recipe)).values() for each in sweep]
-    around = dict.fromkeys([preset.recipe for preset in presets_of(model)] + swept)
-    unknown = [each for each in around if not bench.recorded(model, each)]
-    yield from (each for each in unknown if each.recover is None)
-    yield from (each for each in unknown if each.recover is not None and shelf.find(source, each) is not None)
+    trained, seen = [], set()
+    for each in chain((preset.recipe for preset in presets_of(model)), swept(movable(model, recipe))):
+        if each in seen or bench.recorded(model, each):
+            continue
+        seen.add(each)
+        if each.recover is None:
+            yield each
+        else:
+            trained.append(each)
+    yield from (each for each in trained if shelf.find(source, each) is not None)
 
 
 def untimed(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
