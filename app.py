@@ -45,6 +45,7 @@ def door() -> None:
     visitors.check_settings()
     visitors.name()
     visitors.leave()
+    menu.follow()
     menu.row(pages)
     place = st.empty()
     if serving.importing():

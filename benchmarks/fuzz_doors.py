@@ -1,37 +1,48 @@
-"""Files of networks changed at random through the doors: does anything but a ModelError come out, or anything hang?
+"""Files changed at random through the doors: does anything but an error with a remedy come out, or anything hang?
 
     python -m benchmarks.fuzz_doors [--mutations N] [--seed S] [--door NAME ...]
 
-Doors: a `.pt2` as bytes, its JSON with the archive put right, an `.onnx`, the JSON of a graph; where Keras is there,
-a `.keras` and an `.h5` as bytes, and the JSON of either with the file put right. Memory is limited for the whole
-process, so that whatever asks for too much fails. What is not a ModelError is raised with its seed.
+Doors of networks: a `.pt2` as bytes, its JSON with the archive put right, an `.onnx`, the JSON of a graph, an artefact,
+weights as `.safetensors` and `.pth`; where Keras is there, a `.keras` and an `.h5` as bytes, and the JSON of either
+with the file put right. Doors of data: `benchmarks.fuzz_data`. Seconds are those of its processes, whatever else the
+machine does; memory is limited for the whole process, so that whatever asks for too much fails. What is no
+CompressionError is told with its seed.
 """
 
 import argparse
 import io
 import json
+import os
 import random
 import resource
-import time
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import paretoscope
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from paretoscope.base.errors import ModelError
+from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.base.files import temporary_folder
+from paretoscope.codec.artefact import write
+from paretoscope.codec.origin import Artefact
+from paretoscope.data.arrays import ArrayData
 from paretoscope.graph.doors import check_sizes, read_onnx, read_program
 from paretoscope.graph.network_graph import NetworkGraph
+from paretoscope.networks.origins import modules
 from paretoscope.networks.origins.keras import Keras, library
 from paretoscope.networks.origins.origin import Options
+from paretoscope.recipe.recipe import Recipe
+from safetensors.torch import save
 from torch import nn
 
+from benchmarks import fuzz_data
+from tests.helpers.framing import deflate, frame, inflate, sections
 from tests.helpers.mutations import damaged, mutated
 
 KERAS = ("keras bytes", "keras json", "h5 bytes", "h5 json")
-DOORS = ("pt2 bytes", "pt2 json", "onnx", "graph", *KERAS)
+DOORS = ("pt2 bytes", "pt2 json", "onnx", "graph", "artefact", "safetensors", "pth", *KERAS, *fuzz_data.DOORS)
 MEMORY = 12 << 30
 SLOW_S = 20.0
 
@@ -52,13 +63,19 @@ class Small(nn.Module):
 
 @dataclass(frozen=True)
 class Sources:
-    """keras, h5: empty where Keras is not installed."""
+    """artefact: of the same network, with its graph. safetensors, pth: its weights alone. keras, h5: empty where Keras
+    is not installed. data: by the name of the door.
+    """
 
     pt2: bytes
     onnx: bytes
     graph: str
+    artefact: bytes
+    safetensors: bytes
+    pth: bytes
     keras: bytes
     h5: bytes
+    data: dict[str, bytes]
 
 
 @lru_cache(maxsize=1)
@@ -68,8 +85,28 @@ def sources() -> Sources:
         Small().eval(), (torch.zeros(2, 2, 5),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
     torch.export.save(program, data)
-    found = (b"", b"") if keras_missing() else (_keras("keras"), _keras("h5"))
-    return Sources(data.getvalue(), _onnx(), read_program(data.getvalue()).graph.to_json(), *found)
+    state = {name: each.contiguous() for name, each in Small().state_dict().items()}
+    weights = io.BytesIO()
+    torch.save(state, weights)
+    return Sources(
+        pt2=data.getvalue(),
+        onnx=_onnx(),
+        graph=read_program(data.getvalue()).graph.to_json(),
+        artefact=_artefact(),
+        safetensors=save(state),
+        pth=weights.getvalue(),
+        keras=b"" if keras_missing() else _keras("keras"),
+        h5=b"" if keras_missing() else _keras("h5"),
+        data=fuzz_data.sources(),
+    )
+
+
+def _artefact() -> bytes:
+    draw = torch.Generator().manual_seed(0)
+    train, test = (torch.randn(n, 2, 5, generator=draw) for n in (8, 8))
+    network = paretoscope.from_module(Small(), ArrayData.of(train, test, train))
+    compressed = paretoscope.compress(network, Recipe.of(sparsity=0.3, bits=4))
+    return write(compressed)
 
 
 def keras_missing() -> str:
@@ -121,7 +158,7 @@ def _onnx() -> bytes:
 
 
 def outcome(door: str, files: Sources, seed: int) -> bool:
-    """Whether a changed file opens; raises whatever is not a ModelError."""
+    """Whether a changed file opens; raises whatever is not a CompressionError."""
     draw = random.Random(seed)
     try:
         if door == "pt2 bytes":
@@ -132,13 +169,40 @@ def outcome(door: str, files: Sources, seed: int) -> bool:
             read_onnx(damaged(files.onnx, draw))
         elif door in KERAS:
             _open_keras(door, files, draw)
-        else:
+        elif door in fuzz_data.DOORS:
+            fuzz_data.read(door, files.data[door], draw)
+        elif door == "graph":
             check_sizes(NetworkGraph.from_json(json.dumps(mutated(json.loads(files.graph), draw))))
-    except ModelError as error:
+        else:
+            _open_file(door, files, draw)
+    except CompressionError as error:
         if not 20 < len(str(error)) < 2000:
             raise AssertionError(f"a message must be short: {error}") from error
         return False
     return True
+
+
+def _open_file(door: str, files: Sources, draw: random.Random) -> None:
+    suffix = {"artefact": "psc"}.get(door, door)
+    with temporary_folder() as folder:
+        path = folder / f"changed.{suffix}"
+        path.write_bytes(_artefact_changed(files, draw) if door == "artefact" else damaged(getattr(files, door), draw))
+        if door == "artefact":
+            Artefact().open(str(path), Options())
+        else:
+            modules.load_weights(Small(), path)
+
+
+def _artefact_changed(files: Sources, draw: random.Random) -> bytes:
+    """The file with some bytes changed, or its header or its streams, with the checksums put right."""
+    found = sections(files.artefact)
+    match draw.randrange(3):
+        case 0:
+            return damaged(files.artefact, draw)
+        case 1:
+            return frame(found[b"H"], damaged(found[b"S"], draw), figures=found[b"F"])
+    header = mutated(json.loads(inflate(found[b"H"])), draw)
+    return frame(deflate(json.dumps(header).encode()), found[b"S"], figures=found[b"F"])
 
 
 def _open_keras(door: str, files: Sources, draw: random.Random) -> None:
@@ -169,6 +233,12 @@ def _repacked(data: bytes, draw: random.Random) -> bytes:
     return out.getvalue()
 
 
+def _seconds() -> float:
+    """Of a processor, of this process and of those that it started."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutations", type=int, default=20_000)
@@ -184,19 +254,19 @@ def main() -> None:
         if door in KERAS and (missing := keras_missing()):
             print(f"{door:11} not tried: {missing}")
             continue
-        opened, longest, start = 0, 0.0, time.monotonic()
+        opened, longest, start = 0, 0.0, _seconds()
         for seed in range(given.seed, given.seed + each):
-            began = time.monotonic()
+            began = _seconds()
             try:
                 opened += outcome(door, files, seed)
             except Exception as error:  # what this looks for
                 failures += 1
                 print(f"  {door}, seed {seed}: {type(error).__name__}: {str(error)[:300]}", flush=True)
-            seconds = time.monotonic() - began
+            seconds = _seconds() - began
             if seconds > SLOW_S:
                 print(f"  {door}, seed {seed}: took {seconds:.0f} s", flush=True)
             longest = max(longest, seconds)
-        took = time.monotonic() - start
+        took = _seconds() - start
         print(f"{door:11} {each:6,} mutations  {opened:6,} opened  {took:6.0f} s  longest {longest:.1f} s", flush=True)
         failures += longest > SLOW_S
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

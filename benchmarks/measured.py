@@ -32,6 +32,7 @@ WITHOUT_SECTION = {
     "live": "its bounds are of a still machine, on which it has not run yet",
     "measured": "it renders the sections of the others",
     "fuzz_doors": "it finds faults of the doors, not figures",
+    "fuzz_data": "benchmarks.fuzz_doors runs it",
     "studies": "what it measures ships in assets/studies, and is shown by the dashboard",
     "nncodec_worker": "benchmarks.coding runs it, in an environment of its own",
 }

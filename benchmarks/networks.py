@@ -1,12 +1,13 @@
 """Networks of others through every stage: what works, and what is refused with which reason.
 
-    python -m benchmarks.networks [NAME ...] [--found FOLDER] [--write]
+    python -m benchmarks.networks [NAME ...] [--found FOLDER [--again STAGE ...]] [--write]
 
 Weights and samples are drawn, so no figure here says how well a network can be compressed: a cell says that the stage
 works (with a size, an error or a time where it has one), or the number of the reason under the table. "CRASH" is
 anything else than a result or an error of ours. Each network runs in a process of its own. torchvision's and timm's
 run at the input size that they are made for; the small ones are those of tests/helpers/own_networks.py. All of them
-take hours: with --found, what a network gave is kept in that folder as soon as it ends, and is not measured again.
+take hours: with --found, what a network gave is kept in that folder as soon as it ends, and is not measured again, but
+for the stages that --again names.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -47,18 +48,22 @@ def main() -> None:
     asked.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     asked.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     asked.add_argument("--found", type=Path, metavar="FOLDER", help="keep and use what each network gave, as JSON")
+    asked.add_argument("--again", nargs="*", default=[], metavar="STAGE", help="measure these anew, as in the table")
     options = asked.parse_args()
+    if options.again and not options.found:
+        raise SystemExit("--again needs --found: the folder with what is not measured again.")
     if unknown := set(options.names) - set(NAMES):
         raise SystemExit(f"networks must be of {', '.join(NAMES)}; got {', '.join(sorted(unknown))}.")
     if options.worker:
-        work(options.names[0])
+        work(options.names[0], options.again)
         return
-    found = {name: kept(name, options.found) for name in options.names}
+    found = {name: kept(name, options.found, options.again) for name in options.names}
     reasons: dict[str, int] = {}
     table = table_of(found, reasons)
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
     print("\n".join(["", *notes]))
-    keep("networks", [table], options, "\n\n".join(["Reasons:", "\n".join(notes)]))
+    earlier = "What --found had kept is of that day's commit or an earlier one. " if options.found else ""
+    keep("networks", [table], options, "\n\n".join([f"{earlier}Reasons:", "\n".join(notes)]))
 
 
 def table_of(found: dict[str, dict[str, Any]], reasons: dict[str, int]) -> Table:
@@ -80,21 +85,25 @@ def cell_of(found: dict[str, Any] | None, reasons: dict[str, int]) -> str:
     return f"{'CRASH ' if found['crash'] else ''}({number})"
 
 
-def kept(name: str, folder: Path | None) -> dict[str, dict[str, Any]]:
-    """The stages of one network, from the folder if it has them."""
+def kept(name: str, folder: Path | None, again: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The stages of one network, from the folder if it has them, but for those that are measured again."""
     if folder is None:
         return watched(name)
     path = folder / f"{name}.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(watched(name), ensure_ascii=False, indent=1))
+    elif again:
+        anew = {stage: cell for stage, cell in watched(name, again).items() if stage in (*again, "end")}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **anew}, ensure_ascii=False, indent=1))
     found: dict[str, dict[str, Any]] = json.loads(path.read_text())
     return found
 
 
-def watched(name: str) -> dict[str, dict[str, Any]]:
-    """The stages of one network, run in a process of its own."""
+def watched(name: str, again: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """The stages of one network, all or those that are named, run in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.networks", "--worker", name]
+    command += ["--found", "unused", "--again", *again] if again else []
     started = time.perf_counter()
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
@@ -112,10 +121,15 @@ def watched(name: str) -> dict[str, dict[str, Any]]:
     return cells
 
 
-def work(name: str) -> None:
-    """All stages of one network, a line of JSON each."""
+def work(name: str, again: Sequence[str] = ()) -> None:
+    """All stages of one network, or those that are named and the one that opens it, a line of JSON each."""
     tried = Tried(name)
-    for stage, run in tried.stages().items():
+    stages = tried.stages()
+    if unknown := set(again) - set(stages):
+        raise SystemExit(f"stages must be of {', '.join(stages)}; got {', '.join(sorted(unknown))}.")
+    for stage, run in stages.items():
+        if again and stage not in (*again, "from .pt2"):
+            continue
         started = time.perf_counter()
         try:
             told: dict[str, Any] = {"cell": run() or "yes"}

@@ -36,8 +36,8 @@ def live() -> None:
     failures.render(work)
     compare_sheet.sheet(known, look)
     compare.progress(work, known)
-    differs, pairs, flips, layers, steps, times = st.tabs(
-        ["What differs", "Tested in pairs", "Samples that flip", "Bytes by layer", "Steps", "Time"],
+    differs, pairs, flips, layers, steps, times, origins = st.tabs(
+        ["What differs", "Tested in pairs", "Samples that flip", "Bytes by layer", "Steps", "Time", "Where from"],
         key="compare_tab",
         on_change="rerun",
     )
@@ -60,6 +60,9 @@ def live() -> None:
     if times.open:
         with times:
             compare_figures.speeds(known, look)
+    if origins.open:
+        with origins:
+            compare_figures.origins(known, look)
     compare.wait_for(job)
 
 

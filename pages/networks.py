@@ -10,10 +10,15 @@ st.session_state.controls_on = "networks"
 look = theme.named(st.context.theme.type)
 
 st.title("Networks")
-networks.explain()
-rows = networks.rows()
-chosen = networks.table(rows)
-networks.actions(chosen)
+# Each part has a place of its own: a line more or less above the form must not move its fields, or the browser makes
+# them anew, and a file that is on its way is lost with the field that it was given to.
+with st.container():
+    networks.explain()
+with st.container():
+    rows = networks.rows()
+    chosen = networks.table(rows)
+with st.container():
+    networks.actions(chosen)
 
 
 def live() -> None:

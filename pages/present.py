@@ -6,9 +6,6 @@ from pages.components import controls, explorer, kpis, plots, present, state
 
 controls.open_view("present")
 present.alone()
-if present.leaving():
-    present.play(False)
-    st.switch_page("pages/explore.py")
 view = state.view()
 state.open_subject(view.model)
 
@@ -37,9 +34,7 @@ if present.playing():
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("Try it yourself", anchor=False, width="stretch")
         st.button("Back to the steps", on_click=present.play, args=(False,), icon=":material/arrow_back:")
-        if st.button("Leave", key="leave", shortcut="Esc", icon=":material/close:"):
-            present.play(False)
-            st.switch_page("pages/explore.py")
+        st.button("Leave", key="leave", shortcut="Esc", icon=":material/close:", on_click=present.leave)
     controls.sliders()
     st.session_state.started = state.start()
     state.repeat(free, st.session_state.started.pace)

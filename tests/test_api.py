@@ -212,6 +212,26 @@ def test_labels_of_a_module_must_fit_its_outputs(change: Callable[[torch.Tensor]
         assert paretoscope.from_module(own_networks.module("bare"), odd, task="agreement").task == "agreement"
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("bare", lambda y: y / 2, r"labels are float numbers \(float32\)"),
+        ("bare", lambda y: torch.stack([y, y], 1), r"labels are int64 \(n, 2\)"),
+        ("regression", lambda y: y, r"its outputs are \(n, 1\)"),
+    ],
+)
+def test_labels_that_can_be_no_classes_are_left_out_with_a_warning(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor], told: str
+) -> None:
+    whole = own_networks.data(name)
+    labels = [change(torch.arange(n) % 4) for n in (own_networks.TRAIN, own_networks.TEST)]
+    odd = ArrayData.of(whole.train, whole.test, whole.calibration, *labels)
+    with pytest.warns(UserWarning, match=told):
+        network = paretoscope.from_module(own_networks.module(name), odd)
+    assert network.task == "agreement"
+    assert paretoscope.evaluate(paretoscope.compress(network), network).figures.harm == 0
+
+
 def test_a_network_is_added_to_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARETOSCOPE_LIBRARY", str(tmp_path / "library"))
     program, pictures = own_files.write_pictures(tmp_path)

@@ -5,6 +5,7 @@ last stay open, at most `OPEN` of them, with their data and with what no recipe 
 """
 
 import os
+import warnings
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -53,7 +54,8 @@ def from_module(module: "nn.Module", data: "Data", *, name: str = "network", tas
 
     module: is exported by torch.export, as it answers in evaluation mode; not changed. data: e.g. `ArrayData.of(train,
     test, calibration, train_labels, test_labels)`, tensors (n, ...) as the module takes them, a tuple of them for
-    several inputs. task: "classification" or "agreement"; None for classification of data with labels, else agreement.
+    several inputs. task: "classification" or "agreement"; None for classification of data with labels, else agreement,
+    as for labels that can be no classes (real numbers, a network of one output column), of which a warning tells.
     Raises ModelError for a module that cannot be exported or has an operator that is not known, CompressionError for a
     name that is none, and DataError for labels that do not fit the outputs.
     """
@@ -63,10 +65,13 @@ def from_module(module: "nn.Module", data: "Data", *, name: str = "network", tas
     from paretoscope.graph.programs import import_module
     from paretoscope.networks.imported import network_of
     from paretoscope.service.adding import chosen_task
+    from paretoscope.service.labels import leaves_out
 
     imported = import_module(module, head(data.calibration, 2))
     network = network_of(check_name("network", name), imported.graph, lambda: imported.state, data=name)
-    chosen = chosen_task(data, network)[0] if task is None else task
+    chosen, why = chosen_task(data, network) if task is None else (task, None)
+    if why is not None and leaves_out(data):
+        warnings.warn(why, stacklevel=2)
     network = replace(network, task=chosen)
     _data[network] = data
     return network

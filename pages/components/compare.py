@@ -10,10 +10,10 @@ from paretoscope.measure.record import Latency, Record
 from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.presets import presets_of
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.search.provenance import Provenance, provenance
 from paretoscope.service import pins
 from paretoscope.service.jobs import Job, Priority
 from paretoscope.service.pins import Pin
-from paretoscope.service.provenance import Provenance, provenance
 from paretoscope.service.subjects import task_of
 from paretoscope.service.timing import Timing
 from paretoscope.tasks import tasks

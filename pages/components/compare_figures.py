@@ -1,18 +1,24 @@
 """The figures of the page Compare."""
 
 import streamlit as st
+from paretoscope.base.units import format_bytes
 from paretoscope.figures import compare as draw
+from paretoscope.figures import origins as map_of
 from paretoscope.figures.theme import Theme
+from paretoscope.recipe.presets import presets_of
 from paretoscope.runtimes import runtimes
+from paretoscope.search.provenance import family
 from paretoscope.search.waterfall import steps_of
 from paretoscope.service.jobs import Job, Priority
 from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 
-from pages.components import compare, figure, plain, state, widgets
+from pages.components import compare, figure, naming, plain, state, widgets
 from pages.components.compare import Column, Known
 from pages.components.layers_tabs import STEP_TITLES
 
+# Characters of a configuration's name on the map.
+NAME = 44
 BYTES, FALLS = "compare bytes", "compare waterfalls"
 
 
@@ -91,6 +97,42 @@ def steps(known: Known, look: Theme) -> Job | None:
     if job is not None:
         st.caption(plain.escape(f"What each step saves and costs: {len(falls)} of {len(asked)}. {state.told(job)}"))
     return job
+
+
+def origins(known: Known, look: Theme) -> None:
+    """The map of where each configuration came from."""
+    # What was pinned is older than what is on the sliders now.
+    columns = sorted(known.columns, key=lambda each: each.pin is None)
+    found = [compare.origin(each) for each in columns]
+    descents = family([(each.model, each.recipe) for each in columns], found)
+    data = map_of.gather(
+        [(naming.called(each.model), plain.cut(_named(each), NAME), _figures(each), each.place) for each in columns],
+        descents,
+        {preset.name: preset.title for each in columns for preset in presets_of(each.model)},
+        "Baseline",
+    )
+    st.mermaid_chart(map_of.draw(data, look), width="content", alt=data.alt)
+    st.caption(
+        "Presets have double sides, what a search found is pointed, what was trained is round; a dashed arrow leads to "
+        "what came by a link or from an earlier visit. The map is worked out: each configuration stands behind the one "
+        "that it differs from in the fewest "
+        "settings."
+    )
+
+
+def _named(column: Column) -> str:
+    return column.tag if column.name in column.tag else f"{column.tag}: {column.name}"
+
+
+def _figures(column: Column) -> str:
+    """A column's figures on one line, as far as they are known."""
+    if column.record is None:
+        return ""
+    words = task_of(column.model).words
+    return (
+        f"{'' if column.exact else '≈ '}{words.value(column.record.figures.value)}, "
+        f"{format_bytes(column.record.size.artefact)}"
+    )
 
 
 def speeds(known: Known, look: Theme) -> None:

@@ -27,7 +27,6 @@ PAGE = 12
 STEP, PICTURES, MAPS = "compare step", "compare samples", "compare maps"
 STEPS = (1, 2, 5, 10)
 BASELINE = "Baseline"
-KINDS = {"all": "All", "broken": "Broken", "mended": "Mended"}
 OF = {
     "all": frozenset({Flip.BROKEN, Flip.MENDED, Flip.CHANGED}),
     "broken": frozenset({Flip.BROKEN}),
@@ -104,7 +103,7 @@ def _of_step() -> tuple[Sides | None, Job | None]:
         return None, None
     was, now = (setting.word(each.settings()[slider]) for each in (start, after))
     kept = "" if start == view.recipe else " Without the training, which is of one recipe alone:"
-    st.markdown(f"Which samples does **{setting.label} {plain.escape(was)} → {plain.escape(now)}** break?{kept}")
+    st.markdown(f"Which samples does **{setting.label} {plain.escape(was)} → {plain.escape(now)}** change?{kept}")
     sides = Column("Now", view.model, start), Column(f"At {now}", view.model, after)
     found, job = compare.fetch(STEP, [_asked(each.model, each.recipe) for each in sides])
     return _sides(sides, found, job)
@@ -153,16 +152,15 @@ def _flips(sides: Sides, look: Theme) -> Job | None:
         return None
     classes = task_classes(subject.task, labels)
     with st.container(horizontal=True, vertical_alignment="bottom", key="flips_filter"):
-        counts = {"all": found.broken + found.mended + found.changed} | {
-            name: flips.count(next(iter(OF[name]))) for name in ("broken", "mended", "changed")
-        }
+        counts = {name: sum(found.counts[kind] for kind in kinds) for name, kinds in OF.items()}
         kind = st.segmented_control(
             "Which",
             list(OF),
             default="all",
             required=True,
             key="flips_kind",
-            format_func=lambda name: f"{KINDS.get(name, plain_text.sentence(_changed(task)))} {counts[name]:,}",
+            format_func=lambda name: f"{_title(name, task)} {counts[name]:,}",
+            help=task.words.flips.help,
         )
         label = None
         if classes:
@@ -185,20 +183,17 @@ def _flips(sides: Sides, look: Theme) -> Job | None:
         page = st.pagination(pages, key=f"flips_page_{sides.names}_{kind}_{label}_{pages}")
     first = (page - 1) * PAGE
     shown = places[first : first + PAGE]
-    st.caption(f"{first + 1:,} to {first + len(shown):,} of {len(places):,}, the starkest first.")
+    st.caption(f"{first + 1:,} to {first + len(shown):,} of {len(places):,}, {task.words.flips.order}.")
     return _samples(sides, subject.task, labels, flips, shown, look)
 
 
 def _verdict(found: Pair, task: Task) -> None:
     told = compare_sheet.told(found, task)
-    counts = f"**{found.broken:,} broken, {found.mended:,} mended** of {found.n:,}"
-    more = f", {found.changed:,} {_changed(task)}" if found.changed else ""
-    st.markdown(f"{counts}{more}: {plain.escape(told)}.")
+    st.markdown(f"**{plain_text.flips(task.words, found.counts)}** of {found.n:,}: {plain.escape(told)}.")
 
 
-def _changed(task: Task) -> str:
-    """What is said of another answer that is no better."""
-    return "otherwise wrong" if task.needs_labels else "otherwise changed"
+def _title(name: str, task: Task) -> str:
+    return "All" if name == "all" else plain_text.flip(task.words, *OF[name]).title
 
 
 def task_classes(task: Task, labels: np.ndarray) -> tuple[str, ...]:
@@ -266,14 +261,10 @@ def _keep(key: Hashable, picked: Picked) -> None:
 
 
 def _answers(sides: Sides, task: Task, kind: Flip, place: int, label: str) -> None:
-    mark = {Flip.BROKEN: ("✓", "✗"), Flip.MENDED: ("✗", "✓"), Flip.CHANGED: ("✗", "✗")}[kind]
-    if not task.needs_labels:
-        mark = {Flip.BROKEN: ("", "worse"), Flip.MENDED: ("", "better"), Flip.CHANGED: ("", "other")}[kind]
-    lines = []
-    for name, side, sign in zip(sides.names, (sides.before, sides.after), mark, strict=True):
+    word, lines = plain_text.flip(task.words, kind), []
+    for name, side, sign in zip(sides.names, (sides.before, sides.after), (word.before, word.after), strict=True):
         answer, sure = task.said(side.predictions, place)
-        colour = {"✓": "green", "better": "green", "✗": "orange", "worse": "orange"}.get(sign)
-        told = f":{colour}[{sign}] " if colour else f"{sign} " * bool(sign)
+        told = {"✓": ":green[✓] ", "✗": ":orange[✗] "}.get(sign, "")
         lines.append(
             f"{told}**{plain.escape(answer, 40)}** {plain.escape(sure, 30)}  \n:small[:gray[{plain.escape(name, 40)}]]"
         )

@@ -13,6 +13,7 @@ from paretoscope.measure.wording import UNDECIDED, share_touched, smaller, speed
 from paretoscope.recipe.differences import rows
 from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Task
+from paretoscope.tasks import plain as plain_text
 
 from pages.components import compare, naming, plain, state
 from pages.components.compare import Column, Known
@@ -77,8 +78,8 @@ def pairs(known: Known, look: Theme) -> None:
     st.caption(
         f"Each row against each column, on the same samples. {plain.escape(task.words.test)[:1].upper()}"
         f"{plain.escape(task.words.test)[1:]} at the 5 % level says what is measurable.",
-        help="Broken: samples whose answer got worse from the column to the row. Mended: better. Differences below "
-        "what so few samples can show are no measurable difference; that does not prove that there is none.",
+        help=f"{task.words.flips.help} From the column to the row. Differences below what so few samples can show are "
+        "no measurable difference; that does not prove that there is none.",
     )
     if len(ready) < 2:
         st.skeleton(height=120)
@@ -94,7 +95,8 @@ def _cell(task: Task, column: Column, row: Column) -> str:
     found = pair(task, column.evaluation, row.evaluation, state.workbench().subject(row.model).labels)
     if found is None:
         return "<small>other samples</small>"
-    return _two(told(found, task), _counts(found), format_p(found.p_value), found)
+    counts = "" if found.same else plain_text.flips(task.words, found.counts)
+    return _two(told(found, task), counts, format_p(found.p_value), found)
 
 
 def told(found: Pair, task: Task) -> str:
@@ -105,10 +107,6 @@ def told(found: Pair, task: Task) -> str:
         return "no measurable difference"
     words = task.words
     return f"{abs(found.points):.1f} {words.change_unit} {'better' if found.points > 0 else 'worse'}"
-
-
-def _counts(found: Pair) -> str:
-    return "" if found.same else f"{found.broken:,} broken, {found.mended:,} mended"
 
 
 def _two(first: str, second: str = "", title: str = "", found: Pair | None = None) -> str:

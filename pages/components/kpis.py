@@ -79,8 +79,8 @@ def render(work: Work) -> None:
 
 def _columns(further: int) -> list:
     """A place for each figure: in one row, or in two where so many would be cut."""
-    ends = [1.2, 1.2, 0.8]
-    return st.columns([1.25, *[0.8] * further, *ends]) if further < 2 else st.columns(1 + further) + st.columns(ends)
+    ends = [1.15, 1.2, 0.8]
+    return st.columns([1.45, *[0.8] * further, *ends]) if further < 2 else st.columns(1 + further) + st.columns(ends)
 
 
 def _change(further: Further, record: Record) -> str | None:

@@ -19,6 +19,26 @@ def navigation(pages: Sequence[Page]) -> tuple[Page, Sequence[Page]]:
     return st.navigation([*pages, *_lost(pages)], position="top"), pages
 
 
+def go(page: str) -> None:
+    """Open a page at the next run, for the callback of a button.
+
+    A run that reads a click itself can be broken off before it comes there, by one that was asked for meanwhile: the
+    click is lost then.
+    """
+    st.session_state.going = page
+
+
+def going() -> bool:
+    """Whether a page is to be opened at the next run."""
+    return "going" in st.session_state
+
+
+def follow() -> None:
+    """Open the page that a button has named; before anything of a page runs."""
+    if page := st.session_state.pop("going", None):
+        st.switch_page(page)
+
+
 def row(pages: Sequence[Page]) -> None:
     """A link to each page, seen where Streamlit's menu at the top is not (`assets/page.css`)."""
     with st.container(horizontal=True, key="pages_row"):

@@ -9,7 +9,7 @@ from paretoscope.networks import library
 from paretoscope.service.roster import Row, roster
 from paretoscope.service.subjects import task_of
 
-from pages.components import plain, state, visitors
+from pages.components import menu, plain, state, visitors
 
 # Rows of the list that are seen without scrolling.
 ROWS = 9
@@ -121,16 +121,25 @@ def actions(row: Row) -> None:
     if row.problem:
         st.error(plain.escape(row.problem))
     with st.container(horizontal=True, vertical_alignment="center", key="network_actions"):
-        if not row.problem and st.button(
-            "Open in Explore", key="open_network", type="primary", icon=":material/scatter_plot:"
-        ):
-            view = state.view()
-            if row.name != view.model:
-                timing = state.timing_of(row.name, **{name: getattr(view.timing, name) for name in state.TIMING})
-                state.load(replace(view, model=row.name, recipe=state.recipe_of(row.name), timing=timing))
-            st.switch_page("pages/explore.py")
+        if not row.problem:
+            st.button(
+                "Open in Explore",
+                key="open_network",
+                type="primary",
+                icon=":material/scatter_plot:",
+                on_click=_open,
+                args=(row.name,),
+            )
         if row.own:
             _removing(row)
+
+
+def _open(name: str) -> None:
+    view = state.view()
+    if name != view.model:
+        timing = state.timing_of(name, **{each: getattr(view.timing, each) for each in state.TIMING})
+        state.load(replace(view, model=name, recipe=state.recipe_of(name), timing=timing))
+    menu.go("pages/explore.py")
 
 
 def _removing(row: Row) -> None:

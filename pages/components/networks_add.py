@@ -1,4 +1,4 @@
-"""The form of the Networks page that adds a network: its file, its data, how samples are read, and the job."""
+"""The form of the Networks page that adds a network: its file, how samples are brought to it, and the job."""
 
 import re
 from dataclasses import dataclass
@@ -6,29 +6,22 @@ from typing import Any
 
 import streamlit as st
 from paretoscope.base.errors import CompressionError
-from paretoscope.data import library as all_data
-from paretoscope.data.origin import split_options
-from paretoscope.data.sources import origins
-from paretoscope.data.sources.named import SETS, Named
 from paretoscope.networks.library import names as own_names
+from paretoscope.networks.origins.origin import RANDOM
 from paretoscope.service.additions import Addition
 from paretoscope.service.jobs import Job
-from paretoscope.service.limits import paths
 from paretoscope.service.study import StudyKind
 from paretoscope.tasks import tasks
 
-from pages.components import networks, plain, preprocessing, state, visitors
-from pages.components.uploads import Uploads, own_name, safe_name
+from pages.components import networks, networks_samples, plain, preprocessing, state, visitors
+from pages.components.networks_samples import FORM, PATH, UPLOAD, allowed_paths, choice, path_of
+from pages.components.uploads import Uploads, own_name
 
-FORM = "add_"
 FILES = ("pt2", "onnx", "keras", "h5", "tflite", "psc")
 # External data of ONNX files lie beside them.
 BESIDE = ("data", "bin")
 WEIGHTS = ("safetensors", "pth", "pt")
-DATA = ("npz", "npy", "safetensors", "zip", "csv", "parquet", "gz", "idx", "txt", "jsonl")
-# Options of reading that name a file, and those that are not typed among them.
-OF_FILES, UNREAD = ("classes", "labels"), ("target", "folder")
-UPLOAD, NAMED, PATH, NONE, HERE, SET = "Upload", "A name", "A path", "None", "In the library", "A known set"
+NAMED = "A name"
 # What a visitor of any server may name: nothing in it is a place on a disk.
 NAME = re.compile(r"(torchvision|timm):[A-Za-z0-9_.]{1,80}")
 RECIPE = """program = torch.export.export(model.eval(), (example,),
@@ -44,21 +37,18 @@ class Asked:
     uploads: Uploads
 
 
-def allowed_paths() -> bool:
-    """Whether this visitor may name files of the server's own disk."""
-    return paths(visitors.own_machine())
-
-
 def form() -> None:
     """All fields; what they hold stays when something fails."""
     st.subheader("Add a network", anchor="add")
-    if not own_names():
-        st.caption("You have none yet: a file is enough, and samples make its figures count.")
+    # A line that comes and goes has a place of its own: fields that move are made anew, without a file on its way.
+    with st.container():
+        if not own_names():
+            st.caption("You have none yet: a file is enough, and samples make its figures count.")
     left, right = st.columns(2, gap="large")
     with left:
         _source()
     with right:
-        _data()
+        networks_samples.fields()
     _details()
     if problem := st.session_state.get("networks_add_error"):
         st.error(f"Not added: {plain.escape(problem)}")
@@ -74,13 +64,8 @@ def form() -> None:
     )
 
 
-def _choice(label: str, name: str, options: list[str]) -> str:
-    chosen = st.segmented_control(label, options, default=options[0], required=True, key=FORM + name)
-    return chosen or options[0]
-
-
 def _source() -> None:
-    kind = _choice("The network", "kind", [UPLOAD, NAMED, *[PATH] * allowed_paths()])
+    kind = choice("The network", FORM + "kind", [UPLOAD, NAMED, *[PATH] * allowed_paths()])
     if kind == UPLOAD:
         st.file_uploader(
             "A file of a network",
@@ -102,58 +87,18 @@ def _source() -> None:
             key=FORM + "weights",
             help="A state dict, .safetensors or .pth. Without one they are downloaded, where the server has a network.",
         )
+        st.toggle(
+            "Random weights", key=FORM + "random", help="To look at sizes and times alone: nothing is downloaded."
+        )
         return
     st.text_input(
         "Path on this machine", key=FORM + "path", placeholder="/home/me/mine.onnx or transformers:/home/me/folder"
     )
-    st.text_input("Path of its weights", key=FORM + "weights_path", placeholder="only where the source has none")
-
-
-def _data() -> None:
-    names = list(all_data.names())
-    kind = _choice("Its samples", "data_kind", [UPLOAD, *[HERE] * bool(names), SET, *[PATH] * allowed_paths(), NONE])
-    if kind == UPLOAD:
-        st.file_uploader(
-            "A file of samples",
-            type=DATA,
-            accept_multiple_files=True,
-            key=FORM + "data_files",
-            help="A .npz or .safetensors of arrays x and y (or one array for each input), a .zip of images with a "
-            "folder for each class, a .csv or .parquet, IDX files, or a .txt. Labels are optional.",
-        )
-    elif kind == HERE:
-        st.selectbox("Samples of the library", names, key=FORM + "data_name")
-        st.caption("They were added with another network, or by the command line.")
-    elif kind == SET:
-        st.selectbox("Set", list(SETS), key=FORM + "data_set", help=Named.summary)
-        st.caption("Read into the library; all but the digits are downloaded first, where they are not here.")
-    elif kind == PATH:
-        st.text_input("Path of samples", key=FORM + "data_path", placeholder="/home/me/photos")
-    else:
-        st.caption(
-            "Without samples: sizes and latency are measured as of any network, and agreement on random inputs, which "
-            "is marked."
-        )
-    if kind in (UPLOAD, PATH):
-        st.text_input(
-            "Column or array of the labels",
-            key=FORM + "target",
-            placeholder="found by itself: y, labels or the class folders",
-        )
-    if kind == UPLOAD:
-        st.text_input(
-            "How they are read",
-            key=FORM + "reading",
-            placeholder="e.g. broken=skip, or drop=id & text=review",
-            help=f"NAME=VALUE with & between, as behind a # on the command line; {_reading()}. A file of class names "
-            "is uploaded beside the samples.",
-        )
-
-
-def _reading() -> str:
-    """All that may be said of how samples are read, once each."""
-    found = {name: told for origin in origins if not origin.code for name, told in origin.options.items()}
-    return "; ".join(f"{name}: {told}" for name, told in found.items() if name not in UNREAD)
+    st.text_input(
+        "Path of its weights",
+        key=FORM + "weights_path",
+        placeholder="a file, or random",
+    )
 
 
 def _details() -> None:
@@ -166,9 +111,10 @@ def _details() -> None:
         "Judged by",
         ["", *tasks.names()],
         key=FORM + "task",
-        format_func=lambda each: tasks.get(each).title if each else "Labels, where there are any",
+        format_func=lambda each: tasks.get(each).title if each else "Labels, where they can be classes",
         help="Classification needs labels and one output of classes. Agreement compares any outputs with the "
-        "uncompressed network's own, and needs no labels: choose it for labels that are no classes.",
+        "uncompressed network's own, and needs no labels: it is taken by itself for real numbers as labels, and for a "
+        "network of one output column.",
     )
     preprocessing.choose(FORM)
     with st.expander("More", icon=":material/tune:"):
@@ -206,65 +152,37 @@ def _asked() -> Asked:
         source = (held["named"] or "").strip()
         if source and not NAME.fullmatch(source):
             raise CompressionError(f"a name must be torchvision:NAME or timm:NAME; got {source[:80]!r}. Correct it.")
+        if held["random"] and held["weights"]:
+            raise CompressionError("weights are those of a file or random; the form has both. Take one of them away.")
         path = uploads.put([held["weights"]] if held["weights"] else [])
-        weights = "" if path is None else str(path)
+        weights = RANDOM if held["random"] else "" if path is None else str(path)
     else:
-        source, weights = (_path(held[each]) for each in ("path", "weights_path"))
+        source, weights = (path_of(held[each]) for each in ("path", "weights_path"))
     if not source:
         raise CompressionError("a network must be given; the form names none. Choose a file, or type its name.")
-    data = ""
-    if held["data_kind"] in (None, UPLOAD):
-        data = _uploaded_data(held["data_files"] or [], held["reading"] or "", uploads)
-    elif held["data_kind"] == HERE:
-        data = held["data_name"] or ""
-    elif held["data_kind"] == SET:
-        data = held["data_set"] or ""
-    elif held["data_kind"] == PATH:
-        data = _path(held["data_path"])
+    data, train = networks_samples.said("data", uploads), networks_samples.said("train", uploads)
     wish = Addition(
         name=(held["name"] or "").strip() or _default_name(),
         source=source,
         title=(held["title"] or "").strip(),
         weights=weights,
         inputs=_shapes(held["inputs"] or ""),
-        data=data,
-        target=(held["target"] or "").strip() if data and held["data_kind"] not in (HERE, SET) else "",
+        data=data.text,
+        train=train.text,
+        target=(held["target"] or "").strip() if data.read or train.read else "",
         task=held["task"] or "",
-        preprocess=preprocessing.said(FORM),
+        preprocess=preprocessing.said(FORM, uploads),
         uploaded=kind == UPLOAD,
-        data_uploaded=bool(data) and held["data_kind"] in (None, UPLOAD),
+        data_uploaded=data.uploaded,
+        train_uploaded=train.uploaded,
     )
     return Asked(wish, uploads)
 
 
-def _uploaded_data(files: list[Any], reading: str, uploads: Uploads) -> str:
-    """The path of uploaded samples with the options of reading; what names a file names one that was uploaded."""
-    options = split_options(f"#{reading}")[1] if reading.strip() else {}
-    if unread := [name for name in options if name in UNREAD]:
-        raise CompressionError(f"{unread[0]} has a place of its own, or is for the command line alone. Leave it out.")
-    named = {name: safe_name(options[name]) for name in OF_FILES if name in options}
-    held = {safe_name(file.name) for file in files}
-    if lost := [name for name in named.values() if name not in held]:
-        raise CompressionError(f"a file that is named must be uploaded beside the samples; {lost[0]} is not. Add it.")
-    path = uploads.put(sorted(files, key=lambda file: safe_name(file.name) in named.values()))
-    if path is None:
-        return ""
-    options |= {name: str(path.parent / file) for name, file in named.items()}
-    return str(path) + "&".join(
-        f"{'' if place else '#'}{name}={value}" for place, (name, value) in enumerate(options.items())
-    )
-
-
 _FIELDS = (
-    *("kind", "files", "named", "weights", "path", "weights_path", "data_kind", "data_files", "data_name"),
-    *("data_set", "data_path", "reading", "target", "name", "title", "task", "inputs"),
+    *("kind", "files", "named", "random", "weights", "path", "weights_path"),
+    *("target", "name", "title", "task", "inputs"),
 )
-
-
-def _path(text: str | None) -> str:
-    if not allowed_paths():
-        raise CompressionError("files of this server's disk cannot be named by its visitors. Upload the file.")
-    return (text or "").strip()
 
 
 def _shapes(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:

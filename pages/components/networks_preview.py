@@ -50,7 +50,7 @@ def known(row: Row) -> Known:
     state.keep()
     job.wait(state.EXACT_ANSWER_S)
     found = job.result or job.partial
-    if not job.ended or found is None or found.worth is None or found.worth.n == state.samples(row.name):
+    if not job.ended or found is None or found.worth is None or found.worth.n == found.worth.samples:
         state.stop("baseline")
         return Known(found, None if job.ended else job, job.error)
     running = state.follow("baseline", naming.find(row.name), lambda: bench.ask(StudyKind.BASELINE, row.name))
@@ -83,7 +83,7 @@ def _worth(row: Row, found: Preview, job: Job | None) -> None:
     if found.worth is not None:
         worth, value = found.worth, words.value(found.worth.value)
         low, high = words.ends(worth.low, worth.high)
-        part = f" of {state.samples(row.name):,}" if worth.n < state.samples(row.name) else ""
+        part = f" of {worth.samples:,}" if worth.n < worth.samples else ""
         question = "" if not row.own else f" **{value}: is that what you expect?**"
         told = (
             f"The uncompressed network has **{value}** {words.name} on {worth.n:,}{part} test samples, 95 % interval "
@@ -198,6 +198,9 @@ def one(shown: Shown, seen: Seen, key: str, look: Theme) -> None:
 
 
 def _answers(sample: Sample) -> None:
+    if not sample.answers:
+        st.caption("not run yet")
+        return
     first, *others = sample.answers
     mark = {True: ":green[✓] ", False: ":orange[✗] ", None: ""}[sample.right]
     st.markdown(f"{mark}**{plain.escape(first, 80)}**")
@@ -224,13 +227,16 @@ def _range(shown: Shown) -> str:
 
 def _facts(row: Row, found: Preview) -> None:
     """What recipes act on, and the notes of the import."""
-    touched = f"Recipes act on {format_percent(found.touched)} of the {found.parameters:,} parameters"
-    if found.touched < TOUCHED:
+    facts = found.facts
+    if facts is None:
+        return
+    touched = f"Recipes act on {format_percent(facts.touched)} of the {facts.parameters:,} parameters"
+    if facts.touched < TOUCHED:
         st.warning(
             f"{touched}: the rest stays as it is, and bounds how small this network can get.", icon=":material/rule:"
         )
     else:
-        st.caption(f"{touched}; {format_bytes(found.size_bytes)} as 32-bit floats.")
+        st.caption(f"{touched}; {format_bytes(facts.size_bytes)} as 32-bit floats.")
     if row.notes or row.source:
         # Why it is not judged by its labels must not be overlooked.
         with st.expander("How it was opened", icon=":material/info:", expanded=not task_of(row.name).needs_labels):

@@ -161,3 +161,5 @@ def confusion(work: Work, look: Theme) -> None:
         figure.show(confusion_figure.draw(data, look, view=shown), "plot_confusion", alt=data.alt)
     with recall:
         figure.show(confusion_figure.draw_recall(data, look), "plot_recall", alt=data.alt)
+    if data.note:
+        st.caption(data.note)

@@ -1,12 +1,16 @@
 """How samples become what a network takes, as fields: a preset, or values of one's own."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
-from paretoscope.data.preprocess import Interpolation, Order, presets
+from paretoscope.base.errors import CompressionError
+from paretoscope.data.preprocess import Interpolation, Order, Preprocess, presets
 
-SUGGESTED, OWN = "", "own"
+from pages.components.uploads import Uploads
+
+SUGGESTED, OWN, FILE = "", "own", "file"
 NAMES = ("resize", "share", "interpolation", "scale", "mean", "std", "order", "standardise", "padding")
 
 
@@ -14,7 +18,7 @@ def choose(form: str) -> None:
     """The choice, and the fields of one's own values below it. form: what the widgets' keys begin with."""
     chosen = st.selectbox(
         "Samples are brought to it by",
-        [SUGGESTED, *presets.names(), OWN],
+        [SUGGESTED, *presets.names(), OWN, FILE],
         key=form + "preprocess",
         format_func=_title,
         help="For pictures: their size, the scale of pixels, mean and standard deviation. Arrays of floats are taken "
@@ -24,12 +28,21 @@ def choose(form: str) -> None:
         st.caption(presets.get(chosen).summary)
     elif chosen == OWN:
         _own(form)
+    elif chosen == FILE:
+        st.file_uploader(
+            "A file of settings",
+            type="json",
+            accept_multiple_files=True,
+            key=form + "preprocess_files",
+            help='As --preprocess takes it, e.g. {"preset": "imagenet", "order": "bgr"}; beside it the tokenizer.json '
+            "that it names, where it names one.",
+        )
 
 
 def _title(name: str) -> str:
     if name == SUGGESTED:
         return "What its file suggests, or pixels from 0 to 1"
-    return "Values of my own" if name == OWN else presets.get(name).title
+    return {OWN: "Values of my own", FILE: "A file of settings"}.get(name) or presets.get(name).title
 
 
 def _own(form: str) -> None:
@@ -46,12 +59,15 @@ def _own(form: str) -> None:
     four.toggle("Standardise columns of a table", key=form + "standardise")
 
 
-def said(form: str) -> str:
+def said(form: str, uploads: Uploads) -> str:
     """What the fields say: a preset's name, settings as JSON, or "" for what the source suggests.
 
-    What a field holds is checked where it is read: here it is only written down.
+    What a field holds is checked where it is read: here it is only written down. Raises CompressionError and OSError
+    for a file of settings.
     """
     chosen = st.session_state.get(form + "preprocess", SUGGESTED)
+    if chosen == FILE:
+        return _of_file(st.session_state.get(form + "preprocess_files") or [], uploads)
     if chosen != OWN:
         return chosen or ""
     held: dict[str, Any] = {name: st.session_state.get(form + name) for name in NAMES}
@@ -62,6 +78,17 @@ def said(form: str) -> str:
     if "scale" in settings:
         settings["scale"] = _number(settings["scale"])
     return json.dumps(settings)
+
+
+def _of_file(files: Sequence[Any], uploads: Uploads) -> str:
+    # A tokenizer is longer than the settings that name it.
+    path = uploads.put(sorted(files, key=lambda each: each.size))
+    if path is None:
+        raise CompressionError("a file of settings must be given; the form has none. Choose it, or another way.")
+    try:
+        return json.dumps(Preprocess.from_file(path, beside=True).to_json())
+    except CompressionError as error:
+        raise CompressionError(uploads.nameless(str(error))) from None
 
 
 def _number(text: object) -> float | str:

@@ -9,7 +9,7 @@ from paretoscope.service.jobs import Job
 from paretoscope.service.stage import slides
 from paretoscope.service.study import StudyKind
 
-from pages.components import naming, state
+from pages.components import menu, naming, state
 from pages.components.state import View
 
 # Where somebody is: on the steps, or at the explorer after them.
@@ -82,18 +82,15 @@ def show(view: View, found: list[Slide]) -> None:
         subject.parameters,
         originals(subject.statistics)[1],
     )
-    _STAGE(key="stage", data=markup, on_leave_change=_leave, on_play_change=lambda: play(True))
+    _STAGE(key="stage", data=markup, on_leave_change=leave, on_play_change=lambda: play(True))
 
 
-def _leave() -> None:
-    st.session_state.leave_stage = True
+def leave() -> None:
+    """Go back to Explore, for a callback."""
+    play(False)
+    menu.go("pages/explore.py")
 
 
 def over() -> bool:
     """Whether the steps were left, on to the explorer or by Escape: only a whole run of the page can follow."""
-    return playing() or st.session_state.get("leave_stage", False)
-
-
-def leaving() -> bool:
-    """Whether Escape was pressed; asked once, and before anything is drawn."""
-    return st.session_state.pop("leave_stage", False)
+    return playing() or menu.going()

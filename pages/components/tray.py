@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from paretoscope.service.pins import NAME, NOTE, Pin, letter
 
-from pages.components import downloads, kept, naming, plain, state
+from pages.components import downloads, kept, menu, naming, plain, state
 from pages.components.state import View
 
 # Characters of a pin's name on its button.
@@ -31,16 +31,23 @@ def render(view: View) -> None:
         for at, pin in enumerate(kept.pinned()):
             _pin(at, pin, view)
         st.space("stretch")
-        if st.button(
+        st.button(
             "Present",
             key="present",
             icon=":material/slideshow:",
             shortcut="P",
+            on_click=menu.go,
+            args=("pages/present.py",),
             help="Six steps in large type, for a room; Escape leaves.",
-        ):
-            st.switch_page("pages/present.py")
-        if st.button("Compare", key="compare", icon=":material/compare:", help="What is pinned, side by side."):
-            st.switch_page("pages/compare.py")
+        )
+        st.button(
+            "Compare",
+            key="compare",
+            icon=":material/compare:",
+            on_click=menu.go,
+            args=("pages/compare.py",),
+            help="What is pinned, side by side.",
+        )
         with st.popover("Download", icon=":material/download:", key="export", on_change="rerun") as download:
             if download.open:
                 downloads.render(view)

@@ -122,13 +122,12 @@ class TestAdd:
             (lambda y: y + 3, r"from 0 to 3, .* go from 3 to 6\. Number them as the network's outputs, from 0, or"),
             (lambda y: y - 1, r"whole numbers from -1 to 2\. Store classes as integers from 0, or"),
             (lambda y: y.astype(np.float32), r"whole numbers of a float type \(float32\)\. Store classes as integers"),
-            (lambda y: y / 2, r"float numbers \(float64\)"),
-            (lambda y: np.stack([y, y], 1), r"one a sample \(n,\); they are int64 \(n, 2\)"),
+            (lambda y: np.where(y == 1, np.nan, y), r"a float type \(float64\), and \d+ that are missing\. Store"),
             (lambda y: np.array([f"kind {each}" for each in range(len(y))]), r"go from 0 to "),
             (lambda y: y[:-1], r"one length; there are x 120, labels 119"),
             (lambda y: y[:-1] / 2, r"one length; there are x 120, labels 119"),
         ],
-        ids=["from 1", "beyond", "negative", "whole floats", "floats", "two", "texts", "short", "short floats"],
+        ids=["from 1", "beyond", "negative", "whole floats", "missing", "texts", "short", "short floats"],
     )
     def test_labels_that_do_not_fit_are_refused_and_the_remedies_work(
         self, y: Callable[[np.ndarray], np.ndarray], told: str, folder: Path, tmp_path: Path
@@ -146,18 +145,47 @@ class TestAdd:
             done("remove", "odd")
             data_library.remove("odd")
 
-    def test_one_column_is_no_class_and_labels_for_it_are_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("y", "told"),
+        [
+            (lambda y: y / 3 + 0.1, r"holds float numbers \(float64\), which are no classes; it is left out"),
+            (lambda y: np.stack([y / 3, y / 5], 1), r"holds float numbers \(float64\), which are no classes"),
+            (lambda y: np.stack([y, y], 1), r"labels are int64 \(n, 2\), not one class a sample; they are left out"),
+        ],
+        ids=["real", "two real", "two"],
+    )
+    def test_targets_of_another_kind_are_judged_by_agreement_which_is_told(
+        self, y: Callable[[np.ndarray], np.ndarray], told: str, folder: Path, tmp_path: Path
+    ) -> None:
+        data = own_networks.data("bare")
+        np.savez(tmp_path / "real.npz", x=parts(data.test)[0].numpy(), y=y(data.test_labels.numpy()))
+        before = library.names(), data_library.names()
+        message = refused(
+            "add", "real", folder / "bare.pt2", "--data", tmp_path / "real.npz", "--task", "classification"
+        )
+        assert "labels must be whole numbers" in message and (library.names(), data_library.names()) == before
+        result = command("add", "real", folder / "bare.pt2", "--data", tmp_path / "real.npz")
+        assert result.exit_code == 0 and re.search(told, " ".join(result.stderr.split()))
+        shows = shown("real")
+        assert shows["task"] == "agreement" and any(re.search(told, note) for note in shows["notes"])
+        done("remove", "real")
+        data_library.remove("real")
+
+    def test_one_column_is_no_class_whatever_its_labels(self, tmp_path: Path) -> None:
         program = own_files.write_program(tmp_path / "regression.pt2", "regression")
         x = parts(own_networks.data("regression").test)[0].numpy()
         np.savez(tmp_path / "whole.npz", x=x, y=np.arange(len(x)) % 2)
         np.savez(tmp_path / "prices.npz", x=x, y=x[:, :1])
+        np.savez(tmp_path / "floats.npz", x=x, y=np.arange(len(x)) % 2 * 1.0)
         np.savez(tmp_path / "none.npz", x=x)
-        message = refused("add", "prices", program, "--data", tmp_path / "whole.npz")
-        assert "the outputs are (n, 1)" in message and "--task agreement" in message
-        assert "float numbers (float32)" in refused("add", "prices", program, "--data", tmp_path / "prices.npz")
-        done("add", "prices", program, "--data", tmp_path / "prices.npz", "--task", "agreement")
+        for name in ("whole", "prices", "floats"):
+            asked = "--data", tmp_path / f"{name}.npz"
+            assert "labels" in refused("add", name, program, *asked, "--task", "classification")
+            done("add", name, program, *asked)
+            assert shown(name)["task"] == "agreement"
+            assert any("its outputs are (n, 1); the labels are left out" in note for note in shown(name)["notes"])
         done("add", "unlabelled", program, "--data", tmp_path / "none.npz")
-        assert shown("prices")["task"] == shown("unlabelled")["task"] == "agreement"
+        assert shown("unlabelled")["task"] == "agreement"
 
     def test_fewer_names_than_outputs_leave_a_note(self, folder: Path, tmp_path: Path) -> None:
         data = own_networks.data("bare")

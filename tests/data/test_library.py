@@ -3,6 +3,7 @@ import json
 import re
 import shutil
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -368,3 +369,16 @@ def test_a_path_with_a_number_sign_is_a_path(tmp_path: Path, source: str) -> Non
     odd = tmp_path / "odd#name=1.npz"
     shutil.copy(source, odd)
     assert len(library.add("a", str(odd)).samples) == N
+
+
+def test_an_entry_without_a_name_in_an_archive_is_no_picture(tmp_path: Path, root: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"nothing")
+    with pytest.raises(DataError, match=r"a\.zip"):
+        library.add("a", str(tmp_path / "a.zip"))
+
+
+@pytest.mark.parametrize(("text", "told"), [("/" + "x" * 300 + ".npz", "no file can be called"), (" ", "got nothing")])
+def test_what_no_file_can_be_called_is_refused(text: str, told: str, root: Path) -> None:
+    with pytest.raises(DataError, match=told):
+        library.add("long", text)

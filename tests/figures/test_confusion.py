@@ -98,3 +98,46 @@ def test_recall_of_model_and_baseline_side_by_side(theme, predictions, validated
     assert filled.x == pytest.approx(100 * data.recall)
     assert hollow.x == pytest.approx(100 * data.baseline_recall)
     assert [line.x[3 * i] for i in range(10)] == pytest.approx(hollow.x)
+
+
+@pytest.fixture(scope="module")
+def thousand():
+    """A thousand classes, each for another that is often taken for it, the more often the lower its number."""
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(1000), 50)
+    rate = 0.8 - labels / 2000
+    predicted = np.where(rng.random(len(labels)) < rate, (labels + 1) % 1000, labels)
+    baseline = np.where(rng.random(len(labels)) < 0.3, rng.integers(0, 1000, len(labels)), labels)
+    names = [f"<b>{place}</b> {'x' * 60}" for place in range(1000)]
+    return confusion.gather(labels, predicted, baseline, words=WORDS.errors, classes=names)
+
+
+@pytest.mark.parametrize("view", ["model", "baseline", "change"])
+def test_of_many_classes_the_pairs_that_are_mixed_up_most_are_drawn(view, thousand, validated):
+    figure = validated(confusion.draw(thousand, view=view))
+    assert len(figure.to_json()) < 200_000
+    _, before, now = figure.data
+    weights = {"model": thousand.counts, "baseline": thousand.baseline}.get(view)
+    weights = abs(thousand.counts - thousand.baseline) if weights is None else weights
+    mistakes = np.sort(weights[~np.eye(1000, dtype=bool)])[::-1][: confusion.SHOWN]
+    shown = {"model": now.x, "baseline": before.x, "change": np.abs(np.subtract(now.x, before.x))}[view]
+    assert list(shown) == mistakes.tolist() and len(now.x) == confusion.SHOWN
+    assert all("&lt;b&gt;" in name and "<b>" not in name for name in figure.layout.yaxis.ticktext)
+    assert "1,000 classes" in thousand.note
+
+
+def test_of_many_classes_those_that_fare_worst_are_drawn(thousand, validated):
+    figure = validated(confusion.draw_recall(thousand))
+    assert len(figure.to_json()) < 200_000
+    _, before, now = figure.data
+    lost = np.sort(thousand.recall - thousand.baseline_recall)[: confusion.SHOWN]
+    assert np.subtract(now.x, before.x) / 100 == pytest.approx(lost)
+    alone = confusion.gather(np.arange(50), np.arange(50) // 2 * 2, words=WORDS.errors)
+    assert validated(confusion.draw_recall(alone)).data[0].x[0] == 0
+    assert [*validated(confusion.draw(alone)).data[0].x] == [1] * 25
+
+
+def test_many_classes_without_a_mistake_are_drawn_too(validated):
+    data = confusion.gather(np.arange(50), np.arange(50), words=WORDS.errors)
+    assert [*validated(confusion.draw(data)).data[0].x] == [] and data.note
+    assert not confusion.gather(np.arange(10), np.arange(10), words=WORDS.errors).note

@@ -200,3 +200,22 @@ def test_values_written_in_place_are_refused():
 
     with pytest.raises(ModelError, match="__setitem__"):
         export_fp32(Call(function).eval(), (GraphInput("x", (4,)),))
+
+
+def test_weights_that_are_called_as_constants_and_values_are_keep_their_own():
+    """An imported graph calls its constants constant_0 and so on, and a module may call a parameter anything."""
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in ("constant_0", "constant_1", "constant_2", "Mul_0", "Add_1", "Add_2"):
+                self.register_parameter(name, nn.Parameter(torch.full((12,), float(len(self._parameters) + 2))))
+
+        def forward(self, x):
+            x = x * 3.5 + self.constant_1 + self.Mul_0
+            return x[:, 2:7] * self.constant_0[:5] + self.Add_1[1:6] - 0.25
+
+    x = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+    module = Named().eval()
+    (found,) = open_session(export_fp32(module, VECTOR)).run(None, {"images": x.numpy()})
+    assert torch.allclose(torch.from_numpy(found), module(x), atol=1e-5)

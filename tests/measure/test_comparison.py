@@ -8,7 +8,7 @@ import pytest
 from paretoscope.measure.comparison import chosen, flipped, pair, pairable
 from paretoscope.measure.subject import Evaluation
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.tasks import Flip
+from paretoscope.tasks import Flip, plain
 from paretoscope.tasks.agreement import Agreement, Closeness
 from paretoscope.tasks.classification import Classification, Predictions
 
@@ -54,13 +54,32 @@ def test_the_starkest_samples_come_first() -> None:
     assert chosen(flips, LABELS, frozenset({Flip.MENDED}), label=0).tolist() == []
 
 
-def test_agreement_flips_by_its_errors() -> None:
-    was = Closeness(np.array([0.1, 0.1, 0.1, 0.1]), np.array([1, 1, 1, 1], np.float32))
-    now = Closeness(np.array([0.2, 0.05, 0.105, 0.105]), np.array([0, 1, 0, 1], np.float32))
+def test_agreement_flips_by_the_top_answer_where_there_is_one() -> None:
+    was = Closeness(np.array([0.1, 0.1, 0.1, 0.1]), np.array([1, 0, 1, 1], np.float32))
+    now = Closeness(np.array([0.2, 0.05, 0.3, 0.105]), np.array([0, 1, 1, 1], np.float32))
     task = Agreement(("a", "b"))
-    assert task.flips(was, now, LABELS).kinds.tolist() == [1, 2, 3, 0]
+    flips = task.flips(was, now, LABELS)
+    assert flips.kinds.tolist() == [1, 2, 0, 0] and not flips.same
+    # Errors that differ by less than a point are ties.
+    near = Closeness(was.errors + 0.005, was.top)
+    assert task.flips(was, near, LABELS).same and not task.flips(was, now, LABELS).same
+    found = pair(task, made(was, task="agreement"), made(now, task="agreement"), LABELS)
+    assert found is not None
+    assert plain.flips(task.words, found.counts) == "1 with another top answer, 1 with the top answer back"
     assert task.said(now, 0) == ("another top answer", "error 20.0 %")
     assert task.said(replace(now, top=np.full(4, np.nan, np.float32)), 1) == ("error 5.0 %", "")
+
+
+@pytest.mark.parametrize("top", [np.nan, 0.5], ids=["no classes", "maps"])
+def test_outputs_without_one_top_answer_have_samples_that_moved_most(top: float) -> None:
+    task, tops = Agreement(()), np.full(100, top, np.float32)
+    was, now = Closeness(np.full(100, 0.1), tops), Closeness(0.1 + np.arange(100) / 100, tops)
+    flips = task.flips(was, now, np.zeros(100))
+    assert flips.count(Flip.BROKEN) == flips.count(Flip.MENDED) == 0 and not flips.same
+    assert chosen(flips, np.zeros(100), frozenset({Flip.CHANGED})).tolist() == [99, 98, 97, 96, 95]
+    assert plain.flips(task.words, {Flip.CHANGED: 5}) == "5 moved most"
+    still = task.flips(was, was, np.zeros(100))
+    assert still.same and not still.count(Flip.CHANGED)
 
 
 def test_of_real_evaluations(subject) -> None:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import own_networks
 import pytest
 import torch
@@ -15,7 +16,7 @@ from paretoscope import codec
 from paretoscope.base.errors import CompressionError, ModelError
 from paretoscope.measure.subject import Subject
 from paretoscope.networks import adding
-from paretoscope.networks.origins import Options, find_origin, origins
+from paretoscope.networks.origins import Options, find_origin, hdf5, modules, origins
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import adding as _adding  # noqa: F401  (registers artefacts)
 from paretoscope.tasks import tasks
@@ -193,6 +194,30 @@ def test_a_name_that_nobody_takes_tells_the_forms() -> None:
         find_origin("what is this")
 
 
+@pytest.mark.parametrize("text", ["/" + "x" * 300 + ".pt2", "/" + "x/" * 3000, "x\0.pt2"])
+def test_what_no_file_can_be_called_is_refused(text: str) -> None:
+    with pytest.raises(ModelError, match="too long or holds a null"):
+        find_origin(text)
+
+
+def test_weights_alone_are_no_network(tmp_path: Path) -> None:
+    for name in ("mine.safetensors", "mine.PTH", "pytorch_model.bin"):
+        with pytest.raises(ModelError, match=r"a network is more than its weights, .* \(--weights FILE\)"):
+            find_origin(str(tmp_path / name))
+
+
+def test_what_weights_cannot_be_read_from_is_told_without_advice_to_run_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"{}")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    for name, told in (
+        ("mine.pth", "damaged, or was not"),
+        ("model.safetensors.index.json", "index of several"),
+    ):
+        with pytest.raises(ModelError, match=told) as refused:
+            modules.state_of(tmp_path / name)
+        assert "weights_only" not in str(refused.value)
+
+
 def test_tflite_tells_the_way_round(tmp_path: Path) -> None:
     (tmp_path / "net.tflite").write_bytes(b"TFL3")
     with pytest.raises(ModelError, match="made from"):
@@ -211,3 +236,36 @@ def test_sizes_that_an_onnx_file_leaves_open_are_given_by_input(tmp_path: Path) 
     for name in ("", "picture"):
         found = adding.open_source(str(path), Options(inputs={name: (3, 12, 12)}))
         assert found.opened.imported.graph.inputs[0].shape == (3, 12, 12) and found.difference is not None
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path) -> Path:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["layer/weight"] = np.ones((3, 4), np.float32)
+        file.attrs[hdf5.CONFIG] = '{"name": "mine"}'
+    return tmp_path / "mine.h5"
+
+
+def test_hdf5_is_read_in_a_process_that_can_be_ended(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hdf5.looked_through(weights_file) == '{"name": "mine"}'
+    with zipfile.ZipFile(weights_file.with_suffix(".keras"), "w") as archive:
+        archive.write(weights_file, "inner.h5")
+    assert hdf5.looked_through(weights_file.with_suffix(".keras"), "inner.h5") == '{"name": "mine"}'
+    # A process that may take no time at all stands for one that would never be done.
+    monkeypatch.setattr(hdf5, "LOOK_S", 0.0)
+    with pytest.raises(ModelError, match=r"mine\.h5 must be a whole file of Keras; reading it comes to no end\. Save"):
+        hdf5.looked_through(weights_file)
+
+
+@pytest.mark.parametrize("link", [("ExternalLink", "/etc/passwd", "/x"), ("SoftLink", "/layer")])
+def test_hdf5_that_points_elsewhere_or_is_cut_off_is_refused(link: tuple[str, ...], weights_file: Path) -> None:
+    import h5py
+
+    with h5py.File(weights_file, "r+") as file:
+        file["other"] = getattr(h5py, link[0])(*link[1:])
+    with pytest.raises(ModelError, match=r"mine\.h5 must hold its weights itself; 'other' is a link\. Export"):
+        hdf5.looked_through(weights_file)
+    weights_file.write_bytes(weights_file.read_bytes()[:900])
+    with pytest.raises(ModelError, match=r"whole file of Keras; .*truncated.* Save it again"):
+        hdf5.looked_through(weights_file)

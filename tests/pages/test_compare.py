@@ -14,7 +14,9 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.search.next_step import further
 from paretoscope.service import adding
 from paretoscope.service.pins import Pin
+from paretoscope.service.subjects import task_of
 from paretoscope.tasks import Flip
+from paretoscope.tasks import plain as plain_text
 from streamlit.testing.v1 import AppTest
 
 from pages.components import compare, compare_flips, compare_sheet, state
@@ -38,7 +40,7 @@ def open_page(
     for key, value in kept.items():
         page.session_state[key] = value
     page.switch_page("pages/compare.py").run()
-    return wait_for(page, lambda: "wait" not in sheets(page)[0])
+    return wait_for(page, lambda: not any(word in sheets(page)[0] for word in ("wait", "so far")))
 
 
 def wait_for(page: AppTest, met) -> AppTest:
@@ -116,7 +118,7 @@ def test_every_pair_is_tested() -> None:
             found = pair(subject.task, evaluated(other), evaluated(recipe), subject.labels)
             assert found is not None
             assert cell.startswith(compare_sheet.told(found, subject.task))
-            assert cell.endswith(f"{found.broken} broken, {found.mended} mended")
+            assert cell.endswith(plain_text.flips(subject.task.words, found.counts)) and " broken, " in cell
 
 
 def test_the_samples_that_flip_can_be_chosen() -> None:
@@ -143,10 +145,11 @@ def test_what_the_next_step_of_a_slider_breaks() -> None:
     after = further(RECIPE, "clusters", 5)
     assert after is not None and after.settings()["clusters"] == 4
     wait_for(page, lambda: " broken, " in texts(page))
-    assert "Which samples does **Shared-weight clusters 16 → 4** break?" in texts(page)
+    assert "Which samples does **Shared-weight clusters 16 → 4** change?" in texts(page)
     subject = state.workbench().subject(MODEL)
     found = pair(subject.task, evaluated(RECIPE), evaluated(after), subject.labels)
-    assert found is not None and f"**{found.broken} broken, {found.mended} mended** of 797" in texts(page)
+    assert found is not None
+    assert f"**{plain_text.flips(subject.task.words, found.counts)}** of 797" in texts(page)
 
 
 @pytest.mark.parametrize("tab", ["Bytes by layer", "Steps", "Time"])
@@ -193,7 +196,8 @@ def test_samples_of_any_kind_are_shown(name: str, shown: str, tmp_path: Path, mo
     own = f"{name}-compared"
     adding.open_candidate(own, str(program), data=str(samples)).keep()
     page = open_page("Samples that flip", pins=[Pin(own, Recipe.of(bits=2))], model=own)
-    wait_for(page, lambda: "the starkest first" in texts(page))
+    order = task_of(own).words.flips.order
+    wait_for(page, lambda: order in texts(page))
     cards = re.findall(r"sample (\d+)", texts(page))
     assert 1 <= len(cards) <= compare_flips.PAGE
     if shown in ("tokens", "numbers"):
@@ -202,3 +206,12 @@ def test_samples_of_any_kind_are_shown(name: str, shown: str, tmp_path: Path, mo
         wait_for(page, lambda: "Maps of classes" in texts(page))
     if name in ("unet", "regression"):  # judged by what the baseline says
         assert "error " in texts(page) and ", true:" not in texts(page)
+        assert re.search(r"\*\*8 moved most\*\* of 160", texts(page)) and "roken" not in texts(page)
+
+
+def test_the_map_tells_where_each_came_from() -> None:
+    page = open_page("Where from", recipe=B.with_setting("bits", 4))
+    (chart,) = [each.value for each in page.markdown if "mermaid" in each.value[:20]]
+    assert chart.count("flowchart LR") == 1 and "four ‹b›bits‹/b›" in chart
+    # What is on the sliders differs from B in one setting, and from all else in more.
+    assert re.search(r"c1 -\.->\|.*Quantization bits.*\| c2", chart)

@@ -1,6 +1,7 @@
 """The Networks page without a browser: the list, the form, what fails, and what a visitor may name."""
 
 import io
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ import numpy as np
 import own_files
 import pytest
 from paretoscope.base.errors import CompressionError
+from paretoscope.data import library as all_data
 from paretoscope.data.origin import split_options
 from paretoscope.measure import subject
 from paretoscope.networks import library
 from streamlit.testing.v1 import AppTest
 
-from pages.components import networks_add, plain, preprocessing, state, visitors
+from pages.components import networks_samples, plain, preprocessing, state, visitors
 from pages.components.uploads import Uploads, own_name, safe_name
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +117,38 @@ def test_labels_that_do_not_fit_are_told_and_the_form_has_the_remedy(own_library
 
 
 @pytest.mark.slow
+def test_samples_to_train_on_and_their_target_are_given_apart(own_library: Path) -> None:
+    program, pictures = own_files.write_pictures(own_library)
+    with np.load(pictures) as arrays:
+        for name, place in (("test", slice(0, 80)), ("train", slice(80, 200))):
+            np.savez(own_library / f"{name}.npz", x=arrays["x"][place], kind=arrays["y"][place])
+    page = open_page()
+    page.segmented_control(key="add_data_kind").set_value("A path").run()
+    page.segmented_control(key="add_train_kind").set_value("A path").run()
+    page.text_input(key="add_train_path").set_value(str(own_library / "train.npz"))
+    page.text_input(key="add_target").set_value("kind")
+    add(page, program, own_library / "test.npz", "halves")
+    assert not page.exception and not page.error
+    network = library.get("halves").network
+    assert network.task == "classification" and network.train not in ("", network.data)
+    assert [len(all_data.open(each).labels) for each in (network.data, network.train)] == [80, 120]
+
+
+@pytest.mark.slow
+def test_a_name_takes_random_weights_and_shapes(own_library: Path) -> None:
+    page = open_page()
+    page.segmented_control(key="add_kind").set_value("A name").run()
+    page.text_input(key="add_named").set_value("torchvision:squeezenet1_1")
+    page.toggle(key="add_random").set_value(True)
+    page.text_input(key="add_inputs").set_value("3x64x64")
+    page.segmented_control(key="add_data_kind").set_value("None").run()
+    page.text_input(key="add_name").set_value("mine")
+    settle(page.button(key="add_network").click().run())
+    assert not page.exception and not page.error
+    assert library.get("mine").network.inputs[0].shape == (3, 64, 64)
+
+
+@pytest.mark.slow
 def test_titles_from_outside_are_text(own_library: Path) -> None:
     nasty = "[sign in](http://evil.example) **x**"
     own_files.write_program(own_library / "mine.pt2", "regression")
@@ -175,13 +209,13 @@ class File:
     """A file as Streamlit gives it."""
 
     def __init__(self, name: str, data: bytes = b"") -> None:
-        self.name, self._file = name, io.BytesIO(data)
+        self.name, self.size, self._file = name, len(data), io.BytesIO(data)
         self.seek, self.read = self._file.seek, self._file.read
 
 
 def test_how_uploaded_samples_are_read_is_said_without_a_path_of_the_server() -> None:
     uploads = Uploads()
-    read = networks_add._uploaded_data
+    read = networks_samples.uploaded
     path, options = split_options(read([File("names.txt"), File("a.zip")], "broken=skip & classes=names.txt", uploads))
     assert path.endswith("a.zip") and options == {"broken": "skip", "classes": str(Path(path).parent / "names.txt")}
     assert read([File("a.zip")], " ", uploads).endswith("a.zip") and read([], "", uploads) == ""
@@ -216,9 +250,25 @@ def test_own_preprocessing_is_written_down_as_it_stands(monkeypatch: pytest.Monk
         "f_share": 1.0,
     }
     monkeypatch.setattr(preprocessing.st, "session_state", held)
-    assert preprocessing.said("f_") == '{"share": 1.0, "scale": 0.25, "mean": [1.0], "std": [1.0, 2.0, "x"]}'
+    assert preprocessing.said("f_", Uploads()) == '{"share": 1.0, "scale": 0.25, "mean": [1.0], "std": [1.0, 2.0, "x"]}'
+    held["f_preprocess"] = "file"
+    with pytest.raises(CompressionError, match="a file of settings must be given"):
+        preprocessing.said("f_", Uploads())
+    held["f_preprocess_files"] = [File("mine.json", b'{"preset": "imagenet", "order": "bgr"}')]
+    assert json.loads(preprocessing.said("f_", Uploads()))["order"] == "bgr"
+    for content, told in (
+        (b"{", "preprocessing must be JSON; mine.json"),
+        (b'{"mena": 1}', "mena"),
+        (b'{"tokenizer": "../../etc/passwd"}', "a tokenizer must be given beside the settings"),
+        (b'{"tokenizer": "other.json"}', "other.json"),
+    ):
+        held["f_preprocess_files"] = [File("mine.json", content)]
+        uploads = Uploads()
+        with pytest.raises(CompressionError, match=re.escape(told)) as refused:
+            preprocessing.said("f_", uploads)
+        assert str(uploads.folder) not in str(refused.value)
     held["f_preprocess"] = "imagenet"
-    assert preprocessing.said("f_") == "imagenet"
+    assert preprocessing.said("f_", Uploads()) == "imagenet"
 
 
 # A page, and what stands on it once it shows the network.

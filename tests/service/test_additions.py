@@ -8,7 +8,7 @@ import numpy as np
 import own_files
 import pytest
 from paretoscope.base.errors import CompressionError
-from paretoscope.base.progress import SILENT
+from paretoscope.base.progress import SILENT, Calling
 from paretoscope.data import library as data_library
 from paretoscope.measure import judged, subject
 from paretoscope.networks import library
@@ -17,7 +17,7 @@ from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import roster
 from paretoscope.service.additions import Addition, library_mb
 from paretoscope.service.limits import LimitError, Limits
-from paretoscope.service.preview import Look
+from paretoscope.service.preview import Look, Preview
 from paretoscope.service.requests import Request
 from paretoscope.service.study import StudyKind
 from paretoscope.service.timing import Timing
@@ -67,6 +67,33 @@ def test_pictures_are_seen_as_they_are_fed_and_the_best_preset_is_found_and_take
     run(bench, StudyKind.TAKE, "halves", ranked[0].preset.name)
     assert find("halves") is not before and find("halves").title == "Halves"
     assert run(bench, StudyKind.PREVIEW, "halves").worth.value == 1.0
+
+
+@pytest.mark.slow
+def test_samples_are_shown_before_the_network_is_open_and_a_figure_before_it_is_judged(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    program, pictures = own_files.write_pictures(tmp_path)
+    run(bench, StudyKind.ADD, Addition("halves", str(program), data=str(pictures)))
+    told: list[Preview] = []
+
+    def tell(done: float | None, label: str | None, partial: Preview | None) -> None:
+        told.extend([partial] * (partial is not None))
+        assert not bench.loaded("halves")
+
+    found = Request(StudyKind.PREVIEW, ("halves",)).run(bench, Calling(tell))
+    first, answered = told
+    assert [each.samples[0].answers == () for each in told] == [True, False]
+    assert first.facts is answered.facts is None and found.facts is not None
+    assert first.worth is None and (answered.worth.n, answered.worth.samples) == (8, 100)
+    assert answered.worth.value == sum(each.right for each in answered.samples) / 8
+    # What is shown first is what stays.
+    assert [each.answers for each in answered.samples] == [each.answers for each in found.samples]
+    assert all(
+        (one.seen[0].picture == two.seen[0].picture).all()
+        for one, two in zip(first.samples, found.samples, strict=True)
+    )
+    assert found.worth.n == found.worth.samples == 100
 
 
 @pytest.mark.slow

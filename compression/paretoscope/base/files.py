@@ -5,6 +5,7 @@ lock however that ends. The next process that uses the folder removes what is ma
 user's, and not locked. Where there is no flock (Windows), it stays.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -201,6 +202,17 @@ def _flush_folder(folder: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+def nameable(text: str) -> bool:
+    """Whether this system could have a file of that name: none is too long, or holds a null."""
+    try:
+        os.lstat(text)
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:
+        return False
+    return True
 
 
 def read(path: str | os.PathLike[str]) -> bytes:

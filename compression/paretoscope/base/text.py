@@ -1,5 +1,6 @@
 """Parts of messages: shortened values, lists, suggestions for unknown names."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -21,6 +22,12 @@ def reason(error: BaseException, most: int = 160) -> str:
     lines = str(error).strip().splitlines()
     line = printable(lines[0].strip().rstrip(".")) if lines else type(error).__name__
     return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def unpickled(error: BaseException) -> str:
+    """Why PyTorch read no tensors. Its own text advises to execute what is in the file, and is left out."""
+    needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"this one needs {needed[1][:100]}" if needed else "this one is damaged, or was not written by torch.save"
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

@@ -48,7 +48,8 @@ def add(
     task: Annotated[
         str | None,
         typer.Option(
-            help="How answers are judged: classification or agreement; left out, classification of data with labels.",
+            help="How answers are judged: classification or agreement; left out, classification where labels can be "
+            "classes.",
             metavar="TASK",
             show_default=False,
         ),

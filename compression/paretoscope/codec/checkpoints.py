@@ -17,7 +17,7 @@ from safetensors.torch import load
 
 from paretoscope.base import files
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import listed
+from paretoscope.base.text import listed, unpickled
 from paretoscope.codec.container import check_held
 from paretoscope.codec.kinds import values_of
 
@@ -81,7 +81,7 @@ def _pickled(data: bytes, name: str) -> Checkpoint:
     except Exception as error:  # of many types, by where the file is off
         raise ModelError(
             f"{name[:100]} must hold tensors alone: nothing in it is executed, so other objects are refused; "
-            f"{_trouble(error)}. Save model.state_dict() with safetensors.torch.save_file, or with torch.save."
+            f"{unpickled(error)}. Save model.state_dict() with safetensors.torch.save_file, or with torch.save."
         ) from None
     state, notes = _unwrapped(found, name)
     return Checkpoint(_ordered(state), notes=notes)
@@ -189,9 +189,3 @@ def _natural(name: str) -> list[str | int]:
 
 def _listed(names: list[str]) -> str:
     return listed(name[:100] for name in names)
-
-
-def _trouble(error: Exception) -> str:
-    """Why PyTorch read no tensors. Its own text advises to execute what is in the file, and is left out."""
-    needed = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"this one needs {needed[1][:100]}" if needed else "this one is damaged, or was not written by torch.save"

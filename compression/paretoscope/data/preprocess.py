@@ -134,10 +134,11 @@ class Preprocess:
         return cls(**values)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> "Preprocess":
+    def from_file(cls, path: str | Path, *, beside: bool = False) -> "Preprocess":
         """From a file of JSON, which may name a preset to start from: {"preset": "imagenet", "order": "bgr"}.
 
-        A tokenizer may be named by the path of its tokenizer.json from there: it goes into the library.
+        A tokenizer may be named by the path of its tokenizer.json from there: it goes into the library. beside: whether
+        it must lie in the folder of the file itself, as of files that somebody sent.
         """
         content = files.read(path)
         if len(content) > MOST_BYTES:
@@ -150,6 +151,11 @@ class Preprocess:
             return cls.from_json(found)
         base = presets.get(found.pop("preset")).preprocess.to_json() if "preset" in found else {}
         if isinstance(named := found.get("tokenizer"), str) and not _DIGEST.fullmatch(named):
+            if beside and (named in ("", ".", "..") or set(named) & set("/\\")):
+                raise DataError(
+                    f"a tokenizer must be given beside the settings; they name {shown(named)}. Give both files, and "
+                    "name it without a folder."
+                )
             found["tokenizer"] = add_tokenizer(Path(path).parent / named)
         return cls.from_json(base | found)
 

@@ -21,6 +21,8 @@ CHUNK_BYTES = 8 << 20
 # Most fields of a sample; chosen by hand; no benchmark.
 MOST_FIELDS = 64
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "uint16", "uint8", "int8", "bool")
+# What a target of real numbers is said to hold, for which no class can be meant.
+REAL = "float numbers"
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 
 
@@ -240,9 +242,12 @@ def _unfit(values: "np.ndarray") -> str:
     import numpy as np
 
     if values.dtype.kind == "f":
+        known = values[~np.isnan(values)]
         with np.errstate(invalid="ignore"):
-            whole = bool(len(values) and np.all(values % 1 == 0))
-        return f"whole numbers of a float type ({values.dtype})" if whole else f"float numbers ({values.dtype})"
+            whole = bool(known.size and np.all(known % 1 == 0))
+        if whole and known.size < values.size:
+            return f"whole numbers of a float type ({values.dtype}), and {values.size - known.size:,} that are missing"
+        return f"whole numbers of a float type ({values.dtype})" if whole else f"{REAL} ({values.dtype})"
     if values.dtype.kind in "iu" and values.size and not 0 <= int(values.min()) <= int(values.max()) < 1 << 63:
         return f"whole numbers from {values.min()} to {values.max()}"
     return ""

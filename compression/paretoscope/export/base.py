@@ -220,6 +220,11 @@ class Original:
 
         return distance(self.floats, self.logits(exact))
 
+    @cached_property
+    def nudged(self) -> Arrays:
+        """Outputs of the integer network with its scales moved by two of their last places, up and down in turn."""
+        return self.logits(self.network.nudged(2.0**-22))
+
     def logits(self, forward: Callable[..., Any]) -> Arrays:
         """Outputs (n, ...) of the test split, in the chunks in which accuracy is measured."""
 
@@ -368,29 +373,6 @@ def close_to_decoded(logits: Arrays, original: Original) -> str | None:
         if off > allowed
         else None
     )
-
-
-def alike(flips: float, mean: float) -> Judge:
-    """Asks that of the predictions at most the share `flips` differ from the integer network's, and that logits are
-    off by at most `mean` of its largest one on average."""
-
-    def judge(logits: Arrays, original: Original) -> str | None:
-        expected = original.screen
-        if distance(logits, expected) == np.inf:
-            return "logits must be finite and of every image; these are not"
-        share = float((answers(logits) != answers(expected)).mean())
-        off = max(
-            float(np.abs(one - other).mean() / max(np.abs(other).max(), 1e-12))
-            for one, other in zip(arrays(logits), arrays(expected), strict=True)
-        )
-        if share <= flips and off <= mean:
-            return None
-        return (
-            f"at most {flips:.1%} of the predictions may differ from the integer network's and logits by {mean:.1%} "
-            f"of the largest on average; here {share:.1%} differ, and logits by {off:.1%}"
-        )
-
-    return judge
 
 
 def answers(outputs: Arrays) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from paretoscope.export.base import Format, Original, alike, close_to_decoded
+from paretoscope.export.base import Format, Original, close_to_decoded
+from paretoscope.export.likeness import alike
 from paretoscope.graph.trace import OPSET, inputs_of
 from paretoscope.runtimes import Program
 from paretoscope.runtimes.integer.onnx_int8 import write_int8

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from paretoscope.base.batch import parts
+from paretoscope.base.errors import ModelError
 from paretoscope.base.files import temporary_folder
 from paretoscope.export import torch_export
 from paretoscope.export.base import Format, Original, close_to_decoded, versioned
@@ -41,12 +42,26 @@ def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
 
     def run(samples: Arrays) -> Arrays:
         for each, array in zip(given, arrays(samples), strict=True):
-            interpreter.set_tensor(each["index"], array)
+            interpreter.set_tensor(each["index"], fitted(array, np.dtype(each["dtype"]), each["name"]))
         interpreter.invoke()
         found = tuple(np.asarray(interpreter.get_tensor(each["index"])) for each in answers)
         return found[0] if len(found) == 1 else found
 
     return original.run(run, chunk=1)
+
+
+def fitted(array: np.ndarray, wanted: np.dtype, name: str) -> np.ndarray:
+    """Integers in the type that a file wants for an input: the converter makes int32 of int64. Raises ModelError where
+    one does not fit into it; other types stay, for the interpreter to refuse."""
+    if array.dtype == wanted or array.dtype.kind != "i" or wanted.kind not in "iu":
+        return array
+    least, most = np.iinfo(wanted).min, np.iinfo(wanted).max
+    if array.size and not least <= array.min() <= array.max() <= most:
+        raise ModelError(
+            f"the input {name} of the file takes {wanted.name}, from {least:,} to {most:,}; a sample has "
+            f"{array.min():,} to {array.max():,}. Use smaller numbers, or another format."
+        )
+    return array.astype(wanted)
 
 
 TFLITE = Format(

@@ -29,12 +29,16 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a rule knows beside the inputs: the attributes, the opset, how many outputs are asked for, and the place."""
+    """What a rule knows beside the inputs: the attributes, the opset, how many outputs are asked for, and the place.
+
+    indices: of GatherND and ScatterND, where they are constants of the file.
+    """
 
     attributes: Attributes
     opset: int
     outputs: int
     where: str
+    indices: np.ndarray | None = None
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)

@@ -19,14 +19,15 @@ from torch.nn import functional as F
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.text import reason
-from paretoscope.graph import onnx_layers, onnx_moves, onnx_recurrent
+from paretoscope.graph import onnx_layers, onnx_moves, onnx_nd, onnx_recurrent
 from paretoscope.graph.layers import LARGEST
 from paretoscope.graph.onnx_calls import RULES, TYPES, Call
 from paretoscope.graph.onnx_file import MOST_NUMBERS, array, opset_of
 from paretoscope.graph.onnx_sizes import Numbers, Sizes, array_of, with_sizes
+from paretoscope.graph.onnx_strided import Strided
 
 # Their rules are registered when they are imported.
-assert onnx_layers and onnx_moves
+assert onnx_layers and onnx_moves and onnx_nd
 
 # Inputs of these that are weights, by place, and what they are called in a layer.
 _WEIGHTS: dict[str, tuple[str, ...]] = {
@@ -53,7 +54,11 @@ _BY_NUMBERS = {
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Equal", "Less", "Greater", "GreaterOrEqual", "LessOrEqual")
 # What is computed at once where all its inputs are constants, and which of these give the numbers of their input.
 _SAME = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
-_FOLDED = (*_SAME, "Cast", "Concat", "Slice", "Split", "Gather", "Expand", "Shape", "Add", "Sub", "Mul", "Div", "Neg")
+_FOLDED = (
+    *(*_SAME, "Cast", "Concat", "Slice", "Split", "Gather", "Expand", "Shape", "Add", "Sub", "Mul", "Div", "Neg"),
+    *("Equal", "Not", "Where", "GatherND", "ScatterND"),
+)
+_INDEXED = ("GatherND", "ScatterND")
 MOST_FOLDED = 1 << 28
 # Constants of up to so many integers may be sizes.
 _FEW = 4096
@@ -88,7 +93,11 @@ class OnnxNetwork(nn.Module):
                         f"{str(shape)[:80]} it has more. Export it again."
                     )
                 arrays[node.output[0]] = np.full(shape, *_filled(node))
-            elif node.op_type in _FOLDED and all(name in arrays for name in node.input if name):
+            elif (
+                node.op_type in _FOLDED
+                and all(name in arrays for name in node.input if name)
+                and not _grows(node, arrays)
+            ):
                 arrays.update(self._folded(node, arrays))
         self._nodes = [node for node in self._nodes if node.output[0] not in arrays]
         _expect_known(self._nodes)
@@ -101,11 +110,11 @@ class OnnxNetwork(nn.Module):
         self._skipped: set[str] = set()
         self._linear(arrays)
         self._register(arrays)
-        self._calls = [self._prepared(node) for node in self._nodes]
+        self._calls = [self._prepared(node, arrays) for node in self._nodes]
 
     def _folded(self, node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What a node makes of constants alone."""
-        _, call, function = self._prepared(node)
+        _, call, function = self._prepared(node, arrays)
         given: list[Any] = [torch.from_numpy(np.array(arrays[name])) if name else None for name in node.input]
         if node.op_type in _BY_NUMBERS:
             given[1:] = [each if each is None else Numbers(each.reshape(-1).tolist()) for each in given[1:]]
@@ -206,7 +215,9 @@ class OnnxNetwork(nn.Module):
             self._numbers[name] = Numbers(values.reshape(-1).tolist())
             self._plain[name] = array_of(values.tolist())
 
-    def _prepared(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, Call, Callable[..., Any]]:
+    def _prepared(
+        self, node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]
+    ) -> tuple[onnx.NodeProto, Call, Callable[..., Any]]:
         attributes = {}
         for each in node.attribute:
             value = helper.get_attribute_value(each)
@@ -219,7 +230,9 @@ class OnnxNetwork(nn.Module):
             attributes[each.name] = value
         where = f"{node.op_type} {node.name or node.output[0]}"
         # Recurrent layers are called with their weights, which no rule gets.
-        return node, Call(attributes, self._opset, len(node.output), where), RULES.get(node.op_type, _no_rule)
+        indices = arrays.get(node.input[1]) if node.op_type in _INDEXED and len(node.input) > 1 else None
+        call = Call(attributes, self._opset, len(node.output), where, indices)
+        return node, call, RULES.get(node.op_type, _no_rule)
 
     # Running it.
 
@@ -261,7 +274,7 @@ class OnnxNetwork(nn.Module):
         if kind == "Gather" and isinstance(given[0], Tensor) and node.input[1] in self._plain:
             if not self._plain[node.input[1]].ndim:
                 return given[0].select(call.get("axis", 0), int(self._plain[node.input[1]].item()))
-        elif any(isinstance(each, Sizes) for each in given) or self._is_of_sizes(node, values):
+        elif any(isinstance(each, (Sizes, Strided)) for each in given) or self._is_of_sizes(node, values):
             told = [
                 self._plain[name] if isinstance(each, Tensor) and name in self._plain and name not in values else each
                 for name, each in zip(node.input, given, strict=True)
@@ -373,6 +386,17 @@ def _filled(node: onnx.NodeProto) -> tuple[Any, np.dtype]:
     """What a ConstantOfShape is filled with."""
     value = next((array(a.t) for a in node.attribute if a.name == "value"), np.zeros(1, np.float32))
     return value.reshape(-1)[0], value.dtype
+
+
+def _grows(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a node picks more weights than there are, as from a table of positions: the table is what is kept."""
+    if node.op_type not in ("Gather", "GatherND") or arrays[node.input[0]].dtype.kind != "f":
+        return False
+    shape, indices = arrays[node.input[0]].shape, arrays[node.input[1]]
+    if node.op_type == "Gather":
+        return bool(shape) and indices.size > shape[_attribute(node, "axis", 0) % len(shape)]
+    axes = indices.shape[-1] if indices.ndim else 0
+    return bool(axes) and indices.size // axes > math.prod(shape[:axes])
 
 
 def _constant(node: onnx.NodeProto) -> np.ndarray:

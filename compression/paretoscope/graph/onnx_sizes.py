@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paretoscope.graph import onnx_strided
 from paretoscope.graph.onnx_calls import Call
+from paretoscope.graph.onnx_strided import Strided
 
 # An array of integers and of sizes that are not known yet (torch.SymInt).
 Sizes = np.ndarray
@@ -55,6 +57,11 @@ def with_sizes(kind: str, call: Call, function: Callable[..., Any], given: Seque
 
     given: tensors, sizes, None; constants of the file as sizes. Raises ModelError for what is neither.
     """
+    if any(isinstance(each, Strided) for each in given):
+        found = onnx_strided.followed(kind, call, [*given])
+        if found is not None:
+            return found
+        given = [each.tensor if isinstance(each, Strided) else each for each in given]
     if isinstance(given[0], Tensor) and kind in _TOLD:
         return function(call, given[0], *(Numbers(e.reshape(-1)) if isinstance(e, Sizes) else e for e in given[1:]))
     if any(isinstance(each, Tensor) for each in given):
@@ -65,16 +72,15 @@ def with_sizes(kind: str, call: Call, function: Callable[..., Any], given: Seque
     if kind in _SINGLE:
         return _each(_SINGLE[kind], arrays[0])
     first = arrays[0]
-    axes = [int(each) for each in arrays[1].reshape(-1)] if len(arrays) > 1 else None
     match kind:
         case "Gather":
             return np.asarray(np.take(first, arrays[1].astype(np.int64), call.get("axis", 0)), dtype=object)
         case "Concat":
             return np.concatenate([np.atleast_1d(each) for each in arrays], call.get("axis", 0))
         case "Unsqueeze":
-            return np.asarray(np.expand_dims(first, tuple(axes or call.get("axes"))), dtype=object)
+            return np.asarray(np.expand_dims(first, tuple(_axes(arrays, call) or ())), dtype=object)
         case "Squeeze":
-            chosen = axes or call.get("axes")
+            chosen = _axes(arrays, call)
             return np.asarray(np.squeeze(first, tuple(chosen) if chosen else None), dtype=object)
         case "Cast" | "Identity":
             return first
@@ -88,7 +94,8 @@ def with_sizes(kind: str, call: Call, function: Callable[..., Any], given: Seque
         case "ConstantOfShape":
             return function(call, list(first.reshape(-1)))
         case "Range":
-            return function(call, *(each.item() for each in arrays))
+            bounds = [each.item() for each in arrays]
+            return onnx_strided.counted(*bounds) or function(call, *bounds)
         case "Reshape":
             return first.reshape([int(each) for each in arrays[1].reshape(-1)])
         case "ReduceProd":
@@ -98,6 +105,11 @@ def with_sizes(kind: str, call: Call, function: Callable[..., Any], given: Seque
         case "Size":
             return array_of(first.size)
     raise call.refuse("sizes among its inputs")
+
+
+def _axes(arrays: Sequence[Sizes], call: Call) -> list[int] | None:
+    """Those of a node, which are its second input since opset 13."""
+    return [int(each) for each in arrays[1].reshape(-1)] if len(arrays) > 1 else call.get("axes")
 
 
 def _sliced(first: Sizes, rest: Sequence[Sizes], call: Call) -> Sizes:

@@ -170,7 +170,7 @@ class _Graph:
                     if "as_tensor" not in arg:
                         if "as_none" in arg:
                             continue
-                        raise _refused(f"take tensors; one of its inputs is {next(iter(arg))}")
+                        raise _refused(f"take tensors; one of its inputs is {next(iter(arg), 'nothing')}")
                     inputs.append(self._placeholder(arg["as_tensor"]["name"]))
                 case "parameter" | "buffer":
                     place = self._placeholder(about["arg"]["name"])
@@ -311,7 +311,7 @@ class _Graph:
                 raise _refused(f"give its outputs and change nothing else; it has a {kind[:80]}")
             elif "as_none" not in about["arg"]:
                 if "as_tensor" not in about["arg"]:
-                    raise _refused(f"give tensors; one of its outputs is {next(iter(about['arg']))[:80]}")
+                    raise _refused(f"give tensors; one of its outputs is {next(iter(about['arg']), 'nothing')[:80]}")
                 outputs.append(self._values[about["arg"]["as_tensor"]["name"]])
         if not outputs:
             raise _refused("have an output; this one gives nothing")

@@ -240,8 +240,14 @@ class Trace(TorchFunctionMode):
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """The name of a new constant. dtype: None for the value's own."""
-        name = f"constant_{len(self.initializers)}"
+        name = self._free(f"constant_{len(self.initializers)}")
         self.initializers[name] = np.asarray(value, dtype)
+        return name
+
+    def _free(self, name: str) -> str:
+        """The name, or one like it where a weight is called so, as an imported graph's constants are."""
+        while name in self._weights or name in self.initializers:
+            name = f"{name}_"
         return name
 
     def sizes(self, shape: Sequence[int]) -> str:
@@ -272,7 +278,7 @@ class Trace(TorchFunctionMode):
 
         The first node that has weights of a layer is called after it, so that a runtime's profile reads by layer.
         """
-        output = f"{op}_{len(self.nodes)}"
+        output = self._free(f"{op}_{len(self.nodes)}")
         layer = next((name.rpartition(".")[0] for name in inputs if name in self._weights), "")
         fresh = layer and all(node.name != layer for node in self.nodes)
         node = helper.make_node(op, inputs, [output], name=layer if fresh else output, **attributes)

@@ -15,7 +15,7 @@ class Pair:
 
     points: change of the headline figure, times `Words.factor`. p_value: of the task's paired test, two-sided.
     measurable: whether that tells the two apart at the 5 % level. broken, mended, changed: samples whose answer got
-    worse, got better, or is another that is as wrong.
+    worse, got better, or is another, as `Words.flips` has it. same: whether every sample is answered alike.
     """
 
     points: float
@@ -25,11 +25,12 @@ class Pair:
     mended: int
     changed: int
     n: int
+    same: bool
 
     @property
-    def same(self) -> bool:
-        """Whether every sample is answered alike."""
-        return not (self.broken or self.mended or self.changed)
+    def counts(self) -> dict[Flip, int]:
+        """How many samples are of each kind that is not `Flip.SAME`."""
+        return {Flip.BROKEN: self.broken, Flip.MENDED: self.mended, Flip.CHANGED: self.changed}
 
 
 def pairable(one: Record, other: Record, task: Task) -> bool:
@@ -64,6 +65,7 @@ def pair_of(task: Task, was: Answers, now: Answers, labels: np.ndarray) -> Pair:
         mended=flips.count(Flip.MENDED),
         changed=flips.count(Flip.CHANGED),
         n=len(was),
+        same=flips.same,
     )
 
 

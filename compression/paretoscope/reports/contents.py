@@ -10,6 +10,7 @@ from paretoscope.measure.comparison import Pair
 from paretoscope.measure.record import Record
 from paretoscope.recipe.differences import Row
 from paretoscope.recipe.recipe import Recipe
+from paretoscope.tasks import Flip, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,14 @@ class Test:
 class Sample:
     """A sample whose answer flips. picture: uint8, small. curves: (channels, points). text: of all other samples.
 
-    before, after: what the two say. truth: "" where there is none. broken: whether the answer got worse.
+    before, after: what the two say. truth: "" where there is none. kind: what became of the answer.
     """
 
     number: int
     before: tuple[str, str]
     after: tuple[str, str]
     truth: str
-    broken: bool
+    kind: Flip
     picture: np.ndarray | None = None
     curves: np.ndarray | None = None
     text: str = ""
@@ -76,12 +77,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Flips:
-    """The samples of which two configurations say something else. count: of all; samples: of those that are shown."""
+    """The samples of which two configurations say something else. counts: of all; samples: of those that are shown;
+    same: whether every sample is answered alike."""
 
     before: str
     after: str
-    broken: int
-    mended: int
+    counts: dict[Flip, int]
+    same: bool
     samples: tuple[Sample, ...]
 
 
@@ -99,14 +101,15 @@ class Layer:
 class Report:
     """All that a report tells.
 
-    summary: of the network, in a sentence. made: date and time. version: of the program. machine: of the timings;
-    setting: how they were taken. asked, answered: the question and its answer in sentences, "" without limits. shown,
-    tried: recipes in the file, and all. front: who is on it, by size. pins: beside the chosen one. settings: of the
-    chosen one, then of the pins. rest: bytes of the chosen file that are of no layer. missing: sentences on what is
-    left out.
+    words: of its task. summary: of the network, in a sentence. made: date and time. version: of the program. machine:
+    of the timings; setting: how they were taken. asked, answered: the question and its answer in sentences, "" without
+    limits. shown, tried: recipes in the file, and all. front: who is on it, by size. pins: beside the chosen one.
+    settings: of the chosen one, then of the pins. rest: bytes of the chosen file that are of no layer. missing:
+    sentences on what is left out.
     """
 
     model: str
+    words: Words
     summary: str
     made: str
     version: str

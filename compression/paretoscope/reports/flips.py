@@ -13,10 +13,12 @@ from paretoscope.service import preview
 from paretoscope.service.preview import Picked, Seen, Shown
 from paretoscope.tasks import Answers, Flip
 
-# Samples (broken, mended) that are shown from the baseline to the chosen configuration, and from that to each of so
-# many pins; pixels of their longer sides, values of a row, curves of a signal. Chosen by hand, no benchmark.
-FIRST, FURTHER, PINS = (12, 6), (4, 4), 6
+# Samples (broken, mended, those that moved most where none is either) that are shown from the baseline to the chosen
+# configuration, and from that to each of so many pins; pixels of their longer sides, values of a row, curves of a
+# signal. Chosen by hand, no benchmark.
+FIRST, FURTHER, PINS = (12, 6, 12), (4, 4, 4), 6
 PIXELS, VALUES, CURVES = 64, 8, 3
+KINDS = (Flip.BROKEN, Flip.MENDED, Flip.CHANGED)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -41,7 +43,9 @@ def between(subject: Subject, answered: Sequence[Answered]) -> list[Flips]:
         most = FURTHER if at else FIRST
         places = {
             kind: comparison.chosen(found, subject.labels, frozenset([kind]))[:count].tolist()
-            for kind, count in zip((Flip.BROKEN, Flip.MENDED), most, strict=True)
+            for kind, count in zip(KINDS, most, strict=True)
+            # Of answers that were wrong and are, none is worth a picture.
+            if kind is not Flip.CHANGED or not subject.task.needs_labels
         }
         chosen.append((before, after, found, places))
     wanted = sorted({place for *_, places in chosen for each in places.values() for place in each})
@@ -51,15 +55,15 @@ def between(subject: Subject, answered: Sequence[Answered]) -> list[Flips]:
         Flips(
             before=before.name,
             after=after.name,
-            broken=found.count(Flip.BROKEN),
-            mended=found.count(Flip.MENDED),
+            counts={kind: found.count(kind) for kind in places},
+            same=found.same,
             samples=tuple(
                 Sample(
                     number=place,
                     before=subject.task.said(before.answers, place),
                     after=subject.task.said(after.answers, place),
                     truth=_truth(subject, place),
-                    broken=kind is Flip.BROKEN,
+                    kind=kind,
                     **seen[place],
                 )
                 for kind, each in places.items()

@@ -90,6 +90,7 @@ def gather(
     layers, rest = _layers(bench, subject, recipe)
     return Report(
         model=sources.find(model).title,
+        words=words,
         summary=(
             f"{subject.parameters:,} parameters, {format_bytes(subject.baseline.size_bytes)} as fp32; "
             f"{len(subject.judged):,} test samples of {subject.dataset or 'random numbers'}."

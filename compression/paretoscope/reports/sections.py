@@ -12,7 +12,7 @@ from paretoscope.measure.wording import share_touched, smaller, speed, untouched
 from paretoscope.recipe.differences import ABSENT
 from paretoscope.reports.contents import Configuration, Flips, Report, Sample
 from paretoscope.reports.markup import Markup, section, table, tag
-from paretoscope.tasks import Words, tasks
+from paretoscope.tasks import Words, plain, tasks
 
 NOTHING = ABSENT
 UNMEASURED = "not measured"
@@ -162,45 +162,43 @@ def _tests(report: Report) -> Markup:
             each.points,
             "differs" if each.pair.measurable else "no measurable difference",
             format_p(each.pair.p_value),
-            f"{each.pair.broken:,}",
-            f"{each.pair.mended:,}",
+            "none" if each.pair.same else plain.flips(report.words, each.pair.counts),
             f"{each.pair.n:,}",
         )
         for each in report.tests
     )
-    return table(("Pair", "Change", "Verdict", "Test", "Broken", "Mended", "Samples"), rows)
+    return table(("Pair", "Change", "Verdict", "Test", "Answers that flip", "Samples"), rows)
 
 
 def flips(report: Report) -> Markup:
     """The samples whose answer is another one, the starkest first."""
-    shown = [_flips(each) for each in report.flips]
+    shown = [_flips(each, report.words) for each in report.flips]
     if not shown:
         shown = [tag("p", "The answers to single samples are not known: that was left out.", class_="quiet")]
     return section("The samples whose answer flips", *shown)
 
 
-def _flips(pair: Flips) -> Markup:
-    count = pair.broken + pair.mended
-    told = f"{pair.broken:,} broken, {pair.mended:,} mended"
+def _flips(pair: Flips, words: Words) -> Markup:
+    count = sum(pair.counts.values())
+    told = plain.flips(words, pair.counts)
     if count > len(pair.samples):
-        told += f"; the {len(pair.samples):,} starkest of these are shown"
+        told += f"; {len(pair.samples):,} of these are shown, {words.flips.order}"
     return tag(
         "div",
         tag("h3", f"From {pair.before} to {pair.after}"),
-        tag("p", f"{told}." if count else "Every sample is answered as well as before."),
-        tag("div", *map(_sample, pair.samples), class_="samples"),
+        tag("p", "Every sample is answered as well as before." if pair.same or not count else f"{told}."),
+        tag("div", *(_sample(each, words) for each in pair.samples), class_="samples"),
     )
 
 
-def _sample(one: Sample) -> Markup:
-    kind = "broken" if one.broken else "mended"
+def _sample(one: Sample, words: Words) -> Markup:
     truth = [tag("span", f"truth: {one.truth}")] if one.truth else []
     return tag(
         "figure",
         _seen(one),
         tag(
             "figcaption",
-            tag("span", f"{kind}, sample {one.number:,}", class_=kind),
+            tag("span", f"{plain.flip(words, one.kind).told}, sample {one.number:,}", class_=one.kind.name.lower()),
             tag("span", f"before: {_said(one.before)}"),
             tag("span", f"after: {_said(one.after)}"),
             *truth,

@@ -11,6 +11,7 @@ from typing import Any
 
 from paretoscope.base.errors import CompressionError
 from paretoscope.base.progress import SILENT, Progress
+from paretoscope.base.text import listed
 from paretoscope.codec import origin as _origin  # noqa: F401  (registers artefacts as an origin)
 from paretoscope.data import library as samples
 from paretoscope.data.data import Data
@@ -76,6 +77,7 @@ def open_candidate(
     data: str = "",
     data_told: str = "",
     train: str = "",
+    train_told: str = "",
     target: str | None = None,
     task: str | None = None,
     preprocess: str | Mapping[str, Any] | None = None,
@@ -85,9 +87,9 @@ def open_candidate(
 ) -> Candidate:
     """Open a source and fit it with what it is judged on; raises CompressionError, and leaves nothing behind then.
 
-    data, train: names of data of the library, or sources that are read into it; train "" for a part of data. data_told:
-    what the library calls the source of the data where its path says nothing. target: the column or array of their
-    labels. task: None for classification of data with labels, else agreement. preprocess: the name of a
+    data, train: names of data of the library, or sources that are read into it; train "" for a part of data. data_told,
+    train_told: what the library calls their sources where their paths say nothing. target: the column or array of the
+    labels of what is read now. task: None for what `chosen_task` says. preprocess: the name of a
     preset, a file, or settings; None for what the source suggests.
     """
     library.check_new_name(name, replace=replace)
@@ -102,6 +104,7 @@ def open_candidate(
         data=data,
         data_told=data_told,
         train=train,
+        train_told=train_told,
         target=target,
         task=task,
         preprocess=chosen,
@@ -119,6 +122,7 @@ def of_found(
     data: str = "",
     data_told: str = "",
     train: str = "",
+    train_told: str = "",
     target: str | None = None,
     task: str | None = None,
     preprocess: Preprocess | None = None,
@@ -129,15 +133,17 @@ def of_found(
     """`open_candidate` of a network that is open already: to try other data, tasks or preprocessing."""
     if train and not data:
         raise CompressionError(f"data to train on need data to measure on; got train {train} alone. Give both.")
+    asked, told = _parts(data, train), {"data": data_told, "train": train_told}
+    if target is not None and asked and all(text in samples.names() for text in asked.values()):
+        raise CompressionError(
+            f"--target is for data that are read now; {listed(asked.values())} is in the library. Leave it out."
+        )
     opened = found.opened
     if preprocess is None and opened.preprocess is not None and data:
         preprocess = Preprocess.from_json(opened.preprocess)
     read: list[str] = []
     try:
-        named = {
-            part: _data(text, name, target, code, data_told if part == "data" else "", progress, read)
-            for part, text in _parts(data, train).items()
-        }
+        named = {part: _data(text, name, target, code, told[part], progress, read) for part, text in asked.items()}
         network = network_of(
             name,
             opened.imported.graph,
@@ -165,9 +171,10 @@ def of_found(
 
 
 def chosen_task(data: Data, network: Network) -> tuple[str, str | None]:
-    """Classification of data with labels, which must fit; agreement without any, and why.
+    """Classification of data whose labels are to be classes, which must fit; agreement where nothing can be classes,
+    and why: labels are never left out in silence.
 
-    Raises DataError as `expect_classes`: labels that are given are never left out in silence.
+    Raises DataError as `expect_classes`.
     """
     why = without_labels(data, network)
     if why is None:
@@ -189,8 +196,6 @@ def _data(
 ) -> str:
     """The name of data in the library; a source is read into it under a free name, which joins `read`."""
     if text in samples.names():
-        if target is not None:
-            raise CompressionError(f"--target is for data that are read now; {text} is in the library. Leave it out.")
         return text
     name = samples.add(network, text, target=target, code=code, told=told, progress=progress, beside=True).name
     read.append(name)

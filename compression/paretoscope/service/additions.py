@@ -14,7 +14,7 @@ class Addition:
 
     inputs: shapes of one sample, by the names of inputs. data, train: "" for none. target, task: "" for what the data
     say. preprocess: a preset's name, or settings as JSON; "" for what the source suggests. replace: whether it may take
-    the place of another network of that name. uploaded, data_uploaded: whether the source, or that of
+    the place of another network of that name. uploaded, data_uploaded, train_uploaded: whether the source, or that of
     the data, is a copy that goes, of which the name of the file alone is told.
     """
 
@@ -31,6 +31,7 @@ class Addition:
     replace: bool = False
     uploaded: bool = False
     data_uploaded: bool = False
+    train_uploaded: bool = False
 
     def settings(self) -> str | dict[str, Any] | None:
         """The preprocessing: a preset's name, settings, or None; raises ValueError for what is no JSON."""

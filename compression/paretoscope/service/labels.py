@@ -8,6 +8,7 @@ import numpy as np
 from paretoscope.base.errors import DataError
 from paretoscope.base.text import listed
 from paretoscope.data.data import Data, Part
+from paretoscope.data.writer import REAL
 from paretoscope.networks.network import Network
 
 if TYPE_CHECKING:
@@ -19,12 +20,29 @@ OTHERWISE = "judge it by agreement (--task agreement), which needs no labels"
 
 
 def without_labels(data: Data, network: Network) -> str | None:
-    """Why there is nothing that could be classes; None where there is a target, whatever it holds."""
+    """Why nothing there can be classes: no labels, outputs that are none of classes, or a target of another kind, real
+    numbers or several a sample. None where classes are to be expected, and what does not fit is a mistake.
+    """
     if not network.data:
         return "there are no data, so that its inputs are drawn random numbers"
-    if not data.labelled and not _unfit(data):
+    unfit = _unfit(data)
+    if not data.labelled and not unfit:
         return "the data have no labels"
+    if not _classifies(network):
+        return (
+            f"classes need one output (n, classes) of two classes or more, and its outputs are {_outputs(network)}; "
+            "the labels are left out"
+        )
+    if unfit.startswith(REAL):
+        return f"the target holds {unfit}, which are no classes; it is left out"
+    if data.labelled and (other := _other_kind(data)):
+        return f"the labels are {other}, not one class a sample; they are left out"
     return None
+
+
+def leaves_out(data: Data) -> bool:
+    """Whether the data have labels, or what may have been meant as such."""
+    return data.labelled or bool(_unfit(data))
 
 
 def expect_classes(data: Data, network: Network) -> None:
@@ -39,11 +57,10 @@ def expect_classes(data: Data, network: Network) -> None:
         )
     if not data.labelled:
         return
-    if len(network.outputs) != 1 or len(network.outputs[0]) != 1 or network.outputs[0][0] < 2:
-        shapes = listed(str(("n", *shape)).replace("'", "") for shape in network.outputs)
+    if not _classifies(network):
         raise DataError(
-            f"labels need a network of one output (n, classes) of two classes or more; the outputs are {shapes}. Give "
-            f"data without labels, or {OTHERWISE}."
+            f"labels need a network of one output (n, classes) of two classes or more; the outputs are "
+            f"{_outputs(network)}. Give data without labels, or {OTHERWISE}."
         )
     for part in Part:
         _expect_part(data, part, network.outputs[0][0])
@@ -60,15 +77,38 @@ def doubts(data: Data, network: Network) -> str | None:
     )
 
 
+def _classifies(network: Network) -> bool:
+    """Whether its outputs may be classes: one of two columns or more."""
+    return len(network.outputs) == 1 and len(network.outputs[0]) == 1 and network.outputs[0][0] > 1
+
+
+def _outputs(network: Network) -> str:
+    return listed(_shape(shape) for shape in network.outputs)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return str(("n", *shape)).replace("'", "")
+
+
+def _other_kind(data: Data) -> str:
+    """Labels of another kind than a class for each sample: several, or real numbers; "" for any others."""
+    for labels in _arrays(data.labels(Part.TEST, CHUNK)):
+        if labels.ndim > 1:
+            return f"{labels.dtype} {_shape(labels.shape[1:])}"
+        # Whole numbers of a float type may well be classes, which were stored as such.
+        if np.issubdtype(labels.dtype, np.floating) and np.any(np.isfinite(labels) & (labels % 1 != 0)):
+            return f"{REAL} ({labels.dtype})"
+    return ""
+
+
 def _expect_part(data: Data, part: Part, classes: int) -> None:
     ends: list[int] = []
     n = 0
     for labels in _arrays(data.labels(part, CHUNK)):
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            shape = str(("n", *labels.shape[1:])).replace("'", "")
             raise DataError(
-                f"labels must be whole numbers, one a sample (n,); they are {labels.dtype} {shape}. Give a class for "
-                f"each sample, or {OTHERWISE}."
+                f"labels must be whole numbers, one a sample (n,); they are {labels.dtype} {_shape(labels.shape[1:])}. "
+                f"Give a class for each sample, or {OTHERWISE}."
             )
         if len(labels):
             n, ends = n + len(labels), [min([*ends, int(labels.min())]), max([*ends, int(labels.max())])]

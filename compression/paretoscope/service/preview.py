@@ -2,13 +2,13 @@
 that is what its user expects. Preprocessing is not undone: a mistake in it shows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paretoscope.base.batch import Batch, call, length, parts, tensors_in
 from paretoscope.base.errors import ModelError
@@ -23,7 +23,7 @@ from paretoscope.data.samples import Kind
 from paretoscope.data.taking import taken
 from paretoscope.measure.subject import Subject
 from paretoscope.networks.network import Input, Network
-from paretoscope.tasks import Task
+from paretoscope.tasks import BaselineFigures, Task
 from paretoscope.tasks.classification import Classification
 
 # Samples, answers of each, values of a row, points of a curve and curves that are shown; chosen by hand, no benchmark.
@@ -81,8 +81,8 @@ class Picked:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """seen: for each input. answers: what the network says, in words, the surest first. label: "" without one. right:
-    whether the first answer is the label, None without one."""
+    """seen: for each input. answers: what the network says, in words, the surest first; () before it ran. label: ""
+    without one. right: whether the first answer is the label, None without one."""
 
     seen: tuple[Seen, ...]
     answers: tuple[str, ...]
@@ -92,52 +92,79 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What the baseline has right of the n samples of the test split, with its 95 % interval; chance: whether that may
-    be guessing."""
+    """What the baseline has right of n of the `samples` of the test split, with its 95 % interval; chance: whether that
+    may be guessing."""
 
     value: float
     low: float
     high: float
     n: int
     chance: bool
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """touched: share of the parameters that recipes act on. parameters, size_bytes: of the baseline."""
+
+    touched: float
+    parameters: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
     """inputs: in the network's order. samples: of the test split, in its order; drawn: whether they are random numbers.
-    worth: None where there are no labels to judge by, or it is not known yet. touched: share of the parameters that
-    recipes act on. parameters, size_bytes: of the baseline. presets: other preprocessing that could be tried.
+    worth: None where there are no labels to judge by, or it is not known yet. facts: of the network, None before it is
+    open. presets: other preprocessing that could be tried.
     """
 
     inputs: tuple[Shown, ...]
     samples: tuple[Sample, ...]
     drawn: bool
-    worth: Worth | None
-    touched: float
-    parameters: int
-    size_bytes: int
-    presets: tuple[str, ...]
+    worth: Worth | None = None
+    facts: Facts | None = None
+    presets: tuple[str, ...] = ()
 
 
 def preview(subject: Subject) -> Preview:
     """The first samples of the test split, run through the network; what it is worth is left out."""
-    network, data, task = subject.network, subject.data, subject.task
+    found = answered(seen(subject.network, subject.data), subject.data, subject.task, subject.model, known=True)
+    return replace(
+        found,
+        facts=Facts(subject.reach, subject.parameters, subject.statistics.size_bytes),
+        presets=presets_for(subject) if subject.task.needs_labels else (),
+    )
+
+
+def seen(network: Network, data: Data) -> Preview:
+    """The first samples of the test split as the network gets them: all that can be shown before it is open."""
+    batch = next(iter(data.samples(Part.TEST, SAMPLES)))
+    picked = _picked(network, data, batch, range(length(batch)))
+    return Preview(picked.inputs, tuple(Sample(views, ()) for views in picked.seen), data.drawn)
+
+
+def answered(shown: Preview, data: Data, task: Task, model: nn.Module, *, known: bool = False) -> Preview:
+    """The same samples with what the network says of them; raises ModelError for outputs that the task cannot judge.
+
+    known: whether the task is told of the network's outputs already; else it learns from these, and what the network is
+    worth on these few is a first figure.
+    """
     batch = next(iter(data.samples(Part.TEST, SAMPLES)))
     labels = next(iter(data.labels(Part.TEST, SAMPLES)), None) if data.labelled else None
     with torch.inference_mode(), machine(exclusive=False):
-        outputs = call(subject.model, batch)
-    picked = _picked(network, data, batch, range(length(batch)))
-    samples = [_sample(place, views, task, outputs, labels) for place, views in enumerate(picked.seen)]
-    return Preview(
-        inputs=picked.inputs,
-        samples=tuple(samples),
-        drawn=data.drawn,
-        worth=None,
-        touched=subject.reach,
-        parameters=subject.parameters,
-        size_bytes=subject.statistics.size_bytes,
-        presets=presets_for(subject) if task.needs_labels else (),
-    )
+        outputs = call(model, batch)
+    task = task if known else task.knowing(outputs)
+    samples = [_sample(place, each.seen, task, outputs, labels) for place, each in enumerate(shown.samples)]
+    first = None if known or labels is None or not task.needs_labels else _first(task, outputs, labels.numpy(), data)
+    return replace(shown, samples=tuple(samples), worth=first)
+
+
+def _first(task: Task, outputs: Any, labels: np.ndarray, data: Data) -> Worth:
+    task.check(labels)
+    answers = task.answers(task.comparable(outputs))
+    figures = task.baseline(task.score(answers, labels, answers), 0)
+    return _worth(task, figures, labels, len(labels), data.length(Part.TEST))
 
 
 def samples_at(subject: Subject, places: Sequence[int]) -> Picked:
@@ -169,10 +196,13 @@ def worth(subject: Subject, n: int | None = None) -> Worth | None:
     task, n = subject.task, subject.judged.settled if n is None else n
     if not task.needs_labels:
         return None
-    figures, labels = subject.judged.baseline(n), subject.labels
+    return _worth(task, subject.judged.baseline(n), subject.labels, n, len(subject.judged))
+
+
+def _worth(task: Task, figures: BaselineFigures, labels: np.ndarray, n: int, samples: int) -> Worth:
     low, high = task.interval(figures, n)
     most = np.bincount(labels.reshape(-1)).max() / labels.size
-    return Worth(figures.value, low, high, n, task.at_chance(round(figures.value * n), n, float(most)))
+    return Worth(figures.value, low, high, n, task.at_chance(round(figures.value * n), n, float(most)), samples)
 
 
 def presets_for(subject: Subject) -> tuple[str, ...]:

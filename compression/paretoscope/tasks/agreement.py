@@ -31,12 +31,14 @@ from paretoscope.base.units import format_percent, format_points
 from paretoscope.tasks.reference import Forward, Reference, run
 from paretoscope.tasks.shares import are_shares, as_logits
 from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, Flip, Flips, tasks
-from paretoscope.tasks.words import Further, Words
+from paretoscope.tasks.words import FlipWord, FlipWords, Further, Words
 
 T = TypeVar("T")
 
 # Errors that differ by no more are ties in the paired test: a point of agreement; chosen by hand, no benchmark.
 RESOLUTION = 0.01
+# Share of the samples that count as those that moved most, where no answer can flip; chosen by hand, no benchmark.
+MOVED = 0.05
 # The largest relative error that is told apart: networks that overflow have no other number. By hand, no benchmark.
 MOST = 1e3
 
@@ -58,6 +60,15 @@ WORDS = Words(
     divergence="divergence",
     harm_unit="nats or noise/signal",
     loss_unit="nats or noise/signal",
+    flips=FlipWords(
+        broken=FlipWord("Another top answer", "with another top answer"),
+        mended=FlipWord("Top answer back", "with the top answer back"),
+        changed=FlipWord("Moved most", "moved most"),
+        help="Another top answer: samples that had the uncompressed network's and have it no more. Top answer back: "
+        f"the other way round. Moved most, of outputs without one top answer: the {MOVED:.0%} of the samples whose "
+        "error changed most.",
+        order="the largest error first",
+    ),
     errors=None,
 )
 
@@ -294,12 +305,20 @@ class Agreement:
         return Comparison(WORDS.factor * (totals[0] - totals[1]) / len(was), _paired(was, now))
 
     def flips(self, before: Answers, after: Answers, labels: np.ndarray) -> Flips:
-        """By the errors, with the ties of the sign test; where only the top answer is another, it changed."""
+        """By the top answer where a sample has one; of other outputs, the share MOVED whose errors differ most.
+
+        Errors differ a little for nearly every sample: that alone breaks none.
+        """
         was, now = _closeness(before), _closeness(after)
-        kinds = np.where(_differ(was.top, now.top), Flip.CHANGED, Flip.SAME).astype(np.int8)
-        kinds[now.errors > was.errors + RESOLUTION] = Flip.BROKEN
-        kinds[now.errors < was.errors - RESOLUTION] = Flip.MENDED
-        return Flips(kinds, np.abs(now.errors - was.errors))
+        kinds, apart = np.full(len(was), Flip.SAME, np.int8), np.abs(now.errors - was.errors)
+        same = not bool(np.any(_differ(was.top, now.top) | (apart > RESOLUTION)))
+        if np.all(np.isin([was.top, now.top], (0, 1))):
+            kinds[was.top > now.top] = Flip.BROKEN
+            kinds[was.top < now.top] = Flip.MENDED
+            return Flips(kinds, np.maximum(was.errors, now.errors), same)
+        most = np.argsort(-apart, kind="stable")[: math.ceil(MOVED * len(apart))]
+        kinds[most[apart[most] > RESOLUTION]] = Flip.CHANGED
+        return Flips(kinds, apart, same)
 
     def said(self, answers: Answers, place: int) -> tuple[str, str]:
         """Whether the top answer is the baseline's, and the relative error."""

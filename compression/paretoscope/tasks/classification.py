@@ -17,7 +17,7 @@ from paretoscope.base.units import format_percent, format_points
 from paretoscope.tasks.reference import Forward, Reference, run
 from paretoscope.tasks.shares import are_shares, as_logits
 from paretoscope.tasks.task import SIGNIFICANCE, Answers, BaselineFigures, Comparison, Figures, Flip, Flips, tasks
-from paretoscope.tasks.words import ErrorWords, Further, Words
+from paretoscope.tasks.words import ErrorWords, FlipWord, FlipWords, Further, Words
 
 T = TypeVar("T")
 
@@ -39,6 +39,14 @@ WORDS = Words(
     divergence="KL divergence",
     harm_unit="nats",
     loss_unit="nats",
+    flips=FlipWords(
+        broken=FlipWord("Broken", "broken", "✓", "✗"),
+        mended=FlipWord("Mended", "mended", "✗", "✓"),
+        changed=FlipWord("Otherwise wrong", "otherwise wrong", "✗", "✗"),
+        help="Broken: samples whose answer was right and is wrong now. Mended: the other way round. Otherwise wrong: "
+        "another answer, as wrong.",
+        order="the starkest first",
+    ),
     errors=ErrorWords(
         tab="Confusion",
         matrix="Confusion matrix",
@@ -269,7 +277,8 @@ class Classification:
         kinds = np.where(was.classes != now.classes, Flip.CHANGED, Flip.SAME).astype(np.int8)
         kinds[was_right & ~right] = Flip.BROKEN
         kinds[right & ~was_right] = Flip.MENDED
-        return Flips(kinds, was.confidences.astype(np.float64) + now.confidences)
+        same = not bool(np.any(kinds != Flip.SAME))
+        return Flips(kinds, was.confidences.astype(np.float64) + now.confidences, same)
 
     def said(self, answers: Answers, place: int) -> tuple[str, str]:
         """The name of the class, and how sure the model is of it."""

@@ -88,7 +88,8 @@ class Comparison:
 
 
 class Flip(IntEnum):
-    """What became of a sample's answer from one model to another: as it was, worse, better, or another as wrong."""
+    """What became of a sample's answer from one model to another: as it was, worse, better, or another one of which
+    neither is said. `Words.flips` has what a task means by that."""
 
     SAME = 0
     BROKEN = 1
@@ -101,10 +102,12 @@ class Flips:
     """What became of each sample from one model to another.
 
     kinds: int8 (n,), values of `Flip`. sizes: float64 (n,), how stark the difference is; only their order counts.
+    same: whether every sample is answered alike.
     """
 
     kinds: np.ndarray
     sizes: np.ndarray
+    same: bool
 
     def count(self, kind: Flip) -> int:
         """How many samples are of a kind."""
@@ -218,7 +221,8 @@ class Task(Protocol):
         ...
 
     def flips(self, before: Answers, after: Answers, labels: np.ndarray) -> Flips:
-        """Which samples one model answers otherwise than another; broken and mended are what `compare` counts."""
+        """Which samples one model answers otherwise than another, by a rule under which most samples are as they were
+        where two models are close. Where answers are right or wrong, broken and mended are what `compare` counts."""
         ...
 
     def said(self, answers: Answers, place: int) -> tuple[str, str]:

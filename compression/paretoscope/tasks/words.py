@@ -31,6 +31,31 @@ class ErrorWords:
 
 
 @dataclass(frozen=True, slots=True)
+class FlipWord:
+    """What became of a sample's answer. title: alone. told: behind a number of samples. before, after: marks beside the
+    two answers, "" for none.
+    """
+
+    title: str
+    told: str
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FlipWords:
+    """What the screen calls samples whose answer got worse, got better, or is another. help: which those are. order: of
+    which of them come first.
+    """
+
+    broken: FlipWord
+    mended: FlipWord
+    changed: FlipWord
+    help: str
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
 class Words:
     """What the screen calls a task's headline figure, how it is written, and the tests beside it.
 
@@ -38,8 +63,8 @@ class Words:
     difference; point, points: the same in words. value, change: the figure and a difference of two as text. right: what
     follows the figure where a model is its subject ("95 % right"). chance: said of a model that is no better than
     guessing, at_chance: as a mark. interval, test: whose interval the figure has, and whose test tells models apart.
-    divergence: what harm is the mean of; harm_unit, loss_unit: of harm, and of what training lowers. errors: None
-    where there is no such matrix.
+    divergence: what harm is the mean of; harm_unit, loss_unit: of harm, and of what training lowers. flips: of samples
+    whose answer is another one. errors: None where there is no such matrix.
     """
 
     title: str
@@ -59,6 +84,7 @@ class Words:
     divergence: str
     harm_unit: str
     loss_unit: str
+    flips: FlipWords
     errors: ErrorWords | None
 
     @property

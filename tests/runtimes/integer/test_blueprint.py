@@ -231,3 +231,17 @@ def test_a_weight_that_is_read_as_floats_too_stands_twice_in_the_file():
     program = Program("onnxruntime", "int8", "", network.blueprint.inputs, write_int8(network))
     found = ONNX_RUNTIME.prepare(program).run(tokens)
     np.testing.assert_allclose(found, network(torch.from_numpy(tokens)).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["residual", "text"])
+def test_scales_that_are_moved_by_their_last_places_give_nearly_the_same(name: str) -> None:
+    """And by a tenth, quite another network: every scale is moved, those of layers with those of their inputs."""
+    module, inputs = own_networks.imported(name).module(), own_networks.imported(name).graph.inputs
+    compressed = compress_module(module, INT8)
+    calibration = tuple(each.numpy() for each in parts(own_networks.data(name).calibration))
+    network = simulate(compressed.load_into(module), inputs, compressed.weights, calibration)
+    batch = tuple(map(torch.from_numpy, calibration))
+    given, near, far = (each(*batch) for each in (network, network.nudged(2.0**-22), network.nudged(0.1)))
+    assert 0 < (near - given).abs().max() < 0.02 * given.abs().max()
+    assert (far - given).abs().mean() > 10 * (near - given).abs().mean()
+    assert torch.equal(network(*batch), given)

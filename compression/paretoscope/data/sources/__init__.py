@@ -5,6 +5,7 @@ import pkgutil
 from pathlib import Path
 
 from paretoscope.base.errors import DataError
+from paretoscope.base.files import nameable
 from paretoscope.base.registry import Registry
 from paretoscope.base.text import shown
 from paretoscope.data.origin import DataOrigin
@@ -21,8 +22,9 @@ origins: Registry[DataOrigin] = Registry("source of data", _declared)
 
 def find_origin(text: str, *, code: bool = False) -> DataOrigin:
     """The source that takes a text without options. code: whether the user's own code may run. Raises DataError."""
-    if not text.strip() or "\0" in text:
-        raise DataError("data must be named by a path, a set's name or a function; got nothing. Give one.")
+    if not text.strip() or not nameable(text):
+        told = f"{shown(text)}, which no file can be called" if text.strip() else "nothing"
+        raise DataError(f"data must be named by a path, a set's name or a function; got {told}. Give one.")
     for origin in origins:
         if origin.takes(text):
             if origin.code and not code:

@@ -78,7 +78,8 @@ def _in_zip(archive: zipfile.ZipFile) -> list[Found]:
     found = []
     for info in sorted(archive.infolist(), key=lambda info: info.filename):
         inner = PurePosixPath(info.filename.replace("\\", "/"))
-        if not info.is_dir() and _is_image(inner):
+        # A damaged archive may have an entry without any name, which is no folder either.
+        if info.filename and not info.is_dir() and _is_image(inner):
             found.append(Found(inner, partial(_of_zip, archive, info)))
     return found
 

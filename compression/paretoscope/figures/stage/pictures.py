@@ -20,7 +20,7 @@ ROWS, BIT, BARS = 6, 11, 33
 def draw(slide: Slide, originals: Sequence[float], baseline: BaselineFigures, words: Words) -> str:
     """The picture of a step; originals: weights of the baseline. What is not measured has no picture."""
     if slide.step is Step.BASELINE:
-        return _picture(_cells(originals, originals), "Weights of the largest layer; the darker, the larger")
+        return _picture(_cells(originals, originals), "Weights of the largest layer; the stronger, the larger")
     shot = slide.shot
     if shot is None:
         return _picture("", "Not measured yet")

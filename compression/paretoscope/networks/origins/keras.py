@@ -4,7 +4,6 @@ Keras makes objects of what a file's configuration names. Before it sees the fil
 Keras itself: no lambdas, no code, no classes of others, no files elsewhere.
 """
 
-import io
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from paretoscope.base.errors import ModelError
 from paretoscope.base.text import reason, shown
+from paretoscope.networks.origins.hdf5 import MOST_BYTES, MOST_CONFIG, looked_through
 from paretoscope.networks.origins.origin import Opened, Options, existing, package, refuse_options, suffixed
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from paretoscope.base.batch import Batch
 
-# Most bytes of a configuration, of all weights, and the largest number in a configuration; chosen by hand.
-MOST_CONFIG, MOST_BYTES, LARGEST = 1 << 26, 1 << 33, 1 << 24
+# The largest number in a configuration; chosen by hand.
+LARGEST = 1 << 24
+# The file of weights within a `.keras`.
+WEIGHTS = "model.weights.h5"
 REQUIREMENT = "keras==3.15.1"
 # Modules of Keras whose objects compute and nothing else.
 _PLAIN = re.compile(
@@ -164,7 +166,10 @@ def _run(module: "Callable[..., Any]", batch: "Batch") -> Any:
 
 def _expect_plain(path: Path) -> None:
     try:
-        config = _h5_config(path) if not zipfile.is_zipfile(path) else _zip_config(path)
+        config = _zip_config(path) if zipfile.is_zipfile(path) else looked_through(path)
+        if config is None:
+            rule = "hold a whole model; this one holds weights alone. Save it by model.save('model.keras')"
+            raise _refused(path, rule)
         for each in _objects(json.loads(config)):
             _expect_object(each, path)
     except ModelError:
@@ -176,45 +181,13 @@ def _expect_plain(path: Path) -> None:
 def _zip_config(path: Path) -> bytes:
     with zipfile.ZipFile(path) as archive:
         sizes = {each.filename: each.file_size for each in archive.infolist()}
-        if set(sizes) - {"metadata.json", "config.json", "model.weights.h5"} or len(archive.infolist()) != len(sizes):
+        if set(sizes) - {"metadata.json", "config.json", WEIGHTS} or len(archive.infolist()) != len(sizes):
             raise _refused(path, f"hold its configuration and its weights alone; it holds {shown(sorted(sizes))}")
         if sizes.get("config.json", 0) > MOST_CONFIG or sum(sizes.values()) > MOST_BYTES:
             raise _refused(path, f"have at most {MOST_BYTES >> 30} GiB; it has {sum(sizes.values()):,} bytes")
-        if "model.weights.h5" in sizes:
-            _expect_plain_h5(io.BytesIO(archive.read("model.weights.h5")), path)
+        if WEIGHTS in sizes:
+            looked_through(path, WEIGHTS)
         return archive.read("config.json")
-
-
-def _h5_config(path: Path) -> bytes | str:
-    _expect_plain_h5(path, path)
-    with package("h5py", "a file of Keras").File(path, "r") as file:
-        config: bytes | str | None = file.attrs.get("model_config")
-    if config is None:
-        raise _refused(path, "hold a whole model; this one holds weights alone. Save it by model.save('model.keras')")
-    return config
-
-
-def _expect_plain_h5(file: Any, path: Path) -> None:
-    """Raises ModelError for links out of the file, data elsewhere, and arrays that are larger than what is stored."""
-    h5py = package("h5py", "a file of Keras")
-    with h5py.File(file, "r") as opened:
-        total, groups = 0, [opened]
-        while groups:
-            group = groups.pop()
-            for name in group:
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise _refused(path, f"hold its weights itself; {shown(name)} is a link")
-                each = group[name]
-                if isinstance(each, h5py.Group):
-                    groups.append(each)
-                elif each.is_virtual or each.external:
-                    raise _refused(path, f"hold its weights itself; {shown(name)} lies in another file")
-                elif each.nbytes > max(1 << 20, 1000 * each.id.get_storage_size()):
-                    raise _refused(path, f"hold what it declares; {shown(name)} declares {each.nbytes:,} bytes")
-                else:
-                    total += each.nbytes
-        if total > MOST_BYTES:
-            raise _refused(path, f"have at most {MOST_BYTES >> 30} GiB of weights; it has {total:,} bytes")
 
 
 def _objects(data: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from paretoscope.base.batch import call, joined
 from paretoscope.base.errors import ModelError
-from paretoscope.base.text import listed, reason, shown
+from paretoscope.base.files import nameable
+from paretoscope.base.text import listed, shown, unpickled
 from paretoscope.graph.importer import Imported
 from paretoscope.graph.network_graph import DTYPES, Argument, Node, TensorName, Value
 from paretoscope.graph.network_graph import parts as _arguments
@@ -124,8 +125,13 @@ def state_of(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.is_file():
+    if not nameable(str(path)) or not path.is_file():
         raise ModelError(f"weights must be a file that can be read; there is none at {path}. Check the path.")
+    if path.name.endswith(".index.json"):
+        raise ModelError(
+            f"weights must be one file; {path.name} is the index of several. Load them all, and save them by: "
+            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
+        )
     try:
         found: Any = (
             load_file(path)
@@ -136,7 +142,7 @@ def state_of(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path.name} must be a whole file of weights; {error}. Save it again.") from None
     except Exception as error:  # of damaged archives and refused pickles alike; they have no common base
         raise ModelError(
-            f"{path.name} must hold tensors alone, which are read without running code; {reason(error, 200)}. "
+            f"{path.name} must hold tensors alone, which are read without running code; {unpickled(error)}. "
             "Save it by: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
         ) from None
     for key in ("state_dict", "model", "model_state_dict"):  # what checkpoints keep beside the weights is left out

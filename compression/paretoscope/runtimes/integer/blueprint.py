@@ -12,7 +12,7 @@ every difference agree too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -207,6 +207,22 @@ class IntegerNetwork:
         found = self._run(samples)
         return found[0] if len(found) == 1 else found
 
+    def nudged(self, share: float) -> "IntegerNetwork":
+        """The same network with the scales of its activations moved by a share, up and down in turn.
+
+        What floats between integers differ by in another order of sums does no more to its outputs.
+        """
+        names = sorted(self.grids)
+        factors = {name: 1 + (share if place % 2 else -share) for place, name in enumerate(names)}
+        grids = {n: CodeGrid(np.float32(self.grids[n].scale * factors[n]), self.grids[n].zero) for n in names}
+        sources = {step.output: step.sources[0] for step in self.blueprint.steps.steps if step.output in self.layers}
+        layers = {
+            name: replace(layer, unit=(layer.unit * factors[sources[name]]).astype(np.float32))
+            for name, layer in self.layers.items()
+        }
+        run = self._run.with_grids(grids, layers)
+        return IntegerNetwork(self.blueprint, self.codes, grids, layers, self.state, run)
+
 
 def _expect_samples(images: Arrays, inputs: Sequence[GraphInput]) -> None:
     """Raises ModelError unless there is a sample of these inputs at least."""
@@ -258,6 +274,10 @@ class _Executor:
         for name in steps.outputs:
             self._floats(name)
         self._program = self._with_last_uses()
+
+    def with_grids(self, grids: Mapping[str, CodeGrid], integer: Mapping[str, IntegerLayer]) -> "_Executor":
+        """The same calls with other scales."""
+        return _Executor(self._steps, self._folds, self._state, self._codes, grids, integer)
 
     def __call__(
         self, samples: Iterable[Tensor], watch: Callable[[str, Tensor], None] | None = None

@@ -9,16 +9,26 @@ from paretoscope.base.progress import Progress, Within
 from paretoscope.data import library as samples
 from paretoscope.data.preprocess import presets
 from paretoscope.graph.importer import Imported
-from paretoscope.networks import library
+from paretoscope.networks import library, sources
 from paretoscope.networks.origins import Options
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service import adding
+from paretoscope.service import adding, subjects
 from paretoscope.service import maps as maps_of
 from paretoscope.service.additions import Addition
 from paretoscope.service.knowledge import Knowledge
 from paretoscope.service.maps import Maps
 from paretoscope.service.preprocessing import Ranked, rank_presets
-from paretoscope.service.preview import Picked, Preview, Worth, presets_for, preview, samples_at, worth
+from paretoscope.service.preview import (
+    Picked,
+    Preview,
+    Worth,
+    answered,
+    presets_for,
+    preview,
+    samples_at,
+    seen,
+    worth,
+)
 
 
 def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
@@ -31,6 +41,7 @@ def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
         data=wish.data,
         data_told=Path(wish.data).name if wish.data_uploaded else "",
         train=wish.train,
+        train_told=Path(wish.train).name if wish.train_uploaded else "",
         target=wish.target or None,
         task=wish.task or None,
         preprocess=wish.settings(),
@@ -53,12 +64,20 @@ def add(bench: Knowledge, progress: Progress, wish: Addition) -> str:
 
 
 def look(bench: Knowledge, progress: Progress, model: str) -> Preview:
-    """The first samples with the network's answers; what it is worth comes last."""
-    progress.report(label="opening the network")
+    """The first samples, then the network's answers to them; what it is worth comes last.
+
+    Opening a large network's subject takes the longest, as that runs it over more samples: these few do not wait.
+    """
+    if not bench.loaded(model):
+        progress.report(label="reading the first samples")
+        network = sources.find(model)
+        data = subjects.data_of(network)
+        shown = seen(network, data)
+        progress.report(0.1, label="opening the network", partial=shown)
+        shown = answered(shown, data, subjects.task_of(model), network.load())
+        progress.report(0.2, label="running it over the first test samples", partial=shown)
     subject = bench.subject(model)
-    found = preview(subject)
-    progress.report(0.5, label="running it over the test split", partial=found)
-    return replace(found, worth=worth(subject))
+    return replace(preview(subject), worth=worth(subject))
 
 
 def pick(bench: Knowledge, progress: Progress, model: str, places: tuple[int, ...]) -> Picked:

@@ -2,7 +2,7 @@
 
 from paretoscope.recipe.presets import preset_for, presets_of
 from paretoscope.recipe.recipe import Recipe
-from paretoscope.service.provenance import Source, provenance
+from paretoscope.search.provenance import Source, family, provenance
 
 MODEL = "lenet-300-100"
 TINY = preset_for("tiny", MODEL).recipe
@@ -35,3 +35,24 @@ def test_the_nearest_preset_is_named_with_what_differs() -> None:
     assert found.told.endswith("nearest preset Tiny, but Pruning sparsity 80 % → 70 %")
     far = provenance(MODEL, Recipe.of(sparsity=0.4, clusters=5, bits=3, rarest=2, rest="fp16"))
     assert (far.near, far.changes) == ("", ())
+
+
+def test_a_configuration_descends_from_the_nearest_before_it() -> None:
+    further = MOVED.with_setting("bits", 7)
+    far = Recipe.of(sparsity=0.4, clusters=5, bits=3, rarest=2, rest="fp16")
+    members = [(MODEL, each) for each in (Recipe(), TINY, MOVED, further, far)] + [("lenet-5", further)]
+    found = family(members, [provenance(*each) for each in members])
+    assert [(each.parent, each.preset) for each in found[:4]] == [(None, ""), (None, ""), (1, ""), (2, "")]
+    assert [row.name for row in found[3].changes] == ["bits"]
+    assert (found[4].parent, found[4].preset, found[4].changes) == (None, "", ())
+    # Of another model's configurations nothing descends; what it is near to there is its own model's preset.
+    assert found[5].parent is None
+
+
+def test_what_is_trained_descends_from_the_same_without() -> None:
+    trained = Recipe.of(sparsity=0.4, bits=5, epochs=2)
+    members = [(MODEL, trained.untrained), (MODEL, trained)]
+    assert [(each.parent, each.trained) for each in family(members, [provenance(*each) for each in members])] == [
+        (None, False),
+        (0, True),
+    ]

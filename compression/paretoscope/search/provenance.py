@@ -78,6 +78,49 @@ def provenance(
     return Provenance(source, name, title, changes)
 
 
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """What a configuration is made of, as far as it can be worked out: the nearest of those before it, a preset, or the
+    baseline.
+
+    parent: the place of the other configuration, or None. preset: the name of the preset, "" for another configuration
+    or the baseline. changes: the settings in which it differs from that one; empty where it is the same, only trained,
+    or too far from everything.
+    """
+
+    origin: Provenance
+    parent: int | None = None
+    preset: str = ""
+    changes: tuple[Row, ...] = ()
+    trained: bool = False
+
+
+def family(members: Sequence[tuple[str, Recipe]], origins: Sequence[Provenance]) -> list[Descent]:
+    """What each configuration, a model's name and a recipe, is made of; `origins`: where each came from.
+
+    A configuration descends from one that stands before it in `members`, if that is as near as the nearest preset.
+    """
+    found = []
+    for place, ((model, recipe), origin) in enumerate(zip(members, origins, strict=True)):
+        before = [(at, old) for at, (own, old) in enumerate(members[:place]) if own == model and old != Recipe()]
+        found.append(_descent(recipe, origin, before))
+    return found
+
+
+def _descent(recipe: Recipe, origin: Provenance, before: Sequence[tuple[int, Recipe]]) -> Descent:
+    if origin.source is Source.BASELINE or (origin.near and not origin.changes):
+        return Descent(origin)
+    for at, old in before:
+        if recipe in (old, old.untrained) or recipe.untrained == old:
+            return Descent(origin, parent=at, trained=recipe.recover is not None and old.recover is None)
+    near = [(at, tuple(differences.changes(old, recipe))) for at, old in before if _alike(old, recipe)]
+    if near:
+        at, changes = min(near, key=lambda each: len(each[1]))
+        if len(changes) <= (len(origin.changes) if origin.near else NEAR):
+            return Descent(origin, parent=at, changes=changes)
+    return Descent(origin, preset=origin.near, changes=origin.changes)
+
+
 def _nearest(recipe: Recipe, presets: Sequence[Preset]) -> tuple[Preset | None, tuple[Row, ...]]:
     """The preset that differs in the fewest settings, and these; none where all differ in more than NEAR."""
     found = [(preset, tuple(differences.changes(preset.recipe, recipe))) for preset in presets]
