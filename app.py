@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.components import menu, outline, serving, visitors
+from pages.components.turns import TURNS
 
 # OpenMP threads that wait soon sleep: the page, and often the browser, share these cores. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -52,7 +53,8 @@ def door() -> None:
         outline.draw(place)
         serving.wait()
         place.empty()
-    page.run()
+    with TURNS.turn(visitors.session()):
+        page.run()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from paretoscope.tasks import tasks
 
 from pages.components import kept, naming, plain, state
 from pages.components.state import Work
+from pages.components.turns import TURNS
 
 CURRENT = "Current"
 # Jobs of the session by what they are for; each does one thing at a time, so that no visitor's limit is reached.
@@ -232,7 +233,9 @@ def fetch(
         if result is None and running is None and problem_of(name, key) is None:
             job = state.follow(name, key, start)
             # A job that was refused for want of room is asked for again with the next redraw.
-            if not job.wait(max(0.0, until - time.monotonic())) or job.was_refused:
+            with TURNS.away():
+                ended = job.wait(max(0.0, until - time.monotonic()))
+            if not ended or job.was_refused:
                 running = job
             elif job.error is not None:
                 _problems()[name, key] = job.error

@@ -14,6 +14,7 @@ from paretoscope.service.study import StudyKind
 from paretoscope.service.subjects import task_of
 
 from pages.components import figure, naming, plain, state
+from pages.components.turns import TURNS
 
 # Share of the parameters that recipes act on, below which that is a warning.
 TOUCHED = 0.9
@@ -48,7 +49,8 @@ def known(row: Row) -> Known:
     bench.refresh(row.name)
     job = state.follow("preview", naming.find(row.name), lambda: bench.ask(StudyKind.PREVIEW, row.name))
     state.keep()
-    job.wait(state.EXACT_ANSWER_S)
+    with TURNS.away():
+        job.wait(state.EXACT_ANSWER_S)
     found = job.result or job.partial
     if not job.ended or found is None or found.worth is None or found.worth.n == found.worth.samples:
         state.stop("baseline")

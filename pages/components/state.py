@@ -37,6 +37,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pages.components import naming, outline, plain, visitors
 from pages.components.pace import Paces
+from pages.components.turns import TURNS
 
 # The page that trains what its sliders say, whatever it is worth before.
 RECOVER = "recover"
@@ -126,6 +127,8 @@ def open_subject(model: str) -> Subject:
     try:
         with st.spinner("Loading the model", show_time=True):
             _show_download(naming.find(model).data, loading)
+            with TURNS.away():
+                loading.exception()
             return loading.result() if known else _lasting(loading.result())
     except CompressionError as error:
         st.error(plain.escape(error))
@@ -404,11 +407,12 @@ def start(fill: bool = True) -> Work:
     begun = job("evaluate", key)
     if (begun is not None and not begun.ended) or bench.find(*key) is None:
         evaluating = follow("evaluate", key, lambda: bench.evaluate(*key))
-        if not evaluating.wait(EXACT_ANSWER_S):
-            evaluating.wait_for_report(FIRST_ANSWER_S)
-        if evaluating.state is State.WAITING:
-            # While others have their turn, drawing this page without an answer would take the time that they need.
-            evaluating.wait_for_report(TURN_S)
+        with TURNS.away():
+            if not evaluating.wait(EXACT_ANSWER_S):
+                evaluating.wait_for_report(FIRST_ANSWER_S)
+            if evaluating.state is State.WAITING:
+                # While others have their turn, drawing this page without an answer would take the time that they need.
+                evaluating.wait_for_report(TURN_S)
         refused = evaluating.error is not None
     else:
         stop("evaluate")
@@ -459,11 +463,12 @@ def repeat(draw: Callable[[], None], pace: float | None, name: str = "pace") -> 
 
     @wraps(draw)
     def measured() -> None:
-        began = time.thread_time()
-        try:
-            draw()
-        finally:
-            paces().drew(visitors.session(), name, pace, time.thread_time() - began)
+        with TURNS.turn(visitors.session()):
+            began = time.thread_time()
+            try:
+                draw()
+            finally:
+                paces().drew(visitors.session(), name, pace, time.thread_time() - began)
 
     st.fragment(measured, run_every=paces().stretched(pace))()
 

@@ -19,6 +19,7 @@ from paretoscope.training.interrupted import Interrupted, interrupted
 from paretoscope.training.progress import cut, seconds_left
 
 from pages.components import state, visitors
+from pages.components.turns import TURNS
 
 MOST_SHOWN = 3
 # Trainings of this process that their pages find again; more than a server's limits let run.
@@ -177,7 +178,8 @@ def _measured(name: str, model: str, recipe: Recipe) -> tuple[Evaluation | None,
         return found, None
     job = state.follow(name, key, lambda: bench.evaluate(*key))
     state.keep()
-    job.wait(state.EXACT_ANSWER_S)
+    with TURNS.away():
+        job.wait(state.EXACT_ANSWER_S)
     return job.result, job.error
 
 
