@@ -96,7 +96,8 @@ def card(work: Work, answer: Answer, record: Record | None) -> None:
         else:
             over = ", ".join(f"{_amount(limit, by)} too {OVER[limit]}" for limit, by in answer.over.items())
             st.markdown(
-                f":material/block: Nothing tried fits. Nearest: {told}, **{over}**. {_remedy(answer)}",
+                f":material/block: Nothing tried fits. Nearest: {told}, **{over}**. {_remedy(answer)}"
+                f"{_untimed(answer)}",
                 help=f"{detail}.",
                 width="content",
             )
@@ -122,6 +123,10 @@ REMEDIES = {
 
 def _remedy(answer: Answer) -> str:
     return REMEDIES[max(answer.over, key=lambda limit: list(REMEDIES).index(limit))]
+
+
+def _untimed(answer: Answer) -> str:
+    return f" {answer.unknown:,} may fit, but are not timed yet." if answer.unknown else ""
 
 
 def _amount(limit: Limit, by: float) -> str:

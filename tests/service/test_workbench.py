@@ -454,6 +454,17 @@ def test_a_fill_leaves_nothing_missing(start, timed, evaluated, few):
     assert again.missing(NAME, RECIPE, Timing(threads=2))
 
 
+def test_a_fill_times_the_graphs_of_presets_and_sweeps(start, timed, evaluated, few, monkeypatch):
+    """A point that is not timed is within no limit of milliseconds."""
+    folded = Recipe.of(sparsity=0.9, fold=True)
+    offered = [*filling.presets_of(NAME), Preset("folded", "Folded", "Folded.", folded, NAME)]
+    monkeypatch.setattr(filling, "presets_of", {NAME: offered}.__getitem__)
+    bench = start()
+    done(bench.fill(NAME, RECIPE, Timing()))
+    assert bench.latency(NAME, folded, Timing()) is not None and len(timed) == 3
+    assert not bench.missing(NAME, RECIPE, Timing())
+
+
 @pytest.fixture
 def trained_presets(few, monkeypatch, tmp_path) -> list[Recipe]:
     """Two presets with training more in a fill, the first of all and the last, and a shelf that ships nothing."""

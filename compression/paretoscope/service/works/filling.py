@@ -1,6 +1,6 @@
 """What the plots need around a recipe: timings, the presets, the three sweeps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from paretoscope.base.progress import Progress, Within
@@ -17,17 +17,21 @@ from paretoscope.service.works.timing import time
 
 
 def fill(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> None:
-    """Time and evaluate what is missing."""
-    wanted = untimed(bench, model, recipe, timing)
+    """Time and evaluate what is missing: what the plots need first, then the points, then the times of their graphs."""
+    first = _due(bench, model, _first(recipe, timing), timing)
     # Those with training first: they were tuned for this model.
     unknown = sorted(unevaluated(bench, model, recipe), key=lambda each: each.recover is None)
-    total, within = len(wanted) + len(unknown), Within(progress)
-    for done, each in enumerate(wanted):
+    total, within = len(untimed(bench, model, recipe, timing)) + len(unknown), Within(progress)
+    for done, each in enumerate(first):
         progress.report(done, total)
         time(bench, within, model, each, timing)
-    for done, each in enumerate(unknown, len(wanted)):
+    for done, each in enumerate(unknown, len(first)):
         progress.report(done, total)
         evaluate(bench, within, model, each)
+    last, known = untimed(bench, model, recipe, timing), len(first) + len(unknown)
+    for done, each in enumerate(last, known):
+        progress.report(done, known + len(last))
+        time(bench, within, model, each, timing)
 
 
 def missing(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> bool:
@@ -54,9 +58,28 @@ def unevaluated(bench: Knowledge, model: str, recipe: Recipe) -> Iterator[Recipe
 
 
 def untimed(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> list[Recipe]:
-    """One recipe for each graph and number format that is to be timed, the current recipe's own first."""
-    recipes: dict[TimingKey, Recipe] = {}
+    """One recipe for each graph and number format that is to be timed, the current recipe's own first.
+
+    Where the time depends on the graph alone, those of the presets and of what the sweeps vary are among them: what is
+    not timed is within no limit of milliseconds.
+    """
+    wanted = _first(recipe, timing)
+    if not timing.chosen.sees_zeros:
+        presets = (preset.recipe for preset in presets_of(model))
+        wanted += [each for each in presets if each.recover is None or bench.recorded(model, each)]
+        wanted.append(movable(model, recipe))
+    return _due(bench, model, wanted, timing)
+
+
+def _first(recipe: Recipe, timing: Timing) -> list[Recipe]:
+    """The current recipe, both number formats, and where the time depends on the zeros what it is predicted from."""
     anchors = [Recipe.of(sparsity=sparsity) for sparsity in ANCHORS] if timing.chosen.sees_zeros else []
-    for each in (recipe, Recipe(), Recipe.of(bits=8, activations=8), *anchors):
-        recipes.setdefault(bench.timing_key(model, each, timing), each)
-    return [each for each in recipes.values() if bench.due(model, each, timing)]
+    return [recipe, Recipe(), Recipe.of(bits=8, activations=8), *anchors]
+
+
+def _due(bench: Knowledge, model: str, recipes: Sequence[Recipe], timing: Timing) -> list[Recipe]:
+    """The first recipe of each timing that is to be taken."""
+    found: dict[TimingKey, Recipe] = {}
+    for each in recipes:
+        found.setdefault(bench.timing_key(model, each, timing), each)
+    return [each for each in found.values() if bench.due(model, each, timing)]
