@@ -346,6 +346,10 @@ def made(name: str) -> tuple[Any, Callable[[int, int], Any]]:
 
         settings = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
         module = getattr(torchvision.models, name)(**settings)
+        # A last layer of zeros, as vit_b_16 begins with, would say nothing but zeros.
+        for weight in module.parameters():
+            if weight.ndim > 1 and not weight.any():
+                torch.nn.init.normal_(weight, std=0.02)
     return module.eval(), partial(seeded, lambda n: torch.randn(n, 3, size, size))
 
 

@@ -150,8 +150,15 @@ def member(name: str, data: bytes, declared: int | None = None) -> bytes:
 
 
 def test_a_zip_that_says_it_is_huge_is_refused_before_it_is_unpacked() -> None:
-    with pytest.raises(ArtefactError, match="at most 16 files of different names and 268,435,456 bytes"):
+    with pytest.raises(ArtefactError, match="at most 16 files of different names and 1,073,741,824 bytes"):
         unzip(member("model.psc", b"x", declared=2**31))
+
+
+def test_what_was_zipped_here_may_be_larger_than_what_comes_from_outside() -> None:
+    data = zipped({"model.psc": b"x" * 1000})
+    assert unzip(data, 1000) == {"model.psc": b"x" * 1000}
+    with pytest.raises(ArtefactError, match="this one has 1 with 1,000 bytes"):
+        unzip(data, 999)
 
 
 def test_a_zip_that_lies_about_its_size_takes_no_memory() -> None:

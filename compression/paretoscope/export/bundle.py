@@ -15,7 +15,7 @@ from paretoscope.export.base import Format, Original, expect_figures, same_as_sc
 from paretoscope.export.onnx import fp32, int8
 from paretoscope.export.processes import run_process
 from paretoscope.export.recipes import recipe_files
-from paretoscope.export.zips import unzip, zipped
+from paretoscope.export.zips import LARGEST, unzip, zipped
 from paretoscope.graph.trace import output_names
 from paretoscope.measure.record import Record
 from paretoscope.measure.wording import share_touched, smaller
@@ -105,9 +105,12 @@ def checksums(members: Mapping[str, bytes]) -> bytes:
     return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in members.items()).encode()
 
 
-def open_bundle(data: bytes) -> dict[str, bytes]:
-    """The members of a bundle, by name; nothing is written to disk. Raises ArtefactError for anything else."""
-    members = unzip(data)
+def open_bundle(data: bytes, largest: int = LARGEST) -> dict[str, bytes]:
+    """The members of a bundle, by name; nothing is written to disk. Raises ArtefactError for anything else.
+
+    largest: see `unzip`.
+    """
+    members = unzip(data, largest)
     if sorted(members) != sorted(MEMBERS):
         raise ArtefactError(
             f"a bundle must hold {', '.join(MEMBERS)} and nothing else; got "
@@ -125,7 +128,7 @@ def hold_recipe_of(members: Mapping[str, bytes], compressed: CompressedModel) ->
 
 def _run(files: Mapping[str, bytes], original: Original) -> Arrays:
     (data,) = files.values()
-    members = open_bundle(data)
+    members = open_bundle(data, sys.maxsize)
     if members["reader.py"] != READER.read_bytes():
         raise ModelError("the bundle must hold the reader of this version; it holds another, which is not run")
     if Record.from_dict(json.loads(members["record.json"])) != original.record:

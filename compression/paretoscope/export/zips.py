@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from paretoscope.base.errors import ArtefactError
 
-# Most members of a zip from outside, and bytes of all of them together, unpacked: well above a bundle's.
+# Most members of a zip from outside, and bytes of all of them together, unpacked: above the bundle of a network of 200
+# million parameters, whose graph holds them as floats.
 MOST_MEMBERS = 16
-LARGEST = 1 << 28
+LARGEST = 1 << 30
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
@@ -25,21 +26,21 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def unzip(data: bytes) -> dict[str, bytes]:
+def unzip(data: bytes, largest: int = LARGEST) -> dict[str, bytes]:
     """The members by name, in memory only; raises ArtefactError.
 
     Names are keys and nothing else: no path is ever made of one. Sizes are bounded by what is declared, and that is
-    checked before anything is unpacked.
+    checked before anything is unpacked. largest: bytes of all of them; more only for what was zipped here.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             names = {entry.filename for entry in entries}
             declared = sum(entry.file_size for entry in entries)
-            if len(entries) > MOST_MEMBERS or len(names) != len(entries) or declared > LARGEST:
+            if len(entries) > MOST_MEMBERS or len(names) != len(entries) or declared > largest:
                 raise ArtefactError(
-                    f"a zip must hold at most {MOST_MEMBERS} files of different names and {LARGEST:,} bytes; this one "
-                    f"has {len(entries)} with {declared:,} bytes. Pass a bundle as it was exported."
+                    f"a zip must hold at most {MOST_MEMBERS} files of different names and {largest:,} bytes; this one "
+                    f"has {len(entries)} with {declared:,} bytes. Pass the model.psc of a bundle, or its recipe.json."
                 )
             if {entry.compress_type for entry in entries} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                 raise ArtefactError("a zip must be stored or deflated; this one is packed otherwise. Copy it again.")
