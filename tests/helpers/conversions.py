@@ -15,21 +15,34 @@ RATE = {
 QUICKEST = "lenet-300-100"
 
 
-@cache
 def original(model: str, recipe: Recipe = INT8) -> Original:
+    return _original(model, recipe)
+
+
+def converted(model: str, format: str, recipe: Recipe = INT8) -> Conversion:
+    return _converted(model, format, recipe)
+
+
+def verified(model: str, format: str, recipe: Recipe = INT8) -> Verification:
+    """The check of a conversion as it was made."""
+    return _verified(model, format, recipe)
+
+
+# A cache tells a call with the default recipe from one that names it, and libraries write other bytes each time.
+@cache
+def _original(model: str, recipe: Recipe) -> Original:
     subject = subjects.load(model)
     return Original(subject, subject.compress(recipe))
 
 
 @cache
-def converted(model: str, format: str, recipe: Recipe = INT8) -> Conversion:
+def _converted(model: str, format: str, recipe: Recipe) -> Conversion:
     each = original(model, recipe)
     return convert(each.compressed, format, each.subject, original=each)
 
 
 @cache
-def verified(model: str, format: str, recipe: Recipe = INT8) -> Verification:
-    """The check of a conversion as it was made."""
+def _verified(model: str, format: str, recipe: Recipe) -> Verification:
     each = original(model, recipe)
     return verify(converted(model, format, recipe), each.subject, each.compressed, original=each)
 

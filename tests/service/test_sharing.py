@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from paretoscope.service import jobs
-from paretoscope.service.jobs import Job, JobKind
+from paretoscope.service.jobs import Job, JobKind, Priority
 from paretoscope.service.limits import NONE, LimitError, Limits
 from paretoscope.service.parties import Party, asking
 from paretoscope.service.scheduler import Scheduler, told_wait
@@ -84,7 +84,13 @@ def start(here: set[str]) -> Iterator[Callable[..., Scheduler]]:
 
 def train(scheduler: Scheduler, party: Party, work: Callable[[Job], object], **settings) -> Job:
     with asking(party):
-        settings = {"priority": 4, "label": "Training", "patience": GRACE_S, "kind": JobKind.TRAINING, **settings}
+        settings = {
+            "priority": Priority.TRAINING,
+            "label": "Training",
+            "patience": GRACE_S,
+            "kind": JobKind.TRAINING,
+            **settings,
+        }
         return scheduler.submit(work, **settings)
 
 
