@@ -29,7 +29,6 @@ SECTION = re.compile(r"<!-- benchmarks\.(?P<name>[a-z_-]+) -->\n(?P<body>.*?)<!-
 # Modules here that fill no section of docs/measured.md, and why.
 WITHOUT_SECTION = {
     "browser": "benchmarks.live drives it",
-    "live": "its bounds are of a still machine, on which it has not run yet",
     "measured": "it renders the sections of the others",
     "fuzz_doors": "it finds faults of the doors, not figures",
     "fuzz_data": "benchmarks.fuzz_doors runs it",
