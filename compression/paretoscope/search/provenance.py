@@ -1,13 +1,16 @@
 """Where a configuration came from, as plain data: worked out from what is known, and said to be unknown where not."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from paretoscope.recipe import differences
 from paretoscope.recipe.differences import Row
-from paretoscope.recipe.presets import Preset, presets_of
+from paretoscope.recipe.presets import presets_of
 from paretoscope.recipe.recipe import Recipe
+
+Found = TypeVar("Found")
 
 # Settings in which a recipe may differ from another that it is told to be made of; by hand, no benchmark.
 NEAR = 3
@@ -65,7 +68,7 @@ def provenance(
     """
     if recipe == Recipe():
         return Provenance(Source.BASELINE)
-    near, changes = _nearest(recipe, presets_of(model))
+    near, changes = _nearest(recipe, ((preset, preset.recipe) for preset in presets_of(model)))
     name, title = (near.name, near.title) if near is not None else ("", "")
     if near is not None and not changes:
         source = Source.PRESET if recipe.recover is None else Source.TRAINING
@@ -113,18 +116,16 @@ def _descent(recipe: Recipe, origin: Provenance, before: Sequence[tuple[int, Rec
     for at, old in before:
         if recipe in (old, old.untrained) or recipe.untrained == old:
             return Descent(origin, parent=at, trained=recipe.recover is not None and old.recover is None)
-    near = [(at, tuple(differences.changes(old, recipe))) for at, old in before if _alike(old, recipe)]
-    if near:
-        at, changes = min(near, key=lambda each: len(each[1]))
-        if len(changes) <= (len(origin.changes) if origin.near else NEAR):
-            return Descent(origin, parent=at, changes=changes)
+    parent, changes = _nearest(recipe, before)
+    if parent is not None and (not origin.near or len(changes) <= len(origin.changes)):
+        return Descent(origin, parent=parent, changes=changes)
     return Descent(origin, preset=origin.near, changes=origin.changes)
 
 
-def _nearest(recipe: Recipe, presets: Sequence[Preset]) -> tuple[Preset | None, tuple[Row, ...]]:
-    """The preset that differs in the fewest settings, and these; none where all differ in more than NEAR."""
-    found = [(preset, tuple(differences.changes(preset.recipe, recipe))) for preset in presets]
-    near = [(preset, changes) for preset, changes in found if len(changes) <= NEAR and _alike(preset.recipe, recipe)]
+def _nearest(recipe: Recipe, offered: Iterable[tuple[Found, Recipe]]) -> tuple[Found | None, tuple[Row, ...]]:
+    """What differs in the fewest settings, and these; none where all differ in more than NEAR."""
+    found = [(each, tuple(differences.changes(old, recipe))) for each, old in offered if _alike(old, recipe)]
+    near = [each for each in found if len(each[1]) <= NEAR]
     return min(near, key=lambda each: len(each[1]), default=(None, ()))
 
 
