@@ -43,8 +43,8 @@ from benchmarks.measured import Table, columns, keep, parser
 
 ROOT = Path(__file__).parents[1]
 MODEL, SLIDER = "lenet-300-100", "control_sparsity"
-# Between two moves of a session, and how long the last move of all is waited for.
-MOVE_S, LAST_S = 5.0, 60.0
+# How long the last move of all is waited for; --every: seconds between two moves of a session.
+EVERY_S, LAST_S = 5.0, 60.0
 # Moves whose cost is counted, after some that warm the server up, and the least time between two of them: shorter than
 # the second after which plots are filled in.
 MOVES, WARM, QUICK_S = 15, 5, 0.9
@@ -83,9 +83,10 @@ def main() -> None:
     asked.add_argument("--records", nargs="+", type=int, default=[10, 1_000, 10_000], help="of the rows of a move")
     asked.add_argument("--rooms", nargs="+", type=int, default=range(len(ROOMS)), help="the rows of rooms, from 0")
     asked.add_argument("--seconds", type=float, default=45.0, help="how long the sessions of a row move")
+    asked.add_argument("--every", type=float, default=EVERY_S, help="seconds between two moves of a session")
     options = asked.parse_args()
-    if options.write and set(options.only) != set(PARTS):
-        raise SystemExit("a section of the page holds all parts; --write goes without --only.")
+    if options.write and (set(options.only) != set(PARTS) or options.every != EVERY_S):
+        raise SystemExit("a section of the page holds all parts, as they are; --write goes without --only and --every.")
     parts = {
         "move": cost_of_a_move,
         "cold": cold_start,
@@ -472,18 +473,18 @@ def rooms(plan: Plan, options: argparse.Namespace) -> Table:
             ("lost connections", "{:.0f}"),
             "bound",
         ),
-        f"Sessions that move a slider every {MOVE_S:g} s, for {options.seconds:g} s; a move that is not answered "
-        "before the next counts as inf:",
+        f"Sessions that move a slider every {options.every:g} s, for {options.seconds:g} s; a move that is not "
+        "answered before the next counts as inf:",
     )
     for number in options.rooms:
         room = ROOMS[number]
         with dashboard(plan, room.records) as server:
-            table.add(*asyncio.run(_room(plan, server, room, options.seconds)))
+            table.add(*asyncio.run(_room(plan, server, room, options)))
     return table
 
 
-async def _room(plan: Plan, server: Server, room: Room, seconds: float) -> tuple:
-    count = int(seconds / MOVE_S)
+async def _room(plan: Plan, server: Server, room: Room, options: argparse.Namespace) -> tuple:
+    every, count = options.every, int(options.seconds / options.every)
     people = [session(plan, server, number) for number in range(room.sessions)]
     for number in range(room.sessions):
         plan.shown(plan.opened(number))
@@ -493,14 +494,14 @@ async def _room(plan: Plan, server: Server, room: Room, seconds: float) -> tuple
     for person in people:
         person.silent = 0.0
     cpu, own, began = server.cpu(), time.process_time(), time.monotonic()
-    await asyncio.gather(*[_drive(plan, person, at, count) for at, person in enumerate(people)])
+    await asyncio.gather(*[_drive(plan, person, at, count, every) for at, person in enumerate(people)])
     took = time.monotonic() - began
     cores, mine = (server.cpu() - cpu) / took, (time.process_time() - own) / took
     await asyncio.gather(*[person.wait(LAST_S) for person in people])
     lost = sum(person.browser.lost for person in people)
     await asyncio.gather(*[person.browser.close() for person in people])
     # A last move has no next: it is in time where it was answered as soon as the others had to be.
-    answers = [each if each <= MOVE_S else math.inf for person in people for each in person.answers]
+    answers = [each if each <= every else math.inf for person in people for each in person.answers]
     share = sum(map(math.isfinite, answers)) / len(answers)
     last, silent = max(person.answers[-1] for person in people), max(person.silent for person in people)
     p50, p95 = _quantile(answers, 0.5), _quantile(answers, 0.95)
@@ -523,11 +524,11 @@ async def _enter(plan: Plan, people: Sequence[Session]) -> None:
     await asyncio.gather(*[enter(number, person) for number, person in enumerate(people)])
 
 
-async def _drive(plan: Plan, person: Session, number: int, count: int) -> None:
+async def _drive(plan: Plan, person: Session, number: int, count: int, every: float = EVERY_S) -> None:
     draw = random.Random(f"times {number}")
-    began = time.monotonic() + draw.random() * MOVE_S
+    began = time.monotonic() + draw.random() * every
     for at, recipe in enumerate(plan.moves(number, count)):
-        await asyncio.sleep(max(0.0, began + at * MOVE_S - time.monotonic()))
+        await asyncio.sleep(max(0.0, began + at * every - time.monotonic()))
         await person.move(recipe)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 from paretoscope import runtimes
 from paretoscope.base.errors import CompressionError
+from paretoscope.figures.learn import PICTURED
 from paretoscope.recipe import effects
 from paretoscope.recipe.presets import Preset, presets_of
 from paretoscope.recipe.recipe import DEFAULTS, FULL_PRECISION, INTEGER_BITS, RULES, SETTINGS, Recipe
@@ -162,6 +163,14 @@ def _widget(name: str, settings: Mapping[str, Any], disabled: bool = False, help
     widgets.draw(SETTINGS[name], value, CONTROLS + name, disabled=disabled or idle, help=help)
 
 
+def _taught(name: str, settings: Mapping[str, Any], disabled: bool = False) -> None:
+    """The widget of a setting, beside what opens its picture where sixteen weights can show it."""
+    if name in PICTURED:
+        learn.beside(SETTINGS[name], partial(_widget, name, settings, disabled=disabled, help=False))
+    else:
+        _widget(name, settings, disabled=disabled)
+
+
 def _choice(label: str, key: str, options: tuple, value: Any, help: str, word: Callable[[Any], str] = str) -> None:
     """What is chosen here and is no setting of a recipe."""
     st.session_state.setdefault(CONTROLS + key, value)
@@ -200,7 +209,7 @@ def _draw(view: View) -> None:
     for setting in SETTINGS.values():
         if setting.prominent:
             others = setting.name in RULES and _rule(view.recipe) != setting.name
-            learn.beside(setting, partial(_widget, setting.name, settings, disabled=others, help=False))
+            _taught(setting.name, settings, disabled=others)
     integer = SETTINGS["activations"]
     st.session_state.setdefault(CONTROLS + "integer", view.recipe.integer)
     st.toggle(
@@ -255,7 +264,7 @@ def _group(view: View, settings: Mapping[str, Any], steps: tuple[str, ...]) -> N
     rules = {_rule(view.recipe), st.session_state.get(CONTROLS + "rule")}
     for name in grouped(steps):
         if name not in RULES or name in rules:
-            _widget(name, settings)
+            _taught(name, settings)
         if name == "calibration" and settings["calibration"] == "rate":
             for each in BY_RATE:
                 _widget(each, settings)

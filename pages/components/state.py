@@ -407,12 +407,7 @@ def start(fill: bool = True) -> Work:
     begun = job("evaluate", key)
     if (begun is not None and not begun.ended) or bench.find(*key) is None:
         evaluating = follow("evaluate", key, lambda: bench.evaluate(*key))
-        with TURNS.away():
-            if not evaluating.wait(EXACT_ANSWER_S):
-                evaluating.wait_for_report(FIRST_ANSWER_S)
-            if evaluating.state is State.WAITING:
-                # While others have their turn, drawing this page without an answer would take the time that they need.
-                evaluating.wait_for_report(TURN_S)
+        await_answer(evaluating)
         refused = evaluating.error is not None
     else:
         stop("evaluate")
@@ -429,6 +424,21 @@ def start(fill: bool = True) -> Work:
     if due and still:
         follow("fill", now, lambda: bench.fill(now.model, now.recipe, now.timing))
     return work(due)
+
+
+def await_answer(evaluating: Job) -> None:
+    """Wait for the end of a quick evaluation, or the first estimate of a long one, while others draw."""
+    with TURNS.away():
+        if evaluating.wait(EXACT_ANSWER_S):
+            return
+        evaluating.wait_for_report(FIRST_ANSWER_S)
+        if evaluating.state is State.WAITING:
+            # While others have their turn, drawing this page without an answer would take the time that they need.
+            evaluating.wait_for_report(TURN_S)
+        if (evaluating.seconds_left or 0.0) < EXACT_ANSWER_S:
+            # A quick one that had to wait for its turn: its estimate comes just before its end, and is not worth a draw
+            # of its own, after which the figure would wait for the next one.
+            evaluating.wait(EXACT_ANSWER_S)
 
 
 def work(due: bool = False) -> Work:

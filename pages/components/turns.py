@@ -13,9 +13,9 @@ from contextlib import contextmanager
 
 from paretoscope.base.recent import Recent
 
-# Runs that draw side by side, and seconds after which a long one is not counted any more: of fifty people two at once
-# had 47 % of their moves answered, one 74 and 83 %. Chosen by hand:
-# `benchmarks.live` shows what they give.
+# Runs that draw side by side, and seconds after which a long one is not counted any more. Chosen by hand: of fifty
+# people who move every 2 s, two and a half times what two cores answer, one and two at once answer seven tenths
+# (`python -m benchmarks.live --only rooms --rooms 4 --every 2`).
 AT_ONCE, LONG_S = 1, 1.0
 # Sessions whose last turn is remembered.
 SESSIONS = 1000

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from paretoscope.base.errors import CompressionError
 from paretoscope.figures import learn
-from paretoscope.figures.learn import STEPS
+from paretoscope.figures.learn import PICTURED, STEPS
 from paretoscope.model.statistics import LayerStatistics
-from paretoscope.recipe.recipe import BITS, Recipe
+from paretoscope.recipe.recipe import BITS, SETTINGS, Recipe
 from paretoscope.recipe.steps.code import Coder
 
 RNG = np.random.default_rng(0)
@@ -37,6 +37,35 @@ def test_pruning_takes_the_smallest(sparsity: float) -> None:
     assert not lesson.after[order[:zeros]].any() and np.array_equal(lesson.after[order[zeros:]], WEIGHTS[order[zeros:]])
     assert np.array_equal(lesson.before, WEIGHTS)
     assert f"{zeros} of 16 became zero" in lesson.told or sparsity * 16 < 1
+
+
+@pytest.mark.parametrize(
+    "name, values, beside",
+    [
+        ("sparsity", (0.2, 0.5), {}),
+        ("threshold", (0.05, 0.1), {}),
+        ("pattern", ("2:4", "1:4"), {}),
+        ("clusters", (4, 8), {}),
+        ("start", ("optimal", "linear"), {"clusters": 4, "sparsity": 0.5}),
+        ("population", (0, 4), {"clusters": 8, "sparsity": 0.2}),
+        ("bits", (4, 3), {}),
+        ("percentile", (90.0, 95.0), {"bits": 4, "calibration": "percentile"}),
+        ("symmetric", (False, True), {"bits": 4}),
+        ("power_of_two", (False, True), {"bits": 1}),
+        ("ternary", (0.0, 0.7), {"bits": 1}),
+        ("coder", ("ans", "huffman"), {"clusters": 4, "sparsity": 0.5}),
+    ],
+)
+def test_the_picture_of_a_setting_follows_it(name: str, values: tuple, beside: dict) -> None:
+    drawn = {
+        learn.draw(learn.gather(WEIGHTS, Recipe.of(**beside, **{name: value}), SETTINGS[name].step)) for value in values
+    }
+    assert name in PICTURED and len(drawn) == len(values)
+
+
+def test_every_setting_with_a_picture_is_tried_above() -> None:
+    (marked,) = (m for m in test_the_picture_of_a_setting_follows_it.pytestmark if m.name == "parametrize")
+    assert {name for name, *_ in marked.args[1]} == PICTURED
 
 
 def test_each_step_begins_where_the_one_before_ended() -> None:

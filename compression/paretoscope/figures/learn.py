@@ -27,6 +27,15 @@ COUNT = 16
 FLOAT_BITS = 32
 # The steps on weights, in their order, and the one that writes them down.
 STEPS = ("prune", "share", "quantize", "code")
+# Settings that sixteen weights of one channel can show: what they do depends on nothing beside these weights.
+PICTURED = frozenset(
+    {
+        *("sparsity", "threshold", "pattern"),
+        *("clusters", "start", "population"),
+        *("bits", "percentile", "symmetric", "power_of_two", "ternary"),
+        "coder",
+    }
+)
 # What a weight that stands alone is called.
 WEIGHT = "weight"
 

@@ -16,8 +16,8 @@ SHAPES = {
     Source.PRESET: ("[[", "]]"),
     Source.SLIDERS: ("[", "]"),
     Source.SEARCH: ("{{", "}}"),
-    Source.TRAINING: ("([", "])"),
-    Source.UNKNOWN: ("[", "]"),
+    Source.TRAINING: ("[/", "/]"),
+    Source.UNKNOWN: ("(", ")"),
 }
 
 
