@@ -39,7 +39,7 @@ from paretoscope.service.timing import Timing
 from paretoscope.tasks import Task, Words
 
 # Bytes of the rows in the file; rows of the table of the front; configurations of which all pairs are tested. By these,
-# and by the numbers of samples, a file has at most 2 MB (tests/service/test_report.py).
+# and by the numbers of samples, a file has at most 2 MB (tests/reports/test_reports.py).
 ROWS_BYTES, FRONT, PAIRS = 1_200_000, 40, 5
 # Parameters of a network whose layers are counted when a report is made, which takes a second at most.
 QUICK = 3_000_000
