@@ -53,6 +53,7 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.networks $(ARGS)
 	$(BIN)/python -m benchmarks.slider $(ARGS)
 	$(BIN)/python -m benchmarks.live $(ARGS)
+	$(BIN)/python -m benchmarks.report $(ARGS)
 	$(BIN)/python -m benchmarks.sensitivity $(ARGS)
 	$(BIN)/python -m benchmarks.simplify $(ARGS)
 	$(BIN)/python -m benchmarks.presets $(ARGS)

@@ -141,7 +141,7 @@ class Plan:
         draw, store = np.random.default_rng(records), Store(path)
         first = self.evaluation(Recipe.of(sparsity=0.5, clusters=16, bits=8))
         places = [thousandth / 1000 for thousandth in range(1, 990) if thousandth % 10]
-        settings = itertools.product((256, 64, 16, 0), (8, 6, 5), places)
+        settings = itertools.product((256, 64, 16, 0, 128, 32, 8, 4), (8, 6, 5), places)
         for clusters, bits, sparsity in itertools.islice(settings, records):
             recipe = Recipe.of(sparsity=sparsity, clusters=clusters or None, bits=bits)
             store.put(_synthetic(first, recipe, draw))

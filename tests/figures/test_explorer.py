@@ -67,6 +67,19 @@ def test_fronts_are_of_size_and_of_time(records, baseline) -> None:
     assert head["fronts"]["ms"] == [] and head["baseline"]["ms"] is None
 
 
+def test_a_part_of_a_board_is_the_board_of_that_part(records) -> None:
+    trained = replace(Recipe.of(sparsity=0.02, bits=8), recover=Recover(epochs=3))
+    records[3] = replace(records[3], recipe=trained, digests=replace(records[3].digests, recipe=trained.digest))
+    whole, places = Board(WORDS, records), [1, 3]
+    part, anew = whole.some(places), Board(WORDS, [records[place] for place in places])
+    assert part.generation != whole.generation and len(part) == 2
+    assert part.changes() == anew.changes() and part.records() == anew.records()
+    assert part.trained() == anew.trained() == [1]
+    assert part.trainings() == anew.trainings() == [(0, 1)]
+    assert [part.place(record.digests.recipe) for record in records] == [None, 0, None, 1]
+    assert np.array_equal(part.columns(np.zeros(2)).size, anew.columns(np.zeros(2)).size)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_front_over_columns_is_that_of_a_walk_by_hand(seed: int, make_record) -> None:
     draw = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ Threads: any number; a board's lock is held while rows are added or read, and no
 import itertools
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +116,18 @@ class Board:
                 if record.recipe.recover is not None:
                     self._trained[place] = record.recipe.untrained.digest
             self._changed.append(place)
+
+    def some(self, places: Sequence[int]) -> "Board":
+        """A board of the records at these places, each of which is there once, in this order."""
+        found = Board(self.words)
+        with self._lock:
+            found._records = [self._records[place] for place in places]
+            found._rows = [self._rows[place] for place in places]
+            found._columns = [self._columns[place] for place in places]
+            found._places = {record.digests.recipe: at for at, record in enumerate(found._records)}
+            found._trained = {at: self._trained[place] for at, place in enumerate(places) if place in self._trained}
+        found._changed = list(range(len(places)))
+        return found
 
     def __len__(self) -> int:
         with self._lock:

@@ -209,7 +209,7 @@ def _scene(
             kept = {each for each in (*fronts[0], *fronts[1], *marked, best) if each is not None}
         step *= -(-size // ROWS_BYTES)
         places = sorted(kept | set(range(0, count, step)))
-        few = Board(board.words, [board.record(place) for place in places])
+        few = board.some(places)
         scene = replace(
             drawn(few, Timed(timed.latencies, tuple(timed.of[place] for place in places))), answer=scene.answer
         )
