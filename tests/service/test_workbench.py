@@ -459,9 +459,17 @@ def test_a_fill_times_the_graphs_of_presets_and_sweeps(start, timed, evaluated, 
     folded = Recipe.of(sparsity=0.9, fold=True)
     offered = [*filling.presets_of(NAME), Preset("folded", "Folded", "Folded.", folded, NAME)]
     monkeypatch.setattr(filling, "presets_of", {NAME: offered}.__getitem__)
-    bench = start()
+    bench, real, before = start(), filling.time, {}
+
+    def counting(*arguments):
+        before.setdefault(arguments[3], len(evaluated))
+        return real(*arguments)
+
+    monkeypatch.setattr(filling, "time", counting)
     done(bench.fill(NAME, RECIPE, Timing()))
     assert bench.latency(NAME, folded, Timing()) is not None and len(timed) == 3
+    # Before the sweeps, whose points have the graphs of these.
+    assert before[folded] == len(offered) < len(evaluated)
     assert not bench.missing(NAME, RECIPE, Timing())
 
 

@@ -1,6 +1,6 @@
 """What the plots need around a recipe: timings, the presets, the three sweeps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from paretoscope.base.progress import Progress, Within
@@ -17,21 +17,35 @@ from paretoscope.service.works.timing import time
 
 
 def fill(bench: Knowledge, progress: Progress, model: str, recipe: Recipe, timing: Timing) -> None:
-    """Time and evaluate what is missing: what the plots need first, then the points, then the times of their graphs."""
-    first = _due(bench, model, _first(recipe, timing), timing)
+    """Time and evaluate what is missing: what the plots need first, the presets, the times of their graphs, the sweeps.
+
+    A sweep's points mostly have a graph of these, so that each is within or beyond a limit of time as soon as it comes.
+    """
+    presets = {preset.recipe for preset in presets_of(model)}
     # Those with training first: they were tuned for this model.
     unknown = sorted(unevaluated(bench, model, recipe), key=lambda each: each.recover is None)
-    total, within = len(untimed(bench, model, recipe, timing)) + len(unknown), Within(progress)
-    for done, each in enumerate(first):
-        progress.report(done, total)
-        time(bench, within, model, each, timing)
-    for done, each in enumerate(unknown, len(first)):
-        progress.report(done, total)
-        evaluate(bench, within, model, each)
-    last, known = untimed(bench, model, recipe, timing), len(first) + len(unknown)
-    for done, each in enumerate(last, known):
-        progress.report(done, known + len(last))
-        time(bench, within, model, each, timing)
+    within = Within(progress)
+    done, total = 0, len(untimed(bench, model, recipe, timing)) + len(unknown)
+
+    def timed(recipes: Sequence[Recipe]) -> None:
+        nonlocal done, total
+        total = max(total, done + len(recipes))
+        for each in recipes:
+            progress.report(done, total)
+            time(bench, within, model, each, timing)
+            done += 1
+
+    def evaluated(recipes: Iterable[Recipe]) -> None:
+        nonlocal done
+        for each in recipes:
+            progress.report(done, total)
+            evaluate(bench, within, model, each)
+            done += 1
+
+    timed(_due(bench, model, _first(recipe, timing), timing))
+    evaluated(each for each in unknown if each in presets)
+    timed(untimed(bench, model, recipe, timing))
+    evaluated(each for each in unknown if each not in presets)
 
 
 def missing(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> bool:
