@@ -12,6 +12,8 @@ from paretoscope.search.budget import KILOBYTE, Answer, Budget, Limit
 from pages.components import downloads, kept, naming, plain, state
 from pages.components.state import Work
 
+# Characters of a recipe on the card, on which its figures come first; the help has all of it.
+NAME = 48
 FIELDS = {Limit.SIZE: "afford_size", Limit.MS: "afford_ms", Limit.LOST: "afford_lost"}
 HELP = (
     "What you can afford: kilobytes (1,000 bytes) of the file, milliseconds a batch in the chosen runtime on this "
@@ -142,7 +144,7 @@ def _nothing(answer: Answer) -> str:
 
 
 def _named(record: Record) -> str:
-    return plain.escape(naming.recipes(record.model).get(record.digests.recipe) or record.recipe.describe())
+    return plain.escape(naming.recipes(record.model).get(record.digests.recipe) or record.recipe.describe(), NAME)
 
 
 def _figures(record: Record, work: Work) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from itertools import combinations
 
 import pytest
 from paretoscope.export import without_figures
@@ -287,6 +288,29 @@ def test_the_question_is_answered_drawn_and_linked(page) -> None:
     page.goto(page.url)
     settle(page)
     assert page.locator(".st-key-afford_size input").input_value() == "60"
+
+
+def test_names_of_points_keep_clear_of_those_of_number_formats(page) -> None:
+    visit(page)
+    stop_filling(page)
+    # Four named points below the name of a format, as where the best of all are of one format.
+    shown = page.evaluate(
+        f"""() => {{
+            const pane = {PLOTS}.panes[1], {{ board, inside }} = pane.plots, [{{ x }}] = pane.formats();
+            const places = [...inside].filter(place => pane.valueOf(place) !== null).slice(0, 4);
+            places.forEach((place, at) => board.names.set(place, `Name ${{at}}`));
+            pane.at = () => [x, 31];
+            pane.draw(pane.picture.viewBox.baseVal.width, false);
+            return [...pane.picture.querySelectorAll('text')].map(each => {{
+                const {{ left, right, top, bottom }} = each.getBoundingClientRect();
+                return [each.textContent, left, right, top, bottom];
+            }});
+        }}"""
+    )
+    names = [each for each in shown if re.match("Name|.*fp32", each[0])]
+    assert sum(text.startswith("Name") for text, *_ in names) >= 2 and any("fp32" in text for text, *_ in names)
+    for (_, left, right, top, bottom), (_, start, end, head, foot) in combinations(names, 2):
+        assert right <= start or end <= left or bottom <= head or foot <= top, names
 
 
 def test_pins_have_letters_names_and_live_in_the_link(page, browser) -> None:

@@ -46,6 +46,14 @@ def test_a_slider_opens_a_live_picture_that_leads_to_its_method(page) -> None:
     page.wait_for_url(re.compile(r"\?(?=.*sparsity=0\.8)(?=.*clusters=off)"))
 
 
+def test_the_entropy_coder_has_its_picture_too(page) -> None:
+    page.goto(f"{page.address}/how-it-works?{QUERY}&method=code")
+    page.get_by_role("heading", name="Entropy coding").wait_for()
+    page.get_by_test_id("stSidebar").get_by_text("Advanced", exact=True).click()
+    page.get_by_role("button", name="Picture of Entropy coder").first.click()
+    page.wait_for_function("/Bits of a code: /.test(document.querySelector('.lesson')?.ariaLabel)")
+
+
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (640, 360), (1280, 720)])
 def test_nothing_is_wider_than_the_screen(page, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})

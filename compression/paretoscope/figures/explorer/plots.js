@@ -245,7 +245,8 @@ class Pane {
     layer.append(...this.dots(places.filter((place) => !special.has(place) && this.valueOf(place) !== null), inside));
     for (const place of special) if (this.valueOf(place) !== null) layer.append(...this.marker(place));
     layer.append(...this.ends());
-    picture.append(...this.names(special), ...this.formats());
+    const formats = this.formats();
+    picture.append(...this.names(special, formats), ...formats.map(({ text, x }) => svg("text", { x, y: 11, "text-anchor": "middle" }, text)));
     this.ring = svg("g");
     picture.append(this.ring);
     this.frameOf = svg("rect", { class: "px-brush", visibility: "hidden" });
@@ -398,9 +399,10 @@ class Pane {
     return found;
   }
 
-  // Names of pins and presets, where they cover neither each other nor a marker that matters.
-  names(special) {
-    const { board, inside } = this.plots, { head } = board, taken = [], found = [];
+  // Names of pins and presets, where they cover neither each other, nor a marker that matters, nor the formats' names.
+  names(special, formats) {
+    const { board, inside } = this.plots, { head } = board, found = [];
+    const taken = formats.map(({ x, half }) => [x - half, 0, x + half, 15]);
     for (const place of special) {
       const at = this.at(place);
       if (at) taken.push([at[0] - 6, at[1] - 6, at[0] + 6, at[1] + 6]);
@@ -427,7 +429,7 @@ class Pane {
     return found;
   }
 
-  // Recipes of one number format share a timing, so they stand in a column: its name, above the plot.
+  // Recipes of one number format share a timing, so they stand in a column: its name, above the plot, and its place.
   formats() {
     if (this.quantity === "size") return [];
     const { head } = this.plots.board, columns = new Map();
@@ -441,7 +443,7 @@ class Pane {
     }
     return labels.map(({ names, x }) => {
       const text = names.join(", "), half = (text.length * LABEL) / 2;
-      return svg("text", { x: Math.max(this.left + half, Math.min(this.right - half, x)), y: 11, "text-anchor": "middle" }, text);
+      return { text, half, x: Math.max(this.left + half, Math.min(this.right - half, x)) };
     });
   }
 
