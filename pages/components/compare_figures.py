@@ -113,10 +113,9 @@ def origins(known: Known, look: Theme) -> None:
     )
     st.mermaid_chart(map_of.draw(data, look), width="content", alt=data.alt)
     st.caption(
-        "Presets have double sides, what a search found is pointed, what was trained is round; a dashed arrow leads to "
+        "Presets have double sides, what a search found is pointed, what was trained leans; a dashed arrow leads to "
         "what came by a link or from an earlier visit. The map is worked out: each configuration stands behind the one "
-        "that it differs from in the fewest "
-        "settings."
+        "that it differs from in the fewest settings."
     )
 
 
