@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import math
 import re
 from itertools import combinations
@@ -15,25 +14,18 @@ from paretoscope.recipe.presets import presets
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service import subjects
 from paretoscope.service.sweeps import sweeps
+from screens import DESK, PATIENCE, PHONE, screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 MODEL = "lenet-300-100"
 LINK = f"/?model={MODEL}&sparsity=0.5&clusters=16&bits=8"
-PATIENCE = 60_000
 
 
 @pytest.fixture
 def page(browser, dashboard):
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.address = dashboard
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    yield page
-    assert page.problems == []
-    context.close()
+    with screen(browser, dashboard, accept_downloads=True) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -122,14 +114,11 @@ def test_slider_makes_a_point_on_both_plots_and_a_link(page, subject: Subject) -
 def test_a_pasted_link_opens_the_same_view(page, browser, dashboard) -> None:
     visit(page, f"/?model={MODEL}&sparsity=0.333&clusters=17&bits=5&scope=layer")
     shown = [metric(page, start) for start in ("Accuracy", "Size", "Zeros")]
-    context = browser.new_context()
-    other = context.new_page()
-    other.set_default_timeout(PATIENCE)
-    other.goto(page.url)
-    settle(other)
-    assert [metric(other, start) for start in ("Accuracy", "Size", "Zeros")] == shown
-    assert other.locator(".st-key-control_clusters input[type=range]").get_attribute("aria-valuetext") == "17"
-    context.close()
+    with screen(browser, dashboard) as other:
+        other.goto(page.url)
+        settle(other)
+        assert [metric(other, start) for start in ("Accuracy", "Size", "Zeros")] == shown
+        assert other.locator(".st-key-control_clusters input[type=range]").get_attribute("aria-valuetext") == "17"
 
 
 def test_clicking_a_point_loads_its_recipe(page) -> None:
@@ -298,7 +287,8 @@ def test_names_of_points_keep_clear_of_those_of_number_formats(page) -> None:
     shown = page.evaluate(
         f"""() => {{
             const pane = {PLOTS}.panes[1], [{{ x }}] = pane.formats();
-            {timed}.slice(0, 4).forEach((place, at) => {PLOTS}.board.names.set(place, `Name ${{at}}`));
+            {PLOTS}.board.letters = new Map();
+            {PLOTS}.board.names = new Map({timed}.slice(0, 4).map((place, at) => [place, `Name ${{at}}`]));
             pane.at = () => [x, 31];
             pane.draw(pane.picture.viewBox.baseVal.width, false);
             return [...pane.picture.querySelectorAll('text')].map(each => {{
@@ -323,14 +313,11 @@ def test_pins_have_letters_names_and_live_in_the_link(page, browser) -> None:
     page.get_by_label("Name", exact=True).press("Enter")
     tray.get_by_role("button", name="A ours & theirs").wait_for()
     page.wait_for_url(re.compile("pins="))
-    context = browser.new_context()
-    other = context.new_page()
-    other.set_default_timeout(PATIENCE)
-    other.goto(page.url)
-    settle(other)
-    other.locator(".st-key-tray").get_by_role("button", name="A ours & theirs").wait_for()
-    assert other.evaluate(f"() => [...{PLOTS}.board.letters.values()]") == ["A"]
-    context.close()
+    with screen(browser, page.address) as other:
+        other.goto(page.url)
+        settle(other)
+        other.locator(".st-key-tray").get_by_role("button", name="A ours & theirs").wait_for()
+        assert other.evaluate(f"() => [...{PLOTS}.board.letters.values()]") == ["A"]
     # The store has it for whoever comes next, such as other tests.
     page.keyboard.press("Escape")
     page.locator(".st-key-pin button").first.click()
@@ -339,18 +326,13 @@ def test_pins_have_letters_names_and_live_in_the_link(page, browser) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_themes(browser, dashboard, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(dashboard + LINK)
-    settle(page)
-    colours = json.loads(
-        page.evaluate(
-            """() => JSON.stringify({
+    with screen(browser, dashboard, color_scheme=scheme) as page:
+        visit(page)
+        colours = page.evaluate(
+            """() => ({
                 page: getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor,
                 text: getComputedStyle(document.querySelector('.px-plots text')).fill})"""
         )
-    )
 
     def brightness(colour: str) -> float:
         # "rgb(16, 21, 28)", or "color(srgb 0.6 0.6 0.7)".
@@ -360,7 +342,6 @@ def test_both_themes(browser, dashboard, scheme: str) -> None:
     dark = scheme == "dark"
     assert (brightness(colours["page"]) < 0.3) == dark
     assert (brightness(colours["text"]) > 0.5) == dark
-    context.close()
 
 
 def test_a_scheme_that_changes_changes_the_plots(page) -> None:
@@ -373,18 +354,14 @@ def test_a_scheme_that_changes_changes_the_plots(page) -> None:
 
 
 def test_answer_is_above_the_fold_and_narrow_screens_do_not_scroll_sideways(browser, dashboard) -> None:
-    for width, height in ((1440, 900), (390, 844)):
-        context = browser.new_context(viewport={"width": width, "height": height})
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.goto(dashboard + LINK)
-        settle(page)
-        if width == 1440:
-            box = page.locator(".px-plots").bounding_box()
-            assert box["y"] + box["height"] <= height
-        main = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
-        assert main[0] <= main[1]
-        context.close()
+    for size in (DESK, PHONE):
+        with screen(browser, dashboard, size) as page:
+            visit(page)
+            if size is DESK:
+                box = page.locator(".px-plots").bounding_box()
+                assert box["y"] + box["height"] <= size[1]
+            main = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
+            assert main[0] <= main[1]
 
 
 def test_nonsense_in_the_link_is_told(page) -> None:

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 import pytest
 from paretoscope.recipe.recipe import Recipe
 from paretoscope.service.pins import QUERY, Pin, to_text
+from screens import LAPTOP, screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -17,17 +18,12 @@ LINK = urlencode({"model": MODEL, **Recipe.of(sparsity=0.8, clusters=16).to_quer
 
 @pytest.fixture
 def page(browser, dashboard):
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    page, problems = context.new_page(), []
-    page.set_default_timeout(90_000)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto(f"{dashboard}/side-by-side?{LINK}")
-    page.wait_for_function(
-        "document.querySelector('.compare-sheet') && !document.querySelector('.compare-sheet .wait')"
-    )
-    yield page
-    assert problems == []
-    context.close()
+    with screen(browser, dashboard, LAPTOP) as page:
+        page.goto(f"{dashboard}/side-by-side?{LINK}")
+        page.wait_for_function(
+            "document.querySelector('.compare-sheet') && !document.querySelector('.compare-sheet .wait')"
+        )
+        yield page
 
 
 def test_five_columns_fit_and_a_narrow_screen_scrolls_the_table_alone(page) -> None:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from screens import LAPTOP, screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -12,15 +13,8 @@ QUERY = f"model={MODEL}&sparsity=0.5&clusters=4&bits=3"
 
 @pytest.fixture
 def page(browser, dashboard):
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.address = dashboard
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    yield page
-    assert page.problems == []
-    context.close()
+    with screen(browser, dashboard, LAPTOP) as page:
+        yield page
 
 
 def test_a_slider_opens_a_live_picture_that_leads_to_its_method(page) -> None:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from screens import PHONE, screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -11,12 +12,8 @@ QUERY = "?model=lenet-300-100&sparsity=0.9&clusters=off&bits=8"
 
 @pytest.fixture
 def page(browser, dashboard):
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.address = dashboard
-    yield page
-    context.close()
+    with screen(browser, dashboard, PHONE) as page:
+        yield page
 
 
 def links(page):

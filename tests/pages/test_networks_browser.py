@@ -7,11 +7,10 @@ from pathlib import Path
 
 import own_files
 import pytest
+from screens import screen
 from serving import reserved_port, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
-
-PATIENCE = 120_000
 
 
 @contextmanager
@@ -25,18 +24,13 @@ def served(folder: Path) -> Iterator[str]:
 @contextmanager
 def visited(browser, address: str) -> Iterator:
     """A page of Networks in a browser of its own; no error of the page's script is left unseen."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-    page, problems = context.new_page(), []
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    # The first address that a new server is asked for must be its front page.
-    page.goto(address)
-    page.locator(".st-key-plots .px-of-ms svg").wait_for()
-    page.get_by_role("link", name="Networks").click()
-    page.get_by_text("You have none yet").wait_for()
-    yield page
-    assert problems == []
-    context.close()
+    with screen(browser, address, accept_downloads=True) as page:
+        # The first address that a new server is asked for must be its front page.
+        page.goto(address)
+        page.locator(".st-key-plots .px-of-ms svg").wait_for()
+        page.get_by_role("link", name="Networks").click()
+        page.get_by_text("You have none yet").wait_for()
+        yield page
 
 
 def upload(page, network: Path, samples: Path | None = None) -> None:

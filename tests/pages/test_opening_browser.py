@@ -3,12 +3,12 @@
 from contextlib import contextmanager
 
 import pytest
+from screens import PATIENCE
 from serving import reserved_port, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LINK = "/?model=lenet-300-100&sparsity=0.5&clusters=16&bits=8"
-PATIENCE = 60_000
 FILES = "performance.getEntriesByType('resource').filter(each => each.name.includes('/libraries/'))"
 
 

@@ -1,15 +1,15 @@
 """Present in a browser: one key opens it, keys step, Escape leaves, and after the last step one plays."""
 
 import pytest
+from screens import LAPTOP, screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture
-def page(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce")
-    yield context.new_page()
-    context.close()
+def page(browser, dashboard):
+    with screen(browser, dashboard, LAPTOP, reduced_motion="reduce") as page:
+        yield page
 
 
 def test_six_steps_by_one_key_each_then_free_play(page, dashboard: str) -> None:

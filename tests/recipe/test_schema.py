@@ -14,6 +14,7 @@ import typer
 from paretoscope.base.errors import RecipeError
 from paretoscope.cli.main import app
 from paretoscope.cli.options import help_of
+from paretoscope.figures.learn import PICTURED
 from paretoscope.methods.catalogue import methods
 from paretoscope.recipe.recipe import DEFAULTS, SETTINGS, STEPS, Recipe
 from paretoscope.recipe.values import Choice, Either, Number, Switch, Term, Text, Whole
@@ -183,8 +184,9 @@ def test_every_widget_has_label_help_and_range_of_its_setting() -> None:
     for name in seen.keys() & SETTINGS.keys():
         setting, element = SETTINGS[name], seen[name]
         kind = setting.kind
-        # Beside a slider in sight stands a mark of its own, whose help this is.
-        shown = marks[name] if setting.prominent else element.help
+        # Beside a setting with a picture stands a mark of its own, whose help this is.
+        shown = marks.get(name, element.help)
+        assert (name in marks) == (name in PICTURED)
         assert element.label == setting.label and setting.explained in shown
         if name in ("activations", "teacher") or isinstance(kind, Switch):
             continue

@@ -1,10 +1,9 @@
 """Addresses in folders: only those of pages are sent on, to nowhere but this server."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urljoin
 
 import pytest
+from loops import finish
 from starlette.responses import PlainTextResponse
 from streamlit import config
 
@@ -28,9 +27,7 @@ def ask(path: str, query: str = "", accept: str = "text/html", method: str = "GE
     async def send(message) -> None:
         sent.append(message)
 
-    # In a thread of its own: a browser test before this one leaves a loop running in this.
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, Flat(PlainTextResponse(SERVED))(scope, None, send)).result()
+    finish(Flat(PlainTextResponse(SERVED))(scope, None, send))
     return sent[0]["status"], dict(sent[0]["headers"]).get(b"location", b"").decode()
 
 

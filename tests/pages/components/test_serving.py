@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from loops import finish
 from plotly.offline import get_plotlyjs
 from starlette.requests import Request
 from starlette.responses import Response
@@ -85,7 +86,7 @@ def test_a_loop_is_woken_once_for_what_comes_together_and_leaves_nothing() -> No
         # A loop that waits for nothing else is woken too.
         assert await asyncio.to_thread(lambda: "woken") == "woken"
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    finish(run())
     assert len(done) == 2000 and 0 < len(woken) < 200
 
 
@@ -104,4 +105,4 @@ def test_garbage_is_collected_here_and_not_by_streamlit_after_each_run(monkeypat
             await asyncio.sleep(0)
         tidying.cancel()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    finish(run())
