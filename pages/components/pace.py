@@ -6,6 +6,8 @@ room full of people does not keep the server from those who move a slider.
 
 import threading
 import time
+from collections import deque
+from statistics import median_low
 
 from paretoscope.base.recent import Recent
 
@@ -13,8 +15,8 @@ from paretoscope.base.recent import Recent
 SHARE = 0.15
 # A part that was not drawn for so long is not there any more; sessions that are remembered.
 GONE_S, SESSIONS = 60.0, 1000
-# The weight of the latest draw in the mean of what one takes.
-LATEST = 0.1
+# Draws whose median is what one takes, and how many must be known: a server's first takes seconds, the next do not.
+DRAWS, KNOWN = 32, 3
 
 
 class Paces:
@@ -23,12 +25,12 @@ class Paces:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._parts: Recent[tuple[str, str], tuple[float, float]] = Recent(SESSIONS)
-        self._cost_s = 0.0
+        self._costs: deque[float] = deque(maxlen=DRAWS)
 
     def drew(self, session: str, name: str, pace: float | None, cost_s: float) -> None:
         """A session drew a part that wants to be redrawn every `pace` seconds; it took so many of the processor's."""
         with self._lock:
-            self._cost_s += LATEST * (cost_s - self._cost_s)
+            self._costs.append(cost_s)
             if pace is None:
                 self._parts.pop((session, name))
             else:
@@ -41,7 +43,8 @@ class Paces:
         now = time.monotonic()
         with self._lock:
             wanted = [each for each, last in self._parts.values() if now - last < GONE_S]
-            load = self._cost_s * sum(1 / each for each in wanted)
+            cost_s = median_low(self._costs) if len(self._costs) >= KNOWN else 0.0
+            load = cost_s * sum(1 / each for each in wanted)
         while load > SHARE and pace < GONE_S / 4:
             pace, load = 2 * pace, load / 2
         return pace

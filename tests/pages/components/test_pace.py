@@ -40,3 +40,11 @@ def test_who_has_left_or_ended_does_not_count(clock):
     paces = room(50)
     clock[0] = GONE_S + 1
     assert paces.stretched(2.0) == 2.0
+
+
+@pytest.mark.parametrize("draws", [1, 2, 4])
+def test_the_first_draw_of_a_server_slows_nobody_down(clock, draws):
+    paces = Paces()
+    for cost_s in (3.0, 0.04, 0.04, 0.04)[:draws]:
+        paces.drew("session", "pace", 2.0, cost_s)
+    assert paces.stretched(2.0) == 2.0
