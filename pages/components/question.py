@@ -13,7 +13,7 @@ from pages.components import downloads, kept, naming, plain, state
 from pages.components.state import Work
 
 # Characters of a recipe on the card, on which its figures come first; the help has all of it.
-NAME = 48
+NAME = 32
 FIELDS = {Limit.SIZE: "afford_size", Limit.MS: "afford_ms", Limit.LOST: "afford_lost"}
 HELP = (
     "What you can afford: kilobytes (1,000 bytes) of the file, milliseconds a batch in the chosen runtime on this "

@@ -81,7 +81,7 @@ def untimed(bench: Knowledge, model: str, recipe: Recipe, timing: Timing) -> lis
     if not timing.chosen.sees_zeros:
         presets = (preset.recipe for preset in presets_of(model))
         wanted += [each for each in presets if each.recover is None or bench.recorded(model, each)]
-        wanted.append(movable(model, recipe))
+        wanted += swept(movable(model, recipe))
     return _due(bench, model, wanted, timing)
 
 
