@@ -125,6 +125,7 @@ def test_clicking_a_point_loads_its_recipe(page) -> None:
     visit(page)
     page.locator(".st-key-preset_int8 button").first.click()
     wait_for_point(page, presets.get("int8").recipe.digest)
+    wait_for_point(page, presets.get("tiny").recipe.digest)
     stop_filling(page)
     places = page.evaluate(POINTS, 0)
     current = presets.get("int8").recipe

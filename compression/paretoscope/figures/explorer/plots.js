@@ -279,13 +279,22 @@ class Pane {
     const title = size ? `Size of the file (${unit}, log scale)` : `Time (ms per ${head.setting})`;
     group.append(svg("text", { class: "px-title", x: (this.left + this.right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, title));
     if (labelled) group.append(svg("text", { class: "px-title", transform: `translate(13 ${(TOP + foot) / 2}) rotate(-90)`, "text-anchor": "middle" }, head.words.axis));
-    if (this.strip !== null && size) group.append(svg("text", { x: this.right - 4, y: this.strip + 14, "text-anchor": "end" }, this.stripTold()));
+    const told = this.stripTold();
+    if (told) group.append(svg("text", { x: told.left, y: this.strip + 14 }, told.text));
     return group;
   }
 
+  // What the compressed part of the axis says of itself, as far to the right as no point is in the way; where there is no
+  // room for it, the plot beside says it.
   stripTold() {
-    const { floor, words } = this.plots.board.head;
-    return `below ${short(floor.at * words.factor, 4)} ${words.unit}: compressed scale`;
+    if (this.strip === null || (this.quantity === "ms" && this.plots.panes[0].stripTold())) return null;
+    const { floor, words } = this.plots.board.head, text = `below ${short(floor.at * words.factor, 4)} ${words.unit}: compressed scale`;
+    const width = text.length * LABEL, spots = this.plots.places.map((place) => this.at(place)).filter(Boolean);
+    for (let left = this.right - 4 - width; left > this.left; left -= 10) {
+      const box = [left - 4, this.strip + 2, left + width + 4, this.strip + 17];
+      if (!spots.some(([x, y]) => x > box[0] - RADIUS && x < box[2] + RADIUS && y > box[1] - RADIUS && y < box[3] + RADIUS)) return { text, left, box };
+    }
+    return null;
   }
 
   limits() {
@@ -407,8 +416,8 @@ class Pane {
       const at = this.at(place);
       if (at) taken.push([at[0] - 6, at[1] - 6, at[0] + 6, at[1] + 6]);
     }
-    if (this.strip !== null && this.quantity === "size")
-      taken.push([this.right - 4 - this.stripTold().length * LABEL, this.strip + 2, this.right, this.strip + 17]);
+    const told = this.stripTold();
+    if (told) taken.push(told.box);
     const wanted = [...board.letters.keys(), head.best, head.current, ...board.names.keys()];
     for (const place of new Set(wanted)) {
       if (place === null || place === undefined || !inside.has(place) || this.valueOf(place) === null) continue;
