@@ -30,6 +30,7 @@ def test_pages_are_in_sight_on_a_phone_and_in_the_menu_of_a_wide_screen(page) ->
     )
     page.set_viewport_size({"width": 1280, "height": 720})
     links(page).first.wait_for(state="hidden")
+    page.get_by_test_id("stTopNavLink").last.wait_for()
     assert [text.split()[-1] for text in page.get_by_test_id("stTopNavLink").all_inner_texts()] == names
     assert page.get_by_role("dialog").count() == 0
 
