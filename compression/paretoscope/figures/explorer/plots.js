@@ -230,6 +230,7 @@ class Pane {
   draw(width, labelled) {
     const { board, inside, places } = this.plots, { head } = board;
     this.scales(width, labelled);
+    this.told = this.stripTold();
     const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, "aria-hidden": "true" });
     const clip = `px-clip-${this.quantity}-${Math.round(width)}`;
     picture.append(svg("clipPath", { id: clip }, svg("rect", { x: this.left - 2, y: TOP - 12, width: this.right - this.left + 10, height: HEIGHT - BOTTOM - TOP + 14 })));
@@ -279,20 +280,20 @@ class Pane {
     const title = size ? `Size of the file (${unit}, log scale)` : `Time (ms per ${head.setting})`;
     group.append(svg("text", { class: "px-title", x: (this.left + this.right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, title));
     if (labelled) group.append(svg("text", { class: "px-title", transform: `translate(13 ${(TOP + foot) / 2}) rotate(-90)`, "text-anchor": "middle" }, head.words.axis));
-    const told = this.stripTold();
-    if (told) group.append(svg("text", { x: told.left, y: this.strip + 14 }, told.text));
+    if (this.told) group.append(svg("text", { x: this.told.left, y: this.strip + 14 }, this.told.text));
     return group;
   }
 
   // What the compressed part of the axis says of itself, as far to the right as no point is in the way; where there is no
   // room for it, the plot beside says it.
   stripTold() {
-    if (this.strip === null || (this.quantity === "ms" && this.plots.panes[0].stripTold())) return null;
+    if (this.strip === null || (this.quantity === "ms" && this.plots.panes[0].told)) return null;
     const { floor, words } = this.plots.board.head, text = `below ${short(floor.at * words.factor, 4)} ${words.unit}: compressed scale`;
-    const width = text.length * LABEL, spots = this.plots.places.map((place) => this.at(place)).filter(Boolean);
+    const width = text.length * LABEL, top = this.strip + 2, foot = this.strip + 17;
+    const spots = this.plots.places.map((place) => this.at(place)).filter((at) => at && at[1] > top - RADIUS && at[1] < foot + RADIUS);
     for (let left = this.right - 4 - width; left > this.left; left -= 10) {
-      const box = [left - 4, this.strip + 2, left + width + 4, this.strip + 17];
-      if (!spots.some(([x, y]) => x > box[0] - RADIUS && x < box[2] + RADIUS && y > box[1] - RADIUS && y < box[3] + RADIUS)) return { text, left, box };
+      const box = [left - 4, top, left + width + 4, foot];
+      if (!spots.some(([x]) => x > box[0] - RADIUS && x < box[2] + RADIUS)) return { text, left, box };
     }
     return null;
   }
@@ -416,8 +417,7 @@ class Pane {
       const at = this.at(place);
       if (at) taken.push([at[0] - 6, at[1] - 6, at[0] + 6, at[1] + 6]);
     }
-    const told = this.stripTold();
-    if (told) taken.push(told.box);
+    if (this.told) taken.push(this.told.box);
     const wanted = [...board.letters.keys(), head.best, head.current, ...board.names.keys()];
     for (const place of new Set(wanted)) {
       if (place === null || place === undefined || !inside.has(place) || this.valueOf(place) === null) continue;
